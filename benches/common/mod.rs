@@ -1,0 +1,56 @@
+//! What the benchmarks share.
+#![allow(dead_code)] // each benchmark uses a part
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+/// The middle one.
+pub fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times[times.len() / 2]
+}
+
+/// How many times `peer` is `ours`.
+pub fn ratio(ours: Duration, peer: Duration) -> String {
+    format!("x{:.2}", ours.as_secs_f64() / peer.as_secs_f64())
+}
+
+/// The system's allocator, counting the bytes that are live. It counts what is
+/// asked for; the allocator's own overhead is about 8 bytes an allocation more,
+/// and is added.
+pub struct CountingAllocator;
+
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+
+/// What glibc's malloc takes for a request: a header of 8 bytes, rounded to 16.
+fn cost(size: usize) -> usize {
+    (size + 8).next_multiple_of(16).max(32)
+}
+
+impl CountingAllocator {
+    pub fn live() -> usize {
+        LIVE.load(Ordering::Relaxed)
+    }
+}
+
+// SAFETY: every call goes to the system's allocator unchanged.
+unsafe impl GlobalAlloc for CountingAllocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        LIVE.fetch_add(cost(layout.size()), Ordering::Relaxed);
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(cost(layout.size()), Ordering::Relaxed);
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        LIVE.fetch_add(cost(size), Ordering::Relaxed);
+        LIVE.fetch_sub(cost(layout.size()), Ordering::Relaxed);
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}

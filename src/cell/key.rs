@@ -1,0 +1,289 @@
+//! Keys of cells, and their bytes.
+
+use std::{cmp::Ordering, fmt, sync::Arc};
+
+use zenoh_keyexpr::OwnedKeyExpr;
+
+use super::reader::DecodeError;
+use crate::mst::TreeKey;
+
+/// Canonical bytes that a cell's key may have: what the storage engine takes,
+/// with room to spare for prefixes of its own.
+pub const MAX_KEY_BYTES: usize = 60_000;
+
+const NONE: u8 = 0;
+const SOME: u8 = 1;
+/// Ends a key: below every byte that can follow it in a longer one.
+const END: [u8; 2] = [0, 1];
+/// A zero byte within a key.
+const ZERO: [u8; 2] = [0, 0xff];
+
+/// A storage's key: a key expression without wildcards, or nothing where the
+/// storage's `strip_prefix` is the whole key. Nothing comes first.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Key(Option<OwnedKeyExpr>);
+
+impl Key {
+    /// The key that equals the storage's `strip_prefix`.
+    pub const NONE: Self = Self(None);
+
+    /// The key as a key expression, if it is not [`NONE`](Self::NONE).
+    #[must_use]
+    pub fn as_key_expr(&self) -> Option<&OwnedKeyExpr> {
+        self.0.as_ref()
+    }
+
+    /// The key as text, if it is not [`NONE`](Self::NONE).
+    #[must_use]
+    pub fn as_str(&self) -> Option<&str> {
+        self.0.as_ref().map(|key| key.as_str())
+    }
+}
+
+impl From<Option<OwnedKeyExpr>> for Key {
+    fn from(key: Option<OwnedKeyExpr>) -> Self {
+        Self(key)
+    }
+}
+
+impl From<Key> for Option<OwnedKeyExpr> {
+    fn from(key: Key) -> Self {
+        key.0
+    }
+}
+
+impl Ord for Key {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_str().cmp(&other.as_str())
+    }
+}
+
+impl PartialOrd for Key {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.as_str() {
+            None => f.write_str("(the strip_prefix itself)"),
+            Some(key) => f.write_str(key),
+        }
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.as_str())
+    }
+}
+
+/// What tells the cells of one key apart. Most cells have the empty part, which
+/// costs a null pointer.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+pub struct Part(
+    // Never an empty list: the empty part has one form.
+    Option<Arc<Vec<u8>>>,
+);
+
+impl Part {
+    /// The part of the key's own cell.
+    pub const EMPTY: Self = Self(None);
+
+    /// The part's bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_ref().map_or(&[], |bytes| bytes)
+    }
+}
+
+impl From<&[u8]> for Part {
+    fn from(bytes: &[u8]) -> Self {
+        Self((!bytes.is_empty()).then(|| Arc::new(bytes.to_vec())))
+    }
+}
+
+impl Ord for Part {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_bytes().cmp(other.as_bytes())
+    }
+}
+
+impl PartialOrd for Part {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl fmt::Debug for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:02x?}", self.as_bytes())
+    }
+}
+
+/// The key of a cell. Ordered by key, then by part, as its canonical bytes are.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CellKey {
+    /// The storage's key.
+    pub key: Key,
+    /// The part of it.
+    pub part: Part,
+}
+
+impl CellKey {
+    /// The key of the cell that is the key's own.
+    #[must_use]
+    pub fn own(key: Key) -> Self {
+        Self {
+            key,
+            part: Part::EMPTY,
+        }
+    }
+
+    /// The canonical bytes.
+    #[must_use]
+    pub fn to_canonical(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.canonical_len());
+        self.write_canonical(&mut bytes);
+        bytes
+    }
+
+    /// Length of the canonical bytes, if the key has no zero byte.
+    #[must_use]
+    pub fn canonical_len(&self) -> usize {
+        let key = self.key.as_str().map_or(0, |key| key.len() + END.len());
+        1 + key + self.part.as_bytes().len()
+    }
+
+    /// Reads canonical bytes.
+    ///
+    /// # Errors
+    /// If they are not a key's: a key that is not UTF-8, or no key expression,
+    /// or one with wildcards; an unknown tag; an end that is missing.
+    pub fn from_canonical(bytes: &[u8]) -> Result<Self, DecodeError> {
+        if bytes.len() > MAX_KEY_BYTES {
+            return Err(DecodeError::KeyTooLong(bytes.len()));
+        }
+        let (tag, mut rest) = bytes
+            .split_first()
+            .ok_or(DecodeError::Truncated { what: "key" })?;
+        let key = match *tag {
+            NONE => None,
+            SOME => {
+                let mut key = Vec::with_capacity(rest.len());
+                loop {
+                    let zero = rest.iter().position(|byte| *byte == 0);
+                    let zero = zero.ok_or(DecodeError::Truncated { what: "key" })?;
+                    key.extend_from_slice(&rest[..zero]);
+                    let mark = rest.get(zero..zero + 2);
+                    rest = rest.get(zero + 2..).unwrap_or_default();
+                    match mark {
+                        Some(mark) if *mark == END => break,
+                        Some(mark) if *mark == ZERO => key.push(0),
+                        _ => return Err(DecodeError::KeyEscape),
+                    }
+                }
+                let key = String::from_utf8(key).map_err(|_| DecodeError::KeyNotUtf8)?;
+                match OwnedKeyExpr::try_from(key) {
+                    Ok(key) if !key.is_wild() => Some(key),
+                    _ => return Err(DecodeError::NotAKey),
+                }
+            }
+            tag => return Err(DecodeError::Tag { what: "key", tag }),
+        };
+        Ok(Self {
+            key: key.into(),
+            part: rest.into(),
+        })
+    }
+}
+
+impl TreeKey for CellKey {
+    fn write_canonical(&self, out: &mut Vec<u8>) {
+        match self.key.as_str() {
+            None => out.push(NONE),
+            Some(key) => {
+                out.push(SOME);
+                let mut pieces = key.as_bytes().split(|byte| *byte == 0);
+                out.extend_from_slice(pieces.next().unwrap_or_default());
+                for piece in pieces {
+                    out.extend_from_slice(&ZERO);
+                    out.extend_from_slice(piece);
+                }
+                out.extend_from_slice(&END);
+            }
+        }
+        out.extend_from_slice(self.part.as_bytes());
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    pub(crate) fn key(text: &str) -> Key {
+        Key(Some(text.try_into().expect("a key expression")))
+    }
+
+    /// Keys with chunks of letters that sort below and above the separators.
+    pub(crate) fn any_cell_key() -> impl Strategy<Value = CellKey> {
+        let text = "[\0\u{1}a-c\u{ff}é/]{0,6}".prop_filter_map("not a key expression", |text| {
+            OwnedKeyExpr::try_from(text).ok().filter(|key| !key.is_wild())
+        });
+        let key = prop_oneof![1 => Just(None), 8 => text.prop_map(Some)];
+        (key, prop::collection::vec(any::<u8>(), 0..4)).prop_map(|(key, part)| CellKey {
+            key: key.into(),
+            part: part[..].into(),
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn canonical_bytes_are_ordered_as_keys_and_read_back(a in any_cell_key(), b in any_cell_key()) {
+            prop_assert_eq!(a.cmp(&b), a.to_canonical().cmp(&b.to_canonical()));
+            prop_assert_eq!(CellKey::from_canonical(&a.to_canonical()), Ok(a));
+        }
+
+        #[test]
+        fn any_bytes_are_refused_or_canonical(bytes in prop::collection::vec(any::<u8>(), 0..20)) {
+            if let Ok(key) = CellKey::from_canonical(&bytes) {
+                prop_assert_eq!(key.to_canonical(), bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn canonical_bytes_are_pinned() {
+        assert_eq!(CellKey::own(Key::NONE).to_canonical(), b"\0");
+        assert_eq!(CellKey::own(key("a/b")).to_canonical(), b"\x01a/b\0\x01");
+        let part = CellKey {
+            key: key("a\0b"),
+            part: b"\0p"[..].into(),
+        };
+        assert_eq!(part.to_canonical(), b"\x01a\0\xffb\0\x01\0p");
+    }
+
+    #[test]
+    fn what_is_no_key_is_named() {
+        let error = |bytes: &[u8]| CellKey::from_canonical(bytes).expect_err("not a key");
+        assert_eq!(error(b""), DecodeError::Truncated { what: "key" });
+        assert_eq!(error(b"\x01a"), DecodeError::Truncated { what: "key" });
+        assert_eq!(error(b"\x01a\0"), DecodeError::KeyEscape);
+        assert_eq!(error(b"\x01a\0\x02"), DecodeError::KeyEscape);
+        assert_eq!(error(b"\x01\xff\xfe\0\x01"), DecodeError::KeyNotUtf8);
+        assert_eq!(error(b"\x01a//b\0\x01"), DecodeError::NotAKey);
+        assert_eq!(error(b"\x01a/*\0\x01"), DecodeError::NotAKey);
+        assert_eq!(error(b"\x02"), DecodeError::Tag { what: "key", tag: 2 });
+        let long = vec![b'a'; MAX_KEY_BYTES + 1];
+        assert_eq!(error(&long), DecodeError::KeyTooLong(MAX_KEY_BYTES + 1));
+    }
+
+    #[test]
+    fn an_empty_part_has_one_form() {
+        assert_eq!(Part::from(&b""[..]), Part::EMPTY);
+        assert_eq!(std::mem::size_of::<CellKey>(), 24);
+    }
+}

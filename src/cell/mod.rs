@@ -1,0 +1,125 @@
+//! The cell: the unit that the tree holds and replicas exchange.
+//!
+//! A key's value is made of one or more cells, told apart by their *part*; the
+//! key's own cell has the empty part. Cells of one (key, part) join by *last
+//! writer wins*: the greater [`Version`] stays. That join is commutative,
+//! associative and idempotent, because versions are totally ordered and two
+//! cells of one version are the same cell.
+//!
+//! The bytes of all of this are in docs/formats.md, pinned by golden vectors.
+
+mod digest;
+mod key;
+mod reader;
+mod row;
+mod stamp;
+
+use std::fmt;
+
+use bytes::Bytes;
+
+pub use digest::{cell_digest, CellDigest};
+pub use key::{CellKey, Key, Part, MAX_KEY_BYTES};
+pub use reader::DecodeError;
+pub use row::{Payload, Row};
+pub use stamp::{Stamp, STAMP_ID_BYTES};
+
+use crate::mst::{Digested, HASH_BYTES};
+
+/// A value as Zenoh knows it: bytes, and what they mean.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Value {
+    /// The identifier of Zenoh's encoding.
+    pub encoding_id: u16,
+    /// The encoding's schema, if it has one.
+    pub schema: Option<Box<[u8]>>,
+    /// The bytes.
+    pub payload: Bytes,
+}
+
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the payload: it may be large, and it is the user's.
+        f.debug_struct("Value")
+            .field("encoding_id", &self.encoding_id)
+            .field("schema", &self.schema.as_ref().map(|schema| schema.len()))
+            .field("payload", &self.payload.len())
+            .finish()
+    }
+}
+
+/// What a cell says of its key and part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// There is nothing: it was deleted.
+    Tombstone,
+    /// There is this.
+    Value(Value),
+}
+
+/// A cell without its key: when it was written, and what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cell {
+    /// When, and by whom.
+    pub stamp: Stamp,
+    /// What.
+    pub content: Content,
+}
+
+impl Cell {
+    /// The value, unless this is a tombstone.
+    #[must_use]
+    pub fn value(&self) -> Option<&Value> {
+        match &self.content {
+            Content::Tombstone => None,
+            Content::Value(value) => Some(value),
+        }
+    }
+
+    /// Bytes of the value's payload and schema.
+    #[must_use]
+    pub fn value_bytes(&self) -> usize {
+        self.value().map_or(0, |value| {
+            value.payload.len() + value.schema.as_ref().map_or(0, |schema| schema.len())
+        })
+    }
+}
+
+/// The order of last writer wins: time, then the timestamp's ID, then, for two
+/// different writes that bear one timestamp, the digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version {
+    /// When, and by whom.
+    pub stamp: Stamp,
+    /// The digest of the cell.
+    pub digest: CellDigest,
+}
+
+/// What is kept of a cell in memory: all but the value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CellMeta {
+    /// The cell's place in the order of last writer wins.
+    pub version: Version,
+    /// Whether the cell is a tombstone.
+    pub tombstone: bool,
+}
+
+impl CellMeta {
+    /// The part of `cell` that is kept in memory. Hashes the cell.
+    #[must_use]
+    pub fn of(key: &CellKey, cell: &Cell) -> Self {
+        Self {
+            version: Version {
+                stamp: cell.stamp,
+                digest: cell_digest(key, cell),
+            },
+            tombstone: cell.value().is_none(),
+        }
+    }
+}
+
+impl Digested for CellMeta {
+    fn digest(&self) -> &[u8; HASH_BYTES] {
+        &self.version.digest.0
+    }
+}

@@ -1,0 +1,273 @@
+//! The row that a durable store keeps for a cell.
+//!
+//! ```text
+//! kind      u8      0 tombstone, 1 value with its payload here,
+//!                   2 value whose payload has a row of its own
+//! time      u64 BE
+//! id        16 bytes
+//! digest    32 bytes
+//! -- values only
+//! encoding  u16 BE
+//! schema    u32 BE  0: none; else the length plus one, and the bytes
+//! -- kind 1
+//! payload   the rest
+//! -- kind 2
+//! length    u64 BE  of the payload
+//! ```
+
+use bytes::Bytes;
+
+use super::{
+    reader::Reader, Cell, CellDigest, CellMeta, Content, DecodeError, Stamp, Value, Version,
+    STAMP_ID_BYTES,
+};
+
+const TOMBSTONE: u8 = 0;
+const INLINE: u8 = 1;
+const APART: u8 = 2;
+
+/// Where the payload of a [`Row`] is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// In the row.
+    Inline(Bytes),
+    /// In a row of its own, of this length.
+    Apart(u64),
+}
+
+/// A cell as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// All but the value.
+    pub meta: CellMeta,
+    /// Encoding, schema and payload, unless the cell is a tombstone.
+    pub value: Option<(u16, Option<Box<[u8]>>, Payload)>,
+}
+
+impl Row {
+    /// The row of `cell`, whose payload goes apart if it has more than
+    /// `inline_limit` bytes.
+    #[must_use]
+    pub fn new(meta: CellMeta, cell: &Cell, inline_limit: usize) -> Self {
+        let value = cell.value().map(|value| {
+            let payload = if value.payload.len() > inline_limit {
+                Payload::Apart(value.payload.len() as u64)
+            } else {
+                Payload::Inline(value.payload.clone())
+            };
+            (value.encoding_id, value.schema.clone(), payload)
+        });
+        Self { meta, value }
+    }
+
+    /// Whether the payload has a row of its own.
+    #[must_use]
+    pub fn is_apart(&self) -> bool {
+        matches!(self.value, Some((_, _, Payload::Apart(_))))
+    }
+
+    /// The cell, if its payload is here.
+    #[must_use]
+    pub fn into_cell(self) -> Option<Cell> {
+        let content = match self.value {
+            None => Content::Tombstone,
+            Some((encoding_id, schema, Payload::Inline(payload))) => Content::Value(Value {
+                encoding_id,
+                schema,
+                payload,
+            }),
+            Some((_, _, Payload::Apart(_))) => return None,
+        };
+        Some(Cell {
+            stamp: self.meta.version.stamp,
+            content,
+        })
+    }
+
+    /// The row's bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let kind = match &self.value {
+            None => TOMBSTONE,
+            Some((_, _, Payload::Inline(_))) => INLINE,
+            Some((_, _, Payload::Apart(_))) => APART,
+        };
+        let inline = match &self.value {
+            Some((_, schema, Payload::Inline(payload))) => {
+                payload.len() + schema.as_ref().map_or(0, |schema| schema.len())
+            }
+            _ => 0,
+        };
+        let mut out = Vec::with_capacity(72 + inline);
+        out.push(kind);
+        out.extend_from_slice(&self.meta.version.stamp.time.to_be_bytes());
+        out.extend_from_slice(&self.meta.version.stamp.id);
+        out.extend_from_slice(&self.meta.version.digest.0);
+        if let Some((encoding_id, schema, payload)) = &self.value {
+            out.extend_from_slice(&encoding_id.to_be_bytes());
+            let schema_length = schema.as_ref().map_or(0, |schema| schema.len() as u32 + 1);
+            out.extend_from_slice(&schema_length.to_be_bytes());
+            out.extend_from_slice(schema.as_deref().unwrap_or_default());
+            match payload {
+                Payload::Inline(payload) => out.extend_from_slice(payload),
+                Payload::Apart(length) => out.extend_from_slice(&length.to_be_bytes()),
+            }
+        }
+        out
+    }
+
+    /// Reads only what is kept in memory, which comes first.
+    ///
+    /// # Errors
+    /// If the bytes are not a row's.
+    pub fn decode_meta(bytes: &[u8]) -> Result<CellMeta, DecodeError> {
+        Self::read_meta(&mut Reader(bytes)).map(|(meta, _)| meta)
+    }
+
+    fn read_meta(reader: &mut Reader<'_>) -> Result<(CellMeta, u8), DecodeError> {
+        let kind = reader.u8("row")?;
+        if kind > APART {
+            return Err(DecodeError::Tag {
+                what: "row",
+                tag: kind,
+            });
+        }
+        let time = u64::from_be_bytes(reader.array("timestamp")?);
+        let id: [u8; STAMP_ID_BYTES] = reader.array("timestamp")?;
+        if id == [0; STAMP_ID_BYTES] {
+            return Err(DecodeError::StampId);
+        }
+        let meta = CellMeta {
+            version: Version {
+                stamp: Stamp { time, id },
+                digest: CellDigest(reader.array("digest")?),
+            },
+            tombstone: kind == TOMBSTONE,
+        };
+        Ok((meta, kind))
+    }
+
+    /// Reads a row.
+    ///
+    /// # Errors
+    /// If the bytes are not a row's.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader(bytes);
+        let (meta, kind) = Self::read_meta(&mut reader)?;
+        let mut value = None;
+        if kind != TOMBSTONE {
+            let encoding_id = u16::from_be_bytes(reader.array("encoding")?);
+            let length = u32::from_be_bytes(reader.array("schema")?);
+            let schema = match length.checked_sub(1) {
+                None => None,
+                Some(length) => Some(reader.take(length as usize, "schema")?.into()),
+            };
+            let payload = if kind == INLINE {
+                Payload::Inline(Bytes::copy_from_slice(std::mem::take(&mut reader.0)))
+            } else {
+                Payload::Apart(u64::from_be_bytes(reader.array("length")?))
+            };
+            value = Some((encoding_id, schema, payload));
+        }
+        match reader.0.len() {
+            0 => Ok(Self { meta, value }),
+            trailing => Err(DecodeError::Trailing(trailing)),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::cell::{key::tests::any_cell_key, key::tests::key, CellKey};
+
+    pub(crate) fn any_cell() -> impl Strategy<Value = Cell> {
+        let value = (
+            any::<u16>(),
+            prop::option::of(prop::collection::vec(any::<u8>(), 0..5)),
+            prop::collection::vec(any::<u8>(), 0..40),
+        )
+            .prop_map(|(encoding_id, schema, payload)| Value {
+                encoding_id,
+                schema: schema.map(Into::into),
+                payload: payload.into(),
+            });
+        (any::<u64>(), 1u8.., prop::option::of(value)).prop_map(|(time, id, value)| Cell {
+            stamp: Stamp { time, id: [id; 16] },
+            content: value.map_or(Content::Tombstone, Content::Value),
+        })
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn rows_read_back(key in any_cell_key(), cell in any_cell(), limit in 0usize..40) {
+            let meta = CellMeta::of(&key, &cell);
+            let row = Row::new(meta, &cell, limit);
+            let bytes = row.encode();
+            prop_assert_eq!(Row::decode_meta(&bytes), Ok(meta));
+            prop_assert_eq!(Row::decode(&bytes), Ok(row.clone()));
+            match row.is_apart() {
+                true => prop_assert_eq!(row.into_cell(), None),
+                false => prop_assert_eq!(row.into_cell(), Some(cell)),
+            }
+            for end in 0..bytes.len() {
+                // A shorter inline payload is a row too, of another digest.
+                prop_assert!(Row::decode(&bytes[..end]).map_or(true, |row| !row.is_apart()));
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_refused_or_canonical(bytes in prop::collection::vec(any::<u8>(), 0..120), kind in 0u8..4) {
+            let mut bytes = bytes;
+            if let Some(first) = bytes.first_mut() {
+                *first = kind;
+            }
+            if let Ok(row) = Row::decode(&bytes) {
+                prop_assert_eq!(row.encode(), bytes);
+            }
+        }
+
+        #[test]
+        fn different_cells_have_different_digests(
+            a in (any_cell_key(), any_cell()),
+            b in (any_cell_key(), any_cell()),
+        ) {
+            let digests = [&a, &b].map(|(key, cell)| CellMeta::of(key, cell).version.digest);
+            prop_assert_eq!(a == b, digests[0] == digests[1]);
+        }
+    }
+
+    #[test]
+    fn rows_and_digests_are_pinned() {
+        let stamp = Stamp {
+            time: 0x0102_0304_0506_0708,
+            id: *b"0123456789abcdef",
+        };
+        let value = Cell {
+            stamp,
+            content: Content::Value(Value {
+                encoding_id: 5,
+                schema: Some(b"utf-8"[..].into()),
+                payload: Bytes::from_static(b"on"),
+            }),
+        };
+        let tombstone = Cell {
+            stamp,
+            content: Content::Tombstone,
+        };
+        let lamp = CellKey::own(key("room/lamp"));
+        let row = |cell: &Cell, limit| hex(&Row::new(CellMeta::of(&lamp, cell), cell, limit).encode());
+        let head = "0102030405060708".to_owned() + &hex(b"0123456789abcdef");
+        let digest = "e3e418bb06d6f3e45c5baf6d3a6257e7b56f0ad43c953071b62b7fcd0c16ccb3";
+        assert_eq!(row(&value, 2), format!("01{head}{digest}0005000000067574662d386f6e"));
+        assert_eq!(row(&value, 1), format!("02{head}{digest}0005000000067574662d380000000000000002"));
+        let digest = "ed9615dda47d7dfdabed28b3d88f9f95bc2b3fb7373ee3b38a8f7897b177375d";
+        assert_eq!(row(&tombstone, 0), format!("00{head}{digest}"));
+    }
+}

@@ -1,0 +1,3 @@
+//! wip
+pub mod cell;
+pub mod mst;

@@ -1,0 +1,155 @@
+//! The invariant checker: one for the tests, the fuzz targets and the tools.
+
+use thiserror::Error;
+
+use super::{
+    build::build,
+    edit::EntryOf,
+    hash,
+    level::TreeKey,
+    node::{NodeOf, NodeStore},
+    rank::MAX_WIDTH,
+    Mst,
+};
+
+/// What is wrong with a tree.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Violation {
+    /// A node holds nothing.
+    #[error("a node of level {0}.{1} has no entries")]
+    Empty(u8, u8),
+    /// A node holds more than [`MAX_WIDTH`] entries.
+    #[error("a node has {0} entries, more than {MAX_WIDTH}")]
+    TooWide(usize),
+    /// A node has neither no children nor one more than it has entries, or it
+    /// keeps a list of children that are all absent.
+    #[error("a node of {entries} entries has room for {children} children")]
+    Children {
+        /// Entries of the node.
+        entries: usize,
+        /// Length of its list of children.
+        children: usize,
+    },
+    /// Keys do not ascend strictly.
+    #[error("the entry at place {0} of an ordered scan is not above the one before")]
+    Order(usize),
+    /// A key is on another level than its position says.
+    #[error("a key whose position has {expected} leading zero digits is on level {found}")]
+    Digit {
+        /// Digits of the key's position.
+        expected: u8,
+        /// Digit of its node.
+        found: u8,
+    },
+    /// A child's level is not below its parent's.
+    #[error("a child is not on a lower level than its parent")]
+    ChildLevel,
+    /// A cached hash is not that of the node.
+    #[error("a node's cached hash is not the hash of its content")]
+    Hash,
+    /// The tree does not have the one shape that its content has.
+    #[error("the tree has another shape than one built from its content")]
+    Shape,
+    /// A node counts other entries than there are.
+    #[error("the tree counts {counted} entries and holds {found}")]
+    Count {
+        /// What the tree says.
+        counted: usize,
+        /// What a scan finds.
+        found: usize,
+    },
+}
+
+impl<S: NodeStore> Mst<S> {
+    /// Verifies every invariant of the tree, its shape and its cached hashes.
+    /// O(n), with the hashing of the whole tree.
+    ///
+    /// # Errors
+    /// The node storage's.
+    pub fn check(&self) -> Result<Result<(), Violation>, S::Error> {
+        let mut entries = Vec::new();
+        if let Some(link) = self.root_link() {
+            if let Err(violation) = self.check_node(self.store().load(link)?, &mut entries)? {
+                return Ok(Err(violation));
+            }
+        }
+        if entries.len() != self.len() {
+            return Ok(Err(Violation::Count {
+                counted: self.len(),
+                found: entries.len(),
+            }));
+        }
+        let ordered = entries.windows(2).position(|two| two[0].key >= two[1].key);
+        if let Some(place) = ordered {
+            return Ok(Err(Violation::Order(place + 1)));
+        }
+        let rebuilt = build(self.store(), entries.into_iter().cloned());
+        let same = self.same_shape(self.root_link(), rebuilt.as_ref())?;
+        Ok(if same { Ok(()) } else { Err(Violation::Shape) })
+    }
+
+    fn check_node<'a>(
+        &'a self,
+        node: &'a NodeOf<S>,
+        entries: &mut Vec<&'a EntryOf<S>>,
+    ) -> Result<Result<(), Violation>, S::Error> {
+        if node.entries.is_empty() {
+            return Ok(Err(Violation::Empty(node.level.digit, node.level.rank)));
+        }
+        if node.entries.len() > MAX_WIDTH {
+            return Ok(Err(Violation::TooWide(node.entries.len())));
+        }
+        let leaf = node.children.is_empty();
+        let branch = node.children.len() == node.entries.len() + 1
+            && node.children.iter().any(Option::is_some);
+        if !(leaf || branch) {
+            return Ok(Err(Violation::Children {
+                entries: node.entries.len(),
+                children: node.children.len(),
+            }));
+        }
+        for place in 0..=node.entries.len() {
+            if let Some(link) = node.child(place) {
+                let child = self.store().load(link)?;
+                if child.level >= node.level {
+                    return Ok(Err(Violation::ChildLevel));
+                }
+                if let Err(violation) = self.check_node(child, entries)? {
+                    return Ok(Err(violation));
+                }
+            }
+            if let Some(entry) = node.entries.get(place) {
+                let expected = entry.key.position().leading_zero_digits();
+                if expected != node.level.digit {
+                    let found = node.level.digit;
+                    return Ok(Err(Violation::Digit { expected, found }));
+                }
+                entries.push(entry);
+            }
+        }
+        match node.hash.get() {
+            Some(cached) if *cached != hash::compute(self.store(), node)? => {
+                Ok(Err(Violation::Hash))
+            }
+            _ => Ok(Ok(())),
+        }
+    }
+
+    fn same_shape(&self, a: Option<&S::Link>, b: Option<&S::Link>) -> Result<bool, S::Error> {
+        let (a, b) = match (a, b) {
+            (None, None) => return Ok(true),
+            (Some(a), Some(b)) => (self.store().load(a)?, self.store().load(b)?),
+            _ => return Ok(false),
+        };
+        if a.level != b.level || a.entries.len() != b.entries.len() {
+            return Ok(false);
+        }
+        for place in 0..=a.entries.len() {
+            if !self.same_shape(a.child(place), b.child(place))? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}

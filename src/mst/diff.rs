@@ -1,0 +1,147 @@
+//! What two trees differ in.
+
+use std::cmp::Ordering;
+
+use super::{
+    hash::node_hash,
+    node::{Digested, Entry, NodeOf, NodeStore},
+};
+
+/// A key whose entries differ in two trees.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Difference<'a, K, V> {
+    /// The key.
+    pub key: &'a K,
+    /// Its value in the first tree, if it is there.
+    pub left: Option<&'a V>,
+    /// Its value in the second tree, if it is there.
+    pub right: Option<&'a V>,
+}
+
+/// The differences of two trees, ascending by key. Made by
+/// [`Mst::diff`](super::Mst::diff).
+///
+/// Both trees are unrolled from the left, and only as far as they have to be:
+/// where the next thing on both sides is a subtree and the hashes are equal,
+/// both are passed over. O(d log n) for d differences.
+pub struct Differences<'a, S: NodeStore> {
+    store: &'a S,
+    left: Unrolled<'a, S>,
+    right: Unrolled<'a, S>,
+}
+
+enum Item<'a, S: NodeStore> {
+    Subtree(&'a NodeOf<S>),
+    Entry(&'a Entry<S::Key, S::Value>),
+}
+
+/// What is left of a tree; the next thing is last.
+struct Unrolled<'a, S: NodeStore>(Vec<Item<'a, S>>);
+
+impl<'a, S: NodeStore> Unrolled<'a, S> {
+    fn push_link(&mut self, store: &'a S, link: Option<&'a S::Link>) -> Result<(), S::Error> {
+        if let Some(link) = link {
+            self.0.push(Item::Subtree(store.load(link)?));
+        }
+        Ok(())
+    }
+
+    /// Replaces the subtree that is next by its parts.
+    fn unroll(&mut self, store: &'a S) -> Result<(), S::Error> {
+        if let Some(Item::Subtree(node)) = self.0.pop() {
+            for (place, entry) in node.entries.iter().enumerate().rev() {
+                self.push_link(store, node.child(place + 1))?;
+                self.0.push(Item::Entry(entry));
+            }
+            self.push_link(store, node.child(0))?;
+        }
+        Ok(())
+    }
+}
+
+impl<'a, S: NodeStore> Differences<'a, S> {
+    pub(super) fn new(
+        store: &'a S,
+        left: Option<&'a S::Link>,
+        right: Option<&'a S::Link>,
+    ) -> Result<Self, S::Error> {
+        let mut differences = Self {
+            store,
+            left: Unrolled(Vec::new()),
+            right: Unrolled(Vec::new()),
+        };
+        differences.left.push_link(store, left)?;
+        differences.right.push_link(store, right)?;
+        Ok(differences)
+    }
+
+    #[allow(clippy::type_complexity)]
+    fn step(&mut self) -> Result<Option<Difference<'a, S::Key, S::Value>>, S::Error> {
+        loop {
+            let (left, right) = match (self.left.0.last(), self.right.0.last()) {
+                (Some(Item::Subtree(left)), Some(Item::Subtree(right))) => {
+                    let store = self.store;
+                    if node_hash(store, left)? == node_hash(store, right)? {
+                        self.left.0.pop();
+                        self.right.0.pop();
+                        continue;
+                    }
+                    let order = left.level.cmp(&right.level);
+                    if order != Ordering::Less {
+                        self.left.unroll(store)?;
+                    }
+                    if order != Ordering::Greater {
+                        self.right.unroll(store)?;
+                    }
+                    continue;
+                }
+                (Some(Item::Subtree(_)), _) => {
+                    self.left.unroll(self.store)?;
+                    continue;
+                }
+                (_, Some(Item::Subtree(_))) => {
+                    self.right.unroll(self.store)?;
+                    continue;
+                }
+                (None, None) => return Ok(None),
+                (Some(Item::Entry(left)), None) => (Some(*left), None),
+                (None, Some(Item::Entry(right))) => (None, Some(*right)),
+                (Some(Item::Entry(left)), Some(Item::Entry(right))) => {
+                    match left.key.cmp(&right.key) {
+                        Ordering::Less => (Some(*left), None),
+                        Ordering::Greater => (None, Some(*right)),
+                        Ordering::Equal => (Some(*left), Some(*right)),
+                    }
+                }
+            };
+            if left.is_some() {
+                self.left.0.pop();
+            }
+            if right.is_some() {
+                self.right.0.pop();
+            }
+            let is_equal = match (left, right) {
+                (Some(left), Some(right)) => left.value.digest() == right.value.digest(),
+                _ => false,
+            };
+            let Some(key) = left.or(right).map(|entry| &entry.key) else {
+                continue;
+            };
+            if !is_equal {
+                return Ok(Some(Difference {
+                    key,
+                    left: left.map(|entry| &entry.value),
+                    right: right.map(|entry| &entry.value),
+                }));
+            }
+        }
+    }
+}
+
+impl<'a, S: NodeStore> Iterator for Differences<'a, S> {
+    type Item = Result<Difference<'a, S::Key, S::Value>, S::Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.step().transpose()
+    }
+}

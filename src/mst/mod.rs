@@ -1,0 +1,61 @@
+//! The Merkle Search Tree.
+//!
+//! After Auvolat and Taïani, *Merkle Search Trees: Efficient State-Based CRDTs
+//! in Open Networks* (SRDS 2019): a search tree whose shape is read from the
+//! hashes of its keys, so that replicas that hold the same data have the same
+//! tree, whatever the order in which it came, and compare it from the root down.
+//!
+//! **Shape.** A key's *level* is the number of leading zero digits, base 16, of
+//! its [`Position`]. The keys of the highest level make the topmost node; what
+//! lies between two of them makes the subtree there. Levels that no key has are
+//! passed over, so that a tree is at most as deep as it has levels. A node that
+//! would have more than [`MAX_WIDTH`] entries is divided by ranks, so that no
+//! choice of keys makes a node wide or an update slow (see `rank.rs`).
+//!
+//! **History independence.** Shape and root are a function of the set of
+//! entries: inserting, replacing and removing in any order that ends in the
+//! same set ends in the same tree.
+//!
+//! **Cost.** n entries, d differences, c changed nodes:
+//!
+//! | operation | cost |
+//! |---|---|
+//! | [`Mst::get`] | O(log n) |
+//! | [`Mst::upsert`], [`Mst::remove`] | O(log n), no node is hashed |
+//! | [`Mst::root`] | O(c) since the last time, once for a whole batch |
+//! | [`Mst::from_sorted`] | O(n) |
+//! | [`Mst::range`] | O(log n) and O(1) an entry |
+//! | [`Mst::diff`] | O(d log n), once both are hashed |
+//! | `clone` (a snapshot) | O(1); later changes copy the O(log n) nodes they touch |
+//!
+//! With keys chosen by an adversary a level may lie under O(log n) ranks, and
+//! an update then repairs a bounded neighbourhood in each.
+//!
+//! No I/O, clock or randomness is in here. Nodes are kept behind [`NodeStore`];
+//! [`Resident`] keeps them in memory.
+
+mod build;
+mod check;
+mod diff;
+mod edit;
+mod hash;
+mod level;
+mod node;
+mod rank;
+mod repair;
+mod scan;
+mod tree;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use hash::hex_display;
+
+pub use check::Violation;
+pub use diff::{Difference, Differences};
+pub use hash::{NodeHash, RootHash, GROUP, HASH_BYTES};
+pub use level::{Level, Position, TreeKey, MAX_DIGITS};
+pub use node::{Digested, Entry, Node, NodeOf, NodeStore, Resident, SharedNode};
+pub use rank::MAX_WIDTH;
+pub use scan::Range;
+pub use tree::Mst;

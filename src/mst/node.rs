@@ -1,0 +1,226 @@
+//! Nodes, and the small trait behind which they are kept.
+
+use std::{
+    convert::Infallible,
+    marker::PhantomData,
+    sync::{Arc, OnceLock},
+};
+
+use super::{
+    hash::{NodeHash, HASH_BYTES},
+    level::{Level, TreeKey},
+};
+
+/// A value that has a digest, which is all that the tree reads of it.
+pub trait Digested {
+    /// The value's digest; equal digests mean equal values.
+    fn digest(&self) -> &[u8; HASH_BYTES];
+}
+
+/// A key with its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry<K, V> {
+    /// The key.
+    pub key: K,
+    /// The value.
+    pub value: V,
+}
+
+/// A node: a run of entries of one level, and the subtrees between them.
+///
+/// Invariants, relied on everywhere and verified by
+/// [`Mst::check`](super::Mst::check): `entries` is not empty and strictly
+/// ascending by key; `children` is empty, or has one place more than `entries`;
+/// what stands at place `i` has keys between entries `i - 1` and `i`, and a
+/// level below this one; `hash`, if it is there, is that of the content.
+#[derive(Clone, Debug)]
+pub struct Node<K, V, L> {
+    pub(super) level: Level,
+    pub(super) entries: Vec<Entry<K, V>>,
+    pub(super) children: Vec<Option<L>>,
+    pub(super) hash: OnceLock<NodeHash>,
+}
+
+/// The node type that a store keeps.
+pub type NodeOf<S> = Node<<S as NodeStore>::Key, <S as NodeStore>::Value, <S as NodeStore>::Link>;
+
+impl<K: Ord, V, L> Node<K, V, L> {
+    pub(super) fn new(level: Level, entries: Vec<Entry<K, V>>, children: Vec<Option<L>>) -> Self {
+        let children = if children.iter().any(Option::is_some) {
+            children
+        } else {
+            Vec::new()
+        };
+        Self {
+            level,
+            entries,
+            children,
+            hash: OnceLock::new(),
+        }
+    }
+
+    /// The level that all entries of this node have.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        self.level
+    }
+
+    /// The entries, ascending by key; never empty.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry<K, V>] {
+        &self.entries
+    }
+
+    /// The subtree before entry `place`, or after the last one where `place`
+    /// is their number.
+    #[must_use]
+    pub fn child(&self, place: usize) -> Option<&L> {
+        self.children.get(place).and_then(Option::as_ref)
+    }
+
+    /// Where `key` is (`Ok`), or which child it would be under (`Err`).
+    /// O(log width).
+    pub(super) fn search(&self, key: &K) -> Result<usize, usize> {
+        self.entries.binary_search_by(|entry| entry.key.cmp(key))
+    }
+
+    /// The child's place for writing, made if the node had no children.
+    pub(super) fn child_mut(&mut self, place: usize) -> &mut Option<L> {
+        if self.children.is_empty() {
+            self.children.resize_with(self.entries.len() + 1, || None);
+        }
+        &mut self.children[place]
+    }
+
+    pub(super) fn take_child(&mut self, place: usize) -> Option<L> {
+        self.children.get_mut(place).and_then(Option::take)
+    }
+
+    /// Puts `entry` at `place`, with `left` and `right` as the subtrees beside
+    /// it. The caller has taken the subtree that stood there.
+    pub(super) fn insert(
+        &mut self,
+        place: usize,
+        entry: Entry<K, V>,
+        left: Option<L>,
+        right: Option<L>,
+    ) {
+        reserve_tightly(&mut self.entries);
+        self.entries.insert(place, entry);
+        if !self.children.is_empty() {
+            reserve_tightly(&mut self.children);
+            self.children[place] = left;
+            self.children.insert(place + 1, right);
+        } else if left.is_some() || right.is_some() {
+            self.children.resize_with(self.entries.len() + 1, || None);
+            self.children[place] = left;
+            self.children[place + 1] = right;
+        }
+    }
+
+    /// Drops the list of children if it names none, as in a leaf.
+    pub(super) fn trim_children(&mut self) {
+        if self.children.iter().all(Option::is_none) {
+            self.children = Vec::new();
+        }
+    }
+}
+
+/// Room for one more, growing by a quarter and not by doubling: the nodes are
+/// most of the memory that a tree takes, and small.
+fn reserve_tightly<T>(items: &mut Vec<T>) {
+    if items.len() == items.capacity() {
+        items.reserve_exact(2 + items.len() / 4);
+    }
+}
+
+/// Where nodes are kept. The tree asks for them by link; what a link is, and
+/// whether its node is in memory or elsewhere, is the store's affair.
+///
+/// A link is cheap to clone, and a clone goes on to show the node as it was:
+/// that is what makes a clone of a tree a snapshot.
+pub trait NodeStore {
+    /// The keys of the tree.
+    type Key: TreeKey;
+    /// The values of the tree.
+    type Value: Digested + Clone;
+    /// Names a node.
+    type Link: Clone;
+    /// Why a node cannot be had.
+    type Error;
+
+    /// The node to read.
+    ///
+    /// # Errors
+    /// If the node cannot be had.
+    fn load<'a>(&'a self, link: &'a Self::Link) -> Result<&'a NodeOf<Self>, Self::Error>;
+
+    /// The node to change: a copy of its own, if other links share it. Its
+    /// cached hash is forgotten.
+    ///
+    /// # Errors
+    /// If the node cannot be had.
+    fn edit<'a>(&'a self, link: &'a mut Self::Link) -> Result<&'a mut NodeOf<Self>, Self::Error>;
+
+    /// The node itself, to be taken apart; copied if other links share it.
+    ///
+    /// # Errors
+    /// If the node cannot be had.
+    fn take(&self, link: Self::Link) -> Result<NodeOf<Self>, Self::Error>;
+
+    /// Keeps a new node.
+    fn keep(&self, node: NodeOf<Self>) -> Self::Link;
+}
+
+/// The node storage in memory: a link is a shared pointer.
+#[derive(Debug)]
+pub struct Resident<K, V>(PhantomData<fn() -> (K, V)>);
+
+impl<K, V> Clone for Resident<K, V> {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl<K, V> Default for Resident<K, V> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+/// A node in memory, shared by all trees that hold it.
+#[derive(Debug)]
+pub struct SharedNode<K, V>(Arc<Node<K, V, SharedNode<K, V>>>);
+
+impl<K, V> Clone for SharedNode<K, V> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<K: TreeKey, V: Digested + Clone> NodeStore for Resident<K, V> {
+    type Key = K;
+    type Value = V;
+    type Link = SharedNode<K, V>;
+    type Error = Infallible;
+
+    fn load<'a>(&'a self, link: &'a Self::Link) -> Result<&'a NodeOf<Self>, Infallible> {
+        Ok(&link.0)
+    }
+
+    fn edit<'a>(&'a self, link: &'a mut Self::Link) -> Result<&'a mut NodeOf<Self>, Infallible> {
+        let node = Arc::make_mut(&mut link.0);
+        node.hash.take();
+        Ok(node)
+    }
+
+    fn take(&self, link: Self::Link) -> Result<NodeOf<Self>, Infallible> {
+        let mut node = Arc::unwrap_or_clone(link.0);
+        node.hash.take();
+        Ok(node)
+    }
+
+    fn keep(&self, node: NodeOf<Self>) -> Self::Link {
+        SharedNode(Arc::new(node))
+    }
+}

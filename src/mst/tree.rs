@@ -1,0 +1,202 @@
+//! The tree itself: a root, a count, and the operations on them.
+
+use std::ops::{Bound, RangeBounds};
+
+use super::{
+    build::build,
+    diff::Differences,
+    edit::{self, EntryOf, Slot},
+    hash::{node_hash, RootHash},
+    level::{Level, TreeKey},
+    node::{Entry, NodeStore},
+    repair::repair,
+    scan::Range,
+};
+
+/// A Merkle Search Tree. See the [module](super) for what it is.
+///
+/// A clone is a snapshot: it costs O(1), shares all nodes, and stays as it is
+/// when the original changes.
+#[derive(Clone)]
+pub struct Mst<S: NodeStore> {
+    store: S,
+    root: Slot<S>,
+    len: usize,
+}
+
+impl<S: NodeStore + Default> Default for Mst<S> {
+    fn default() -> Self {
+        Self::new(S::default())
+    }
+}
+
+impl<S: NodeStore> Mst<S> {
+    /// The empty tree.
+    #[must_use]
+    pub fn new(store: S) -> Self {
+        Self {
+            store,
+            root: None,
+            len: 0,
+        }
+    }
+
+    /// The tree of `entries`. O(n), without hashing.
+    ///
+    /// # Panics
+    /// Never; but if `entries` are not strictly ascending by key, the tree is
+    /// not one, as [`check`](Self::check) will say.
+    #[must_use]
+    pub fn from_sorted(
+        store: S,
+        entries: impl IntoIterator<Item = (S::Key, S::Value)>,
+    ) -> Self {
+        let mut len = 0;
+        let entries = entries.into_iter().map(|(key, value)| Entry { key, value });
+        let root = build(&store, entries.inspect(|_| len += 1));
+        Self { store, root, len }
+    }
+
+    /// Keys in the tree. O(1).
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether the tree holds nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The node storage.
+    #[must_use]
+    pub fn store(&self) -> &S {
+        &self.store
+    }
+
+    /// The topmost node, to be loaded from [`store`](Self::store).
+    #[must_use]
+    pub fn root_link(&self) -> Option<&S::Link> {
+        self.root.as_ref()
+    }
+
+    /// The value of `key`. O(log n).
+    ///
+    /// # Errors
+    /// The node storage's.
+    pub fn get(&self, key: &S::Key) -> Result<Option<&S::Value>, S::Error> {
+        let mut link = self.root.as_ref();
+        while let Some(at) = link {
+            let node = self.store.load(at)?;
+            match node.search(key) {
+                Ok(place) => return Ok(Some(&node.entries[place].value)),
+                Err(place) => link = node.child(place),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Gives `key` the value, and returns the one that it had. O(log n), and
+    /// nothing is hashed but the key, if it is new.
+    ///
+    /// # Errors
+    /// The node storage's; the tree is then in pieces and to be given up.
+    pub fn upsert(&mut self, key: S::Key, value: S::Value) -> Result<Option<S::Value>, S::Error> {
+        if self.get(&key)?.is_some() {
+            return replace(&self.store, &mut self.root, &key, value);
+        }
+        let digit = key.position().leading_zero_digits();
+        let entry = Entry {
+            key: key.clone(),
+            value,
+        };
+        edit::insert(&self.store, &mut self.root, entry, Level::of_digit(digit))?;
+        self.len += 1;
+        repair(&self.store, &mut self.root, &key, digit)?;
+        Ok(None)
+    }
+
+    /// Takes `key` out of the tree, which is then as if it had never been
+    /// there, and returns its value. O(log n).
+    ///
+    /// # Errors
+    /// The node storage's; the tree is then in pieces and to be given up.
+    pub fn remove(&mut self, key: &S::Key) -> Result<Option<S::Value>, S::Error> {
+        if self.get(key)?.is_none() {
+            return Ok(None);
+        }
+        let digit = key.position().leading_zero_digits();
+        let removed = edit::remove(&self.store, &mut self.root, key)?;
+        self.len -= usize::from(removed.is_some());
+        repair(&self.store, &mut self.root, key, digit)?;
+        Ok(removed.map(|entry| entry.value))
+    }
+
+    /// The root hash. O(changed nodes) since it was last asked for, O(1) if
+    /// nothing changed.
+    ///
+    /// # Errors
+    /// The node storage's.
+    pub fn root(&self) -> Result<RootHash, S::Error> {
+        match &self.root {
+            None => Ok(RootHash::of_empty()),
+            Some(link) => Ok(RootHash(node_hash(&self.store, self.store.load(link)?)?.0)),
+        }
+    }
+
+    /// The entries within `range`, ascending by key.
+    ///
+    /// # Errors
+    /// The node storage's, here and from the iterator.
+    pub fn range(&self, range: impl RangeBounds<S::Key>) -> Result<Range<'_, S>, S::Error> {
+        let end: Bound<S::Key> = range.end_bound().cloned();
+        Range::new(&self.store, self.root_link(), range.start_bound(), end)
+    }
+
+    /// All entries, ascending by key.
+    ///
+    /// # Errors
+    /// The node storage's, here and from the iterator.
+    pub fn iter(&self) -> Result<Range<'_, S>, S::Error> {
+        self.range(..)
+    }
+
+    /// The keys in which this tree, on the left, differs from `other`.
+    ///
+    /// # Errors
+    /// The node storage's, here and from the iterator.
+    pub fn diff<'a>(&'a self, other: &'a Self) -> Result<Differences<'a, S>, S::Error> {
+        Differences::new(&self.store, self.root_link(), other.root_link())
+    }
+
+    /// The hash of a node of this tree, for proofs and for comparing with
+    /// another replica's.
+    ///
+    /// # Errors
+    /// The node storage's.
+    pub fn hash_of(&self, link: &S::Link) -> Result<super::NodeHash, S::Error> {
+        node_hash(&self.store, self.store.load(link)?)
+    }
+}
+
+/// Replaces the value of a key that is there. The shape stays.
+fn replace<S: NodeStore>(
+    store: &S,
+    slot: &mut Slot<S>,
+    key: &S::Key,
+    value: S::Value,
+) -> Result<Option<S::Value>, S::Error> {
+    let mut slot = slot.as_mut();
+    while let Some(link) = slot {
+        let node = store.edit(link)?;
+        match node.search(key) {
+            Ok(place) => {
+                let EntryOf::<S> { value: old, .. } = &mut node.entries[place];
+                return Ok(Some(std::mem::replace(old, value)));
+            }
+            Err(place) => slot = node.children.get_mut(place).and_then(Option::as_mut),
+        }
+    }
+    Ok(None)
+}
