@@ -1,3 +1,7 @@
 //! wip
 pub mod cell;
+pub mod config;
 pub mod mst;
+pub mod store;
+mod hash;
+pub use hash::HASH_BYTES;

@@ -1,13 +1,16 @@
 //! The digest of a cell.
 
-use sha2::{Digest as _, Sha256};
-
 use super::{Cell, CellKey, Content};
-use crate::mst::{hex_display, TreeKey, HASH_BYTES};
+use crate::{
+    hash::{hex_display, sha256, tag, HASH_BYTES},
+    mst::TreeKey,
+};
 
-const TAG: &[u8] = b"zenoh-mst/1/cell\0";
-
-/// SHA-256 over all that a cell is: key, part, timestamp, kind and value.
+/// SHA-256 over all that a cell is: key, part, timestamp, kind and value, the
+/// payload by its own hash.
+///
+/// So whoever is shown a digest in a proof can be shown what it stands for
+/// without the payload, which may be large.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CellDigest(pub [u8; HASH_BYTES]);
 hex_display!(CellDigest);
@@ -18,9 +21,8 @@ hex_display!(CellDigest);
 /// different cells have the same bytes.
 #[must_use]
 pub fn cell_digest(key: &CellKey, cell: &Cell) -> CellDigest {
-    // The head is put together first: many small updates cost more than a copy.
-    let mut head = Vec::with_capacity(TAG.len() + 4 + key.canonical_len() + 24 + 16);
-    head.extend_from_slice(TAG);
+    let mut head = Vec::with_capacity(tag::CELL.len() + 4 + key.canonical_len() + 24 + 16 + HASH_BYTES);
+    head.extend_from_slice(tag::CELL);
     let length_at = head.len();
     head.extend_from_slice(&[0; 4]);
     key.write_canonical(&mut head);
@@ -28,12 +30,8 @@ pub fn cell_digest(key: &CellKey, cell: &Cell) -> CellDigest {
     head[length_at..length_at + 4].copy_from_slice(&length.to_be_bytes());
     head.extend_from_slice(&cell.stamp.time.to_be_bytes());
     head.extend_from_slice(&cell.stamp.id);
-    let mut hasher = Sha256::new();
     match &cell.content {
-        Content::Tombstone => {
-            head.push(0);
-            hasher.update(&head);
-        }
+        Content::Tombstone => head.push(0),
         Content::Value(value) => {
             head.push(1);
             head.extend_from_slice(&value.encoding_id.to_be_bytes());
@@ -46,9 +44,8 @@ pub fn cell_digest(key: &CellKey, cell: &Cell) -> CellDigest {
                 }
             }
             head.extend_from_slice(&(value.payload.len() as u64).to_be_bytes());
-            hasher.update(&head);
-            hasher.update(&value.payload);
+            head.extend_from_slice(&sha256(&[tag::PAYLOAD, &value.payload]));
         }
     }
-    CellDigest(hasher.finalize().into())
+    CellDigest(sha256(&[&head]))
 }

@@ -200,6 +200,10 @@ impl CellKey {
 }
 
 impl TreeKey for CellKey {
+    fn head(&self) -> &[u8] {
+        self.key.as_str().unwrap_or_default().as_bytes()
+    }
+
     fn write_canonical(&self, out: &mut Vec<u8>) {
         match self.key.as_str() {
             None => out.push(NONE),

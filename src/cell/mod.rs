@@ -14,6 +14,11 @@ mod reader;
 mod row;
 mod stamp;
 
+#[cfg(test)]
+pub(crate) mod tests {
+    pub(crate) use super::key::tests::*;
+}
+
 use std::fmt;
 
 use bytes::Bytes;
@@ -24,7 +29,7 @@ pub use reader::DecodeError;
 pub use row::{Payload, Row};
 pub use stamp::{Stamp, STAMP_ID_BYTES};
 
-use crate::mst::{Digested, HASH_BYTES};
+use crate::{hash::HASH_BYTES, mst::Digested};
 
 /// A value as Zenoh knows it: bytes, and what they mean.
 #[derive(Clone, PartialEq, Eq)]

@@ -29,11 +29,12 @@ impl<'a, S: NodeStore> Spine<'a, S> {
         let carry = self.close_below(Some(level), before);
         match self.open.last_mut() {
             Some(node) if node.level == level => {
-                node.entries.push(entry);
+                node.keys.push_unfinished(entry.0);
+                node.values.push(entry.1);
                 node.children.push(carry);
             }
             _ => {
-                let mut node = Node::new(level, vec![entry], Vec::new());
+                let mut node = Node::of_one(level, entry, Vec::new());
                 node.children.push(carry);
                 self.open.push(node);
             }
@@ -50,10 +51,11 @@ impl<'a, S: NodeStore> Spine<'a, S> {
             .pop_if(|node| level.is_none_or(|level| node.level < level))
         {
             node.children.push(carry);
-            carry = if node.entries.len() > MAX_WIDTH {
+            carry = if node.keys.len() > MAX_WIDTH {
                 thin(self.store, node)
             } else {
-                node.entries.shrink_to_fit();
+                node.keys.finish();
+                node.values.shrink_to_fit();
                 node.children.shrink_to_fit();
                 node.trim_children();
                 Some(self.store.keep(node))
@@ -65,10 +67,11 @@ impl<'a, S: NodeStore> Spine<'a, S> {
 
 /// Gives the entries of an over-wide node their ranks.
 fn thin<S: NodeStore>(store: &S, node: Node<S::Key, S::Value, S::Link>) -> Slot<S> {
-    let positions: Vec<_> = node.entries.iter().map(|e| e.key.position()).collect();
+    let positions: Vec<_> = node.keys.iter().map(TreeKey::position).collect();
     let mut spine = Spine::new(store);
     let mut children = node.children.into_iter();
-    for (entry, rank) in node.entries.into_iter().zip(ranks(&positions)) {
+    let entries = node.keys.into_vec().into_iter().zip(node.values);
+    for (entry, rank) in entries.zip(ranks(&positions)) {
         let digit = node.level.digit;
         spine.push(entry, Level { digit, rank }, children.next().flatten());
     }
@@ -82,7 +85,7 @@ pub(super) fn build<S: NodeStore>(
 ) -> Slot<S> {
     let mut spine = Spine::new(store);
     for entry in entries {
-        let digit = entry.key.position().leading_zero_digits();
+        let digit = entry.0.position().leading_zero_digits();
         spine.push(entry, Level::of_digit(digit), None);
     }
     spine.finish(None)

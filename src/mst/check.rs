@@ -4,7 +4,6 @@ use thiserror::Error;
 
 use super::{
     build::build,
-    edit::EntryOf,
     hash,
     level::TreeKey,
     node::{NodeOf, NodeStore},
@@ -19,6 +18,9 @@ pub enum Violation {
     /// A node holds nothing.
     #[error("a node of level {0}.{1} has no entries")]
     Empty(u8, u8),
+    /// A node does not have a value and a search word for each key.
+    #[error("a node's keys, search words and values do not belong together")]
+    Values,
     /// A node holds more than [`MAX_WIDTH`] entries.
     #[error("a node has {0} entries, more than {MAX_WIDTH}")]
     TooWide(usize),
@@ -80,11 +82,12 @@ impl<S: NodeStore> Mst<S> {
                 found: entries.len(),
             }));
         }
-        let ordered = entries.windows(2).position(|two| two[0].key >= two[1].key);
+        let ordered = entries.windows(2).position(|two| two[0].0 >= two[1].0);
         if let Some(place) = ordered {
             return Ok(Err(Violation::Order(place + 1)));
         }
-        let rebuilt = build(self.store(), entries.into_iter().cloned());
+        let entries = entries.into_iter();
+        let rebuilt = build(self.store(), entries.map(|(key, value)| (key.clone(), value.clone())));
         let same = self.same_shape(self.root_link(), rebuilt.as_ref())?;
         Ok(if same { Ok(()) } else { Err(Violation::Shape) })
     }
@@ -92,24 +95,27 @@ impl<S: NodeStore> Mst<S> {
     fn check_node<'a>(
         &'a self,
         node: &'a NodeOf<S>,
-        entries: &mut Vec<&'a EntryOf<S>>,
+        entries: &mut Vec<(&'a S::Key, &'a S::Value)>,
     ) -> Result<Result<(), Violation>, S::Error> {
-        if node.entries.is_empty() {
+        if node.keys.is_empty() {
             return Ok(Err(Violation::Empty(node.level.digit, node.level.rank)));
         }
-        if node.entries.len() > MAX_WIDTH {
-            return Ok(Err(Violation::TooWide(node.entries.len())));
+        if node.keys.len() != node.values.len() || !node.keys.is_consistent() {
+            return Ok(Err(Violation::Values));
+        }
+        if node.keys.len() > MAX_WIDTH {
+            return Ok(Err(Violation::TooWide(node.keys.len())));
         }
         let leaf = node.children.is_empty();
-        let branch = node.children.len() == node.entries.len() + 1
+        let branch = node.children.len() == node.keys.len() + 1
             && node.children.iter().any(Option::is_some);
         if !(leaf || branch) {
             return Ok(Err(Violation::Children {
-                entries: node.entries.len(),
+                entries: node.keys.len(),
                 children: node.children.len(),
             }));
         }
-        for place in 0..=node.entries.len() {
+        for place in 0..=node.keys.len() {
             if let Some(link) = node.child(place) {
                 let child = self.store().load(link)?;
                 if child.level >= node.level {
@@ -119,13 +125,13 @@ impl<S: NodeStore> Mst<S> {
                     return Ok(Err(violation));
                 }
             }
-            if let Some(entry) = node.entries.get(place) {
-                let expected = entry.key.position().leading_zero_digits();
+            if let (Some(key), Some(value)) = (node.keys.get(place), node.values.get(place)) {
+                let expected = key.position().leading_zero_digits();
                 if expected != node.level.digit {
                     let found = node.level.digit;
                     return Ok(Err(Violation::Digit { expected, found }));
                 }
-                entries.push(entry);
+                entries.push((key, value));
             }
         }
         match node.hash.get() {
@@ -142,10 +148,10 @@ impl<S: NodeStore> Mst<S> {
             (Some(a), Some(b)) => (self.store().load(a)?, self.store().load(b)?),
             _ => return Ok(false),
         };
-        if a.level != b.level || a.entries.len() != b.entries.len() {
+        if a.level != b.level || a.keys.len() != b.keys.len() {
             return Ok(false);
         }
-        for place in 0..=a.entries.len() {
+        for place in 0..=a.keys.len() {
             if !self.same_shape(a.child(place), b.child(place))? {
                 return Ok(false);
             }

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use super::{
     hash::node_hash,
-    node::{Digested, Entry, NodeOf, NodeStore},
+    node::{Digested, NodeOf, NodeStore},
 };
 
 /// A key whose entries differ in two trees.
@@ -32,7 +32,7 @@ pub struct Differences<'a, S: NodeStore> {
 
 enum Item<'a, S: NodeStore> {
     Subtree(&'a NodeOf<S>),
-    Entry(&'a Entry<S::Key, S::Value>),
+    Entry(&'a S::Key, &'a S::Value),
 }
 
 /// What is left of a tree; the next thing is last.
@@ -49,9 +49,10 @@ impl<'a, S: NodeStore> Unrolled<'a, S> {
     /// Replaces the subtree that is next by its parts.
     fn unroll(&mut self, store: &'a S) -> Result<(), S::Error> {
         if let Some(Item::Subtree(node)) = self.0.pop() {
-            for (place, entry) in node.entries.iter().enumerate().rev() {
+            let entries = node.keys.iter().zip(&node.values).enumerate();
+            for (place, (key, value)) in entries.rev() {
                 self.push_link(store, node.child(place + 1))?;
-                self.0.push(Item::Entry(entry));
+                self.0.push(Item::Entry(key, value));
             }
             self.push_link(store, node.child(0))?;
         }
@@ -78,7 +79,7 @@ impl<'a, S: NodeStore> Differences<'a, S> {
     #[allow(clippy::type_complexity)]
     fn step(&mut self) -> Result<Option<Difference<'a, S::Key, S::Value>>, S::Error> {
         loop {
-            let (left, right) = match (self.left.0.last(), self.right.0.last()) {
+            let (key, left, right) = match (self.left.0.last(), self.right.0.last()) {
                 (Some(Item::Subtree(left)), Some(Item::Subtree(right))) => {
                     let store = self.store;
                     if node_hash(store, left)? == node_hash(store, right)? {
@@ -104,13 +105,13 @@ impl<'a, S: NodeStore> Differences<'a, S> {
                     continue;
                 }
                 (None, None) => return Ok(None),
-                (Some(Item::Entry(left)), None) => (Some(*left), None),
-                (None, Some(Item::Entry(right))) => (None, Some(*right)),
-                (Some(Item::Entry(left)), Some(Item::Entry(right))) => {
-                    match left.key.cmp(&right.key) {
-                        Ordering::Less => (Some(*left), None),
-                        Ordering::Greater => (None, Some(*right)),
-                        Ordering::Equal => (Some(*left), Some(*right)),
+                (Some(&Item::Entry(key, left)), None) => (key, Some(left), None),
+                (None, Some(&Item::Entry(key, right))) => (key, None, Some(right)),
+                (Some(&Item::Entry(key, left)), Some(&Item::Entry(right_key, right))) => {
+                    match key.cmp(right_key) {
+                        Ordering::Less => (key, Some(left), None),
+                        Ordering::Greater => (right_key, None, Some(right)),
+                        Ordering::Equal => (key, Some(left), Some(right)),
                     }
                 }
             };
@@ -120,19 +121,8 @@ impl<'a, S: NodeStore> Differences<'a, S> {
             if right.is_some() {
                 self.right.0.pop();
             }
-            let is_equal = match (left, right) {
-                (Some(left), Some(right)) => left.value.digest() == right.value.digest(),
-                _ => false,
-            };
-            let Some(key) = left.or(right).map(|entry| &entry.key) else {
-                continue;
-            };
-            if !is_equal {
-                return Ok(Some(Difference {
-                    key,
-                    left: left.map(|entry| &entry.value),
-                    right: right.map(|entry| &entry.value),
-                }));
+            if left.map(Digested::digest) != right.map(Digested::digest) {
+                return Ok(Some(Difference { key, left, right }));
             }
         }
     }

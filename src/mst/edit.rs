@@ -10,11 +10,12 @@
 //! pieces: the caller gives it up and builds it again from its data.
 
 use super::{
+    keys::KeyList,
     level::Level,
-    node::{Entry, Node, NodeOf, NodeStore},
+    node::{Node, NodeOf, NodeStore},
 };
 
-pub(super) type EntryOf<S> = Entry<<S as NodeStore>::Key, <S as NodeStore>::Value>;
+pub(super) type EntryOf<S> = (<S as NodeStore>::Key, <S as NodeStore>::Value);
 pub(super) type Slot<S> = Option<<S as NodeStore>::Link>;
 
 /// Puts an entry, whose key is not in the tree below `slot`, at `level`.
@@ -25,18 +26,18 @@ pub(super) fn insert<S: NodeStore>(
     level: Level,
 ) -> Result<(), S::Error> {
     let Some(link) = slot else {
-        *slot = Some(store.keep(Node::new(level, vec![entry], Vec::new())));
+        *slot = Some(store.keep(Node::of_one(level, entry, Vec::new())));
         return Ok(());
     };
     if store.load(link)?.level < level {
-        let (left, right) = split(store, slot.take(), &entry.key)?;
-        *slot = Some(store.keep(Node::new(level, vec![entry], vec![left, right])));
+        let (left, right) = split(store, slot.take(), &entry.0)?;
+        *slot = Some(store.keep(Node::of_one(level, entry, vec![left, right])));
         return Ok(());
     }
     let node = store.edit(link)?;
-    let (Ok(place) | Err(place)) = node.search(&entry.key);
+    let (Ok(place) | Err(place)) = node.keys.search(&entry.0);
     if node.level == level {
-        let (left, right) = split(store, node.take_child(place), &entry.key)?;
+        let (left, right) = split(store, node.take_child(place), &entry.0)?;
         node.insert(place, entry, left, right);
         Ok(())
     } else {
@@ -54,7 +55,7 @@ pub(super) fn remove<S: NodeStore>(
         return Ok(None);
     };
     let node = store.edit(link)?;
-    let place = match node.search(key) {
+    let place = match node.keys.search(key) {
         Ok(place) => place,
         Err(place) => {
             if node.child(place).is_none() {
@@ -65,10 +66,10 @@ pub(super) fn remove<S: NodeStore>(
             return Ok(removed);
         }
     };
-    let entry = node.entries.remove(place);
+    let entry = (node.keys.remove(place), node.values.remove(place));
     let (left, right) = (node.take_child(place), node.take_child(place + 1));
     let between = join(store, left, right)?;
-    if node.entries.is_empty() {
+    if node.keys.is_empty() {
         *slot = between;
     } else if !node.children.is_empty() {
         node.children.remove(place + 1);
@@ -89,8 +90,9 @@ pub(super) fn split<S: NodeStore>(
         return Ok((None, None));
     };
     let mut node = store.take(link)?;
-    let (Ok(place) | Err(place)) = node.search(key);
-    let right_entries = node.entries.split_off(place);
+    let (Ok(place) | Err(place)) = node.keys.search(key);
+    let right_keys = node.keys.split_off(place);
+    let right_values = node.values.split_off(place);
     let mut right_children = Vec::new();
     if !node.children.is_empty() {
         right_children = node.children.split_off(place);
@@ -100,8 +102,8 @@ pub(super) fn split<S: NodeStore>(
     }
     let level = node.level;
     Ok((
-        half(store, level, node.entries, node.children),
-        half(store, level, right_entries, right_children),
+        half(store, level, node.keys, node.values, node.children),
+        half(store, level, right_keys, right_values, right_children),
     ))
 }
 
@@ -109,15 +111,17 @@ pub(super) fn split<S: NodeStore>(
 fn half<S: NodeStore>(
     store: &S,
     level: Level,
-    mut entries: Vec<EntryOf<S>>,
+    mut keys: KeyList<S::Key>,
+    mut values: Vec<S::Value>,
     mut children: Vec<Slot<S>>,
 ) -> Slot<S> {
-    if entries.is_empty() {
+    if keys.is_empty() {
         return children.pop().flatten();
     }
-    entries.shrink_to_fit();
+    keys.shrink_to_fit();
+    values.shrink_to_fit();
     children.shrink_to_fit();
-    Some(store.keep(Node::new(level, entries, children)))
+    Some(store.keep(Node::new(level, keys, values, children)))
 }
 
 /// Makes one tree of two, where all keys of `left` are below all of `right`.
@@ -133,7 +137,7 @@ pub(super) fn join<S: NodeStore>(
     let (left_level, right_level) = (store.load(&left)?.level, store.load(&right)?.level);
     if left_level > right_level {
         let node = store.edit(&mut left)?;
-        let last = node.entries.len();
+        let last = node.keys.len();
         let below = node.take_child(last);
         *node.child_mut(last) = join(store, below, Some(right))?;
         Ok(Some(left))
@@ -145,7 +149,7 @@ pub(super) fn join<S: NodeStore>(
     } else {
         let mut right: NodeOf<S> = store.take(right)?;
         let node = store.edit(&mut left)?;
-        let last = node.entries.len();
+        let last = node.keys.len();
         let between = join(store, node.take_child(last), right.take_child(0))?;
         if !(node.children.is_empty() && right.children.is_empty() && between.is_none()) {
             node.child_mut(last);
@@ -154,7 +158,8 @@ pub(super) fn join<S: NodeStore>(
             right.child_mut(0);
             node.children.extend(right.children.drain(1..));
         }
-        node.entries.append(&mut right.entries);
+        node.keys.append(right.keys);
+        node.values.append(&mut right.values);
         node.trim_children();
         Ok(Some(left))
     }

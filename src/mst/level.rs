@@ -1,8 +1,6 @@
 //! Where a key stands in the tree: its position, and the level made from it.
 
-use sha2::{Digest as _, Sha256};
-
-use super::hash::{tag, HASH_BYTES};
+use crate::hash::{sha256, tag, HASH_BYTES};
 
 /// Digits a position has in base 16, and so one more than the highest
 /// [`Level::digit`].
@@ -38,16 +36,20 @@ pub trait TreeKey: Ord + Clone {
     /// Appends the key's canonical bytes, which no other key shares.
     fn write_canonical(&self, out: &mut Vec<u8>);
 
+    /// Bytes to search by: a key whose head is below another's is below it.
+    /// Where heads are equal, keys are compared. An empty head is always right.
+    fn head(&self) -> &[u8] {
+        &[]
+    }
+
     /// The key's position: SHA-256 over a domain tag and the canonical bytes.
     ///
     /// Tests replace it to force any shape of tree.
     fn position(&self) -> Position {
         let mut bytes = Vec::with_capacity(64);
+        bytes.extend_from_slice(tag::POSITION);
         self.write_canonical(&mut bytes);
-        let mut hasher = Sha256::new();
-        hasher.update(tag::POSITION);
-        hasher.update(&bytes);
-        Position(hasher.finalize().into())
+        Position(sha256(&[&bytes]))
     }
 }
 

@@ -39,6 +39,7 @@ mod check;
 mod diff;
 mod edit;
 mod hash;
+mod keys;
 mod level;
 mod node;
 mod rank;
@@ -49,13 +50,11 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use hash::hex_display;
-
 pub use check::Violation;
 pub use diff::{Difference, Differences};
-pub use hash::{NodeHash, RootHash, GROUP, HASH_BYTES};
+pub use hash::{NodeHash, RootHash, GROUP};
 pub use level::{Level, Position, TreeKey, MAX_DIGITS};
-pub use node::{Digested, Entry, Node, NodeOf, NodeStore, Resident, SharedNode};
+pub use node::{Digested, Node, NodeOf, NodeStore, Resident, SharedNode};
 pub use rank::MAX_WIDTH;
 pub use scan::Range;
 pub use tree::Mst;

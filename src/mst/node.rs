@@ -7,36 +7,32 @@ use std::{
 };
 
 use super::{
-    hash::{NodeHash, HASH_BYTES},
+    hash::NodeHash,
+    keys::{reserve_tightly, KeyList},
     level::{Level, TreeKey},
 };
+use crate::hash::HASH_BYTES;
 
 /// A value that has a digest, which is all that the tree reads of it.
 pub trait Digested {
-    /// The value's digest; equal digests mean equal values.
+    /// The digest of the value *and of the key that it belongs to*: equal digests
+    /// mean that both are equal.
     fn digest(&self) -> &[u8; HASH_BYTES];
-}
-
-/// A key with its value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry<K, V> {
-    /// The key.
-    pub key: K,
-    /// The value.
-    pub value: V,
 }
 
 /// A node: a run of entries of one level, and the subtrees between them.
 ///
 /// Invariants, relied on everywhere and verified by
-/// [`Mst::check`](super::Mst::check): `entries` is not empty and strictly
-/// ascending by key; `children` is empty, or has one place more than `entries`;
-/// what stands at place `i` has keys between entries `i - 1` and `i`, and a
+/// [`Mst::check`](super::Mst::check): `keys` is not empty and strictly
+/// ascending; `values` is as long; `children` is empty, or has one place more;
+/// what stands at place `i` has keys between those at `i - 1` and `i`, and a
 /// level below this one; `hash`, if it is there, is that of the content.
+///
 #[derive(Clone, Debug)]
 pub struct Node<K, V, L> {
     pub(super) level: Level,
-    pub(super) entries: Vec<Entry<K, V>>,
+    pub(super) keys: KeyList<K>,
+    pub(super) values: Vec<V>,
     pub(super) children: Vec<Option<L>>,
     pub(super) hash: OnceLock<NodeHash>,
 }
@@ -44,19 +40,26 @@ pub struct Node<K, V, L> {
 /// The node type that a store keeps.
 pub type NodeOf<S> = Node<<S as NodeStore>::Key, <S as NodeStore>::Value, <S as NodeStore>::Link>;
 
-impl<K: Ord, V, L> Node<K, V, L> {
-    pub(super) fn new(level: Level, entries: Vec<Entry<K, V>>, children: Vec<Option<L>>) -> Self {
-        let children = if children.iter().any(Option::is_some) {
-            children
-        } else {
-            Vec::new()
-        };
-        Self {
+impl<K: TreeKey, V, L> Node<K, V, L> {
+    pub(super) fn new(
+        level: Level,
+        keys: KeyList<K>,
+        values: Vec<V>,
+        children: Vec<Option<L>>,
+    ) -> Self {
+        let mut node = Self {
             level,
-            entries,
+            keys,
+            values,
             children,
             hash: OnceLock::new(),
-        }
+        };
+        node.trim_children();
+        node
+    }
+
+    pub(super) fn of_one(level: Level, (key, value): (K, V), children: Vec<Option<L>>) -> Self {
+        Self::new(level, KeyList::new(vec![key]), vec![value], children)
     }
 
     /// The level that all entries of this node have.
@@ -65,29 +68,29 @@ impl<K: Ord, V, L> Node<K, V, L> {
         self.level
     }
 
-    /// The entries, ascending by key; never empty.
+    /// The keys, ascending; never empty.
     #[must_use]
-    pub fn entries(&self) -> &[Entry<K, V>] {
-        &self.entries
+    pub fn keys(&self) -> &[K] {
+        &self.keys
     }
 
-    /// The subtree before entry `place`, or after the last one where `place`
-    /// is their number.
+    /// The values, each at the place of its key.
+    #[must_use]
+    pub fn values(&self) -> &[V] {
+        &self.values
+    }
+
+    /// The subtree before the key at `place`, or after the last one where
+    /// `place` is their number.
     #[must_use]
     pub fn child(&self, place: usize) -> Option<&L> {
         self.children.get(place).and_then(Option::as_ref)
     }
 
-    /// Where `key` is (`Ok`), or which child it would be under (`Err`).
-    /// O(log width).
-    pub(super) fn search(&self, key: &K) -> Result<usize, usize> {
-        self.entries.binary_search_by(|entry| entry.key.cmp(key))
-    }
-
     /// The child's place for writing, made if the node had no children.
     pub(super) fn child_mut(&mut self, place: usize) -> &mut Option<L> {
         if self.children.is_empty() {
-            self.children.resize_with(self.entries.len() + 1, || None);
+            self.children.resize_with(self.keys.len() + 1, || None);
         }
         &mut self.children[place]
     }
@@ -96,23 +99,24 @@ impl<K: Ord, V, L> Node<K, V, L> {
         self.children.get_mut(place).and_then(Option::take)
     }
 
-    /// Puts `entry` at `place`, with `left` and `right` as the subtrees beside
+    /// Puts an entry at `place`, with `left` and `right` as the subtrees beside
     /// it. The caller has taken the subtree that stood there.
     pub(super) fn insert(
         &mut self,
         place: usize,
-        entry: Entry<K, V>,
+        (key, value): (K, V),
         left: Option<L>,
         right: Option<L>,
     ) {
-        reserve_tightly(&mut self.entries);
-        self.entries.insert(place, entry);
+        self.keys.insert(place, key);
+        reserve_tightly(&mut self.values);
+        self.values.insert(place, value);
         if !self.children.is_empty() {
             reserve_tightly(&mut self.children);
             self.children[place] = left;
             self.children.insert(place + 1, right);
         } else if left.is_some() || right.is_some() {
-            self.children.resize_with(self.entries.len() + 1, || None);
+            self.children.resize_with(self.keys.len() + 1, || None);
             self.children[place] = left;
             self.children[place + 1] = right;
         }
@@ -123,14 +127,6 @@ impl<K: Ord, V, L> Node<K, V, L> {
         if self.children.iter().all(Option::is_none) {
             self.children = Vec::new();
         }
-    }
-}
-
-/// Room for one more, growing by a quarter and not by doubling: the nodes are
-/// most of the memory that a tree takes, and small.
-fn reserve_tightly<T>(items: &mut Vec<T>) {
-    if items.len() == items.capacity() {
-        items.reserve_exact(2 + items.len() / 4);
     }
 }
 

@@ -35,12 +35,12 @@ pub(super) fn repair<S: NodeStore>(
 }
 
 fn is_ranked_or_wide<S: NodeStore>(node: &NodeOf<S>, max_digit: u8) -> bool {
-    node.level.digit <= max_digit && (node.level.rank > 0 || node.entries.len() > MAX_WIDTH)
+    node.level.digit <= max_digit && (node.level.rank > 0 || node.keys.len() > MAX_WIDTH)
 }
 
 /// The children of `node` that `key` lies in, or beside.
 fn places_at<S: NodeStore>(node: &NodeOf<S>, key: &S::Key) -> std::ops::RangeInclusive<usize> {
-    match node.search(key) {
+    match node.keys.search(key) {
         Ok(place) => place..=place + 1,
         Err(place) => place..=place,
     }
@@ -162,14 +162,14 @@ fn rounds_beside<'a, S: NodeStore>(
         if node.level.digit != digit {
             break;
         }
-        let (before, after) = match node.search(key) {
+        let (before, after) = match node.keys.search(key) {
             Ok(place) => (place, place + 1),
             Err(place) => (place, place),
         };
         if before > 0 {
             left = left.or(Some(node.level.rank));
         }
-        if after < node.entries.len() {
+        if after < node.keys.len() {
             right = right.or(Some(node.level.rank));
         }
         if before != after {
@@ -211,7 +211,7 @@ impl<S: NodeStore> Alive<'_, S> {
         let Some(node) = self.load(link)? else {
             return Ok(0);
         };
-        let mut count = node.entries.len();
+        let mut count = node.keys.len();
         for child in &node.children {
             if count >= limit {
                 break;
@@ -271,8 +271,8 @@ impl<S: NodeStore> Alive<'_, S> {
         let Some(node) = self.load(link)? else {
             return Ok(());
         };
-        let end = bound.map_or(node.entries.len(), |bound| {
-            let (Ok(place) | Err(place)) = node.search(bound);
+        let end = bound.map_or(node.keys.len(), |bound| {
+            let (Ok(place) | Err(place)) = node.keys.search(bound);
             place
         });
         self.backward(node.child(end), bound, limit, out)?;
@@ -280,7 +280,7 @@ impl<S: NodeStore> Alive<'_, S> {
             if out.len() >= limit {
                 break;
             }
-            out.push((node.entries[place].key.clone(), node.level.rank));
+            out.push((node.keys[place].clone(), node.level.rank));
             self.backward(node.child(place), None, limit, out)?;
         }
         Ok(())
@@ -299,7 +299,7 @@ impl<S: NodeStore> Alive<'_, S> {
         let Some(node) = self.load(link)? else {
             return Ok(false);
         };
-        let start = match low.map(|low| node.search(low)) {
+        let start = match low.map(|low| node.keys.search(low)) {
             None => 0,
             Some(Ok(place)) => place,
             Some(Err(place)) => {
@@ -312,7 +312,7 @@ impl<S: NodeStore> Alive<'_, S> {
         if low.is_none() && self.forward(node.child(0), None, high, beyond, out)? {
             return Ok(true);
         }
-        for place in start..node.entries.len() {
+        for place in start..node.keys.len() {
             if let Some(high) = high {
                 let is_beyond = |key: &S::Key| key > high;
                 let gathered = out.iter().rev().take_while(|(key, _)| is_beyond(key));
@@ -320,7 +320,7 @@ impl<S: NodeStore> Alive<'_, S> {
                     return Ok(true);
                 }
             }
-            out.push((node.entries[place].key.clone(), node.level.rank));
+            out.push((node.keys[place].clone(), node.level.rank));
             if self.forward(node.child(place + 1), None, high, beyond, out)? {
                 return Ok(true);
             }

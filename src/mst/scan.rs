@@ -3,7 +3,6 @@
 use std::ops::Bound;
 
 use super::{
-    edit::EntryOf,
     node::{NodeOf, NodeStore},
 };
 
@@ -33,11 +32,11 @@ impl<'a, S: NodeStore> Range<'a, S> {
             let node = store.load(at)?;
             let (place, child) = match start {
                 Bound::Unbounded => (0, node.child(0)),
-                Bound::Included(key) => match node.search(key) {
+                Bound::Included(key) => match node.keys.search(key) {
                     Ok(place) => (place, None),
                     Err(place) => (place, node.child(place)),
                 },
-                Bound::Excluded(key) => match node.search(key) {
+                Bound::Excluded(key) => match node.keys.search(key) {
                     Ok(place) => (place + 1, node.child(place + 1)),
                     Err(place) => (place, node.child(place)),
                 },
@@ -59,13 +58,13 @@ impl<'a, S: NodeStore> Range<'a, S> {
 }
 
 impl<'a, S: NodeStore> Iterator for Range<'a, S> {
-    type Item = Result<&'a EntryOf<S>, S::Error>;
+    type Item = Result<(&'a S::Key, &'a S::Value), S::Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             let (node, place) = self.path.last_mut()?;
             let node: &'a NodeOf<S> = node;
-            let Some(entry) = node.entries.get(*place) else {
+            let (Some(key), Some(value)) = (node.keys.get(*place), node.values.get(*place)) else {
                 self.path.pop();
                 continue;
             };
@@ -73,14 +72,14 @@ impl<'a, S: NodeStore> Iterator for Range<'a, S> {
             let after = node.child(*place);
             let inside = match &self.end {
                 Bound::Unbounded => true,
-                Bound::Included(end) => entry.key <= *end,
-                Bound::Excluded(end) => entry.key < *end,
+                Bound::Included(end) => key <= end,
+                Bound::Excluded(end) => key < end,
             };
             if !inside {
                 self.path.clear();
                 return None;
             }
-            return Some(self.descend(after).map(|()| entry));
+            return Some(self.descend(after).map(|()| (key, value)));
         }
     }
 }

@@ -3,9 +3,8 @@
 use std::{cell::Cell, collections::BTreeMap, convert::Infallible};
 
 use proptest::prelude::*;
-use sha2::{Digest as _, Sha256};
-
 use super::*;
+use crate::hash::{sha256, HASH_BYTES};
 
 /// A key that can carry its own position, so that tests can force any shape.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,12 +38,15 @@ impl TreeKey for MockKey {
         out.extend_from_slice(&self.id.to_be_bytes());
     }
 
+    fn head(&self) -> &[u8] {
+        // Long common beginnings, ties, and every length from none on.
+        const HEAD: [u8; 17] = [7; 17];
+        &HEAD[..(self.id / 64).min(16) as usize]
+    }
+
     fn position(&self) -> Position {
         self.forced.unwrap_or_else(|| {
-            let mut hasher = Sha256::new();
-            hasher.update(b"zenoh-mst/1/position\0");
-            hasher.update(self.id.to_be_bytes());
-            Position(hasher.finalize().into())
+            Position(sha256(&[b"mst1posn", &self.id.to_be_bytes()]))
         })
     }
 }
@@ -53,8 +55,9 @@ impl TreeKey for MockKey {
 struct MockValue([u8; HASH_BYTES]);
 
 impl MockValue {
-    fn new(number: u32) -> Self {
-        Self(Sha256::digest(number.to_be_bytes()).into())
+    /// As a real digest does, it covers the key.
+    fn new(id: u32, number: u32) -> Self {
+        Self(sha256(&[&id.to_be_bytes(), &number.to_be_bytes()]))
     }
 }
 
@@ -107,7 +110,7 @@ mod definition {
             .collect();
         match node(&entries) {
             Some(hash) => hash,
-            None => Sha256::digest(b"zenoh-mst/1/empty\0").into(),
+            None => sha256(&[b"mst1none"]),
         }
     }
 
@@ -161,38 +164,27 @@ mod definition {
         let items: Vec<Vec<u8>> = own
             .iter()
             .enumerate()
-            .map(|(i, (key, value, _))| {
-                [
-                    &4u32.to_be_bytes()[..],
-                    &key.id.to_be_bytes(),
-                    &value.0,
-                    &child(parts[i + 1]),
-                ]
-                .concat()
+            .map(|(i, (_, value, _))| {
+                [&value.0[..], &child(parts[i + 1])].concat()
             })
             .collect();
         let mut hashes: Vec<[u8; 32]> = items
             .chunks(4)
-            .map(|group| {
-                Sha256::digest([b"zenoh-mst/1/group\0", &group.concat()[..]].concat()).into()
-            })
+            .map(|group| sha256(&[b"mst1grup", &group.concat()]))
             .collect();
         while hashes.len() > 1 {
             hashes = hashes
                 .chunks(4)
-                .map(|forks| {
-                    Sha256::digest([b"zenoh-mst/1/fork\0", &forks.concat()[..]].concat()).into()
-                })
+                .map(|forks| sha256(&[b"mst1fork", &forks.concat()]))
                 .collect();
         }
-        let bytes = [
-            &b"zenoh-mst/1/node\0"[..],
+        Some(sha256(&[
+            b"mst1node",
             &[level.digit, level.rank],
             &(own.len() as u32).to_be_bytes(),
             &child(parts[0]),
             &hashes[0],
-        ];
-        Some(Sha256::digest(bytes.concat()).into())
+        ]))
     }
 }
 
@@ -204,7 +196,7 @@ fn assert_equals_model(tree: &MockTree, model: &Model) {
     let Ok(entries) = tree.iter();
     let entries = entries.map(|entry| {
         let Ok(entry) = entry;
-        (&entry.key, &entry.value)
+        entry
     });
     assert!(entries.eq(model.iter()));
     assert_eq!(tree.len(), model.len());
@@ -235,7 +227,7 @@ fn run(tree: &mut MockTree, model: &mut Model, ops: Vec<Op>) {
     for op in ops {
         match op {
             Op::Upsert(key, value) => {
-                let value = MockValue::new(value);
+                let value = MockValue::new(key.id, value);
                 let Ok(old) = tree.upsert(key.clone(), value.clone());
                 assert_eq!(old, model.insert(key.clone(), value.clone()));
                 let Ok(found) = tree.get(&key);
@@ -315,13 +307,13 @@ proptest! {
         seed in any::<u64>(),
     ) {
         use rand::{rngs::StdRng, seq::SliceRandom, SeedableRng};
-        let model: Model = ids.iter().map(|id| (MockKey::honest(*id), MockValue::new(*id))).collect();
+        let model: Model = ids.iter().map(|id| (MockKey::honest(*id), MockValue::new(*id, 0))).collect();
         let mut order: Vec<u32> = ids.iter().chain(&detours).copied().collect();
         let mut rng = StdRng::seed_from_u64(seed);
         order.shuffle(&mut rng);
         let mut tree = MockTree::default();
         for id in &order {
-            let Ok(_) = tree.upsert(MockKey::honest(*id), MockValue::new(*id));
+            let Ok(_) = tree.upsert(MockKey::honest(*id), MockValue::new(*id, 0));
         }
         order.shuffle(&mut rng);
         for id in order.iter().filter(|id| detours.contains(id)) {
@@ -339,7 +331,7 @@ proptest! {
         kinds in (0u8..3, 0u8..3),
     ) {
         use std::ops::Bound;
-        let model: Model = ids.iter().map(|id| (MockKey::honest(*id), MockValue::new(*id))).collect();
+        let model: Model = ids.iter().map(|id| (MockKey::honest(*id), MockValue::new(*id, 0))).collect();
         let tree = MockTree::from_sorted(Resident::default(), model.clone());
         let bound = |kind, id| match kind {
             0 => Bound::Included(MockKey::honest(id)),
@@ -349,7 +341,7 @@ proptest! {
         let (low, high) = (bounds.0.min(bounds.1), bounds.0.max(bounds.1) + 1);
         let range = (bound(kinds.0, low), bound(kinds.1, high));
         let Ok(found) = tree.range(range.clone());
-        let found: Vec<u32> = found.map(|entry| { let Ok(entry) = entry; entry.key.id }).collect();
+        let found: Vec<u32> = found.map(|entry| { let Ok((key, _)) = entry; key.id }).collect();
         let expected: Vec<u32> = model.range(range).map(|(key, _)| key.id).collect();
         prop_assert_eq!(found, expected);
     }
@@ -361,8 +353,8 @@ proptest! {
         right in prop::collection::btree_map(0u32..2_000, 0u32..3, 0..40),
     ) {
         let model = |own: &BTreeMap<u32, u32>| -> Model {
-            let common = common.iter().map(|id| (MockKey::honest(*id), MockValue::new(0)));
-            let own = own.iter().map(|(id, value)| (MockKey::honest(*id), MockValue::new(*value)));
+            let common = common.iter().map(|id| (MockKey::honest(*id), MockValue::new(*id, 0)));
+            let own = own.iter().map(|(id, value)| (MockKey::honest(*id), MockValue::new(*id, *value)));
             common.chain(own).collect()
         };
         let (left, right) = (model(&left), model(&right));
@@ -381,7 +373,7 @@ proptest! {
     ) {
         let mut model: Model = start
             .iter()
-            .map(|id| (MockKey::mined(*id, level_of_mined(*id)), MockValue::new(*id)))
+            .map(|id| (MockKey::mined(*id, level_of_mined(*id)), MockValue::new(*id, 0)))
             .collect();
         let mut tree = MockTree::from_sorted(Resident::default(), model.clone());
         assert_equals_model(&tree, &model);
@@ -428,7 +420,7 @@ impl NodeStore for Counting {
 fn an_update_among_mined_keys_touches_a_bounded_number_of_nodes() {
     // The keys that are there are even, so that each odd one falls between.
     let worst_touched = |count: u32| {
-        let entries = (0..count).map(|id| (MockKey::mined(id * 2, 0), MockValue::new(id)));
+        let entries = (0..count).map(|id| (MockKey::mined(id * 2, 0), MockValue::new(id, 0)));
         let mut tree = Mst::from_sorted(Counting::default(), entries);
         let mut worst = 0;
         let mut measure = |tree: &mut Mst<Counting>, change: &dyn Fn(&mut Mst<Counting>)| {
@@ -442,16 +434,16 @@ fn an_update_among_mined_keys_touches_a_bounded_number_of_nodes() {
             let id = (count / 60 * i) * 2 + 1;
             // A new neighbour, a new value, and a cut through the whole run.
             measure(&mut tree, &|tree| {
-                let Ok(_) = tree.upsert(MockKey::mined(id, 0), MockValue::new(0));
+                let Ok(_) = tree.upsert(MockKey::mined(id, 0), MockValue::new(id, 0));
             });
             measure(&mut tree, &|tree| {
-                let Ok(_) = tree.upsert(MockKey::mined(id, 0), MockValue::new(1));
+                let Ok(_) = tree.upsert(MockKey::mined(id, 0), MockValue::new(id, 1));
             });
             measure(&mut tree, &|tree| {
                 let Ok(_) = tree.remove(&MockKey::mined(id, 0));
             });
             measure(&mut tree, &|tree| {
-                let Ok(_) = tree.upsert(MockKey::mined(id, 7), MockValue::new(1));
+                let Ok(_) = tree.upsert(MockKey::mined(id, 7), MockValue::new(id, 1));
             });
             measure(&mut tree, &|tree| {
                 let Ok(_) = tree.remove(&MockKey::mined(id, 7));
@@ -469,14 +461,14 @@ fn an_update_among_mined_keys_touches_a_bounded_number_of_nodes() {
 #[test]
 fn roots_are_pinned() {
     let honest = |count: u32| {
-        let entries = (0..count).map(|id| (MockKey::honest(id), MockValue::new(id)));
+        let entries = (0..count).map(|id| (MockKey::honest(id), MockValue::new(id, 0)));
         let Ok(root) = MockTree::from_sorted(Resident::default(), entries).root();
         root.to_string()
     };
-    let mined = (0..1_000).map(|id| (MockKey::mined(id, 0), MockValue::new(id)));
+    let mined = (0..1_000).map(|id| (MockKey::mined(id, 0), MockValue::new(id, 0)));
     let Ok(mined) = MockTree::from_sorted(Resident::default(), mined).root();
-    assert_eq!(honest(0), "daba4fc342be4d09637187a19e717f3d4929a52c3a8c700cd5e4dc8afe423ee8");
-    assert_eq!(honest(1), "c53fa4547285976df5648092d15b2a093a1dc148b79f47f11b49e6accedae575");
-    assert_eq!(honest(10_000), "6401c876b77010393b7f025a6db79ec1c07225db798c51d2ee5c7309fb5dcb80");
-    assert_eq!(mined.to_string(), "19191b9fea72e129e7c0ceef471df564440206cf8d849e027795a0c349d1c032");
+    assert_eq!(honest(0), "bd20902b9a4c7238ce1903f31c4b501200d81bd89b2dc044fd9e37fd4b18c95e");
+    assert_eq!(honest(1), "a697c26efe0c0f93168d5d3099681f8928eea6eb667c90e739a9123688d1733d");
+    assert_eq!(honest(10_000), "2762dcef4bf71de28341f1cea5f7fbc64259e0f5952f9533bfdb3e3a065fb151");
+    assert_eq!(mined.to_string(), "d842e72d4b1d9f44ee00d2b87763d2025a7725314d66477152ec6fb13e93c315");
 }

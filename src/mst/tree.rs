@@ -5,10 +5,11 @@ use std::ops::{Bound, RangeBounds};
 use super::{
     build::build,
     diff::Differences,
-    edit::{self, EntryOf, Slot},
+    edit::{self, Slot},
     hash::{node_hash, RootHash},
     level::{Level, TreeKey},
-    node::{Entry, NodeStore},
+    node::{Node, NodeStore},
+    rank::MAX_WIDTH,
     repair::repair,
     scan::Range,
 };
@@ -52,8 +53,7 @@ impl<S: NodeStore> Mst<S> {
         entries: impl IntoIterator<Item = (S::Key, S::Value)>,
     ) -> Self {
         let mut len = 0;
-        let entries = entries.into_iter().map(|(key, value)| Entry { key, value });
-        let root = build(&store, entries.inspect(|_| len += 1));
+        let root = build(&store, entries.into_iter().inspect(|_| len += 1));
         Self { store, root, len }
     }
 
@@ -89,8 +89,8 @@ impl<S: NodeStore> Mst<S> {
         let mut link = self.root.as_ref();
         while let Some(at) = link {
             let node = self.store.load(at)?;
-            match node.search(key) {
-                Ok(place) => return Ok(Some(&node.entries[place].value)),
+            match node.keys.search(key) {
+                Ok(place) => return Ok(node.values.get(place)),
                 Err(place) => link = node.child(place),
             }
         }
@@ -103,14 +103,16 @@ impl<S: NodeStore> Mst<S> {
     /// # Errors
     /// The node storage's; the tree is then in pieces and to be given up.
     pub fn upsert(&mut self, key: S::Key, value: S::Value) -> Result<Option<S::Value>, S::Error> {
-        if self.get(&key)?.is_some() {
-            return replace(&self.store, &mut self.root, &key, value);
-        }
-        let digit = key.position().leading_zero_digits();
-        let entry = Entry {
-            key: key.clone(),
-            value,
+        let value = match put_below(&self.store, self.root.as_mut(), &key, value)? {
+            Put::Replaced(old) => return Ok(Some(old)),
+            Put::Inserted => {
+                self.len += 1;
+                return Ok(None);
+            }
+            Put::NotYet(value) => value,
         };
+        let digit = key.position().leading_zero_digits();
+        let entry = (key.clone(), value);
         edit::insert(&self.store, &mut self.root, entry, Level::of_digit(digit))?;
         self.len += 1;
         repair(&self.store, &mut self.root, &key, digit)?;
@@ -130,7 +132,7 @@ impl<S: NodeStore> Mst<S> {
         let removed = edit::remove(&self.store, &mut self.root, key)?;
         self.len -= usize::from(removed.is_some());
         repair(&self.store, &mut self.root, key, digit)?;
-        Ok(removed.map(|entry| entry.value))
+        Ok(removed.map(|(_, value)| value))
     }
 
     /// The root hash. O(changed nodes) since it was last asked for, O(1) if
@@ -180,23 +182,49 @@ impl<S: NodeStore> Mst<S> {
     }
 }
 
-/// Replaces the value of a key that is there. The shape stays.
-fn replace<S: NodeStore>(
-    store: &S,
-    slot: &mut Slot<S>,
+/// What came of a put that went down the tree once.
+enum Put<V> {
+    Replaced(V),
+    Inserted,
+    /// The key is new and its place is not where the search ended.
+    NotYet(V),
+}
+
+/// The put that needs no change of shape, which is nearly every put: the key is
+/// there, or it belongs into or below the very node where the search for it
+/// ended, and neither makes that too wide nor changes ranks.
+fn put_below<'a, S: NodeStore>(
+    store: &'a S,
+    mut link: Option<&'a mut S::Link>,
     key: &S::Key,
     value: S::Value,
-) -> Result<Option<S::Value>, S::Error> {
-    let mut slot = slot.as_mut();
-    while let Some(link) = slot {
-        let node = store.edit(link)?;
-        match node.search(key) {
-            Ok(place) => {
-                let EntryOf::<S> { value: old, .. } = &mut node.entries[place];
-                return Ok(Some(std::mem::replace(old, value)));
+) -> Result<Put<S::Value>, S::Error> {
+    let mut ranked = None;
+    while let Some(at) = link {
+        let node = store.edit(at)?;
+        if node.level.rank > 0 {
+            ranked = Some(node.level.digit);
+        }
+        match node.keys.search(key) {
+            Ok(place) => return Ok(Put::Replaced(std::mem::replace(&mut node.values[place], value))),
+            Err(place) if node.child(place).is_some() => {
+                link = node.children.get_mut(place).and_then(Option::as_mut);
             }
-            Err(place) => slot = node.children.get_mut(place).and_then(Option::as_mut),
+            Err(place) => {
+                let digit = key.position().leading_zero_digits();
+                let own = node.level.digit;
+                if digit == own && ranked != Some(own) && node.keys.len() < MAX_WIDTH {
+                    node.insert(place, (key.clone(), value), None, None);
+                    return Ok(Put::Inserted);
+                }
+                if digit < own {
+                    let leaf = Node::of_one(Level::of_digit(digit), (key.clone(), value), vec![]);
+                    *node.child_mut(place) = Some(store.keep(leaf));
+                    return Ok(Put::Inserted);
+                }
+                break;
+            }
         }
     }
-    Ok(None)
+    Ok(Put::NotYet(value))
 }

@@ -1,0 +1,337 @@
+//! Typed configuration: what a user wrote, parsed, checked and given defaults.
+//!
+//! A storage or volume whose configuration is not understood is refused with a
+//! message that names the option, what was found, and what is allowed.
+
+mod units;
+
+use std::{
+    env,
+    path::{Component, Path, PathBuf},
+    time::Duration,
+};
+
+use serde::{de::DeserializeOwned, Deserialize};
+use serde_json::{Map, Value};
+use thiserror::Error;
+
+pub use units::{ByteSize, Span};
+
+/// Overrides the folder under which storages keep theirs, where the volume does
+/// not set `root`.
+pub const ROOT_ENV: &str = "ZENOH_BACKEND_MST_ROOT";
+
+/// The folder under Zenoh's home, where neither is set.
+pub const DEFAULT_ROOT: &str = "zenoh_backend_mst";
+
+/// What is wrong with a configuration.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// An option that does not exist, or has a value that it cannot have.
+    #[error("option `{option}`: {reason}")]
+    Option {
+        /// The path of the option.
+        option: String,
+        /// What was found, and what is allowed.
+        reason: String,
+    },
+    /// The options of a storage are not an object.
+    #[error("`volume` has to be the volume's name, or an object with its name as `id`; found {0}")]
+    NotAnObject(Value),
+}
+
+fn option_error(option: &str, reason: impl Into<String>) -> ConfigError {
+    ConfigError::Option {
+        option: option.to_owned(),
+        reason: reason.into(),
+    }
+}
+
+/// Parses, keeping the path to what was wrong.
+fn parse<T: DeserializeOwned>(options: Map<String, Value>) -> Result<T, ConfigError> {
+    serde_path_to_error::deserialize(Value::Object(options)).map_err(|error| {
+        let option = error.path().to_string();
+        let reason = error.into_inner().to_string();
+        match option.as_str() {
+            // An unknown option at the top: the reason names it.
+            "." => option_error("volume", reason),
+            _ => option_error(&option, reason),
+        }
+    })
+}
+
+/// Where data is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Persistence {
+    /// In memory: gone with the process.
+    Memory,
+    /// On disk.
+    #[default]
+    Durable,
+}
+
+/// What a put that has returned survives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Durability {
+    /// A put returns when it is on disk.
+    Always,
+    /// A put is on disk within the sync interval.
+    #[default]
+    Interval,
+    /// A put is handed to the operating system within the sync interval, which
+    /// writes it when it likes: it survives a crash of the process after the
+    /// interval, but not a loss of power.
+    None,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct VolumeOptions {
+    root: Option<PathBuf>,
+    // The storage manager's own option, which it leaves among the others.
+    #[serde(rename = "backend")]
+    _backend: Option<String>,
+}
+
+/// The configuration of a volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VolumeConfig {
+    /// The folder under which the storages keep theirs.
+    pub root: PathBuf,
+}
+
+impl VolumeConfig {
+    /// From the options of the volume. The folder is, in this order: `root`, the
+    /// environment's [`ROOT_ENV`], [`DEFAULT_ROOT`] under `zenoh_home`.
+    ///
+    /// # Errors
+    /// If an option is unknown, or of the wrong type.
+    pub fn parse(options: Map<String, Value>, zenoh_home: &Path) -> Result<Self, ConfigError> {
+        let options: VolumeOptions = parse(options)?;
+        let root = options.root.or_else(|| env::var_os(ROOT_ENV).map(Into::into));
+        Ok(Self {
+            root: root.unwrap_or_else(|| zenoh_home.join(DEFAULT_ROOT)),
+        })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StorageOptions {
+    #[serde(default)]
+    persistence: Persistence,
+    dir: Option<String>,
+    #[serde(default)]
+    durability: Durability,
+    sync_every: Option<Span>,
+    settle: Option<Span>,
+    max_clock_drift: Option<Span>,
+    cache_size: Option<ByteSize>,
+}
+
+/// The configuration of a storage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StorageConfig {
+    /// Where data is kept.
+    pub persistence: Persistence,
+    /// The storage's folder, below the volume's.
+    pub dir: PathBuf,
+    /// What a put that has returned survives.
+    pub durability: Durability,
+    /// The longest time for which a put may not be on disk, with
+    /// [`Durability::Interval`].
+    pub sync_every: Duration,
+    /// How long an update waits for others of its time before it is part of
+    /// the root.
+    pub settle: Duration,
+    /// How far ahead of the local clock a timestamp may be.
+    pub max_clock_drift: Duration,
+    /// Bytes of memory for the storage engine's buffers and caches.
+    pub cache_size: u64,
+}
+
+/// The allowed spans, and what is taken where none is given.
+mod limits {
+    use std::{ops::RangeInclusive, time::Duration};
+
+    pub(super) const SYNC_EVERY: RangeInclusive<Duration> =
+        Duration::from_millis(10)..=Duration::from_secs(60);
+    pub(super) const DEFAULT_SYNC_EVERY: Duration = Duration::from_millis(100);
+    pub(super) const SETTLE: RangeInclusive<Duration> =
+        Duration::from_millis(10)..=Duration::from_secs(60);
+    pub(super) const DEFAULT_SETTLE: Duration = Duration::from_millis(500);
+    pub(super) const DRIFT: RangeInclusive<Duration> =
+        Duration::from_millis(1)..=Duration::from_secs(24 * 3600);
+    pub(super) const DEFAULT_DRIFT: Duration = Duration::from_secs(10);
+    pub(super) const CACHE: RangeInclusive<u64> = 4 << 20..=1 << 40;
+    pub(super) const DEFAULT_CACHE: u64 = 64 << 20;
+}
+
+fn within<T: PartialOrd + Copy + std::fmt::Debug>(
+    option: &str,
+    value: Option<T>,
+    range: std::ops::RangeInclusive<T>,
+    default: T,
+) -> Result<T, ConfigError> {
+    let value = value.unwrap_or(default);
+    if range.contains(&value) {
+        return Ok(value);
+    }
+    let (low, high) = (range.start(), range.end());
+    Err(option_error(
+        option,
+        format!("found {value:?}, allowed is {low:?} to {high:?}"),
+    ))
+}
+
+impl StorageConfig {
+    /// From the `volume` options of the storage called `name`.
+    ///
+    /// # Errors
+    /// If an option is unknown, of the wrong type, or out of its range.
+    pub fn parse(name: &str, options: Value) -> Result<Self, ConfigError> {
+        let options = match options {
+            Value::Null => Map::new(),
+            Value::Object(options) => options,
+            other => return Err(ConfigError::NotAnObject(other)),
+        };
+        let options: StorageOptions = parse(options)?;
+        Ok(Self {
+            persistence: options.persistence,
+            dir: parse_dir(options.dir.as_deref().unwrap_or(name))?,
+            durability: options.durability,
+            sync_every: within(
+                "sync_every",
+                options.sync_every.map(|span| span.0),
+                limits::SYNC_EVERY,
+                limits::DEFAULT_SYNC_EVERY,
+            )?,
+            settle: within(
+                "settle",
+                options.settle.map(|span| span.0),
+                limits::SETTLE,
+                limits::DEFAULT_SETTLE,
+            )?,
+            max_clock_drift: within(
+                "max_clock_drift",
+                options.max_clock_drift.map(|span| span.0),
+                limits::DRIFT,
+                limits::DEFAULT_DRIFT,
+            )?,
+            cache_size: within(
+                "cache_size",
+                options.cache_size.map(|size| size.0),
+                limits::CACHE,
+                limits::DEFAULT_CACHE,
+            )?,
+        })
+    }
+}
+
+/// A folder below another, and not a way out of it.
+fn parse_dir(dir: &str) -> Result<PathBuf, ConfigError> {
+    let path = PathBuf::from(dir);
+    let is_below = path
+        .components()
+        .all(|component| matches!(component, Component::Normal(_)));
+    if dir.is_empty() || !is_below {
+        return Err(option_error(
+            "dir",
+            format!("found {dir:?}, allowed is a relative path without `.` and `..`"),
+        ));
+    }
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn error(options: Value) -> String {
+        match StorageConfig::parse("demo", options) {
+            Ok(config) => panic!("accepted as {config:?}"),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn nothing_means_the_defaults() {
+        let config = StorageConfig::parse("demo", Value::Null).expect("valid");
+        let expected = StorageConfig {
+            persistence: Persistence::Durable,
+            dir: "demo".into(),
+            durability: Durability::Interval,
+            sync_every: Duration::from_millis(100),
+            settle: Duration::from_millis(500),
+            max_clock_drift: Duration::from_secs(10),
+            cache_size: 64 << 20,
+        };
+        assert_eq!(config, expected);
+    }
+
+    #[test]
+    fn every_option_is_taken() {
+        let options = json!({
+            "persistence": "memory", "dir": "a/b", "durability": "always", "sync_every": "1s",
+            "settle": "50ms", "max_clock_drift": "2m", "cache_size": "16MiB",
+        });
+        let config = StorageConfig::parse("demo", options).expect("valid");
+        let expected = StorageConfig {
+            persistence: Persistence::Memory,
+            dir: "a/b".into(),
+            durability: Durability::Always,
+            sync_every: Duration::from_secs(1),
+            settle: Duration::from_millis(50),
+            max_clock_drift: Duration::from_secs(120),
+            cache_size: 16 << 20,
+        };
+        assert_eq!(config, expected);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let unknown = error(json!({ "persistance": "memory" }));
+        assert!(unknown.contains("`persistance`") && unknown.contains("`persistence`"), "{unknown}");
+        let value = error(json!({ "durability": "sometimes" }));
+        assert!(value.contains("`durability`") && value.contains("`sometimes`"), "{value}");
+        assert!(value.contains("`always`"), "{value}");
+        let kind = error(json!({ "settle": 5 }));
+        assert!(kind.contains("`settle`") && kind.contains('5') && kind.contains("ms"), "{kind}");
+        let unit = error(json!({ "sync_every": "3 parsecs" }));
+        assert!(unit.contains("`sync_every`") && unit.contains("3 parsecs"), "{unit}");
+        let range = error(json!({ "settle": "2h" }));
+        assert!(range.contains("`settle`") && range.contains("7200s") && range.contains("60s"), "{range}");
+        for dir in ["", "/tmp/x", "../x", "a/../../x", "."] {
+            let error = error(json!({ "dir": dir }));
+            assert!(error.contains("`dir`"), "{error}");
+        }
+        assert!(error(json!(["mst"])).contains("object"));
+    }
+
+    #[test]
+    fn a_storage_whose_name_is_no_folder_needs_a_dir() {
+        assert!(StorageConfig::parse("../up", Value::Null).is_err());
+        assert!(StorageConfig::parse("../up", json!({ "dir": "up" })).is_ok());
+    }
+
+    #[test]
+    fn the_volume_takes_root_and_refuses_the_rest() {
+        let parse = |options: Value| {
+            let options = options.as_object().cloned().unwrap_or_default();
+            VolumeConfig::parse(options, Path::new("/home/zenoh"))
+        };
+        let root = |config: Result<VolumeConfig, _>| config.map(|config| config.root).ok();
+        assert_eq!(root(parse(json!({ "root": "/data" }))), Some("/data".into()));
+        assert_eq!(root(parse(json!({ "backend": "mst", "root": "/d" }))), Some("/d".into()));
+        if env::var_os(ROOT_ENV).is_none() {
+            assert_eq!(root(parse(json!({}))), Some("/home/zenoh/zenoh_backend_mst".into()));
+        }
+        assert!(parse(json!({ "rooot": "/data" })).is_err());
+        assert!(parse(json!({ "root": 7 })).is_err());
+    }
+}

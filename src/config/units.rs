@@ -1,0 +1,104 @@
+//! Spans of time and sizes, as people write them.
+
+use std::{fmt, time::Duration};
+
+use serde::{
+    de::{Error, Unexpected, Visitor},
+    Deserialize, Deserializer,
+};
+
+/// A span of time: `"100ms"`, `"30s"`, `"5m"`, `"1h"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span(pub Duration);
+
+/// A number of bytes: `65536`, `"512KiB"`, `"64MiB"`, `"2GiB"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ByteSize(pub u64);
+
+/// The number and the factor of its unit.
+fn parse(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let (_, factor) = units.iter().find(|(name, _)| *name == unit.trim_start())?;
+    number.parse::<u64>().ok()?.checked_mul(*factor)
+}
+
+struct SpanVisitor;
+
+impl Visitor<'_> for SpanVisitor {
+    type Value = Span;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a time with its unit, one of ms, s, m, h, such as \"100ms\"")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Span, E> {
+        let units = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
+        parse(text, &units)
+            .map(|millis| Span(Duration::from_millis(millis)))
+            .ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(SpanVisitor)
+    }
+}
+
+struct ByteSizeVisitor;
+
+impl Visitor<'_> for ByteSizeVisitor {
+    type Value = ByteSize;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number of bytes, or a number with one of KiB, MiB, GiB, such as \"64MiB\"")
+    }
+
+    fn visit_u64<E: Error>(self, bytes: u64) -> Result<ByteSize, E> {
+        Ok(ByteSize(bytes))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<ByteSize, E> {
+        parse(text, &[("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)])
+            .map(ByteSize)
+            .ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+    }
+}
+
+impl<'de> Deserialize<'de> for ByteSize {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ByteSizeVisitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn spans_have_units() {
+        let span = |text| serde_json::from_value(json!(text)).map(|Span(span)| span).ok();
+        assert_eq!(span("100ms"), Some(Duration::from_millis(100)));
+        assert_eq!(span("30 s"), Some(Duration::from_secs(30)));
+        assert_eq!(span("2m"), Some(Duration::from_secs(120)));
+        assert_eq!(span("1h"), Some(Duration::from_secs(3600)));
+        for wrong in ["", "s", "5", "-1s", "1.5s", "1d", "99999999999999999999s"] {
+            assert_eq!(span(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_bytes_or_have_units() {
+        let size = |value| serde_json::from_value(value).map(|ByteSize(size)| size).ok();
+        assert_eq!(size(json!(4096)), Some(4096));
+        assert_eq!(size(json!("64MiB")), Some(64 << 20));
+        assert_eq!(size(json!("1 GiB")), Some(1 << 30));
+        assert_eq!(size(json!("64")), None);
+        assert_eq!(size(json!("64MB")), None);
+        assert_eq!(size(json!(-1)), None);
+        assert_eq!(size(json!(1.5)), None);
+    }
+}

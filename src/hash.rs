@@ -1,0 +1,50 @@
+//! SHA-256, and the domain tags under which all of it is used.
+//!
+//! From *ring*, which zenohd carries for TLS anyway and which is the fastest of
+//! the maintained implementations on processors with the SHA extensions and
+//! without.
+
+use ring::digest::{Context, SHA256};
+
+/// Bytes of a hash.
+pub const HASH_BYTES: usize = 32;
+
+/// The tags that inputs of SHA-256 begin with, eight bytes each: an input of one
+/// kind is never an input of another.
+pub(crate) mod tag {
+    pub(crate) const CELL: &[u8; 8] = b"mst1cell";
+    pub(crate) const PAYLOAD: &[u8; 8] = b"mst1load";
+    pub(crate) const POSITION: &[u8; 8] = b"mst1posn";
+    pub(crate) const EMPTY: &[u8; 8] = b"mst1none";
+    pub(crate) const NODE: &[u8; 8] = b"mst1node";
+    pub(crate) const GROUP: &[u8; 8] = b"mst1grup";
+    pub(crate) const FORK: &[u8; 8] = b"mst1fork";
+}
+
+/// SHA-256 of the pieces, one after the other.
+pub(crate) fn sha256(pieces: &[&[u8]]) -> [u8; HASH_BYTES] {
+    let mut context = Context::new(&SHA256);
+    for piece in pieces {
+        context.update(piece);
+    }
+    let mut hash = [0; HASH_BYTES];
+    hash.copy_from_slice(context.finish().as_ref());
+    hash
+}
+
+/// Shows a newtype of a hash in hexadecimal.
+macro_rules! hex_display {
+    ($($name:ident),+) => {$(
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+        }
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self)
+            }
+        }
+    )+};
+}
+pub(crate) use hex_display;

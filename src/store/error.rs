@@ -1,0 +1,96 @@
+//! What can be wrong with a store.
+
+use std::{io, path::PathBuf};
+
+use thiserror::Error;
+
+use crate::cell::DecodeError;
+
+/// Why a store cannot be opened, read or written.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The operating system refuses.
+    #[error("cannot {action} {path}: {source}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file or folder.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The storage engine refuses.
+    #[error("the storage engine cannot {action} {path}: {source}")]
+    Engine {
+        /// What was tried.
+        action: &'static str,
+        /// In which folder.
+        path: PathBuf,
+        /// Why it failed.
+        source: Box<fjall::Error>,
+    },
+    /// Another process, or another storage of this one, has the folder open.
+    #[error("{path} is in use by another storage or process; give each storage a `dir` of its own")]
+    Locked {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The folder holds something else.
+    #[error(
+        "{path} holds files that are not of this backend ({found}); \
+         it is left as it is: choose another `dir`, or move them away"
+    )]
+    Foreign {
+        /// The folder.
+        path: PathBuf,
+        /// One of the files in it.
+        found: String,
+    },
+    /// The folder was written by a version whose format this one does not know.
+    #[error(
+        "{path} has format version {found}, this version of the backend knows {known}; \
+         it is left as it is: use the version that wrote it, or another `dir`"
+    )]
+    Version {
+        /// The folder.
+        path: PathBuf,
+        /// The version that was found.
+        found: u32,
+        /// The version that is known.
+        known: u32,
+    },
+    /// The folder says that it holds a storage, and does not hold one.
+    #[error(
+        "{path} is missing, although the folder above was in use; \
+         it is left as it is: bring the files back, or choose another `dir`"
+    )]
+    Missing {
+        /// What is missing.
+        path: PathBuf,
+    },
+    /// A row is not what a row is.
+    #[error("a row in {path} is damaged, at key {key}: {source}")]
+    Row {
+        /// The folder.
+        path: PathBuf,
+        /// The row's key, as far as it is text.
+        key: String,
+        /// What is wrong with it.
+        source: DecodeError,
+    },
+    /// The payload of a value is not where its row says.
+    #[error("the value at key {key} in {path} has lost its payload of {expected} bytes")]
+    Payload {
+        /// The folder.
+        path: PathBuf,
+        /// The row's key.
+        key: String,
+        /// Bytes that it should have.
+        expected: u64,
+    },
+    /// A failure made for a test.
+    #[cfg(test)]
+    #[error("this commit was made to fail")]
+    Made,
+}

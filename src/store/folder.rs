@@ -1,0 +1,126 @@
+//! A storage's folder: what says that it is ours, and of which format.
+//!
+//! ```text
+//! <dir>/FORMAT    "zenoh-backend-mst storage\nformat 1\n"
+//! <dir>/cells/    the storage engine's files
+//! ```
+//!
+//! `FORMAT` is read before anything else is touched. While a folder is being
+//! made it is called `FORMAT.new`; it gets its name when all is there, so that a
+//! folder whose making was interrupted is made again, and one whose files were
+//! taken away is not taken for a new one.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use super::StoreError;
+
+/// The format that this version writes and reads.
+pub const FORMAT_VERSION: u32 = 1;
+
+const FORMAT_FILE: &str = "FORMAT";
+/// `FORMAT` while it is being written.
+const UNFINISHED: &str = "FORMAT.new";
+const FIRST_LINE: &str = "zenoh-backend-mst storage";
+const ENGINE: &str = "cells";
+/// More than a `FORMAT` of any version has.
+const MAX_FORMAT_BYTES: u64 = 4096;
+
+fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    let path = path.to_owned();
+    move |source| StoreError::Io {
+        action,
+        path,
+        source,
+    }
+}
+
+/// Makes `dir` ours if it is new or empty, checks that it is if not, and returns
+/// the folder for the engine's files. The caller opens them, then calls
+/// [`finish`].
+pub(super) fn prepare(dir: &Path) -> Result<PathBuf, StoreError> {
+    fs::create_dir_all(dir).map_err(io_error("create the folder", dir))?;
+    let engine = dir.join(ENGINE);
+    match read_version(dir)? {
+        Some(FORMAT_VERSION) if engine.is_dir() => {}
+        Some(FORMAT_VERSION) => return Err(StoreError::Missing { path: engine }),
+        Some(found) => {
+            return Err(StoreError::Version {
+                path: dir.to_owned(),
+                found,
+                known: FORMAT_VERSION,
+            })
+        }
+        None => {
+            let is_unfinished = dir.join(UNFINISHED).is_file();
+            for entry in fs::read_dir(dir).map_err(io_error("list", dir))? {
+                let name = entry.map_err(io_error("list", dir))?.file_name();
+                if !(is_unfinished && (name == UNFINISHED || name == ENGINE)) {
+                    return Err(foreign(dir, &name.to_string_lossy()));
+                }
+            }
+            write_version(dir)?;
+        }
+    }
+    Ok(engine)
+}
+
+/// Says that all is there. The names, too, have to survive a loss of power.
+pub(super) fn finish(dir: &Path) -> Result<(), StoreError> {
+    let path = dir.join(FORMAT_FILE);
+    if path.exists() {
+        return Ok(());
+    }
+    let finish = || {
+        fs::rename(dir.join(UNFINISHED), &path)?;
+        File::open(dir)?.sync_all()?;
+        match dir.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
+            _ => Ok(()),
+        }
+    };
+    finish().map_err(io_error("write", &path))
+}
+
+fn foreign(dir: &Path, found: &str) -> StoreError {
+    StoreError::Foreign {
+        path: dir.to_owned(),
+        found: found.to_owned(),
+    }
+}
+
+fn read_version(dir: &Path) -> Result<Option<u32>, StoreError> {
+    let path = dir.join(FORMAT_FILE);
+    match fs::metadata(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io_error("read", &path)(error)),
+        Ok(metadata) if metadata.len() > MAX_FORMAT_BYTES => {
+            return Err(foreign(dir, FORMAT_FILE));
+        }
+        Ok(_) => {}
+    }
+    let bytes = fs::read(&path).map_err(io_error("read", &path))?;
+    let text = String::from_utf8_lossy(&bytes);
+    let mut lines = text.lines();
+    let version = match (lines.next(), lines.next()) {
+        (Some(FIRST_LINE), Some(line)) => line.strip_prefix("format "),
+        _ => None,
+    };
+    match version.and_then(|version| version.parse().ok()) {
+        Some(version) => Ok(Some(version)),
+        None => Err(foreign(dir, FORMAT_FILE)),
+    }
+}
+
+fn write_version(dir: &Path) -> Result<(), StoreError> {
+    let path = dir.join(UNFINISHED);
+    let write = || {
+        let mut file = File::create(&path)?;
+        write!(file, "{FIRST_LINE}\nformat {FORMAT_VERSION}\n")?;
+        file.sync_all()
+    };
+    write().map_err(io_error("write", &path))
+}

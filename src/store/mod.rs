@@ -1,0 +1,85 @@
+//! Where cells are kept, so that they are there when the process is not.
+//!
+//! A store keeps for each cell its row: the cell itself and its digest, committed
+//! together, so that opening is one ordered scan from which the tree is built.
+//! [`MemoryStore`] and [`DurableStore`] do the same, and the same tests say so.
+
+mod durable;
+mod error;
+mod folder;
+mod memory;
+
+#[cfg(test)]
+pub(crate) mod faulty;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+pub use durable::DurableStore;
+pub use error::StoreError;
+pub use folder::FORMAT_VERSION;
+pub use memory::MemoryStore;
+
+use crate::cell::{Cell, CellKey, CellMeta, Version};
+
+/// A cell to be written, in the place of whatever cell the key had.
+#[derive(Clone, Debug)]
+pub struct Write {
+    /// The cell's key.
+    pub key: CellKey,
+    /// The cell.
+    pub cell: Arc<Cell>,
+    /// Its digest and version.
+    pub meta: CellMeta,
+}
+
+/// When a commit may return.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Commit {
+    /// When it is on disk.
+    Synced,
+    /// When the operating system has it.
+    Buffered,
+}
+
+/// What a replica needs of its storage.
+///
+/// The contract: a commit is all or nothing, whatever happens; what is read is
+/// what was committed last; after an error of [`commit`](Self::commit) it is not
+/// known what is on disk, so the caller writes nothing more and opens it anew.
+pub trait Store: Send + Sync {
+    /// Shows every cell, ascending by key. Blocks on disk.
+    ///
+    /// # Errors
+    /// If the disk cannot be read, or what is there is not a cell.
+    fn scan(&self, visit: &mut dyn FnMut(CellKey, CellMeta)) -> Result<(), StoreError>;
+
+    /// Writes all of `batch`. Blocks on disk.
+    ///
+    /// # Errors
+    /// If the disk cannot be written.
+    fn commit(&self, batch: &[Write], commit: Commit) -> Result<(), StoreError>;
+
+    /// The cell of `key`, of which the caller knows that it was committed with
+    /// the version `at_least` or a later one. Blocks on disk.
+    ///
+    /// # Errors
+    /// If the disk cannot be read, or what is there is not a cell.
+    fn read(&self, key: &CellKey, at_least: Version) -> Result<Option<Arc<Cell>>, StoreError>;
+
+    /// As [`read`](Self::read), but nothing if that would mean to wait for a disk.
+    fn peek(&self, key: &CellKey, at_least: Version) -> Option<Arc<Cell>>;
+
+    /// Bytes on disk.
+    ///
+    /// # Errors
+    /// If the disk cannot be read.
+    fn disk_bytes(&self) -> Result<u64, StoreError>;
+
+    /// Writes out what makes the next opening fast. Blocks on disk.
+    ///
+    /// # Errors
+    /// If the disk cannot be written. What was committed is safe even so.
+    fn flush(&self) -> Result<(), StoreError>;
+}

@@ -1,0 +1,192 @@
+//! One set of tests for all stores, and what only a folder can suffer.
+
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::*;
+use crate::cell::{tests::key, Content, Stamp, Value};
+
+const CACHE: u64 = 4 << 20;
+
+fn cell(time: u64, payload: Option<usize>) -> Cell {
+    let content = payload.map_or(Content::Tombstone, |length| {
+        Content::Value(Value {
+            encoding_id: length as u16,
+            schema: (length % 2 == 1).then(|| b"schema"[..].into()),
+            payload: Bytes::from(vec![time as u8; length]),
+        })
+    });
+    let id = [9; 16];
+    Cell {
+        stamp: Stamp { time, id },
+        content,
+    }
+}
+
+fn write(number: u8, cell: Cell) -> Write {
+    let key = CellKey::own(key(&format!("key/{number}")));
+    let meta = CellMeta::of(&key, &cell);
+    let cell = Arc::new(cell);
+    Write { key, cell, meta }
+}
+
+type Model = BTreeMap<CellKey, Write>;
+
+fn assert_holds(store: &dyn Store, model: &Model) {
+    let mut found = Vec::new();
+    store
+        .scan(&mut |key, meta| found.push((key, meta)))
+        .expect("a scan");
+    let expected: Vec<_> = model.values().map(|w| (w.key.clone(), w.meta)).collect();
+    assert_eq!(found, expected);
+    for write in model.values() {
+        let read = store.read(&write.key, write.meta.version).expect("a read");
+        assert_eq!(read.as_ref(), Some(&write.cell));
+        if let Some(peeked) = store.peek(&write.key, write.meta.version) {
+            assert_eq!(peeked, write.cell);
+        }
+    }
+    let absent = write(255, cell(1, None));
+    let read = store.read(&absent.key, absent.meta.version).expect("a read");
+    assert_eq!(read, None);
+}
+
+fn any_batches() -> impl Strategy<Value = Vec<Vec<(u8, Option<usize>)>>> {
+    let length = prop_oneof![3 => 0usize..60, 1 => 1020usize..1030, 1 => 5_000usize..9_000];
+    let batch = prop::collection::vec((0u8..12, prop::option::of(length)), 1..8);
+    prop::collection::vec(batch, 1..8)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+    #[test]
+    fn stores_hold_what_was_committed_last(batches in any_batches(), reopen in any::<bool>(), flush in any::<bool>()) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut durable = DurableStore::open(folder.path(), CACHE).expect("a store");
+        let memory = MemoryStore::default();
+        let mut model = Model::new();
+        for (time, batch) in batches.into_iter().enumerate() {
+            // As from a replica: one write a key in a batch.
+            let batch: BTreeMap<u8, Option<usize>> = batch.into_iter().collect();
+            let writes: Vec<Write> = batch
+                .into_iter()
+                .map(|(number, payload)| write(number, cell(time as u64 + 1, payload)))
+                .collect();
+            for store in [&durable as &dyn Store, &memory] {
+                store.commit(&writes, Commit::Buffered).expect("a commit");
+            }
+            model.extend(writes.into_iter().map(|write| (write.key.clone(), write)));
+            if flush {
+                durable.flush().expect("a flush");
+            }
+            if reopen {
+                drop(durable);
+                durable = DurableStore::open(folder.path(), CACHE).expect("the store again");
+            }
+            assert_holds(&memory, &model);
+            assert_holds(&durable, &model);
+        }
+        let large = model.values().filter(|write| write.cell.value_bytes() > 1_030).count();
+        let apart = durable.payload_rows();
+        prop_assert!(apart >= large && apart <= model.len(), "{} rows, {} large values", apart, large);
+        let small = model.values().filter(|write| write.cell.value().is_none_or(|v| v.payload.len() <= 1_024)).count();
+        prop_assert_eq!(apart + small, model.len(), "no payload is left behind");
+    }
+}
+
+fn open_error(path: &Path) -> String {
+    match DurableStore::open(path, CACHE) {
+        Ok(_) => panic!("{} was opened", path.display()),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// Every file below `path` with its bytes.
+fn contents(path: &Path) -> BTreeMap<std::path::PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(path).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            files.extend(contents(&path));
+        } else {
+            let bytes = fs::read(&path).expect("a file");
+            files.insert(path, bytes);
+        }
+    }
+    files
+}
+
+#[test]
+fn a_folder_in_use_is_refused_and_usable_once_it_is_free() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = DurableStore::open(folder.path(), CACHE).expect("a store");
+    let error = open_error(folder.path());
+    assert!(error.contains("in use") && error.contains("dir"), "{error}");
+    drop(store);
+    assert!(DurableStore::open(folder.path(), CACHE).is_ok());
+}
+
+#[test]
+fn foreign_and_newer_folders_are_refused_and_left_alone() {
+    let cases: [(&str, &[u8], &str); 5] = [
+        ("holiday.jpg", b"not ours", "holiday.jpg"),
+        ("FORMAT", b"", "FORMAT"),
+        ("FORMAT", b"another program\nformat 1\n", "FORMAT"),
+        ("FORMAT", b"zenoh-backend-mst storage\nformat one\n", "FORMAT"),
+        ("FORMAT", b"zenoh-backend-mst storage\nformat 2\n", "format version 2"),
+    ];
+    for (name, bytes, named) in cases {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join(name), bytes).expect("a file");
+        let before = contents(folder.path());
+        let error = open_error(folder.path());
+        assert!(error.contains(named), "{error}");
+        assert!(error.contains("left as it is"), "{error}");
+        assert_eq!(contents(folder.path()), before);
+    }
+}
+
+#[test]
+fn a_file_in_the_place_of_a_folder_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("file");
+    fs::write(&path, b"a file").expect("a file");
+    for path in [&path, &path.join("below")] {
+        let error = open_error(path);
+        assert!(error.contains(&path.display().to_string()), "{error}");
+    }
+    assert_eq!(fs::read(&path).ok(), Some(b"a file".to_vec()));
+}
+
+#[test]
+fn a_folder_whose_making_was_interrupted_is_made_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("FORMAT.new"), b"zenoh-").expect("a file");
+    assert!(DurableStore::open(folder.path(), CACHE).is_ok());
+}
+
+#[test]
+fn the_format_file_is_pinned() {
+    let folder = tempfile::tempdir().expect("a folder");
+    drop(DurableStore::open(folder.path(), CACHE).expect("a store"));
+    let format = fs::read(folder.path().join("FORMAT")).expect("a file");
+    assert_eq!(format, b"zenoh-backend-mst storage\nformat 1\n");
+}
+
+#[test]
+fn an_unfinished_store_is_not_taken_for_an_empty_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = DurableStore::open(folder.path(), CACHE).expect("a store");
+    store
+        .commit(&[write(1, cell(1, Some(3)))], Commit::Synced)
+        .expect("a commit");
+    store.flush().expect("a flush");
+    drop(store);
+    // Something took the engine's files away, and left the folder.
+    fs::remove_dir_all(folder.path().join("cells")).expect("removed");
+    let error = open_error(folder.path());
+    assert!(error.contains("missing"), "{error}");
+}
