@@ -2,6 +2,7 @@
 pub mod cell;
 pub mod config;
 pub mod mst;
+pub mod replica;
 pub mod store;
 mod hash;
 pub use hash::HASH_BYTES;

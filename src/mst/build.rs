@@ -5,28 +5,63 @@ use super::{
     level::{Level, TreeKey},
     node::{Node, NodeStore},
     rank::{ranks, MAX_WIDTH},
+    Mst,
 };
+
+/// Makes a tree of entries that come in ascending order. O(1) amortised an
+/// entry, without hashing but of the keys.
+pub struct Builder<S: NodeStore> {
+    store: S,
+    spine: Spine<S>,
+    len: usize,
+}
+
+impl<S: NodeStore> Builder<S> {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new(store: S) -> Self {
+        Self {
+            store,
+            spine: Spine::default(),
+            len: 0,
+        }
+    }
+
+    /// Adds an entry, whose key is above all others.
+    ///
+    /// If it is not, what is built is no tree, as [`Mst::check`] will say.
+    pub fn push(&mut self, key: S::Key, value: S::Value) {
+        let level = Level::of_digit(key.position().leading_zero_digits());
+        self.spine.push(&self.store, (key, value), level, None);
+        self.len += 1;
+    }
+
+    /// The tree.
+    #[must_use]
+    pub fn finish(self) -> Mst<S> {
+        let root = self.spine.finish(&self.store, None);
+        Mst::from_parts(self.store, root, self.len)
+    }
+}
 
 /// The right edge of a tree under construction: nodes of falling level, each
 /// with as many children as entries. What hangs after the last entry of the
 /// lowest is handed along as `carry`.
-struct Spine<'a, S: NodeStore> {
-    store: &'a S,
+struct Spine<S: NodeStore> {
     open: Vec<Node<S::Key, S::Value, S::Link>>,
 }
 
-impl<'a, S: NodeStore> Spine<'a, S> {
-    fn new(store: &'a S) -> Self {
-        Self {
-            store,
-            open: Vec::new(),
-        }
+impl<S: NodeStore> Default for Spine<S> {
+    fn default() -> Self {
+        Self { open: Vec::new() }
     }
+}
 
+impl<S: NodeStore> Spine<S> {
     /// Adds an entry above all others, with `before` as the subtree between it
     /// and the one before.
-    fn push(&mut self, entry: EntryOf<S>, level: Level, before: Slot<S>) {
-        let carry = self.close_below(Some(level), before);
+    fn push(&mut self, store: &S, entry: EntryOf<S>, level: Level, before: Slot<S>) {
+        let carry = self.close_below(store, Some(level), before);
         match self.open.last_mut() {
             Some(node) if node.level == level => {
                 node.keys.push_unfinished(entry.0);
@@ -41,24 +76,24 @@ impl<'a, S: NodeStore> Spine<'a, S> {
         }
     }
 
-    fn finish(mut self, after: Slot<S>) -> Slot<S> {
-        self.close_below(None, after)
+    fn finish(mut self, store: &S, after: Slot<S>) -> Slot<S> {
+        self.close_below(store, None, after)
     }
 
-    fn close_below(&mut self, level: Option<Level>, mut carry: Slot<S>) -> Slot<S> {
+    fn close_below(&mut self, store: &S, level: Option<Level>, mut carry: Slot<S>) -> Slot<S> {
         while let Some(mut node) = self
             .open
             .pop_if(|node| level.is_none_or(|level| node.level < level))
         {
             node.children.push(carry);
             carry = if node.keys.len() > MAX_WIDTH {
-                thin(self.store, node)
+                thin(store, node)
             } else {
                 node.keys.finish();
                 node.values.shrink_to_fit();
                 node.children.shrink_to_fit();
                 node.trim_children();
-                Some(self.store.keep(node))
+                Some(store.keep(node))
             };
         }
         carry
@@ -68,25 +103,13 @@ impl<'a, S: NodeStore> Spine<'a, S> {
 /// Gives the entries of an over-wide node their ranks.
 fn thin<S: NodeStore>(store: &S, node: Node<S::Key, S::Value, S::Link>) -> Slot<S> {
     let positions: Vec<_> = node.keys.iter().map(TreeKey::position).collect();
-    let mut spine = Spine::new(store);
+    let mut spine = Spine::<S>::default();
     let mut children = node.children.into_iter();
     let entries = node.keys.into_vec().into_iter().zip(node.values);
     for (entry, rank) in entries.zip(ranks(&positions)) {
         let digit = node.level.digit;
-        spine.push(entry, Level { digit, rank }, children.next().flatten());
+        let before = children.next().flatten();
+        spine.push(store, entry, Level { digit, rank }, before);
     }
-    spine.finish(children.next().flatten())
-}
-
-/// The tree of `entries`, which are strictly ascending by key. O(n).
-pub(super) fn build<S: NodeStore>(
-    store: &S,
-    entries: impl IntoIterator<Item = EntryOf<S>>,
-) -> Slot<S> {
-    let mut spine = Spine::new(store);
-    for entry in entries {
-        let digit = entry.0.position().leading_zero_digits();
-        spine.push(entry, Level::of_digit(digit), None);
-    }
-    spine.finish(None)
+    spine.finish(store, children.next().flatten())
 }

@@ -3,7 +3,6 @@
 use thiserror::Error;
 
 use super::{
-    build::build,
     hash,
     level::TreeKey,
     node::{NodeOf, NodeStore},
@@ -63,7 +62,7 @@ pub enum Violation {
     },
 }
 
-impl<S: NodeStore> Mst<S> {
+impl<S: NodeStore + Clone> Mst<S> {
     /// Verifies every invariant of the tree, its shape and its cached hashes.
     /// O(n), with the hashing of the whole tree.
     ///
@@ -87,8 +86,9 @@ impl<S: NodeStore> Mst<S> {
             return Ok(Err(Violation::Order(place + 1)));
         }
         let entries = entries.into_iter();
-        let rebuilt = build(self.store(), entries.map(|(key, value)| (key.clone(), value.clone())));
-        let same = self.same_shape(self.root_link(), rebuilt.as_ref())?;
+        let entries = entries.map(|(key, value)| (key.clone(), value.clone()));
+        let rebuilt = Mst::from_sorted(self.store().clone(), entries);
+        let same = self.same_shape(self.root_link(), rebuilt.root_link())?;
         Ok(if same { Ok(()) } else { Err(Violation::Shape) })
     }
 

@@ -50,6 +50,7 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
+pub use build::Builder;
 pub use check::Violation;
 pub use diff::{Difference, Differences};
 pub use hash::{NodeHash, RootHash, GROUP};

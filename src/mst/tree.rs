@@ -3,7 +3,7 @@
 use std::ops::{Bound, RangeBounds};
 
 use super::{
-    build::build,
+    build::Builder,
     diff::Differences,
     edit::{self, Slot},
     hash::{node_hash, RootHash},
@@ -42,19 +42,19 @@ impl<S: NodeStore> Mst<S> {
         }
     }
 
-    /// The tree of `entries`. O(n), without hashing.
-    ///
-    /// # Panics
-    /// Never; but if `entries` are not strictly ascending by key, the tree is
-    /// not one, as [`check`](Self::check) will say.
-    #[must_use]
-    pub fn from_sorted(
-        store: S,
-        entries: impl IntoIterator<Item = (S::Key, S::Value)>,
-    ) -> Self {
-        let mut len = 0;
-        let root = build(&store, entries.into_iter().inspect(|_| len += 1));
+    pub(super) fn from_parts(store: S, root: Slot<S>, len: usize) -> Self {
         Self { store, root, len }
+    }
+
+    /// The tree of `entries`, which are strictly ascending by key: see
+    /// [`Builder`]. O(n).
+    #[must_use]
+    pub fn from_sorted(store: S, entries: impl IntoIterator<Item = (S::Key, S::Value)>) -> Self {
+        let mut builder = Builder::new(store);
+        for (key, value) in entries {
+            builder.push(key, value);
+        }
+        builder.finish()
     }
 
     /// Keys in the tree. O(1).

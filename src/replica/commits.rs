@@ -1,0 +1,140 @@
+//! Who waits for which commit.
+//!
+//! Not tied to any runtime: the future is woken by the thread that commits.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+};
+
+use super::ReplicaError;
+use crate::store::StoreError;
+
+#[derive(Default)]
+struct State {
+    /// All updates up to this one are committed.
+    done: u64,
+    failure: Option<Arc<StoreError>>,
+    /// No more commits will come.
+    closed: bool,
+    wakers: Vec<(u64, Waker)>,
+}
+
+impl State {
+    /// What is to be said of update `sequence`, if anything yet.
+    fn outcome(&self, sequence: u64) -> Option<Result<(), ReplicaError>> {
+        if sequence <= self.done {
+            return Some(Ok(()));
+        }
+        if let Some(failure) = &self.failure {
+            return Some(Err(ReplicaError::Failed(Arc::clone(failure))));
+        }
+        self.closed.then_some(Err(ReplicaError::Closed))
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Commits {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl Commits {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.state();
+        change(&mut state);
+        let (ready, waiting) = std::mem::take(&mut state.wakers)
+            .into_iter()
+            .partition(|(sequence, _)| state.outcome(*sequence).is_some());
+        state.wakers = waiting;
+        drop(state);
+        let ready: Vec<(u64, Waker)> = ready;
+        ready.into_iter().for_each(|(_, waker)| waker.wake());
+        self.changed.notify_all();
+    }
+
+    pub(super) fn done(&self, sequence: u64) {
+        self.change(|state| state.done = sequence);
+    }
+
+    pub(super) fn fail(&self, error: StoreError) {
+        self.change(|state| state.failure = Some(Arc::new(error)));
+    }
+
+    pub(super) fn close(&self) {
+        self.change(|state| state.closed = true);
+    }
+
+    pub(super) fn failure(&self) -> Option<Arc<StoreError>> {
+        self.state().failure.clone()
+    }
+
+    pub(super) fn check(&self) -> Result<(), ReplicaError> {
+        self.failure()
+            .map_or(Ok(()), |failure| Err(ReplicaError::Failed(failure)))
+    }
+
+    pub(super) fn wait(&self, sequence: u64) -> Result<(), ReplicaError> {
+        let mut state = self.state();
+        loop {
+            if let Some(outcome) = state.outcome(sequence) {
+                return outcome;
+            }
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    pub(super) fn committed(commits: &Arc<Self>, sequence: u64) -> Committed {
+        Committed {
+            commits: Arc::clone(commits),
+            sequence,
+        }
+    }
+}
+
+/// Ready when a write is committed, or will never be.
+#[must_use = "a write is only durable when this is ready"]
+pub struct Committed {
+    commits: Arc<Commits>,
+    sequence: u64,
+}
+
+impl std::fmt::Debug for Committed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Committed({})", self.sequence)
+    }
+}
+
+impl Committed {
+    /// Waits on this thread.
+    ///
+    /// # Errors
+    /// If the store failed, or the replica was closed before.
+    pub fn wait(self) -> Result<(), ReplicaError> {
+        self.commits.wait(self.sequence)
+    }
+}
+
+impl Future for Committed {
+    type Output = Result<(), ReplicaError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.commits.state();
+        match state.outcome(self.sequence) {
+            Some(outcome) => Poll::Ready(outcome),
+            None => {
+                state.wakers.push((self.sequence, context.waker().clone()));
+                Poll::Pending
+            }
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! What has happened since the replica was opened.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    pub(super) fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn add_many(&self, count: usize) {
+        self.0.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    fn read(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)+) => {
+        /// The counters.
+        #[derive(Debug, Default)]
+        pub struct Counters {
+            $(pub(super) $name: Counter,)+
+        }
+
+        /// The values of the counters at one time.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Counts {
+            $($(#[$doc])* pub $name: u64,)+
+        }
+
+        impl Counters {
+            /// All values. Each is exact; they are not of one instant.
+            #[must_use]
+            pub fn read(&self) -> Counts {
+                Counts { $($name: self.$name.read(),)+ }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Values that were written, outdated ones among them.
+    puts,
+    /// Tombstones that were written, outdated ones among them.
+    deletes,
+    /// Reads.
+    gets,
+    /// Writes that came when a later one of the same key was there.
+    outdated,
+    /// Writes that were refused.
+    refused,
+    /// Groups that were committed to the store.
+    commits,
+    /// Cells in these groups.
+    committed_cells,
+}

@@ -1,0 +1,72 @@
+//! What can be wrong with a write.
+
+use std::{io, sync::Arc, time::Duration};
+
+use thiserror::Error;
+
+use super::MAX_VALUE_BYTES;
+use crate::{
+    cell::{Stamp, MAX_KEY_BYTES},
+    store::StoreError,
+};
+
+/// Why a write is not taken, though nothing is wrong with the replica.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The timestamp is further ahead of this router's clock than is allowed.
+    #[error(
+        "its timestamp {stamp} is {ahead:.1?} ahead of this router's clock, \
+         `max_clock_drift` allows {allowed:?}: set the writer's clock, or this router's",
+        ahead = ntp64_duration(stamp.time.saturating_sub(*now))
+    )]
+    AheadOfClock {
+        /// The timestamp.
+        stamp: Stamp,
+        /// This router's clock, NTP64.
+        now: u64,
+        /// How far ahead it may be.
+        allowed: Duration,
+    },
+    /// The key is too long.
+    #[error("its key has {bytes} bytes, allowed are {MAX_KEY_BYTES}")]
+    KeyTooLong {
+        /// Bytes of the key.
+        bytes: usize,
+    },
+    /// The value is too long.
+    #[error("its value has {bytes} bytes, allowed are {MAX_VALUE_BYTES}")]
+    ValueTooLong {
+        /// Bytes of the value.
+        bytes: usize,
+    },
+}
+
+fn ntp64_duration(span: u64) -> Duration {
+    Duration::from_secs(span >> 32) + Duration::from_nanos((span & 0xffff_ffff) * 1_000_000_000 >> 32)
+}
+
+/// Why a replica does not do what it was asked.
+#[derive(Clone, Debug, Error)]
+#[non_exhaustive]
+pub enum ReplicaError {
+    /// The write was refused; all else goes on.
+    #[error("refused: {0}")]
+    Refused(#[from] Refusal),
+    /// The store failed. What was acknowledged is safe; nothing more is written
+    /// until the storage is opened anew.
+    #[error("the storage takes no more writes since its store failed: {0}; remove the cause, then restart the storage")]
+    Failed(Arc<StoreError>),
+    /// The replica was closed.
+    #[error("the storage is closed")]
+    Closed,
+    /// No thread could be started.
+    #[error("no thread could be started: {0}")]
+    Thread(Arc<io::Error>),
+}
+
+impl From<StoreError> for ReplicaError {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(Arc::new(error))
+    }
+}

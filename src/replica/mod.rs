@@ -1,0 +1,432 @@
+//! The replicated map: local writes, what is settled, and what is still pending.
+//!
+//! **Settling.** Updates arrive all the time and in any order, so two replicas
+//! never hold the same set at the same instant, and a root over all of it would
+//! never be equal. So time is divided into buckets of [`BUCKET`]; an update
+//! newer than the *cut*, which follows the clock at a distance (`settle`), waits
+//! with the others of its bucket. As the cut passes a bucket, the join of its
+//! updates per cell goes into the tree. The tree at cut C is the join of all
+//! updates received with a time below C: replicas that received the same updates
+//! have the same root for the same C, whatever the order and the load. An update
+//! that arrives late, its time being below the cut already, goes into the tree
+//! in the next batch.
+//!
+//! Reads see pending updates at once.
+//!
+//! **Who does what.** [`Replica::put`] costs memory work and a hand-over. A
+//! thread takes what has gathered, hashes it, commits it to the store in one
+//! group, and then settles what is due. So what is in the tree is in the store.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | `ledger` | which updates to write, and which to settle; no clock, no I/O |
+//! | `settled` | the tree and its counts |
+//! | `commits` | who waits for which commit |
+//! | `inbox` | what is handed to the thread, and shown to readers until it is settled |
+//! | `writer` | the thread |
+
+mod commits;
+mod counters;
+mod error;
+mod inbox;
+mod ledger;
+mod settled;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    sync::{Arc, PoisonError, RwLock},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+pub use commits::Committed;
+pub use counters::{Counters, Counts};
+pub use error::{Refusal, ReplicaError};
+pub use ledger::{cut_at, BUCKET};
+pub use settled::Tree;
+
+use commits::Commits;
+use inbox::{Inbox, Offer};
+use ledger::Ledger;
+use settled::Settled;
+use writer::Writer;
+
+use crate::{
+    cell::{ntp64_span, Cell, CellKey, CellMeta, Key, Stamp, Version, MAX_KEY_BYTES},
+    config::Durability,
+    mst::{Builder, Resident, RootHash},
+    store::{Store, StoreError},
+};
+
+/// Bytes that a value may have: Zenoh's own bound for a message.
+pub const MAX_VALUE_BYTES: usize = 1 << 30;
+
+/// Tells the time, in NTP64. Given from outside, so that tests make their own.
+pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// How a replica is to behave.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// What a put that has returned survives.
+    pub durability: Durability,
+    /// The longest time for which a put may not be on disk.
+    pub sync_every: Duration,
+    /// The distance at which the cut follows the clock.
+    pub settle: Duration,
+    /// How far ahead of the clock a timestamp may be.
+    pub max_clock_drift: Duration,
+}
+
+/// What came of a put or a delete.
+#[derive(Debug)]
+pub struct Outcome {
+    /// False if a later write of the key was there already.
+    pub is_newest: bool,
+    /// To be awaited before the write is acknowledged: by the durability that
+    /// was asked for, or because more is queued than may be.
+    pub committed: Option<Committed>,
+}
+
+/// Where the answer to a read is.
+#[derive(Debug)]
+pub enum Lookup {
+    /// There is no value.
+    Absent,
+    /// Here.
+    Found(Arc<Cell>),
+    /// In the store, to be had with [`Replica::read`], which blocks.
+    Stored(CellKey, Version),
+}
+
+/// The tree as it is at a cut.
+#[derive(Clone)]
+pub struct Snapshot {
+    /// Updates with a time below this are in the tree, later ones are not.
+    pub cut: u64,
+    /// The tree.
+    pub tree: Tree,
+}
+
+impl Snapshot {
+    /// The root. O(changed nodes) since it was last asked for.
+    #[must_use]
+    pub fn root(&self) -> RootHash {
+        let Ok(root) = self.tree.root();
+        root
+    }
+}
+
+/// The last root that was made, and what it is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Updates with a time below this are covered by the root.
+    pub cut: u64,
+    /// The root.
+    pub root: RootHash,
+    /// Cells, tombstones among them.
+    pub cells: usize,
+    /// Tombstones.
+    pub tombstones: usize,
+}
+
+/// What is still on its way into the tree.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Queues {
+    /// Updates that are not committed yet.
+    pub uncommitted: usize,
+    /// Bytes of these.
+    pub uncommitted_bytes: usize,
+    /// Cells of which a newer version is not settled yet.
+    pub unsettled: usize,
+}
+
+/// What the handle and the thread share.
+struct Shared {
+    options: Options,
+    clock: Clock,
+    store: Box<dyn Store>,
+    inbox: Inbox,
+    settled: RwLock<Settled>,
+    published: RwLock<Published>,
+    commits: Arc<Commits>,
+    counters: Counters,
+    /// The last field, so that it is dropped when the store is closed.
+    _when_closed: Box<dyn Send + Sync>,
+}
+
+impl Shared {
+    fn settled(&self) -> std::sync::RwLockReadGuard<'_, Settled> {
+        self.settled.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A replica of a map, over a store.
+///
+/// Dropping it closes it: what was handed over is committed, on the thread.
+pub struct Replica {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Replica {
+    /// Opens a replica over what is in `store`. O(n): one scan of it. Blocks on
+    /// disk.
+    ///
+    /// `when_closed` is dropped when the store has been closed.
+    ///
+    /// # Errors
+    /// If the store cannot be read, or no thread be started.
+    pub fn open(
+        name: &str,
+        store: Box<dyn Store>,
+        options: Options,
+        clock: Clock,
+        when_closed: impl Send + Sync + 'static,
+    ) -> Result<Self, ReplicaError> {
+        let mut builder = Builder::new(Resident::default());
+        let (mut tombstones, mut latest) = (0, 0);
+        store.scan(&mut |key, meta: CellMeta| {
+            tombstones += usize::from(meta.tombstone);
+            latest = latest.max(meta.version.stamp.time);
+            builder.push(key, meta);
+        })?;
+        // What is stored is settled. Should there be cells of a time to come,
+        // because the clock was set back, the cut is where they are.
+        let cut = cut_at(clock(), options.settle).max(ledger::cut_above(latest));
+        let settled = Settled::new(builder.finish(), tombstones, cut);
+        let published = settled.publish();
+        let shared = Arc::new(Shared {
+            options,
+            clock,
+            store,
+            inbox: Inbox::new(cut),
+            settled: RwLock::new(settled),
+            published: RwLock::new(published),
+            commits: Arc::default(),
+            counters: Counters::default(),
+            _when_closed: Box::new(when_closed),
+        });
+        let writer = Writer::new(Arc::clone(&shared), Ledger::new(cut));
+        let thread = std::thread::Builder::new()
+            .name(format!("mst {name}"))
+            .spawn(move || writer.run())
+            .map_err(|error| ReplicaError::Thread(Arc::new(error)))?;
+        Ok(Self {
+            shared,
+            thread: Some(thread),
+        })
+    }
+
+    /// Writes `cell`, a value or a tombstone, to `key`. Costs memory work.
+    ///
+    /// # Errors
+    /// If the write is [refused](Refusal), if the store failed, or if the replica
+    /// is closed.
+    pub fn put(&self, key: CellKey, cell: Cell) -> Result<Outcome, ReplicaError> {
+        let shared = &*self.shared;
+        if let Err(refusal) = self.check(&key, &cell) {
+            shared.counters.refused.add();
+            return Err(refusal.into());
+        }
+        let counter = match cell.value() {
+            Some(_) => &shared.counters.puts,
+            None => &shared.counters.deletes,
+        };
+        counter.add();
+        let durable = shared.options.durability == Durability::Always;
+        match shared.inbox.offer(key, cell, durable, &shared.settled) {
+            Offer::Closed => {
+                shared.commits.check()?;
+                Err(ReplicaError::Closed)
+            }
+            Offer::Outdated => {
+                shared.counters.outdated.add();
+                Ok(Outcome {
+                    is_newest: false,
+                    committed: None,
+                })
+            }
+            Offer::Taken {
+                sequence,
+                is_newest,
+                wait,
+            } => {
+                if !is_newest {
+                    shared.counters.outdated.add();
+                }
+                Ok(Outcome {
+                    is_newest,
+                    committed: wait.then(|| Commits::committed(&shared.commits, sequence)),
+                })
+            }
+        }
+    }
+
+    fn check(&self, key: &CellKey, cell: &Cell) -> Result<(), Refusal> {
+        let allowed = self.shared.options.max_clock_drift;
+        let now = (self.shared.clock)();
+        if cell.stamp.time > now.saturating_add(ntp64_span(allowed)) {
+            return Err(Refusal::AheadOfClock {
+                stamp: cell.stamp,
+                now,
+                allowed,
+            });
+        }
+        let bytes = key.canonical_len();
+        if bytes > MAX_KEY_BYTES {
+            return Err(Refusal::KeyTooLong { bytes });
+        }
+        let bytes = cell.value_bytes();
+        if bytes > MAX_VALUE_BYTES {
+            return Err(Refusal::ValueTooLong { bytes });
+        }
+        Ok(())
+    }
+
+    /// Looks `key` up. Does not block on disk.
+    #[must_use]
+    pub fn get(&self, key: &CellKey) -> Lookup {
+        let shared = &*self.shared;
+        shared.counters.gets.add();
+        if let Some(cell) = shared.inbox.recent(key) {
+            return match cell.value() {
+                Some(_) => Lookup::Found(cell),
+                None => Lookup::Absent,
+            };
+        }
+        let version = {
+            let settled = shared.settled();
+            match settled.get(key) {
+                Some(meta) if !meta.tombstone => meta.version,
+                _ => return Lookup::Absent,
+            }
+        };
+        match shared.store.peek(key, version) {
+            Some(cell) if cell.value().is_some() => Lookup::Found(cell),
+            Some(_) => Lookup::Absent,
+            None => Lookup::Stored(key.clone(), version),
+        }
+    }
+
+    /// What [`get`](Self::get) said is in the store. Blocks on disk.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn read(&self, key: &CellKey, version: Version) -> Result<Option<Arc<Cell>>, StoreError> {
+        let cell = self.shared.store.read(key, version)?;
+        Ok(cell.filter(|cell| cell.value().is_some()))
+    }
+
+    /// All keys that have a value, each with the timestamp of its last write. In
+    /// no order. O(n).
+    #[must_use]
+    pub fn list(&self) -> Vec<(Key, Stamp)> {
+        // First what is pending, then what is settled: what settles between is
+        // in both, and what is in both is listed as pending.
+        let recent = self.shared.inbox.all_recent();
+        let settled = self.shared.settled();
+        let mut keys = Vec::with_capacity(settled.len() + recent.len());
+        for (key, meta) in settled.iter() {
+            if !meta.tombstone && (recent.is_empty() || !recent.contains_key(key)) {
+                keys.push((key.key.clone(), meta.version.stamp));
+            }
+        }
+        drop(settled);
+        keys.extend(
+            recent
+                .into_iter()
+                .filter(|(_, (_, tombstone))| !tombstone)
+                .map(|(key, (stamp, _))| (key.key, stamp)),
+        );
+        keys
+    }
+
+    /// The tree as it is at the last cut. Waits for a batch that is on its way
+    /// into the tree.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        self.shared.inbox.between_batches(|| {
+            let settled = self.shared.settled();
+            settled.snapshot()
+        })
+    }
+
+    /// The last root that was made. While updates come in, that is about one
+    /// second old at the most, and settle time; without, it is the current one.
+    #[must_use]
+    pub fn published(&self) -> Published {
+        let published = *self
+            .shared
+            .published
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        published
+    }
+
+    /// What is still on its way into the tree.
+    #[must_use]
+    pub fn queues(&self) -> Queues {
+        self.shared.inbox.queues()
+    }
+
+    /// What has happened since the replica was opened.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.shared.counters.read()
+    }
+
+    /// Bytes on disk. Blocks on disk.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn disk_bytes(&self) -> Result<u64, StoreError> {
+        self.shared.store.disk_bytes()
+    }
+
+    /// Why the replica takes no more writes, if it does not.
+    #[must_use]
+    pub fn failure(&self) -> Option<Arc<StoreError>> {
+        self.shared.commits.failure()
+    }
+
+    /// Commits all that was handed over, and returns when that is done. Blocks
+    /// on disk.
+    ///
+    /// # Errors
+    /// If the store failed.
+    pub fn sync(&self) -> Result<(), ReplicaError> {
+        let sequence = self.shared.inbox.request_commit();
+        self.shared.commits.wait(sequence)
+    }
+
+    /// Waits until nothing is pending, or `deadline`; true if nothing is.
+    /// Updates of a time to come are pending until then.
+    #[must_use]
+    pub fn wait_until_settled(&self, deadline: Instant) -> bool {
+        self.shared.inbox.wait_until_settled(deadline)
+    }
+
+    /// Closes the replica: commits what was handed over, and returns when the
+    /// store is closed. Blocks on disk.
+    ///
+    /// # Errors
+    /// If the store failed, now or before.
+    pub fn close(mut self) -> Result<(), ReplicaError> {
+        self.shared.inbox.close();
+        if let Some(thread) = self.thread.take() {
+            if thread.join().is_err() {
+                return Err(ReplicaError::Closed);
+            }
+        }
+        self.shared.commits.check()
+    }
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        self.shared.inbox.close();
+    }
+}

@@ -1,0 +1,502 @@
+//! The replica against models: a map for what is read, a set of updates for the
+//! root at a cut, and a store that fails.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        atomic::{AtomicU64, Ordering},
+        mpsc, Mutex,
+    },
+};
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use rand::{rngs::StdRng, seq::SliceRandom, Rng, SeedableRng};
+
+use super::{inbox::Update, *};
+use crate::{
+    cell::{tests::key, Content, Value},
+    store::{
+        faulty::{Fault, FaultyStore},
+        Commit, DurableStore, MemoryStore, Write,
+    },
+};
+
+const CACHE: u64 = 4 << 20;
+const DEADLINE: Duration = Duration::from_secs(20);
+
+fn cell(time: u64, writer: u8, content: Option<u8>) -> Cell {
+    let content = content.map_or(Content::Tombstone, |byte| {
+        Content::Value(Value {
+            encoding_id: 0,
+            schema: None,
+            payload: Bytes::from(vec![byte; 3]),
+        })
+    });
+    let id = [writer; 16];
+    Cell {
+        stamp: Stamp { time, id },
+        content,
+    }
+}
+
+fn cell_key(number: u8) -> CellKey {
+    CellKey::own(key(&format!("key/{number}")))
+}
+
+/// The join of updates: what last writer wins says of a set of them.
+fn join_of<'a>(updates: impl IntoIterator<Item = &'a (u8, Cell)>) -> BTreeMap<CellKey, CellMeta> {
+    let mut cells: BTreeMap<CellKey, CellMeta> = BTreeMap::new();
+    for (number, cell) in updates {
+        let key = cell_key(*number);
+        let meta = CellMeta::of(&key, cell);
+        let old = cells.entry(key).or_insert(meta);
+        if meta.version > old.version {
+            *old = meta;
+        }
+    }
+    cells
+}
+
+fn root_of<'a>(updates: impl IntoIterator<Item = &'a (u8, Cell)>) -> RootHash {
+    let Ok(root) = Tree::from_sorted(Resident::default(), join_of(updates)).root();
+    root
+}
+
+fn any_updates() -> impl Strategy<Value = Vec<(u8, Cell)>> {
+    // Few keys, few times and few writers, so that all that can be equal is.
+    let update = (0u8..6, 0u64..40, 1u8..3, prop::option::of(0u8..3));
+    let update = update.prop_map(|(number, time, writer, content)| {
+        (number, cell(time * BUCKET / 5, writer, content))
+    });
+    prop::collection::vec(update, 1..60)
+}
+
+/// The core without its thread: ledger, tree, and a map in the place of a store.
+struct Core {
+    ledger: Ledger,
+    settled: Settled,
+    stored: BTreeMap<CellKey, CellMeta>,
+}
+
+impl Core {
+    fn new() -> Self {
+        Self {
+            ledger: Ledger::new(0),
+            settled: Settled::new(Tree::default(), 0, 0),
+            stored: BTreeMap::new(),
+        }
+    }
+
+    fn admit(&mut self, updates: &[(u8, Cell)]) {
+        let updates = updates.iter().map(|(number, cell)| Update {
+            key: cell_key(*number),
+            cell: Arc::new(cell.clone()),
+        });
+        let settled = &self.settled;
+        let writes = self.ledger.admit(updates.collect(), |key| {
+            settled.get(key).map(|meta| meta.version)
+        });
+        assert!(writes.windows(2).all(|two| two[0].key < two[1].key));
+        for Write { key, meta, .. } in writes {
+            let old = self.stored.insert(key, meta);
+            assert!(old.is_none_or(|old| old.version < meta.version));
+        }
+    }
+
+    fn settle(&mut self, cut: u64) {
+        let (cut, due) = self.ledger.settle(cut);
+        for (key, meta) in due {
+            self.settled.join(key, meta);
+        }
+        self.settled.set_cut(cut);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
+
+    /// Invariant: a root is a function of the updates up to the cut.
+    #[test]
+    fn the_root_at_a_cut_is_that_of_the_updates_below_it(updates in any_updates(), seed in any::<u64>()) {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut core = Core::new();
+        let mut arrived = Vec::new();
+        let mut to_come = updates.clone();
+        to_come.shuffle(&mut rng);
+        // Some twice: what is delivered again changes nothing.
+        to_come.extend(updates.iter().filter(|_| rng.gen_bool(0.2)).cloned());
+        let mut cut = 0;
+        while !to_come.is_empty() {
+            let group: Vec<_> = to_come.drain(..rng.gen_range(1..=to_come.len())).collect();
+            core.admit(&group);
+            arrived.extend(group);
+            prop_assert_eq!(&core.stored, &join_of(&arrived), "the newest is stored");
+            if rng.gen_bool(0.7) {
+                cut += rng.gen_range(0..4) * BUCKET;
+                core.settle(cut);
+                let below = arrived.iter().filter(|(_, cell)| cell.stamp.time < cut);
+                prop_assert_eq!(core.settled.publish().root, root_of(below));
+            }
+        }
+        core.settle(u64::MAX);
+        prop_assert_eq!(core.settled.publish().root, root_of(&updates));
+        prop_assert_eq!(core.ledger.next_cut(), None);
+        let tombstones = join_of(&updates).values().filter(|meta| meta.tombstone).count();
+        prop_assert_eq!(core.settled.publish().tombstones, tombstones);
+    }
+}
+
+/// A clock that a test sets.
+#[derive(Clone, Default)]
+struct ManualClock(Arc<AtomicU64>);
+
+impl ManualClock {
+    fn at(time: u64) -> Self {
+        Self(Arc::new(AtomicU64::new(time)))
+    }
+
+    fn set(&self, time: u64) {
+        self.0.store(time, Ordering::SeqCst);
+    }
+
+    fn clock(&self) -> Clock {
+        let time = Arc::clone(&self.0);
+        Arc::new(move || time.load(Ordering::SeqCst))
+    }
+}
+
+fn options(durability: Durability) -> Options {
+    Options {
+        durability,
+        sync_every: Duration::from_millis(20),
+        settle: Duration::from_millis(500),
+        max_clock_drift: Duration::from_secs(10),
+    }
+}
+
+fn open(store: impl Store + 'static, durability: Durability, clock: &ManualClock) -> Replica {
+    Replica::open("test", Box::new(store), options(durability), clock.clock(), ())
+        .expect("a replica")
+}
+
+fn settle(replica: &Replica) {
+    let settled = replica.wait_until_settled(Instant::now() + DEADLINE);
+    assert!(settled, "still pending: {:?}", replica.queues());
+}
+
+fn read(replica: &Replica, key: &CellKey) -> Option<Arc<Cell>> {
+    match replica.get(key) {
+        Lookup::Absent => None,
+        Lookup::Found(cell) => Some(cell),
+        Lookup::Stored(key, version) => replica.read(&key, version).expect("a read"),
+    }
+}
+
+fn assert_reads(replica: &Replica, updates: &[(u8, Cell)]) {
+    let joined = join_of(updates);
+    let mut listed: BTreeMap<Key, Stamp> = BTreeMap::new();
+    for (key, stamp) in replica.list() {
+        assert_eq!(listed.insert(key, stamp), None, "listed twice");
+    }
+    for number in 0..8 {
+        let key = cell_key(number);
+        let expected = joined.get(&key).filter(|meta| !meta.tombstone);
+        let found = read(replica, &key).map(|cell| CellMeta::of(&key, &cell));
+        assert_eq!(found.as_ref(), expected);
+        let stamp = expected.map(|meta| meta.version.stamp);
+        assert_eq!(listed.get(&key.key).copied(), stamp);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 20, ..ProptestConfig::default() })]
+
+    #[test]
+    fn reads_see_the_winner_at_once_and_ever_after(updates in any_updates(), durable in any::<bool>()) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = || -> Box<dyn Store> {
+            match durable {
+                true => Box::new(DurableStore::open(folder.path(), CACHE).expect("a store")),
+                false => Box::new(MemoryStore::default()),
+            }
+        };
+        let open = |clock: &ManualClock| Replica::open(
+            "test", store(), options(Durability::Interval), clock.clock(), (),
+        ).expect("a replica");
+        let clock = ManualClock::at(10 * BUCKET);
+        let replica = open(&clock);
+        let mut written = Vec::new();
+        for (count, (number, cell)) in updates.iter().enumerate() {
+            let outcome = replica.put(cell_key(*number), cell.clone()).expect("taken");
+            written.push((*number, cell.clone()));
+            let winner = join_of(&written)[&cell_key(*number)].version.stamp;
+            prop_assert!(!outcome.is_newest || winner == cell.stamp);
+            prop_assert!(outcome.is_newest || winner >= cell.stamp);
+            assert_reads(&replica, &written);
+            if count % 7 == 3 {
+                replica.sync().expect("synced");
+                clock.set((10 + count as u64) * BUCKET);
+            }
+        }
+        clock.set(1_000 * BUCKET);
+        replica.sync().expect("synced");
+        settle(&replica);
+        assert_reads(&replica, &written);
+        let snapshot = replica.snapshot();
+        prop_assert_eq!(snapshot.root(), root_of(&written));
+        let deadline = Instant::now() + DEADLINE;
+        while replica.published().root != snapshot.root() {
+            prop_assert!(Instant::now() < deadline, "the root was never published");
+            std::thread::yield_now();
+        }
+        let counts = replica.counts();
+        prop_assert_eq!(counts.puts + counts.deletes, written.len() as u64);
+        replica.close().expect("closed");
+        if durable {
+            let replica = open(&clock);
+            prop_assert_eq!(replica.published().root, root_of(&written));
+            prop_assert_eq!(replica.snapshot().root(), root_of(&written));
+            assert_reads(&replica, &written);
+        }
+    }
+}
+
+#[test]
+fn an_update_is_not_in_the_root_before_its_time() {
+    let clock = ManualClock::at(100 * BUCKET);
+    let replica = open(MemoryStore::default(), Durability::Interval, &clock);
+    let empty = replica.snapshot().root();
+    let update = (1, cell(100 * BUCKET + 7, 1, Some(1)));
+    let _ = replica.put(cell_key(1), update.1.clone()).expect("taken");
+    replica.sync().expect("synced");
+    assert_eq!(replica.snapshot().root(), empty);
+    assert!(read(&replica, &cell_key(1)).is_some(), "and yet it is read");
+    // The bucket ends at 101; 500 ms, which are four buckets, later it settles.
+    clock.set(105 * BUCKET - 1);
+    assert!(!replica.wait_until_settled(Instant::now() + Duration::from_millis(50)));
+    clock.set(105 * BUCKET);
+    settle(&replica);
+    let snapshot = replica.snapshot();
+    assert_eq!(snapshot.cut, 101 * BUCKET);
+    assert_eq!(snapshot.root(), root_of([&update]));
+}
+
+#[test]
+fn a_clock_that_is_set_back_stops_nothing() {
+    let clock = ManualClock::at(1_000 * BUCKET);
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = || DurableStore::open(folder.path(), CACHE).expect("a store");
+    let replica = open(store(), Durability::Interval, &clock);
+    let updates = [
+        (1, cell(1_000 * BUCKET, 1, Some(1))),
+        (2, cell(20 * BUCKET, 1, Some(2))),
+        (1, cell(21 * BUCKET, 1, Some(3))),
+    ];
+    let put = |replica: &Replica, (number, cell): &(u8, Cell)| {
+        replica.put(cell_key(*number), cell.clone()).expect("taken").is_newest
+    };
+    assert!(put(&replica, &updates[0]));
+    clock.set(1_010 * BUCKET);
+    settle(&replica);
+    replica.close().expect("closed");
+    clock.set(25 * BUCKET);
+    let replica = open(store(), Durability::Interval, &clock);
+    assert!(put(&replica, &updates[1]), "a new key is new");
+    assert!(!put(&replica, &updates[2]), "the later write stays");
+    settle(&replica);
+    assert_reads(&replica, &updates);
+    assert_eq!(replica.snapshot().root(), root_of(&updates));
+}
+
+#[test]
+fn what_cannot_be_taken_is_refused_and_counted() {
+    let clock = ManualClock::at(1_000 << 32);
+    let replica = open(MemoryStore::default(), Durability::Interval, &clock);
+    let put = |key: CellKey, cell: Cell| replica.put(key, cell).map(|outcome| outcome.is_newest);
+    assert!(put(cell_key(1), cell(1_010 << 32, 1, None)).is_ok(), "10 s ahead is allowed");
+    for content in [None, Some(1)] {
+        let error = put(cell_key(1), cell((1_010 << 32) + 1, 1, content));
+        let error = error.expect_err("too far ahead").to_string();
+        assert!(error.contains("max_clock_drift") && error.contains("10s"), "{error}");
+    }
+    assert!(put(cell_key(1), cell(u64::MAX, 1, None)).is_err());
+    let long = CellKey::own(key(&"k".repeat(MAX_KEY_BYTES)));
+    let error = put(long, cell(1, 1, None)).expect_err("too long").to_string();
+    assert!(error.contains("60000"), "{error}");
+    assert_eq!(replica.counts().refused, 4);
+    assert_eq!(replica.counts().deletes, 1);
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_a_failure_and_nothing_more_is_taken() {
+    for fault in (0..6).flat_map(|n| [Fault::Lost(n), Fault::Kept(n)]) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = || DurableStore::open(folder.path(), CACHE).expect("a store");
+        let clock = ManualClock::at(1_000 * BUCKET);
+        let replica = open(FaultyStore::new(store(), fault), Durability::Always, &clock);
+        let (mut acknowledged, mut offered) = (Vec::new(), Vec::new());
+        let mut failed = false;
+        for count in 0..20u8 {
+            let update = (count % 4, cell((1_000 + u64::from(count)) * BUCKET, 1, Some(count)));
+            offered.push(update.clone());
+            let outcome = replica.put(cell_key(update.0), update.1.clone());
+            let outcome = outcome.and_then(|outcome| {
+                outcome.committed.expect("durability is `always`").wait()
+            });
+            match outcome {
+                Ok(()) if failed => panic!("acknowledged after {fault:?}"),
+                Ok(()) => acknowledged.push(update),
+                Err(error) => {
+                    assert!(error.to_string().contains("made to fail"), "{error}");
+                    failed = true;
+                }
+            }
+        }
+        assert!(failed && replica.failure().is_some());
+        assert!(replica.sync().is_err() && replica.close().is_err());
+        let replica = open(store(), Durability::Always, &clock);
+        // One that was not acknowledged may be there, if it was the next.
+        let next = acknowledged.len() + 1;
+        let roots = [root_of(&acknowledged), root_of(&offered[..next])];
+        assert!(roots.contains(&replica.snapshot().root()), "{fault:?}");
+    }
+}
+
+/// A store whose commits wait for leave.
+struct SlowStore(MemoryStore, Mutex<mpsc::Receiver<()>>);
+
+impl Store for SlowStore {
+    fn scan(&self, visit: &mut dyn FnMut(CellKey, CellMeta)) -> Result<(), StoreError> {
+        self.0.scan(visit)
+    }
+
+    fn commit(&self, batch: &[Write], commit: Commit) -> Result<(), StoreError> {
+        // Once the sender is gone, there is leave for ever.
+        let _ = self.1.lock().map(|leave| leave.recv());
+        self.0.commit(batch, commit)
+    }
+
+    fn read(&self, key: &CellKey, at_least: Version) -> Result<Option<Arc<Cell>>, StoreError> {
+        self.0.read(key, at_least)
+    }
+
+    fn peek(&self, key: &CellKey, at_least: Version) -> Option<Arc<Cell>> {
+        self.0.peek(key, at_least)
+    }
+
+    fn disk_bytes(&self) -> Result<u64, StoreError> {
+        self.0.disk_bytes()
+    }
+
+    fn flush(&self) -> Result<(), StoreError> {
+        self.0.flush()
+    }
+}
+
+#[test]
+fn the_queue_is_bounded_and_then_writers_wait() {
+    let (leave, wait) = mpsc::channel();
+    let clock = ManualClock::at(1_000 * BUCKET);
+    let store = SlowStore(MemoryStore::default(), Mutex::new(wait));
+    let replica = open(store, Durability::Interval, &clock);
+    let mut told_to_wait = None;
+    for count in 0..200_000u64 {
+        let cell = cell(1_000 * BUCKET + count, 1, Some(1));
+        let outcome = replica.put(cell_key((count % 5) as u8), cell).expect("taken");
+        if let Some(committed) = outcome.committed {
+            told_to_wait = Some((count, committed));
+            break;
+        }
+    }
+    let (count, committed) = told_to_wait.expect("nobody had to wait");
+    assert!(replica.queues().uncommitted as u64 <= count + 1);
+    assert!(replica.queues().uncommitted > 60_000);
+    drop(leave);
+    committed.wait().expect("committed");
+    let last = read(&replica, &cell_key((count % 5) as u8)).expect("there");
+    assert_eq!(last.stamp.time, 1_000 * BUCKET + count);
+    // Versions that were overwritten before they were committed are not written.
+    assert!(replica.counts().committed_cells < 50);
+}
+
+#[test]
+fn puts_are_committed_in_groups_within_the_interval() {
+    let clock = ManualClock::at(1_000 * BUCKET);
+    let replica = open(MemoryStore::default(), Durability::Interval, &clock);
+    for count in 0..1_000 {
+        let cell = cell(1_000 * BUCKET + count, 1, Some(1));
+        let outcome = replica.put(cell_key(count as u8), cell).expect("taken");
+        assert!(outcome.committed.is_none());
+    }
+    let deadline = Instant::now() + DEADLINE;
+    while replica.queues().uncommitted > 0 {
+        assert!(Instant::now() < deadline, "never committed");
+        std::thread::yield_now();
+    }
+    replica.sync().expect("synced");
+    let counts = replica.counts();
+    assert!(counts.commits < 500, "{counts:?}");
+}
+
+#[test]
+fn a_snapshot_stays_as_it_is() {
+    let clock = ManualClock::at(1_000 * BUCKET);
+    let replica = open(MemoryStore::default(), Durability::Interval, &clock);
+    let updates: Vec<_> = (0..50).map(|n| (n, cell(u64::from(n), 1, Some(n)))).collect();
+    let put = |(number, cell): &(u8, Cell)| {
+        let _ = replica.put(cell_key(*number), cell.clone()).expect("taken");
+    };
+    updates[..25].iter().for_each(put);
+    settle(&replica);
+    let snapshot = replica.snapshot();
+    updates[25..].iter().for_each(put);
+    settle(&replica);
+    assert_eq!(snapshot.root(), root_of(&updates[..25]));
+    assert_eq!(replica.snapshot().root(), root_of(&updates));
+    let Ok(differences) = snapshot.tree.diff(&replica.snapshot().tree).map(Iterator::count);
+    assert_eq!(differences, 25);
+}
+
+#[test]
+fn many_writers_and_readers_agree_in_the_end() {
+    let clock = ManualClock::at(1_000 * BUCKET);
+    let replica = open(MemoryStore::default(), Durability::Interval, &clock);
+    let updates = |writer: u8| {
+        (0..4_000u64).map(move |count| {
+            let time = 900 * BUCKET + count * (BUCKET / 200);
+            ((count % 6) as u8, cell(time, writer, Some((count % 250) as u8)))
+        })
+    };
+    std::thread::scope(|scope| {
+        for writer in 1..4 {
+            let replica = &replica;
+            scope.spawn(move || {
+                for (number, cell) in updates(writer) {
+                    let _ = replica.put(cell_key(number), cell).expect("taken");
+                }
+            });
+        }
+        scope.spawn(|| {
+            let mut last = BTreeMap::new();
+            for count in 0..20_000u16 {
+                let number = (count % 6) as u8;
+                if let Some(cell) = read(&replica, &cell_key(number)) {
+                    let before = last.insert(number, cell.stamp);
+                    assert!(before <= Some(cell.stamp), "a read went back in time");
+                }
+                if count % 500 == 0 {
+                    clock.set((900 + u64::from(count) / 200) * BUCKET);
+                    let _ = replica.snapshot().root();
+                    let keys: BTreeSet<_> = replica.list().into_iter().map(|(key, _)| key).collect();
+                    assert!(keys.len() <= 6);
+                }
+            }
+        });
+    });
+    clock.set(2_000 * BUCKET);
+    settle(&replica);
+    let all: Vec<_> = (1..4).flat_map(updates).collect();
+    assert_reads(&replica, &all);
+    assert_eq!(replica.snapshot().root(), root_of(&all));
+}

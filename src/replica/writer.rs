@@ -1,0 +1,157 @@
+//! The thread that commits and settles.
+
+use std::{
+    sync::{Arc, PoisonError},
+    time::{Duration, Instant},
+};
+
+use super::{cut_at, inbox::Work, ledger::Ledger, Shared};
+use crate::{
+    cell::{ntp64_span, CellKey, CellMeta},
+    config::Durability,
+    store::Commit,
+};
+
+/// Cells that go into the tree at a time, while readers wait.
+const CHUNK: usize = 128;
+
+/// While updates come in, the root is made no more often than this.
+const ROOT_EVERY: Duration = Duration::from_secs(1);
+
+/// The longest sleep on behalf of what is to settle, should the clock be set
+/// meanwhile.
+const MAX_SLEEP: Duration = Duration::from_secs(1);
+
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    ledger: Ledger,
+    /// The tree has changed since the root was made.
+    is_root_stale: bool,
+    root_made: Instant,
+}
+
+impl Writer {
+    pub(super) fn new(shared: Arc<Shared>, ledger: Ledger) -> Self {
+        Self {
+            shared,
+            ledger,
+            is_root_stale: false,
+            root_made: Instant::now(),
+        }
+    }
+
+    /// Works until the inbox is closed, or the store fails.
+    pub(super) fn run(mut self) {
+        // The commit itself takes time: started at half of the interval, it is
+        // over by the end of it.
+        let linger = self.shared.options.sync_every / 2;
+        loop {
+            let work = self.shared.inbox.take(linger, self.next_work());
+            let is_last = work.is_last;
+            if !self.commit(work) {
+                break;
+            }
+            self.settle();
+            self.publish();
+            if is_last {
+                break;
+            }
+        }
+        self.shared.inbox.close();
+        if self.shared.commits.failure().is_none() {
+            if let Err(error) = self.shared.store.flush() {
+                tracing::warn!("closing a storage: {error}; what was acknowledged is safe");
+            }
+        }
+        self.shared.commits.close();
+    }
+
+    /// When there is something to settle, or a root to be made.
+    fn next_work(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let settles = self.ledger.next_cut().map(|cut| {
+            let due = cut.saturating_add(ntp64_span(self.shared.options.settle));
+            let left = match cut > self.ledger.cut() {
+                true => due.saturating_sub((self.shared.clock)()),
+                false => 0,
+            };
+            let millis = (u128::from(left) * 1000) >> 32;
+            now + Duration::from_millis(millis as u64 + 1).min(MAX_SLEEP)
+        });
+        let root = self.is_root_stale.then(|| self.root_made + ROOT_EVERY);
+        match (settles, root) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (one, None) | (None, one) => one,
+        }
+    }
+
+    /// False if the store failed.
+    fn commit(&mut self, work: Work) -> bool {
+        if work.updates.is_empty() {
+            return true;
+        }
+        let shared = &*self.shared;
+        let writes = self.ledger.admit(work.updates, |key| {
+            shared.settled().get(key).map(|meta| meta.version)
+        });
+        if !writes.is_empty() {
+            let commit = match shared.options.durability {
+                Durability::Always | Durability::Interval => Commit::Synced,
+                Durability::None => Commit::Buffered,
+            };
+            if let Err(error) = shared.store.commit(&writes, commit) {
+                tracing::error!("a storage stops taking writes: {error}");
+                shared.commits.fail(error);
+                return false;
+            }
+            shared.counters.commits.add();
+            shared.counters.committed_cells.add_many(writes.len());
+        }
+        shared.commits.done(work.sequence);
+        true
+    }
+
+    fn settle(&mut self) {
+        let shared = &*self.shared;
+        // What was late is due at the cut that is, even if the clock was set back.
+        let cut = cut_at((shared.clock)(), shared.options.settle).max(self.ledger.cut());
+        if self.ledger.next_cut().is_none_or(|next| next > cut) {
+            return;
+        }
+        let (cut, due) = self.ledger.settle(cut);
+        let batch = shared.inbox.batch();
+        shared.inbox.set_cut(cut);
+        for chunk in due.chunks(CHUNK) {
+            self.is_root_stale |= join(shared, chunk);
+        }
+        let mut settled = shared.settled.write().unwrap_or_else(PoisonError::into_inner);
+        settled.set_cut(cut);
+        drop(settled);
+        drop(batch);
+        shared.inbox.forget(&due);
+    }
+
+    fn publish(&mut self) {
+        let is_quiet = self.ledger.next_cut().is_none();
+        if !self.is_root_stale || !(is_quiet || self.root_made.elapsed() >= ROOT_EVERY) {
+            return;
+        }
+        let published = self.shared.settled().publish();
+        *self
+            .shared
+            .published
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = published;
+        self.is_root_stale = false;
+        self.root_made = Instant::now();
+    }
+}
+
+fn join(shared: &Shared, chunk: &[(CellKey, CellMeta)]) -> bool {
+    let mut settled = shared.settled.write().unwrap_or_else(PoisonError::into_inner);
+    let mut changed = false;
+    for (key, meta) in chunk {
+        changed |= settled.join(key.clone(), *meta);
+    }
+    changed
+}
