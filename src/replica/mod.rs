@@ -37,7 +37,10 @@ mod writer;
 mod tests;
 
 use std::{
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        atomic::{AtomicU64, Ordering},
+        Arc, PoisonError, RwLock,
+    },
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -153,6 +156,7 @@ struct Shared {
     published: RwLock<Published>,
     commits: Arc<Commits>,
     counters: Counters,
+    disk_bytes: AtomicU64,
     /// The last field, so that it is dropped when the store is closed.
     _when_closed: Box<dyn Send + Sync>,
 }
@@ -198,6 +202,7 @@ impl Replica {
         let cut = cut_at(clock(), options.settle).max(ledger::cut_above(latest));
         let settled = Settled::new(builder.finish(), tombstones, cut);
         let published = settled.publish();
+        let disk_bytes = store.disk_bytes()?;
         let shared = Arc::new(Shared {
             options,
             clock,
@@ -207,6 +212,7 @@ impl Replica {
             published: RwLock::new(published),
             commits: Arc::default(),
             counters: Counters::default(),
+            disk_bytes: AtomicU64::new(disk_bytes),
             _when_closed: Box::new(when_closed),
         });
         let writer = Writer::new(Arc::clone(&shared), Ledger::new(cut));
@@ -320,28 +326,30 @@ impl Replica {
         Ok(cell.filter(|cell| cell.value().is_some()))
     }
 
-    /// All keys that have a value, each with the timestamp of its last write. In
-    /// no order. O(n).
-    #[must_use]
-    pub fn list(&self) -> Vec<(Key, Stamp)> {
+    /// Shows all keys that have a value, each with the timestamp of its last
+    /// write. In no order. O(n). Nothing settles meanwhile.
+    pub fn for_each_key(&self, mut visit: impl FnMut(&Key, Stamp)) {
         // First what is pending, then what is settled: what settles between is
-        // in both, and what is in both is listed as pending.
+        // in both, and what is in both is shown as pending.
         let recent = self.shared.inbox.all_recent();
         let settled = self.shared.settled();
-        let mut keys = Vec::with_capacity(settled.len() + recent.len());
         for (key, meta) in settled.iter() {
             if !meta.tombstone && (recent.is_empty() || !recent.contains_key(key)) {
-                keys.push((key.key.clone(), meta.version.stamp));
+                visit(&key.key, meta.version.stamp);
             }
         }
         drop(settled);
-        keys.extend(
-            recent
-                .into_iter()
-                .filter(|(_, (_, tombstone))| !tombstone)
-                .map(|(key, (stamp, _))| (key.key, stamp)),
-        );
-        keys
+        for (key, (stamp, tombstone)) in &recent {
+            if !tombstone {
+                visit(&key.key, *stamp);
+            }
+        }
+    }
+
+    /// How many keys there are to be shown, about. O(1).
+    #[must_use]
+    pub fn keys_hint(&self) -> usize {
+        self.shared.settled().len() + self.queues().unsettled
     }
 
     /// The tree as it is at the last cut. Waits for a batch that is on its way
@@ -378,12 +386,10 @@ impl Replica {
         self.shared.counters.read()
     }
 
-    /// Bytes on disk. Blocks on disk.
-    ///
-    /// # Errors
-    /// If the store cannot be read.
-    pub fn disk_bytes(&self) -> Result<u64, StoreError> {
-        self.shared.store.disk_bytes()
+    /// Bytes on disk, as of the last root that was made.
+    #[must_use]
+    pub fn disk_bytes(&self) -> u64 {
+        self.shared.disk_bytes.load(Ordering::Relaxed)
     }
 
     /// Why the replica takes no more writes, if it does not.

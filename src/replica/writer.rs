@@ -1,7 +1,7 @@
 //! The thread that commits and settles.
 
 use std::{
-    sync::{Arc, PoisonError},
+    sync::{atomic::Ordering, Arc, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -142,6 +142,10 @@ impl Writer {
             .published
             .write()
             .unwrap_or_else(PoisonError::into_inner) = published;
+        match self.shared.store.disk_bytes() {
+            Ok(bytes) => self.shared.disk_bytes.store(bytes, Ordering::Relaxed),
+            Err(error) => tracing::warn!("the size of a storage on disk is not known: {error}"),
+        }
         self.is_root_stale = false;
         self.root_made = Instant::now();
     }

@@ -1,0 +1,107 @@
+//! Between Zenoh's types and ours.
+
+use bytes::Bytes;
+use zenoh::{
+    bytes::{Encoding, ZBytes},
+    time::{Timestamp, TimestampId, NTP64},
+    Result as ZResult,
+};
+use zenoh_backend_traits::StoredData;
+
+use crate::cell::{Cell, Content, Stamp, Value};
+
+pub(super) fn stamp(timestamp: &Timestamp) -> Stamp {
+    Stamp {
+        time: timestamp.get_time().as_u64(),
+        id: timestamp.get_id().to_le_bytes(),
+    }
+}
+
+/// Fails for a stamp whose ID is zero, which none has that came from Zenoh.
+pub(super) fn timestamp(stamp: Stamp) -> ZResult<Timestamp> {
+    let id = TimestampId::try_from(&stamp.id)
+        .map_err(|error| format!("the timestamp {stamp} has no valid ID: {error}"))?;
+    Ok(Timestamp::new(NTP64(stamp.time), id))
+}
+
+/// The payload is copied: it comes as a slice of a network buffer, all of which
+/// would live as long as it.
+pub(super) fn value_cell(payload: &ZBytes, encoding: &Encoding, timestamp: &Timestamp) -> Cell {
+    Cell {
+        stamp: stamp(timestamp),
+        content: Content::Value(Value {
+            encoding_id: encoding.id(),
+            schema: encoding.schema().map(|schema| schema.as_slice().into()),
+            payload: Bytes::from(payload.to_bytes().into_owned()),
+        }),
+    }
+}
+
+pub(super) fn tombstone(timestamp: &Timestamp) -> Cell {
+    Cell {
+        stamp: stamp(timestamp),
+        content: Content::Tombstone,
+    }
+}
+
+/// What a get returns for a cell: nothing for a tombstone.
+pub(super) fn stored_data(cell: &Cell) -> ZResult<Option<StoredData>> {
+    let Some(value) = cell.value() else {
+        return Ok(None);
+    };
+    let schema = value.schema.as_ref().map(|schema| schema.to_vec().into());
+    Ok(Some(StoredData {
+        payload: ZBytes::from(value.payload.clone()),
+        encoding: Encoding::new(value.encoding_id, schema),
+        timestamp: timestamp(cell.stamp)?,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_go_there_and_back() {
+        let id = TimestampId::try_from(&[1u8, 2, 3][..]).expect("an ID");
+        let written_at = Timestamp::new(NTP64(77), id);
+        for encoding in [
+            Encoding::default(),
+            Encoding::TEXT_PLAIN.with_schema("utf-8"),
+            Encoding::from("my_app/1.0;x"),
+        ] {
+            let payload = ZBytes::from(b"payload".to_vec());
+            let cell = value_cell(&payload, &encoding, &written_at);
+            let back = stored_data(&cell).expect("converted").expect("a value");
+            assert_eq!(back.payload, payload);
+            assert_eq!(back.encoding, encoding);
+            assert_eq!(back.timestamp, written_at);
+        }
+        assert!(stored_data(&tombstone(&written_at)).expect("converted").is_none());
+    }
+
+    #[test]
+    fn stamps_are_ordered_as_zenoh_orders_timestamps() {
+        let ids = [&[1u8][..], &[2], &[0, 1], &[255, 255], &[1; 16], &[9; 16]];
+        let times = [0, 1, u64::MAX];
+        let all: Vec<Timestamp> = ids
+            .iter()
+            .flat_map(|id| {
+                let id = TimestampId::try_from(*id).expect("an ID");
+                times.map(|time| Timestamp::new(NTP64(time), id))
+            })
+            .collect();
+        for a in &all {
+            assert_eq!(timestamp(stamp(a)).expect("converted"), *a);
+            for b in &all {
+                assert_eq!(a.cmp(b), stamp(a).cmp(&stamp(b)), "{a} and {b}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_stamp_without_id_is_an_error() {
+        let stamp = Stamp { time: 1, id: [0; 16] };
+        assert!(timestamp(stamp).is_err());
+    }
+}

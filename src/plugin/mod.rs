@@ -1,0 +1,36 @@
+//! What zenohd's storage manager sees: a volume that makes storages.
+//!
+//! No logic of its own: it translates calls, and keeps whatever may block on disk
+//! off the storage manager's threads, of which there are two for all storages.
+
+mod claims;
+mod convert;
+mod status;
+mod storage;
+mod volume;
+
+pub use volume::{MstVolume, VOLUME_NAME};
+
+use std::sync::OnceLock;
+
+use tokio::runtime::{Builder, Handle, Runtime};
+
+/// Threads that block on disk, for all storages together.
+const BLOCKING_THREADS: usize = 8;
+
+/// This library's own runtime: the methods of a storage are polled by another
+/// library's, which is out of reach from here.
+///
+/// It lives for as long as the process.
+fn runtime() -> std::io::Result<&'static Handle> {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    if let Some(runtime) = RUNTIME.get() {
+        return Ok(runtime.handle());
+    }
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(1)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_name("mst io")
+        .build()?;
+    Ok(RUNTIME.get_or_init(|| runtime).handle())
+}

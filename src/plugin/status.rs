@@ -1,0 +1,38 @@
+//! What the admin space shows.
+
+use serde_json::{json, Value};
+use zenoh::time::NTP64;
+
+use crate::replica::Replica;
+
+/// The status of a storage, beside its configuration. Documented, field by
+/// field, in docs/operators.md.
+pub(super) fn storage_status(replica: &Replica, configuration: Value) -> Value {
+    let published = replica.published();
+    let queues = replica.queues();
+    let counts = replica.counts();
+    json!({
+        "configuration": configuration,
+        "root": published.root.to_string(),
+        "cut": NTP64(published.cut).to_string_rfc3339_lossy(),
+        "keys": published.cells - published.tombstones,
+        "cells": published.cells,
+        "tombstones": published.tombstones,
+        "disk_bytes": replica.disk_bytes(),
+        "queues": {
+            "uncommitted": queues.uncommitted,
+            "uncommitted_bytes": queues.uncommitted_bytes,
+            "unsettled": queues.unsettled,
+        },
+        "counters": {
+            "puts": counts.puts,
+            "deletes": counts.deletes,
+            "gets": counts.gets,
+            "outdated": counts.outdated,
+            "refused": counts.refused,
+            "commits": counts.commits,
+            "committed_cells": counts.committed_cells,
+        },
+        "failure": replica.failure().map(|failure| failure.to_string()),
+    })
+}

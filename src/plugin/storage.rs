@@ -1,0 +1,122 @@
+//! A storage, as the storage manager calls it.
+
+use std::sync::{
+    atomic::{AtomicBool, Ordering},
+    Arc,
+};
+
+use async_trait::async_trait;
+use serde_json::Value;
+use zenoh::{
+    bytes::{Encoding, ZBytes},
+    key_expr::OwnedKeyExpr,
+    time::Timestamp,
+    Result as ZResult,
+};
+use zenoh_backend_traits::{Storage, StorageInsertionResult, StoredData};
+use zenoh_util::ffi::JsonValue;
+
+use super::{convert, runtime, status};
+use crate::{
+    cell::{Cell, CellKey},
+    replica::{Lookup, Replica},
+};
+
+pub(super) struct MstStorage {
+    replica: Arc<Replica>,
+    /// As it was given, for the status.
+    configuration: Value,
+    was_listed: AtomicBool,
+}
+
+impl MstStorage {
+    pub(super) fn new(replica: Replica, configuration: Value) -> Self {
+        Self {
+            replica: Arc::new(replica),
+            configuration,
+            was_listed: AtomicBool::new(false),
+        }
+    }
+
+    /// True if the write is the newest of its key.
+    async fn write(&self, key: Option<OwnedKeyExpr>, cell: Cell) -> ZResult<bool> {
+        let outcome = self.replica.put(CellKey::own(key.into()), cell)?;
+        if let Some(committed) = outcome.committed {
+            committed.await?;
+        }
+        Ok(outcome.is_newest)
+    }
+}
+
+#[async_trait]
+impl Storage for MstStorage {
+    fn get_admin_status(&self) -> JsonValue {
+        status::storage_status(&self.replica, self.configuration.clone()).into()
+    }
+
+    /// `Inserted` says that the value is the key's now; whether there was one
+    /// before is not looked up, as nobody asks.
+    async fn put(
+        &mut self,
+        key: Option<OwnedKeyExpr>,
+        payload: ZBytes,
+        encoding: Encoding,
+        timestamp: Timestamp,
+    ) -> ZResult<StorageInsertionResult> {
+        let cell = convert::value_cell(&payload, &encoding, &timestamp);
+        match self.write(key, cell).await? {
+            true => Ok(StorageInsertionResult::Inserted),
+            false => Ok(StorageInsertionResult::Outdated),
+        }
+    }
+
+    async fn delete(
+        &mut self,
+        key: Option<OwnedKeyExpr>,
+        timestamp: Timestamp,
+    ) -> ZResult<StorageInsertionResult> {
+        match self.write(key, convert::tombstone(&timestamp)).await? {
+            true => Ok(StorageInsertionResult::Deleted),
+            false => Ok(StorageInsertionResult::Outdated),
+        }
+    }
+
+    async fn get(
+        &mut self,
+        key: Option<OwnedKeyExpr>,
+        _parameters: &str,
+    ) -> ZResult<Vec<StoredData>> {
+        let cell = match self.replica.get(&CellKey::own(key.into())) {
+            Lookup::Absent => return Ok(Vec::new()),
+            Lookup::Found(cell) => cell,
+            Lookup::Stored(key, version) => {
+                let replica = Arc::clone(&self.replica);
+                let reading = runtime()?.spawn_blocking(move || replica.read(&key, version));
+                match reading.await?? {
+                    Some(cell) => cell,
+                    None => return Ok(Vec::new()),
+                }
+            }
+        };
+        Ok(convert::stored_data(&cell)?.into_iter().collect())
+    }
+
+    async fn get_all_entries(&self) -> ZResult<Vec<(Option<OwnedKeyExpr>, Timestamp)>> {
+        // The first to ask is the storage manager, when it has made the storage.
+        // It keeps what it is told for ever, hundreds of bytes a key, in a cache
+        // of what is newest; which it never looks into, as a storage of our
+        // capability decides that itself. So it is told of nothing.
+        if !self.was_listed.swap(true, Ordering::Relaxed) {
+            return Ok(Vec::new());
+        }
+        let mut entries = Vec::with_capacity(self.replica.keys_hint());
+        let mut error = None;
+        self.replica.for_each_key(|key, stamp| {
+            match convert::timestamp(stamp) {
+                Ok(timestamp) => entries.push((key.as_key_expr().cloned(), timestamp)),
+                Err(invalid) => error = Some(invalid),
+            };
+        });
+        error.map_or(Ok(entries), Err)
+    }
+}
