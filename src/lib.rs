@@ -1,9 +1,58 @@
-//! wip
+//! A storage backend for [Eclipse Zenoh](https://zenoh.io) that keeps its data
+//! in a Merkle Search Tree.
+//!
+//! `zenohd` loads this library as a volume of its storage manager. Each storage
+//! is a map of key expressions to values, of which the last write wins; its tree
+//! gives it a root hash that two storages have in common exactly if they hold the
+//! same data.
+//!
+//! # Layers
+//!
+//! Dependencies point upwards in this table, never down. Below [`plugin`] there
+//! is no network, no async runtime and no clock: time is a parameter.
+//!
+//! | layer | what it is |
+//! |---|---|
+//! | [`cell`] | the record: key, part, timestamp, value or tombstone; its bytes and its digest |
+//! | [`config`] | typed configuration |
+//! | [`mst`] | the Merkle Search Tree |
+//! | [`store`] | where cells are kept, in memory or on disk |
+//! | [`replica`] | the replicated map: local writes, settling, snapshots |
+//! | [`plugin`] | what zenohd sees: a volume and its storages |
+//!
+//! # Invariants
+//!
+//! Each is stated again where it is relied on.
+//!
+//! 1. *History independence.* The tree's shape and root depend on the set of
+//!    cells it holds, and on nothing else.
+//! 2. *Hashes cover everything.* No two different cells have one digest, and no
+//!    two different trees one root.
+//! 3. *Merging is a join.* Last writer wins is commutative, associative and
+//!    idempotent, and its ties are decided by what is written alone.
+//! 4. *A root is a function of the updates up to a cut*, whatever the order and
+//!    the load in which they came.
+//! 5. *Nothing acknowledged is lost* that the durability setting promises.
+//! 6. *Deletes stay deleted.* A tombstone is a cell like any other.
+//! 7. *What comes from outside is checked* before it is believed.
+//! 8. *Work is bounded.* Every queue, cache and wait has a limit with a name.
+
+#![warn(
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic
+)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+#![forbid(unsafe_op_in_unsafe_fn)]
+
 pub mod cell;
 pub mod config;
+mod hash;
 pub mod mst;
 pub mod plugin;
 pub mod replica;
 pub mod store;
-mod hash;
+
 pub use hash::HASH_BYTES;

@@ -21,7 +21,8 @@ hex_display!(CellDigest);
 /// different cells have the same bytes.
 #[must_use]
 pub fn cell_digest(key: &CellKey, cell: &Cell) -> CellDigest {
-    let mut head = Vec::with_capacity(tag::CELL.len() + 4 + key.canonical_len() + 24 + 16 + HASH_BYTES);
+    let mut head =
+        Vec::with_capacity(tag::CELL.len() + 4 + key.canonical_len() + 24 + 16 + HASH_BYTES);
     head.extend_from_slice(tag::CELL);
     let length_at = head.len();
     head.extend_from_slice(&[0; 4]);

@@ -235,7 +235,9 @@ pub(crate) mod tests {
     /// Keys with chunks of letters that sort below and above the separators.
     pub(crate) fn any_cell_key() -> impl Strategy<Value = CellKey> {
         let text = "[\0\u{1}a-c\u{ff}é/]{0,6}".prop_filter_map("not a key expression", |text| {
-            OwnedKeyExpr::try_from(text).ok().filter(|key| !key.is_wild())
+            OwnedKeyExpr::try_from(text)
+                .ok()
+                .filter(|key| !key.is_wild())
         });
         let key = prop_oneof![1 => Just(None), 8 => text.prop_map(Some)];
         (key, prop::collection::vec(any::<u8>(), 0..4)).prop_map(|(key, part)| CellKey {
@@ -280,7 +282,13 @@ pub(crate) mod tests {
         assert_eq!(error(b"\x01\xff\xfe\0\x01"), DecodeError::KeyNotUtf8);
         assert_eq!(error(b"\x01a//b\0\x01"), DecodeError::NotAKey);
         assert_eq!(error(b"\x01a/*\0\x01"), DecodeError::NotAKey);
-        assert_eq!(error(b"\x02"), DecodeError::Tag { what: "key", tag: 2 });
+        assert_eq!(
+            error(b"\x02"),
+            DecodeError::Tag {
+                what: "key",
+                tag: 2
+            }
+        );
         let long = vec![b'a'; MAX_KEY_BYTES + 1];
         assert_eq!(error(&long), DecodeError::KeyTooLong(MAX_KEY_BYTES + 1));
     }

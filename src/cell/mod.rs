@@ -26,7 +26,7 @@ use bytes::Bytes;
 pub use digest::{cell_digest, CellDigest};
 pub use key::{CellKey, Key, Part, MAX_KEY_BYTES};
 pub use reader::DecodeError;
-pub use row::{Payload, Row};
+pub use row::{Payload, Row, RowValue};
 pub use stamp::{ntp64_span, Stamp, STAMP_ID_BYTES};
 
 use crate::{hash::HASH_BYTES, mst::Digested};

@@ -35,13 +35,24 @@ pub enum Payload {
     Apart(u64),
 }
 
+/// A value as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowValue {
+    /// The identifier of Zenoh's encoding.
+    pub encoding_id: u16,
+    /// The encoding's schema, if it has one.
+    pub schema: Option<Box<[u8]>>,
+    /// The bytes, or how many there are elsewhere.
+    pub payload: Payload,
+}
+
 /// A cell as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
     /// All but the value.
     pub meta: CellMeta,
-    /// Encoding, schema and payload, unless the cell is a tombstone.
-    pub value: Option<(u16, Option<Box<[u8]>>, Payload)>,
+    /// The value, unless the cell is a tombstone.
+    pub value: Option<RowValue>,
 }
 
 impl Row {
@@ -49,13 +60,14 @@ impl Row {
     /// `inline_limit` bytes.
     #[must_use]
     pub fn new(meta: CellMeta, cell: &Cell, inline_limit: usize) -> Self {
-        let value = cell.value().map(|value| {
-            let payload = if value.payload.len() > inline_limit {
+        let value = cell.value().map(|value| RowValue {
+            encoding_id: value.encoding_id,
+            schema: value.schema.clone(),
+            payload: if value.payload.len() > inline_limit {
                 Payload::Apart(value.payload.len() as u64)
             } else {
                 Payload::Inline(value.payload.clone())
-            };
-            (value.encoding_id, value.schema.clone(), payload)
+            },
         });
         Self { meta, value }
     }
@@ -63,22 +75,31 @@ impl Row {
     /// Whether the payload has a row of its own.
     #[must_use]
     pub fn is_apart(&self) -> bool {
-        matches!(self.value, Some((_, _, Payload::Apart(_))))
+        self.value
+            .as_ref()
+            .is_some_and(|value| matches!(value.payload, Payload::Apart(_)))
     }
 
-    /// The cell, if its payload is here.
-    #[must_use]
-    pub fn into_cell(self) -> Option<Cell> {
+    /// The cell. A payload that is not here is asked for, by its length.
+    ///
+    /// # Errors
+    /// What `payload_apart` fails with.
+    pub fn into_cell<E>(
+        self,
+        payload_apart: impl FnOnce(u64) -> Result<Bytes, E>,
+    ) -> Result<Cell, E> {
         let content = match self.value {
             None => Content::Tombstone,
-            Some((encoding_id, schema, Payload::Inline(payload))) => Content::Value(Value {
-                encoding_id,
-                schema,
-                payload,
+            Some(value) => Content::Value(Value {
+                encoding_id: value.encoding_id,
+                schema: value.schema,
+                payload: match value.payload {
+                    Payload::Inline(payload) => payload,
+                    Payload::Apart(length) => payload_apart(length)?,
+                },
             }),
-            Some((_, _, Payload::Apart(_))) => return None,
         };
-        Some(Cell {
+        Ok(Cell {
             stamp: self.meta.version.stamp,
             content,
         })
@@ -87,33 +108,38 @@ impl Row {
     /// The row's bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let kind = match &self.value {
+        let kind = match self.value.as_ref().map(|value| &value.payload) {
             None => TOMBSTONE,
-            Some((_, _, Payload::Inline(_))) => INLINE,
-            Some((_, _, Payload::Apart(_))) => APART,
+            Some(Payload::Inline(_)) => INLINE,
+            Some(Payload::Apart(_)) => APART,
         };
-        let inline = match &self.value {
-            Some((_, schema, Payload::Inline(payload))) => {
-                payload.len() + schema.as_ref().map_or(0, |schema| schema.len())
-            }
-            _ => 0,
-        };
-        let mut out = Vec::with_capacity(72 + inline);
+        let mut out = Vec::with_capacity(96 + self.inline_bytes());
         out.push(kind);
         out.extend_from_slice(&self.meta.version.stamp.time.to_be_bytes());
         out.extend_from_slice(&self.meta.version.stamp.id);
         out.extend_from_slice(&self.meta.version.digest.0);
-        if let Some((encoding_id, schema, payload)) = &self.value {
-            out.extend_from_slice(&encoding_id.to_be_bytes());
-            let schema_length = schema.as_ref().map_or(0, |schema| schema.len() as u32 + 1);
+        if let Some(value) = &self.value {
+            out.extend_from_slice(&value.encoding_id.to_be_bytes());
+            let schema = value.schema.as_deref();
+            let schema_length = schema.map_or(0, |schema| schema.len() as u32 + 1);
             out.extend_from_slice(&schema_length.to_be_bytes());
-            out.extend_from_slice(schema.as_deref().unwrap_or_default());
-            match payload {
+            out.extend_from_slice(schema.unwrap_or_default());
+            match &value.payload {
                 Payload::Inline(payload) => out.extend_from_slice(payload),
                 Payload::Apart(length) => out.extend_from_slice(&length.to_be_bytes()),
             }
         }
         out
+    }
+
+    fn inline_bytes(&self) -> usize {
+        self.value.as_ref().map_or(0, |value| {
+            let schema = value.schema.as_ref().map_or(0, |schema| schema.len());
+            match &value.payload {
+                Payload::Inline(payload) => schema + payload.len(),
+                Payload::Apart(_) => schema,
+            }
+        })
     }
 
     /// Reads only what is kept in memory, which comes first.
@@ -167,7 +193,11 @@ impl Row {
             } else {
                 Payload::Apart(u64::from_be_bytes(reader.array("length")?))
             };
-            value = Some((encoding_id, schema, payload));
+            value = Some(RowValue {
+                encoding_id,
+                schema,
+                payload,
+            });
         }
         match reader.0.len() {
             0 => Ok(Self { meta, value }),
@@ -212,10 +242,12 @@ mod tests {
             let bytes = row.encode();
             prop_assert_eq!(Row::decode_meta(&bytes), Ok(meta));
             prop_assert_eq!(Row::decode(&bytes), Ok(row.clone()));
-            match row.is_apart() {
-                true => prop_assert_eq!(row.into_cell(), None),
-                false => prop_assert_eq!(row.into_cell(), Some(cell)),
-            }
+            let elsewhere = row.is_apart();
+            let read = row.into_cell(|length| {
+                let payload = cell.value().map(|value| value.payload.clone());
+                payload.filter(|payload| elsewhere && payload.len() as u64 == length).ok_or(())
+            });
+            prop_assert_eq!(read, Ok(cell));
             for end in 0..bytes.len() {
                 // A shorter inline payload is a row too, of another digest.
                 prop_assert!(Row::decode(&bytes[..end]).map_or(true, |row| !row.is_apart()));
@@ -262,11 +294,18 @@ mod tests {
             content: Content::Tombstone,
         };
         let lamp = CellKey::own(key("room/lamp"));
-        let row = |cell: &Cell, limit| hex(&Row::new(CellMeta::of(&lamp, cell), cell, limit).encode());
+        let row =
+            |cell: &Cell, limit| hex(&Row::new(CellMeta::of(&lamp, cell), cell, limit).encode());
         let head = "0102030405060708".to_owned() + &hex(b"0123456789abcdef");
         let digest = "2306ee779a1c7e932b9688f460313f8525fe91268c8a0b3f7e6d3c26fa1a9358";
-        assert_eq!(row(&value, 2), format!("01{head}{digest}0005000000067574662d386f6e"));
-        assert_eq!(row(&value, 1), format!("02{head}{digest}0005000000067574662d380000000000000002"));
+        assert_eq!(
+            row(&value, 2),
+            format!("01{head}{digest}0005000000067574662d386f6e")
+        );
+        assert_eq!(
+            row(&value, 1),
+            format!("02{head}{digest}0005000000067574662d380000000000000002")
+        );
         let digest = "85dd8e4dc56f485e09ef79a26ed18a7623c2af2f76653e7aca47fdaaaba3938f";
         assert_eq!(row(&tombstone, 0), format!("00{head}{digest}"));
     }

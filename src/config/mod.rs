@@ -78,7 +78,9 @@ pub enum Persistence {
 pub enum Durability {
     /// A put returns when it is on disk.
     Always,
-    /// A put is on disk within the sync interval.
+    /// At any instant the puts that have returned and are not on disk are those
+    /// of the last sync interval, at the most: if the disk falls behind, puts
+    /// wait for it.
     #[default]
     Interval,
     /// A put is handed to the operating system within the sync interval, which
@@ -111,7 +113,9 @@ impl VolumeConfig {
     /// If an option is unknown, or of the wrong type.
     pub fn parse(options: Map<String, Value>, zenoh_home: &Path) -> Result<Self, ConfigError> {
         let options: VolumeOptions = parse(options)?;
-        let root = options.root.or_else(|| env::var_os(ROOT_ENV).map(Into::into));
+        let root = options
+            .root
+            .or_else(|| env::var_os(ROOT_ENV).map(Into::into));
         Ok(Self {
             root: root.unwrap_or_else(|| zenoh_home.join(DEFAULT_ROOT)),
         })
@@ -141,8 +145,8 @@ pub struct StorageConfig {
     pub dir: PathBuf,
     /// What a put that has returned survives.
     pub durability: Durability,
-    /// The longest time for which a put may not be on disk, with
-    /// [`Durability::Interval`].
+    /// The sync interval: the longest time that the puts span which have returned
+    /// and are not on disk, with [`Durability::Interval`].
     pub sync_every: Duration,
     /// How long an update waits for others of its time before it is part of
     /// the root.
@@ -296,16 +300,31 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         let unknown = error(json!({ "persistance": "memory" }));
-        assert!(unknown.contains("`persistance`") && unknown.contains("`persistence`"), "{unknown}");
+        assert!(
+            unknown.contains("`persistance`") && unknown.contains("`persistence`"),
+            "{unknown}"
+        );
         let value = error(json!({ "durability": "sometimes" }));
-        assert!(value.contains("`durability`") && value.contains("`sometimes`"), "{value}");
+        assert!(
+            value.contains("`durability`") && value.contains("`sometimes`"),
+            "{value}"
+        );
         assert!(value.contains("`always`"), "{value}");
         let kind = error(json!({ "settle": 5 }));
-        assert!(kind.contains("`settle`") && kind.contains('5') && kind.contains("ms"), "{kind}");
+        assert!(
+            kind.contains("`settle`") && kind.contains('5') && kind.contains("ms"),
+            "{kind}"
+        );
         let unit = error(json!({ "sync_every": "3 parsecs" }));
-        assert!(unit.contains("`sync_every`") && unit.contains("3 parsecs"), "{unit}");
+        assert!(
+            unit.contains("`sync_every`") && unit.contains("3 parsecs"),
+            "{unit}"
+        );
         let range = error(json!({ "settle": "2h" }));
-        assert!(range.contains("`settle`") && range.contains("7200s") && range.contains("60s"), "{range}");
+        assert!(
+            range.contains("`settle`") && range.contains("7200s") && range.contains("60s"),
+            "{range}"
+        );
         for dir in ["", "/tmp/x", "../x", "a/../../x", "."] {
             let error = error(json!({ "dir": dir }));
             assert!(error.contains("`dir`"), "{error}");
@@ -326,10 +345,19 @@ mod tests {
             VolumeConfig::parse(options, Path::new("/home/zenoh"))
         };
         let root = |config: Result<VolumeConfig, _>| config.map(|config| config.root).ok();
-        assert_eq!(root(parse(json!({ "root": "/data" }))), Some("/data".into()));
-        assert_eq!(root(parse(json!({ "backend": "mst", "root": "/d" }))), Some("/d".into()));
+        assert_eq!(
+            root(parse(json!({ "root": "/data" }))),
+            Some("/data".into())
+        );
+        assert_eq!(
+            root(parse(json!({ "backend": "mst", "root": "/d" }))),
+            Some("/d".into())
+        );
         if env::var_os(ROOT_ENV).is_none() {
-            assert_eq!(root(parse(json!({}))), Some("/home/zenoh/zenoh_backend_mst".into()));
+            assert_eq!(
+                root(parse(json!({}))),
+                Some("/home/zenoh/zenoh_backend_mst".into())
+            );
         }
         assert!(parse(json!({ "rooot": "/data" })).is_err());
         assert!(parse(json!({ "root": 7 })).is_err());

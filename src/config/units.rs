@@ -60,9 +60,12 @@ impl Visitor<'_> for ByteSizeVisitor {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<ByteSize, E> {
-        parse(text, &[("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)])
-            .map(ByteSize)
-            .ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+        parse(
+            text,
+            &[("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)],
+        )
+        .map(ByteSize)
+        .ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
     }
 }
 
@@ -80,7 +83,11 @@ mod tests {
 
     #[test]
     fn spans_have_units() {
-        let span = |text| serde_json::from_value(json!(text)).map(|Span(span)| span).ok();
+        let span = |text| {
+            serde_json::from_value(json!(text))
+                .map(|Span(span)| span)
+                .ok()
+        };
         assert_eq!(span("100ms"), Some(Duration::from_millis(100)));
         assert_eq!(span("30 s"), Some(Duration::from_secs(30)));
         assert_eq!(span("2m"), Some(Duration::from_secs(120)));
@@ -92,7 +99,11 @@ mod tests {
 
     #[test]
     fn sizes_are_bytes_or_have_units() {
-        let size = |value| serde_json::from_value(value).map(|ByteSize(size)| size).ok();
+        let size = |value| {
+            serde_json::from_value(value)
+                .map(|ByteSize(size)| size)
+                .ok()
+        };
         assert_eq!(size(json!(4096)), Some(4096));
         assert_eq!(size(json!("64MiB")), Some(64 << 20));
         assert_eq!(size(json!("1 GiB")), Some(1 << 30));

@@ -107,8 +107,8 @@ impl<S: NodeStore + Clone> Mst<S> {
             return Ok(Err(Violation::TooWide(node.keys.len())));
         }
         let leaf = node.children.is_empty();
-        let branch = node.children.len() == node.keys.len() + 1
-            && node.children.iter().any(Option::is_some);
+        let branch =
+            node.children.len() == node.keys.len() + 1 && node.children.iter().any(Option::is_some);
         if !(leaf || branch) {
             return Ok(Err(Violation::Children {
                 entries: node.keys.len(),

@@ -4,9 +4,7 @@
 //! the order of the fields is the format. A key is not written out: the digest
 //! of its value covers it.
 
-use super::{
-    node::{Digested, NodeOf, NodeStore},
-};
+use super::node::{Digested, NodeOf, NodeStore};
 use crate::hash::{hex_display, sha256, tag, HASH_BYTES};
 
 /// Items hashed together inside a node, and forks of the small Merkle tree

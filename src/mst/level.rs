@@ -86,9 +86,6 @@ mod tests {
         assert_eq!(Position(bytes).leading_zero_digits(), 2);
         bytes[1] = 0x01;
         assert_eq!(Position(bytes).leading_zero_digits(), 3);
-        assert_eq!(
-            Position([0; HASH_BYTES]).leading_zero_digits(),
-            MAX_DIGITS
-        );
+        assert_eq!(Position([0; HASH_BYTES]).leading_zero_digits(), MAX_DIGITS);
     }
 }

@@ -2,9 +2,7 @@
 
 use std::ops::Bound;
 
-use super::{
-    node::{NodeOf, NodeStore},
-};
+use super::node::{NodeOf, NodeStore};
 
 /// The entries of a tree in a range of keys, ascending. Made by
 /// [`Mst::range`](super::Mst::range); O(log n) to start, O(1) amortised a step.

@@ -2,9 +2,9 @@
 
 use std::{cell::Cell, collections::BTreeMap, convert::Infallible};
 
-use proptest::prelude::*;
 use super::*;
 use crate::hash::{sha256, HASH_BYTES};
+use proptest::prelude::*;
 
 /// A key that can carry its own position, so that tests can force any shape.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,9 +45,8 @@ impl TreeKey for MockKey {
     }
 
     fn position(&self) -> Position {
-        self.forced.unwrap_or_else(|| {
-            Position(sha256(&[b"mst1posn", &self.id.to_be_bytes()]))
-        })
+        self.forced
+            .unwrap_or_else(|| Position(sha256(&[b"mst1posn", &self.id.to_be_bytes()])))
     }
 }
 
@@ -82,7 +81,12 @@ mod definition {
         let mut levels: Vec<Level> = keys
             .iter()
             .map(|key| {
-                let hex: String = key.position().0.iter().map(|b| format!("{b:02x}")).collect();
+                let hex: String = key
+                    .position()
+                    .0
+                    .iter()
+                    .map(|b| format!("{b:02x}"))
+                    .collect();
                 Level::of_digit((hex.len() - hex.trim_start_matches('0').len()) as u8)
             })
             .collect();
@@ -121,7 +125,9 @@ mod definition {
             .iter()
             .map(|&i| {
                 let position = keys[i].position().0;
-                (0..256).map(|bit| position[bit / 8] >> (bit % 8) & 1 == 1).collect()
+                (0..256)
+                    .map(|bit| position[bit / 8] >> (bit % 8) & 1 == 1)
+                    .collect()
             })
             .collect();
         for _ in 0..5 {
@@ -140,7 +146,11 @@ mod definition {
                 .collect();
         }
         let number = |colour: &Vec<bool>| -> u32 {
-            colour.iter().enumerate().map(|(bit, set)| u32::from(*set) << bit).sum()
+            colour
+                .iter()
+                .enumerate()
+                .map(|(bit, set)| u32::from(*set) << bit)
+                .sum()
         };
         let colours: Vec<u32> = colours.iter().map(number).collect();
         (0..alive.len())
@@ -164,9 +174,7 @@ mod definition {
         let items: Vec<Vec<u8>> = own
             .iter()
             .enumerate()
-            .map(|(i, (_, value, _))| {
-                [&value.0[..], &child(parts[i + 1])].concat()
-            })
+            .map(|(i, (_, value, _))| [&value.0[..], &child(parts[i + 1])].concat())
             .collect();
         let mut hashes: Vec<[u8; 32]> = items
             .chunks(4)
@@ -249,7 +257,10 @@ fn run(tree: &mut MockTree, model: &mut Model, ops: Vec<Op>) {
     }
 }
 
-fn collect_diff(left: &MockTree, right: &MockTree) -> Vec<(u32, Option<MockValue>, Option<MockValue>)> {
+fn collect_diff(
+    left: &MockTree,
+    right: &MockTree,
+) -> Vec<(u32, Option<MockValue>, Option<MockValue>)> {
     let Ok(differences) = left.diff(right);
     differences
         .map(|difference| {
@@ -467,8 +478,20 @@ fn roots_are_pinned() {
     };
     let mined = (0..1_000).map(|id| (MockKey::mined(id, 0), MockValue::new(id, 0)));
     let Ok(mined) = MockTree::from_sorted(Resident::default(), mined).root();
-    assert_eq!(honest(0), "bd20902b9a4c7238ce1903f31c4b501200d81bd89b2dc044fd9e37fd4b18c95e");
-    assert_eq!(honest(1), "a697c26efe0c0f93168d5d3099681f8928eea6eb667c90e739a9123688d1733d");
-    assert_eq!(honest(10_000), "2762dcef4bf71de28341f1cea5f7fbc64259e0f5952f9533bfdb3e3a065fb151");
-    assert_eq!(mined.to_string(), "d842e72d4b1d9f44ee00d2b87763d2025a7725314d66477152ec6fb13e93c315");
+    assert_eq!(
+        honest(0),
+        "bd20902b9a4c7238ce1903f31c4b501200d81bd89b2dc044fd9e37fd4b18c95e"
+    );
+    assert_eq!(
+        honest(1),
+        "a697c26efe0c0f93168d5d3099681f8928eea6eb667c90e739a9123688d1733d"
+    );
+    assert_eq!(
+        honest(10_000),
+        "2762dcef4bf71de28341f1cea5f7fbc64259e0f5952f9533bfdb3e3a065fb151"
+    );
+    assert_eq!(
+        mined.to_string(),
+        "d842e72d4b1d9f44ee00d2b87763d2025a7725314d66477152ec6fb13e93c315"
+    );
 }

@@ -206,7 +206,12 @@ fn put_below<'a, S: NodeStore>(
             ranked = Some(node.level.digit);
         }
         match node.keys.search(key) {
-            Ok(place) => return Ok(Put::Replaced(std::mem::replace(&mut node.values[place], value))),
+            Ok(place) => {
+                return Ok(Put::Replaced(std::mem::replace(
+                    &mut node.values[place],
+                    value,
+                )))
+            }
             Err(place) if node.child(place).is_some() => {
                 link = node.children.get_mut(place).and_then(Option::as_mut);
             }

@@ -77,7 +77,9 @@ mod tests {
             assert_eq!(back.encoding, encoding);
             assert_eq!(back.timestamp, written_at);
         }
-        assert!(stored_data(&tombstone(&written_at)).expect("converted").is_none());
+        assert!(stored_data(&tombstone(&written_at))
+            .expect("converted")
+            .is_none());
     }
 
     #[test]
@@ -101,7 +103,10 @@ mod tests {
 
     #[test]
     fn a_stamp_without_id_is_an_error() {
-        let stamp = Stamp { time: 1, id: [0; 16] };
+        let stamp = Stamp {
+            time: 1,
+            id: [0; 16],
+        };
         assert!(timestamp(stamp).is_err());
     }
 }

@@ -49,7 +49,8 @@ impl Plugin for MstVolume {
         tracing::debug!("volume '{name}': MST backend {}", Self::PLUGIN_LONG_VERSION);
         let config = VolumeConfig::parse((&config.rest).into(), zenoh_home())
             .map_err(|error| format!("volume '{name}': {error}"))?;
-        runtime().map_err(|error| format!("volume '{name}': no threads can be started: {error}"))?;
+        runtime()
+            .map_err(|error| format!("volume '{name}': no threads can be started: {error}"))?;
         Ok(Box::new(Self { config }))
     }
 }

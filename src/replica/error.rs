@@ -43,7 +43,8 @@ pub enum Refusal {
 }
 
 fn ntp64_duration(span: u64) -> Duration {
-    Duration::from_secs(span >> 32) + Duration::from_nanos((span & 0xffff_ffff) * 1_000_000_000 >> 32)
+    Duration::from_secs(span >> 32)
+        + Duration::from_nanos(((span & 0xffff_ffff) * 1_000_000_000) >> 32)
 }
 
 /// Why a replica does not do what it was asked.

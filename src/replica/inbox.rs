@@ -51,6 +51,8 @@ struct State {
     queued_bytes: usize,
     /// When the oldest in the queue came.
     since: Option<Instant>,
+    /// When the oldest of those came that the thread is committing.
+    committing_since: Option<Instant>,
     /// Of the last update taken, counted from 1.
     sequence: u64,
     /// The cut up to which all is settled, as far as writers know.
@@ -88,6 +90,7 @@ impl Inbox {
                 queue: Vec::new(),
                 queued_bytes: 0,
                 since: None,
+                committing_since: None,
                 sequence: 0,
                 cut,
                 commit_now: false,
@@ -104,15 +107,18 @@ impl Inbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes an update. `durable`: the writer waits for the commit, which is then
+    /// Takes an update. The writer is to wait for the commit if the oldest update
+    /// that is not committed came `patience` ago: so those that are acknowledged
+    /// and not committed never span more than that. If it is zero the commit is
     /// not put off.
     pub(super) fn offer(
         &self,
         key: CellKey,
         cell: Cell,
-        durable: bool,
+        patience: Duration,
         settled: &RwLock<Settled>,
     ) -> Offer {
+        let durable = patience.is_zero();
         let cell = Arc::new(cell);
         let bytes = UPDATE_OVERHEAD + key.canonical_len() + cell.value_bytes();
         let mut state = self.state();
@@ -149,9 +155,10 @@ impl Inbox {
         state.queued_bytes += bytes;
         state.sequence += 1;
         state.commit_now |= durable;
-        if state.since.is_none() {
-            state.since = Some(Instant::now());
-        }
+        let now = Instant::now();
+        let oldest = *state.since.get_or_insert(now);
+        let oldest = state.committing_since.unwrap_or(oldest);
+        let is_overdue = durable || now.duration_since(oldest) >= patience;
         let is_full = state.queue.len() > MAX_QUEUED || state.queued_bytes > MAX_QUEUED_BYTES;
         if state.asleep || durable || state.queue.len() == GROUP || is_full {
             state.asleep = false;
@@ -160,7 +167,7 @@ impl Inbox {
         Offer::Taken {
             sequence: state.sequence,
             is_newest,
-            wait: durable || is_full,
+            wait: is_overdue || is_full,
         }
     }
 
@@ -247,7 +254,7 @@ impl Inbox {
                 if commit {
                     work.updates = std::mem::take(&mut state.queue);
                     state.queued_bytes = 0;
-                    state.since = None;
+                    state.committing_since = state.since.take();
                     state.commit_now = false;
                 } else {
                     work.sequence -= state.queue.len() as u64;
@@ -272,6 +279,11 @@ impl Inbox {
             .unwrap_or_else(PoisonError::into_inner);
             state.asleep = false;
         }
+    }
+
+    /// For the thread: what was taken is committed.
+    pub(super) fn committed(&self) {
+        self.state().committing_since = None;
     }
 
     /// For the thread: marks the time in which a batch goes into the tree.

@@ -75,7 +75,8 @@ pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 pub struct Options {
     /// What a put that has returned survives.
     pub durability: Durability,
-    /// The longest time for which a put may not be on disk.
+    /// With [`Durability::Interval`], the longest time that the writes span which
+    /// are acknowledged and not on disk.
     pub sync_every: Duration,
     /// The distance at which the cut follows the clock.
     pub settle: Duration,
@@ -89,7 +90,7 @@ pub struct Outcome {
     /// False if a later write of the key was there already.
     pub is_newest: bool,
     /// To be awaited before the write is acknowledged: by the durability that
-    /// was asked for, or because more is queued than may be.
+    /// was asked for, or because more is queued, or for longer, than may be.
     pub committed: Option<Committed>,
 }
 
@@ -242,8 +243,12 @@ impl Replica {
             None => &shared.counters.deletes,
         };
         counter.add();
-        let durable = shared.options.durability == Durability::Always;
-        match shared.inbox.offer(key, cell, durable, &shared.settled) {
+        let patience = match shared.options.durability {
+            Durability::Always => Duration::ZERO,
+            Durability::Interval => shared.options.sync_every,
+            Durability::None => Duration::MAX,
+        };
+        match shared.inbox.offer(key, cell, patience, &shared.settled) {
             Offer::Closed => {
                 shared.commits.check()?;
                 Err(ReplicaError::Closed)

@@ -173,8 +173,14 @@ fn options(durability: Durability) -> Options {
 }
 
 fn open(store: impl Store + 'static, durability: Durability, clock: &ManualClock) -> Replica {
-    Replica::open("test", Box::new(store), options(durability), clock.clock(), ())
-        .expect("a replica")
+    Replica::open(
+        "test",
+        Box::new(store),
+        options(durability),
+        clock.clock(),
+        (),
+    )
+    .expect("a replica")
 }
 
 fn settle(replica: &Replica) {
@@ -291,7 +297,10 @@ fn a_clock_that_is_set_back_stops_nothing() {
         (1, cell(21 * BUCKET, 1, Some(3))),
     ];
     let put = |replica: &Replica, (number, cell): &(u8, Cell)| {
-        replica.put(cell_key(*number), cell.clone()).expect("taken").is_newest
+        replica
+            .put(cell_key(*number), cell.clone())
+            .expect("taken")
+            .is_newest
     };
     assert!(put(&replica, &updates[0]));
     clock.set(1_010 * BUCKET);
@@ -311,15 +320,23 @@ fn what_cannot_be_taken_is_refused_and_counted() {
     let clock = ManualClock::at(1_000 << 32);
     let replica = open(MemoryStore::default(), Durability::Interval, &clock);
     let put = |key: CellKey, cell: Cell| replica.put(key, cell).map(|outcome| outcome.is_newest);
-    assert!(put(cell_key(1), cell(1_010 << 32, 1, None)).is_ok(), "10 s ahead is allowed");
+    assert!(
+        put(cell_key(1), cell(1_010 << 32, 1, None)).is_ok(),
+        "10 s ahead is allowed"
+    );
     for content in [None, Some(1)] {
         let error = put(cell_key(1), cell((1_010 << 32) + 1, 1, content));
         let error = error.expect_err("too far ahead").to_string();
-        assert!(error.contains("max_clock_drift") && error.contains("10s"), "{error}");
+        assert!(
+            error.contains("max_clock_drift") && error.contains("10s"),
+            "{error}"
+        );
     }
     assert!(put(cell_key(1), cell(u64::MAX, 1, None)).is_err());
     let long = CellKey::own(key(&"k".repeat(MAX_KEY_BYTES)));
-    let error = put(long, cell(1, 1, None)).expect_err("too long").to_string();
+    let error = put(long, cell(1, 1, None))
+        .expect_err("too long")
+        .to_string();
     assert!(error.contains("60000"), "{error}");
     assert_eq!(replica.counts().refused, 4);
     assert_eq!(replica.counts().deletes, 1);
@@ -335,12 +352,14 @@ fn what_was_acknowledged_is_there_after_a_failure_and_nothing_more_is_taken() {
         let (mut acknowledged, mut offered) = (Vec::new(), Vec::new());
         let mut failed = false;
         for count in 0..20u8 {
-            let update = (count % 4, cell((1_000 + u64::from(count)) * BUCKET, 1, Some(count)));
+            let update = (
+                count % 4,
+                cell((1_000 + u64::from(count)) * BUCKET, 1, Some(count)),
+            );
             offered.push(update.clone());
             let outcome = replica.put(cell_key(update.0), update.1.clone());
-            let outcome = outcome.and_then(|outcome| {
-                outcome.committed.expect("durability is `always`").wait()
-            });
+            let outcome = outcome
+                .and_then(|outcome| outcome.committed.expect("durability is `always`").wait());
             match outcome {
                 Ok(()) if failed => panic!("acknowledged after {fault:?}"),
                 Ok(()) => acknowledged.push(update),
@@ -396,11 +415,14 @@ fn the_queue_is_bounded_and_then_writers_wait() {
     let (leave, wait) = mpsc::channel();
     let clock = ManualClock::at(1_000 * BUCKET);
     let store = SlowStore(MemoryStore::default(), Mutex::new(wait));
-    let replica = open(store, Durability::Interval, &clock);
+    // No interval, so that only the length of the queue can stop the writer.
+    let replica = open(store, Durability::None, &clock);
     let mut told_to_wait = None;
     for count in 0..200_000u64 {
         let cell = cell(1_000 * BUCKET + count, 1, Some(1));
-        let outcome = replica.put(cell_key((count % 5) as u8), cell).expect("taken");
+        let outcome = replica
+            .put(cell_key((count % 5) as u8), cell)
+            .expect("taken");
         if let Some(committed) = outcome.committed {
             told_to_wait = Some((count, committed));
             break;
@@ -418,13 +440,42 @@ fn the_queue_is_bounded_and_then_writers_wait() {
 }
 
 #[test]
+fn what_is_acknowledged_and_not_committed_spans_no_more_than_the_interval() {
+    let (leave, wait) = mpsc::channel();
+    let clock = ManualClock::at(1_000 * BUCKET);
+    let store = SlowStore(MemoryStore::default(), Mutex::new(wait));
+    let replica = open(store, Durability::Interval, &clock);
+    let put = |count: u64| {
+        let cell = cell(1_000 * BUCKET + count, 1, Some(1));
+        replica.put(cell_key(1), cell).expect("taken").committed
+    };
+    assert!(put(0).is_none());
+    let first_acknowledged = Instant::now();
+    let (mut count, mut last_acknowledged) = (0, first_acknowledged);
+    let committed = loop {
+        count += 1;
+        let before = Instant::now();
+        match put(count) {
+            Some(committed) => break committed,
+            None => last_acknowledged = before,
+        }
+        std::thread::yield_now();
+    };
+    let interval = options(Durability::Interval).sync_every;
+    assert!(last_acknowledged - first_acknowledged <= interval);
+    drop(leave);
+    committed.wait().expect("committed");
+    replica.sync().expect("synced");
+    assert!(put(count + 1).is_none(), "the store has caught up");
+}
+
+#[test]
 fn puts_are_committed_in_groups_within_the_interval() {
     let clock = ManualClock::at(1_000 * BUCKET);
     let replica = open(MemoryStore::default(), Durability::Interval, &clock);
     for count in 0..1_000 {
         let cell = cell(1_000 * BUCKET + count, 1, Some(1));
-        let outcome = replica.put(cell_key(count as u8), cell).expect("taken");
-        assert!(outcome.committed.is_none());
+        let _ = replica.put(cell_key(count as u8), cell).expect("taken");
     }
     let deadline = Instant::now() + DEADLINE;
     while replica.queues().uncommitted > 0 {
@@ -440,7 +491,9 @@ fn puts_are_committed_in_groups_within_the_interval() {
 fn a_snapshot_stays_as_it_is() {
     let clock = ManualClock::at(1_000 * BUCKET);
     let replica = open(MemoryStore::default(), Durability::Interval, &clock);
-    let updates: Vec<_> = (0..50).map(|n| (n, cell(u64::from(n), 1, Some(n)))).collect();
+    let updates: Vec<_> = (0..50)
+        .map(|n| (n, cell(u64::from(n), 1, Some(n))))
+        .collect();
     let put = |(number, cell): &(u8, Cell)| {
         let _ = replica.put(cell_key(*number), cell.clone()).expect("taken");
     };
@@ -451,7 +504,10 @@ fn a_snapshot_stays_as_it_is() {
     settle(&replica);
     assert_eq!(snapshot.root(), root_of(&updates[..25]));
     assert_eq!(replica.snapshot().root(), root_of(&updates));
-    let Ok(differences) = snapshot.tree.diff(&replica.snapshot().tree).map(Iterator::count);
+    let Ok(differences) = snapshot
+        .tree
+        .diff(&replica.snapshot().tree)
+        .map(Iterator::count);
     assert_eq!(differences, 25);
 }
 
@@ -462,7 +518,10 @@ fn many_writers_and_readers_agree_in_the_end() {
     let updates = |writer: u8| {
         (0..4_000u64).map(move |count| {
             let time = 900 * BUCKET + count * (BUCKET / 200);
-            ((count % 6) as u8, cell(time, writer, Some((count % 250) as u8)))
+            (
+                (count % 6) as u8,
+                cell(time, writer, Some((count % 250) as u8)),
+            )
         })
     };
     std::thread::scope(|scope| {

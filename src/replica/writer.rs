@@ -43,7 +43,7 @@ impl Writer {
     /// Works until the inbox is closed, or the store fails.
     pub(super) fn run(mut self) {
         // The commit itself takes time: started at half of the interval, it is
-        // over by the end of it.
+        // over by the end of it, unless the disk is slow; then writers wait.
         let linger = self.shared.options.sync_every / 2;
         loop {
             let work = self.shared.inbox.take(linger, self.next_work());
@@ -107,6 +107,7 @@ impl Writer {
             shared.counters.commits.add();
             shared.counters.committed_cells.add_many(writes.len());
         }
+        shared.inbox.committed();
         shared.commits.done(work.sequence);
         true
     }
@@ -124,7 +125,10 @@ impl Writer {
         for chunk in due.chunks(CHUNK) {
             self.is_root_stale |= join(shared, chunk);
         }
-        let mut settled = shared.settled.write().unwrap_or_else(PoisonError::into_inner);
+        let mut settled = shared
+            .settled
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         settled.set_cut(cut);
         drop(settled);
         drop(batch);
@@ -152,7 +156,10 @@ impl Writer {
 }
 
 fn join(shared: &Shared, chunk: &[(CellKey, CellMeta)]) -> bool {
-    let mut settled = shared.settled.write().unwrap_or_else(PoisonError::into_inner);
+    let mut settled = shared
+        .settled
+        .write()
+        .unwrap_or_else(PoisonError::into_inner);
     let mut changed = false;
     for (key, meta) in chunk {
         changed |= settled.join(key.clone(), *meta);

@@ -17,9 +17,7 @@ use fjall::{
 use quick_cache::{sync::Cache, Weighter};
 
 use super::{folder, Commit, Store, StoreError, Write};
-use crate::{
-    cell::{Cell, CellKey, CellMeta, Content, DecodeError, Payload, Row, Value, Version},
-};
+use crate::cell::{Cell, CellKey, CellMeta, DecodeError, Row, Version};
 
 /// Payloads of more bytes than this have rows of their own.
 const INLINE_LIMIT: usize = 1024;
@@ -194,39 +192,17 @@ impl Store for DurableStore {
         };
         let row = Row::decode(&row).map_err(self.damaged(&key_bytes))?;
         let version = row.meta.version;
-        let cell = match row.value {
-            Some((encoding_id, schema, Payload::Apart(expected))) => {
-                let payload = read(&self.payloads).map_err(self.failed("read"))?;
-                let payload = payload
-                    .filter(|payload| payload.len() as u64 == expected)
-                    .ok_or_else(|| StoreError::Payload {
-                        path: self.path.clone(),
-                        key: key.key.to_string(),
-                        expected,
-                    })?;
-                let value = Value {
-                    encoding_id,
-                    schema,
-                    payload: Bytes::copy_from_slice(&payload),
-                };
-                Cell {
-                    stamp: version.stamp,
-                    content: Content::Value(value),
-                }
-            }
-            Some((encoding_id, schema, Payload::Inline(payload))) => Cell {
-                stamp: version.stamp,
-                content: Content::Value(Value {
-                    encoding_id,
-                    schema,
-                    payload,
-                }),
-            },
-            None => Cell {
-                stamp: version.stamp,
-                content: Content::Tombstone,
-            },
-        };
+        let cell = row.into_cell(|expected| {
+            let payload = read(&self.payloads).map_err(self.failed("read"))?;
+            payload
+                .filter(|payload| payload.len() as u64 == expected)
+                .map(|payload| Bytes::copy_from_slice(&payload))
+                .ok_or_else(|| StoreError::Payload {
+                    path: self.path.clone(),
+                    key: key.key.to_string(),
+                    expected,
+                })
+        })?;
         let cell = Arc::new(cell);
         self.recent
             .insert(key.clone(), (Arc::clone(&cell), version));

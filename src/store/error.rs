@@ -31,7 +31,9 @@ pub enum StoreError {
         source: Box<fjall::Error>,
     },
     /// Another process, or another storage of this one, has the folder open.
-    #[error("{path} is in use by another storage or process; give each storage a `dir` of its own")]
+    #[error(
+        "{path} is in use by another storage or process; give each storage a `dir` of its own"
+    )]
     Locked {
         /// The folder.
         path: PathBuf,

@@ -49,7 +49,9 @@ fn assert_holds(store: &dyn Store, model: &Model) {
         }
     }
     let absent = write(255, cell(1, None));
-    let read = store.read(&absent.key, absent.meta.version).expect("a read");
+    let read = store
+        .read(&absent.key, absent.meta.version)
+        .expect("a read");
     assert_eq!(read, None);
 }
 
@@ -135,8 +137,16 @@ fn foreign_and_newer_folders_are_refused_and_left_alone() {
         ("holiday.jpg", b"not ours", "holiday.jpg"),
         ("FORMAT", b"", "FORMAT"),
         ("FORMAT", b"another program\nformat 1\n", "FORMAT"),
-        ("FORMAT", b"zenoh-backend-mst storage\nformat one\n", "FORMAT"),
-        ("FORMAT", b"zenoh-backend-mst storage\nformat 2\n", "format version 2"),
+        (
+            "FORMAT",
+            b"zenoh-backend-mst storage\nformat one\n",
+            "FORMAT",
+        ),
+        (
+            "FORMAT",
+            b"zenoh-backend-mst storage\nformat 2\n",
+            "format version 2",
+        ),
     ];
     for (name, bytes, named) in cases {
         let folder = tempfile::tempdir().expect("a folder");

@@ -1,0 +1,59 @@
+# `make run` and `make test` are all that one needs; see README.md.
+
+ZENOH_VERSION := 1.10.2
+
+# Of `make run`: where it listens (loopback only), and where it keeps its data.
+REST_PORT  ?= 8000
+ZENOH_PORT ?= 7447
+DATA       ?= .data
+
+TOOLS  := .tools
+ZENOHD := $(TOOLS)/zenohd-$(ZENOH_VERSION)/bin/zenohd
+PYTHON := $(TOOLS)/python/bin/python
+
+.PHONY: run test build tools check bench fuzz clean
+
+## Builds everything and starts a router with a storage on demo/**.
+run: build $(ZENOHD)
+	@scripts/run-router $(ZENOHD) $(REST_PORT) $(ZENOH_PORT) "$(DATA)"
+
+## Runs all tests.
+test: build tools
+	cargo test --release --locked
+	$(PYTHON) -m pytest tests/e2e
+
+## The backend, and the storage manager and the REST plugin to load beside it.
+build:
+	cargo build --release --locked --lib --examples
+
+tools: $(ZENOHD) $(PYTHON)
+
+# Built in the same folder as the backend, with which it shares most crates.
+$(ZENOHD):
+	@echo "Installing zenohd $(ZENOH_VERSION) into $(TOOLS): some minutes, once."
+	cargo install zenohd --version $(ZENOH_VERSION) --locked \
+		--root $(TOOLS)/zenohd-$(ZENOH_VERSION) --target-dir target
+
+$(PYTHON): tests/e2e/requirements.txt
+	@echo "Installing the Python client into $(TOOLS)."
+	python3 -m venv $(TOOLS)/python
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r tests/e2e/requirements.txt
+	@touch $(PYTHON)
+
+## Formatting, lints and documentation, all without warnings.
+check:
+	cargo fmt --check
+	cargo clippy --release --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps --lib
+
+## Benchmarks beside the peers; see benches/README.md.
+bench: build $(ZENOHD)
+	cargo bench --locked
+
+## Each fuzz target for a minute; needs cargo-fuzz and a nightly-like compiler.
+fuzz:
+	scripts/fuzz 60
+
+clean:
+	cargo clean
+	rm -rf $(TOOLS)

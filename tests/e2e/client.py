@@ -1,0 +1,91 @@
+"""A Zenoh client as tests use one: nothing is dropped on the way, answers are checked."""
+
+import json
+import time
+
+import zenoh
+
+from polling import PATIENCE, wait_until
+
+#: By default a client drops what a busy router does not take at once.
+_BLOCK = zenoh.CongestionControl.BLOCK
+
+#: The writer of timestamps that a test makes.
+WRITER = b"\x01"
+
+
+def timestamp(seconds_from_now=0.0, *, writer=WRITER):
+    """A timestamp, for writes whose order is not that in which they are sent."""
+    nanos = time.time_ns() + int(seconds_from_now * 1e9)
+    return zenoh.Timestamp(zenoh.NTP64(nanos // 10**9, nanos % 10**9), writer)
+
+
+class Client:
+    """A session in client mode with the router on a loopback port."""
+
+    def __init__(self, port):
+        config = {
+            "mode": "client",
+            "connect": {
+                "endpoints": [f"tcp/127.0.0.1:{port}"],
+                "timeout_ms": int(PATIENCE * 1000),
+                "exit_on_failure": True,
+                "retry": {"period_init_ms": 10, "period_max_ms": 100},
+            },
+            "scouting": {"multicast": {"enabled": False}},
+            "transport": {"shared_memory": {"enabled": False}},
+        }
+        self._session = zenoh.open(zenoh.Config.from_json5(json.dumps(config)))
+
+    def close(self):
+        self._session.close()
+
+    def put(self, key, payload, **options):
+        """Sends a put. It has an effect when the storage gets it."""
+        self._session.put(key, payload, congestion_control=_BLOCK, **options)
+
+    def delete(self, key, **options):
+        """Sends a delete. It has an effect when the storage gets it."""
+        self._session.delete(key, congestion_control=_BLOCK, **options)
+
+    def samples(self, selector):
+        """All that a get is answered with, by key: no key may come twice."""
+        found = {}
+        replies = self._session.get(
+            selector,
+            consolidation=zenoh.ConsolidationMode.NONE,
+            timeout=PATIENCE,
+        )
+        for reply in replies:
+            assert reply.ok is not None, f"{selector}: {reply.err.payload.to_string()}"
+            key = str(reply.ok.key_expr)
+            assert key not in found, f"{selector}: two answers for {key}"
+            found[key] = reply.ok
+        return found
+
+    def sample(self, key):
+        """What is at one key, or None."""
+        return self.samples(key).get(key)
+
+    def get(self, selector):
+        """Payloads by key."""
+        return {key: bytes(sample.payload) for key, sample in self.samples(selector).items()}
+
+    def wait_for(self, selector, expected):
+        """Waits until a get is answered with exactly `expected`, payloads by key.
+
+        The storage manager takes a put and a get that come at the same time in any
+        order, so a get that follows at once may not see the put.
+        """
+        last = None
+
+        def check():
+            nonlocal last
+            last = self.get(selector)
+            return last == expected
+
+        def difference():
+            keys = sorted(key for key in last.keys() | expected.keys() if last.get(key) != expected.get(key))
+            return f"{selector} has {len(expected)} values as expected; different: {keys[:10]}"
+
+        wait_until(check, difference)

@@ -1,0 +1,105 @@
+"""Fixtures: where the programs are, and routers that always end.
+
+The programs are those of the repository; others can be given:
+
+- `MST_E2E_ZENOHD`: the zenohd to run;
+- `MST_E2E_LIBS`: folders, separated by colons, with the backend and the plugins
+  for the storage manager and REST.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from router import Programs, Router
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+LIBRARIES = (
+    "libzenoh_backend_mst.so",
+    "libzenoh_plugin_storage_manager.so",
+    "libzenoh_plugin_rest.so",
+)
+
+#: All that were started and are not ended yet, for the report of a failure.
+_running = []
+
+
+def _zenohd():
+    given = os.environ.get("MST_E2E_ZENOHD")
+    if given:
+        found = [Path(given)]
+    else:
+        found = sorted(REPOSITORY.glob(".tools/zenohd-*/bin/zenohd"))
+    if not found or not found[-1].is_file():
+        pytest.exit(
+            f"there is no zenohd {given or f'in {REPOSITORY}/.tools'}: "
+            "run `make tools`, or set MST_E2E_ZENOHD",
+            returncode=4,
+        )
+    return found[-1].resolve()
+
+
+def _library(name):
+    given = os.environ.get("MST_E2E_LIBS")
+    if given:
+        folders = [Path(folder) for folder in given.split(":")]
+    else:
+        folders = [REPOSITORY / "target/release", REPOSITORY / "target/release/examples"]
+    for folder in folders:
+        if (folder / name).is_file():
+            return folder / name
+    pytest.exit(
+        f"{name} is not in {' or '.join(map(str, folders))}: "
+        "run `make build`, or set MST_E2E_LIBS",
+        returncode=4,
+    )
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory):
+    """The programs, the libraries as they are now: they may be built anew meanwhile."""
+    zenohd = _zenohd()
+    folder = tmp_path_factory.mktemp("libraries")
+    for name in LIBRARIES:
+        shutil.copy(_library(name), folder)
+    return Programs(zenohd, folder)
+
+
+def _routers(programs, folder):
+    made = []
+
+    def start(storages, *, name="router", **options):
+        router = Router(programs, folder / f"{name}-{len(made)}", storages, **options)
+        made.append(router)
+        _running.append(router)
+        return router.start()
+
+    yield start
+    for router in made:
+        router.kill()
+        _running.remove(router)
+
+
+@pytest.fixture
+def start_router(programs, tmp_path):
+    """Starts routers: `start_router({"demo": storage("demo/**")})`. They end with the test."""
+    yield from _routers(programs, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def start_shared_router(programs, tmp_path_factory):
+    """Starts routers that all tests of a module share. They end with the module."""
+    yield from _routers(programs, tmp_path_factory.mktemp("shared"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Shows the routers' logs with a failure."""
+    report = yield
+    if report.failed:
+        for router in _running:
+            report.sections.append((f"log of {router.folder.name}", router.log_tail(100)))
+    return report

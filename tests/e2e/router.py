@@ -1,0 +1,353 @@
+"""A real zenohd with the backend, started and ended by a test."""
+
+import http.client
+import json
+import os
+import random
+import shutil
+import socket
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from client import Client
+from polling import PATIENCE, wait_until
+
+#: Below the range from which Linux takes the ports of outgoing connections, so
+#: that a port is still free when a router is started on it again.
+_PORTS = range(20_000, 32_000)
+_ports_given = set()
+
+_MANAGER = "plugins/storage_manager"
+
+#: What zenohd says when it listens, which is after all plugins have started.
+_LISTENING = "Zenoh can be reached at"
+
+
+def _free_port():
+    """A loopback port that nothing listens on, and that no other router was given."""
+    while True:
+        port = random.choice(_PORTS)
+        if port in _ports_given:
+            continue
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        _ports_given.add(port)
+        return port
+
+
+@dataclass(frozen=True)
+class Programs:
+    """What a router is made of."""
+
+    zenohd: Path
+    #: The folder with the backend and the two plugins.
+    libraries: Path
+
+
+@dataclass(frozen=True)
+class Response:
+    """What the REST plugin answers."""
+
+    status: int
+    body: bytes
+
+    def json(self):
+        return json.loads(self.body)
+
+
+def storage(key_expr, volume="mst", *, strip_prefix=None, **options):
+    """The configuration of a storage, `options` being those of the backend."""
+    config = {"key_expr": key_expr, "volume": {"id": volume, **options}}
+    if strip_prefix is not None:
+        config["strip_prefix"] = strip_prefix
+    return config
+
+
+class Router:
+    """A zenohd process, its configuration, data folder and log, below `folder`.
+
+    `expected` names the storages that have to be up for the router to count as
+    started: all, if it is not given.
+    """
+
+    def __init__(
+        self,
+        programs,
+        folder,
+        storages,
+        *,
+        volumes=None,
+        expected=None,
+        config_is_writable=False,
+        data=None,
+    ):
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.data = Path(data) if data else self.folder / "data"
+        self.log_path = self.folder / "zenohd.log"
+        self.port = _free_port()
+        self.rest_port = _free_port()
+        self._programs = programs
+        self._volumes = {"mst": {}} if volumes is None else volumes
+        self._storages = storages
+        self._expected = list(storages if expected is None else expected)
+        self._config_is_writable = config_is_writable
+        self._process = None
+        self._client = None
+        #: Bytes in the log from before the process was started.
+        self._log_before = 0
+
+    # Starting and ending.
+
+    def start(self):
+        """Starts zenohd, and returns when the expected storages answer."""
+        assert self._process is None, "the router runs already"
+        config_path = self.folder / "zenohd.json5"
+        config_path.write_text(json.dumps(self._config(), indent=2))
+        command = [self._programs.zenohd, "-c", config_path]
+        if shutil.which("setpriv"):
+            # Should the tests be killed, the router ends, too.
+            command = ["setpriv", "--pdeathsig", "KILL", "--", *command]
+        environment = {
+            **os.environ,
+            # zenohd itself says its whole configuration at `info`.
+            "RUST_LOG": "info,zenohd=warn",
+            "NO_COLOR": "1",
+            "ZENOH_HOME": str(self.folder / "zenoh_home"),
+            "ZENOH_BACKEND_MST_ROOT": str(self.data),
+        }
+        with open(self.log_path, "ab") as log:
+            self._log_before = log.tell()
+            self._process = subprocess.Popen(
+                command,
+                cwd=self.folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        try:
+            wait_until(self._is_up, lambda: f"the router is up\n{self.log_tail()}")
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def stop(self):
+        """SIGTERM, as an init system sends it."""
+        self._end(subprocess.Popen.terminate)
+
+    def kill(self):
+        """SIGKILL: the process has no chance to do anything more."""
+        self._end(subprocess.Popen.kill)
+
+    def _end(self, send_signal):
+        process, self._process = self._process, None
+        client, self._client = self._client, None
+        if process is None:
+            return
+        send_signal(process)
+        try:
+            process.wait(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(timeout=PATIENCE)
+            raise
+        finally:
+            if client is not None:
+                client.close()
+
+    def restart(self):
+        """Ends the router with SIGTERM, and starts it on the same ports and data."""
+        self.stop()
+        return self.start()
+
+    @property
+    def is_running(self):
+        return self._process is not None and self._process.poll() is None
+
+    def _config(self):
+        return {
+            "mode": "router",
+            "listen": {"endpoints": [f"tcp/127.0.0.1:{self.port}"]},
+            "scouting": {"multicast": {"enabled": False}},
+            "timestamping": {"enabled": {"router": True, "peer": True, "client": True}},
+            "adminspace": {
+                "enabled": True,
+                "permissions": {"read": True, "write": self._config_is_writable},
+            },
+            "plugins_loading": {
+                "enabled": True,
+                "search_dirs": [str(self._programs.libraries)],
+            },
+            "plugins": {
+                "rest": {"http_port": f"127.0.0.1:{self.rest_port}"},
+                "storage_manager": {
+                    "backend_search_dirs": [str(self._programs.libraries)],
+                    "volumes": self._volumes,
+                    "storages": self._storages,
+                },
+            },
+        }
+
+    def _is_up(self):
+        code = self._process.poll()
+        assert code is None, f"zenohd ended with {code}\n{self.log_tail()}"
+        # A question about plugins that comes before all of them have started may
+        # block the REST plugin for ever, and zenohd with it.
+        if _LISTENING not in self.log():
+            return False
+        try:
+            return all(self.status(name) for name in self._expected)
+        except (OSError, http.client.HTTPException):
+            return False
+
+    # Talking to it.
+
+    @property
+    def client(self):
+        """A Zenoh client, connected to this router. Closed with it."""
+        if self._client is None:
+            self._client = Client(self.port)
+        return self._client
+
+    @property
+    def rest_url(self):
+        return f"http://127.0.0.1:{self.rest_port}"
+
+    def request(self, method, path, body=None, headers=None):
+        """One request to the REST plugin."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.rest_port, timeout=PATIENCE)
+        try:
+            connection.request(method, f"/{path}", body=body, headers=headers or {})
+            response = connection.getresponse()
+            return Response(response.status, response.read())
+        finally:
+            connection.close()
+
+    # The admin space.
+
+    def status(self, name):
+        """The admin status of a storage; None if there is no such storage."""
+        return self._admin_value(f"status/{_MANAGER}/storages/{name}")
+
+    def volume_status(self, name):
+        """The admin status of a volume; None if there is no such volume."""
+        return self._admin_value(f"status/{_MANAGER}/volumes/{name}")
+
+    def _admin_value(self, path):
+        response = self.request("GET", f"@/local/router/{path}")
+        assert response.status == 200, f"{path}: {response}"
+        replies = response.json()
+        assert len(replies) <= 1, f"{path} has one answer: {replies}"
+        return replies[0]["value"] if replies else None
+
+    def add_storage(self, name, config):
+        """Adds a storage, or changes its configuration, at run time."""
+        response = self.request(
+            "PUT",
+            f"@/local/router/config/{_MANAGER}/storages/{name}",
+            body=json.dumps(config),
+            headers={"content-type": "application/json"},
+        )
+        assert response.status == 200, response
+
+    def remove_storage(self, name):
+        """Removes a storage at run time.
+
+        Its status must not be asked for until it is gone: the storage manager's
+        queue to a storage has one place, and the question would take that of the
+        order to stop.
+        """
+        response = self.request("DELETE", f"@/local/router/config/{_MANAGER}/storages/{name}")
+        assert response.status == 200, response
+
+    # Waiting for what it does.
+
+    def wait_for_status(self, name, condition, what, timeout=PATIENCE):
+        """Returns the first status of a storage for which `condition` is true."""
+        last = None
+
+        def check():
+            nonlocal last
+            last = self.status(name)
+            return last if last is not None and condition(last) else None
+
+        return wait_until(check, lambda: f"{name}: {what}; its status is {last}", timeout)
+
+    def wait_for_counters(self, name, **counters):
+        """Waits until counters have these values, which they have to reach exactly."""
+        return self.wait_for_status(
+            name,
+            lambda status: counters.items() <= status["counters"].items(),
+            f"counters {counters}",
+        )
+
+    def wait_until_settled(self, name, **fields):
+        """Waits until nothing is on its way into the tree, and the status says `fields`.
+
+        The root is made a moment after the last update is settled: `fields`, such
+        as the number of cells, tell that it is that of the expected state.
+        """
+        return self.wait_for_status(
+            name,
+            lambda status: not any(status["queues"].values()) and fields.items() <= status.items(),
+            f"all is settled, with {fields}",
+        )
+
+    def wait_for_log(self, *fragments):
+        """Waits for a line that has all `fragments`, and returns it."""
+
+        def find():
+            for line in self.log().splitlines():
+                if all(fragment in line for fragment in fragments):
+                    return line
+            return None
+
+        return wait_until(find, lambda: f"{fragments} in the log\n{self.log_tail()}")
+
+    # Looking at the process.
+
+    def log(self):
+        """What the process has said since it was last started."""
+        with open(self.log_path, "rb") as log:
+            log.seek(self._log_before)
+            return log.read().decode(errors="replace")
+
+    def log_tail(self, lines=40):
+        ending = "\n".join(self.log_path.read_text(errors="replace").splitlines()[-lines:])
+        return f"--- the end of {self.log_path} ---\n{ending}"
+
+    def open_files(self):
+        """What the process has open: paths of files, names of sockets and so on."""
+        folder = Path(f"/proc/{self._process.pid}/fd")
+        found = []
+        for descriptor in folder.iterdir():
+            try:
+                found.append(os.readlink(descriptor))
+            except FileNotFoundError:
+                continue  # Closed since it was listed.
+        return found
+
+    def has_open(self, folder):
+        """Whether the process has a file open below `folder`."""
+        return any(Path(path).is_relative_to(folder) for path in self.open_files())
+
+    def thread_names(self):
+        """The names of the process's threads, as far as Linux keeps them: 15 bytes."""
+        names = []
+        for task in Path(f"/proc/{self._process.pid}/task").iterdir():
+            try:
+                names.append((task / "comm").read_text().rstrip("\n"))
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # Ended since it was listed.
+        return names
+
+    def is_alive(self):
+        """Whether the process runs, and answers."""
+        return self.is_running and all(self.status(name) for name in self._expected)
