@@ -8,14 +8,15 @@
 //!
 //! # Layers
 //!
-//! Dependencies point upwards in this table, never down. Below [`plugin`] there
-//! is no network, no async runtime and no clock: time is a parameter.
+//! Each layer knows those above it in this table, and none below. Below [`plugin`]
+//! is nothing; above it there is no network, no async runtime and no clock: time
+//! is a parameter.
 //!
 //! | layer | what it is |
 //! |---|---|
+//! | [`mst`] | the Merkle Search Tree |
 //! | [`cell`] | the record: key, part, timestamp, value or tombstone; its bytes and its digest |
 //! | [`config`] | typed configuration |
-//! | [`mst`] | the Merkle Search Tree |
 //! | [`store`] | where cells are kept, in memory or on disk |
 //! | [`replica`] | the replicated map: local writes, settling, snapshots |
 //! | [`plugin`] | what zenohd sees: a volume and its storages |

@@ -149,10 +149,13 @@ impl CellKey {
         bytes
     }
 
-    /// Length of the canonical bytes, if the key has no zero byte.
+    /// Length of the canonical bytes.
     #[must_use]
     pub fn canonical_len(&self) -> usize {
-        let key = self.key.as_str().map_or(0, |key| key.len() + END.len());
+        let key = self.key.as_str().map_or(0, |key| {
+            let zeros = key.bytes().filter(|byte| *byte == 0).count();
+            key.len() + zeros + END.len()
+        });
         1 + key + self.part.as_bytes().len()
     }
 
@@ -249,6 +252,7 @@ pub(crate) mod tests {
     proptest! {
         #[test]
         fn canonical_bytes_are_ordered_as_keys_and_read_back(a in any_cell_key(), b in any_cell_key()) {
+            prop_assert_eq!(a.canonical_len(), a.to_canonical().len());
             prop_assert_eq!(a.cmp(&b), a.to_canonical().cmp(&b.to_canonical()));
             prop_assert_eq!(CellKey::from_canonical(&a.to_canonical()), Ok(a));
         }

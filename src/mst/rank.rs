@@ -2,7 +2,7 @@
 //!
 //! A *run* is a sequence of entries of one digit with no entry of a higher
 //! digit between them: what the paper makes one node. Of honest keys a run has
-//! [`MAX_WIDTH`] entries or fewer, but for a few in a million; keys can be
+//! [`MAX_WIDTH`] entries or fewer, but for one in some thousands; keys can be
 //! *mined*, though, so that any number of them fall into one run, and an update
 //! would then cost as much as the run is wide.
 //!

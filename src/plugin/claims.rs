@@ -5,49 +5,71 @@
 //! what it holds. Whoever wants the folder waits for it.
 
 use std::{
-    collections::HashSet,
+    collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Condvar, Mutex, PoisonError},
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-/// For how long a folder is waited for.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// For how long a folder is waited for whose storage is being closed.
+const CLOSING_PATIENCE: Duration = Duration::from_secs(30);
 
-static CLAIMED: Mutex<Option<HashSet<PathBuf>>> = Mutex::new(None);
-static RELEASED: Condvar = Condvar::new();
+/// For how long one is waited for whose storage is not, or not yet: the storage
+/// manager may have told it to stop a moment ago.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The folders that are claimed, and whether they are about to be released.
+static CLAIMED: Mutex<BTreeMap<PathBuf, bool>> = Mutex::new(BTreeMap::new());
+static CHANGED: Condvar = Condvar::new();
+
+fn claimed() -> MutexGuard<'static, BTreeMap<PathBuf, bool>> {
+    CLAIMED.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// The right to open a folder, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Claim(PathBuf);
 
 impl Claim {
-    /// Blocks while another has the folder, for ten seconds at the most; then
-    /// there is nothing.
+    /// Blocks while another has the folder, as long as it may be expected to
+    /// release it; then there is nothing.
     pub(super) fn wait_for(path: &Path) -> Option<Self> {
-        Self::wait_until(path, Instant::now() + PATIENCE)
+        Self::wait(path, PATIENCE, CLOSING_PATIENCE)
     }
 
-    fn wait_until(path: &Path, deadline: Instant) -> Option<Self> {
-        let mut claimed = CLAIMED.lock().unwrap_or_else(PoisonError::into_inner);
+    fn wait(path: &Path, patience: Duration, closing_patience: Duration) -> Option<Self> {
+        let start = Instant::now();
+        let mut claimed = claimed();
         loop {
-            if claimed.get_or_insert_default().insert(path.to_owned()) {
+            let Some(is_closing) = claimed.get(path) else {
+                claimed.insert(path.to_owned(), false);
                 return Some(Self(path.to_owned()));
-            }
-            let left = deadline.checked_duration_since(Instant::now())?;
-            claimed = RELEASED
+            };
+            let patience = match is_closing {
+                true => closing_patience,
+                false => patience,
+            };
+            let left = patience.checked_sub(start.elapsed())?;
+            claimed = CHANGED
                 .wait_timeout(claimed, left)
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
+        }
+    }
+
+    /// Says that the claim on `path`, if there is one, will soon be dropped.
+    pub(super) fn announce_closing(path: &Path) {
+        if let Some(is_closing) = claimed().get_mut(path) {
+            *is_closing = true;
+            CHANGED.notify_all();
         }
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        let mut claimed = CLAIMED.lock().unwrap_or_else(PoisonError::into_inner);
-        claimed.get_or_insert_default().remove(&self.0);
-        RELEASED.notify_all();
+        claimed().remove(&self.0);
+        CHANGED.notify_all();
     }
 }
 
@@ -55,15 +77,22 @@ impl Drop for Claim {
 mod tests {
     use super::*;
 
+    const LONG: Duration = Duration::from_secs(20);
+
     #[test]
     fn a_folder_is_one_claims_at_a_time() {
         let path = Path::new("/claimed/in/a/test");
-        let claim = Claim::wait_until(path, Instant::now()).expect("free");
-        assert!(Claim::wait_until(path, Instant::now()).is_none());
-        assert!(Claim::wait_until(&path.join("other"), Instant::now()).is_some());
-        let waiting = std::thread::spawn(|| Claim::wait_for(path).is_some());
+        let try_claim = |path: &Path| Claim::wait(path, Duration::ZERO, LONG);
+        let claim = try_claim(path).expect("free");
+        assert!(
+            try_claim(path).is_none(),
+            "in use, and not about to be released"
+        );
+        assert!(try_claim(&path.join("other")).is_some());
+        Claim::announce_closing(path);
+        let waiting = std::thread::spawn(move || try_claim(path).is_some());
         drop(claim);
         assert!(waiting.join().expect("no panic"));
-        assert!(Claim::wait_until(path, Instant::now()).is_some());
+        assert!(try_claim(path).is_some());
     }
 }

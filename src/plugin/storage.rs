@@ -1,8 +1,11 @@
 //! A storage, as the storage manager calls it.
 
-use std::sync::{
-    atomic::{AtomicBool, Ordering},
-    Arc,
+use std::{
+    path::PathBuf,
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        Arc,
+    },
 };
 
 use async_trait::async_trait;
@@ -16,23 +19,27 @@ use zenoh::{
 use zenoh_backend_traits::{Storage, StorageInsertionResult, StoredData};
 use zenoh_util::ffi::JsonValue;
 
-use super::{convert, runtime, status};
+use super::{claims::Claim, convert, runtime, status};
 use crate::{
     cell::{Cell, CellKey},
     replica::{Lookup, Replica},
 };
 
 pub(super) struct MstStorage {
+    /// There until the storage is dropped.
     replica: Arc<Replica>,
+    /// If it is durable.
+    path: Option<PathBuf>,
     /// As it was given, for the status.
     configuration: Value,
     was_listed: AtomicBool,
 }
 
 impl MstStorage {
-    pub(super) fn new(replica: Replica, configuration: Value) -> Self {
+    pub(super) fn new(replica: Replica, path: Option<PathBuf>, configuration: Value) -> Self {
         Self {
             replica: Arc::new(replica),
+            path,
             configuration,
             was_listed: AtomicBool::new(false),
         }
@@ -40,11 +47,29 @@ impl MstStorage {
 
     /// True if the write is the newest of its key.
     async fn write(&self, key: Option<OwnedKeyExpr>, cell: Cell) -> ZResult<bool> {
-        let outcome = self.replica.put(CellKey::own(key.into()), cell)?;
+        // The storage manager logs the error in its debug form: a text is
+        // readable in that.
+        let outcome = self.replica.put(CellKey::own(key.into()), cell);
+        let outcome = outcome.map_err(|error| error.to_string())?;
         if let Some(committed) = outcome.committed {
-            committed.await?;
+            committed.await.map_err(|error| error.to_string())?;
         }
         Ok(outcome.is_newest)
+    }
+}
+
+impl Drop for MstStorage {
+    /// The replica closes on its own thread, and the last that is left of it is
+    /// dropped on ours: not on the storage manager's, which may not block.
+    fn drop(&mut self) {
+        if let Some(path) = &self.path {
+            Claim::announce_closing(path);
+        }
+        self.replica.begin_close();
+        if let Ok(runtime) = runtime() {
+            let replica = Arc::clone(&self.replica);
+            runtime.spawn_blocking(move || replica.wait_until_closed());
+        }
     }
 }
 

@@ -88,13 +88,15 @@ impl Volume for MstVolume {
 
 fn open(root: PathBuf, config: &ZStorageConfig) -> ZResult<MstStorage> {
     let options = StorageConfig::parse(&config.name, config.volume_cfg.into_serde_value())?;
-    let mut claim = None;
+    let (mut claim, mut folder) = (None, None);
     let store: Box<dyn Store> = match options.persistence {
         Persistence::Memory => Box::new(MemoryStore::default()),
         Persistence::Durable => {
             let path = root.join(&options.dir);
             claim = Some(Claim::wait_for(&path).ok_or(StoreError::Locked { path: path.clone() })?);
-            Box::new(DurableStore::open(&path, options.cache_size)?)
+            let store = DurableStore::open(&path, options.cache_size)?;
+            folder = Some(path);
+            Box::new(store)
         }
     };
     let replica_options = Options {
@@ -113,7 +115,7 @@ fn open(root: PathBuf, config: &ZStorageConfig) -> ZResult<MstStorage> {
         published.root
     );
     let configuration: Value = config.to_json_value();
-    Ok(MstStorage::new(replica, configuration))
+    Ok(MstStorage::new(replica, folder, configuration))
 }
 
 fn system_clock() -> Clock {

@@ -9,14 +9,13 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use super::ReplicaError;
-use crate::store::StoreError;
+use super::{Failure, ReplicaError};
 
 #[derive(Default)]
 struct State {
     /// All updates up to this one are committed.
     done: u64,
-    failure: Option<Arc<StoreError>>,
+    failure: Option<Arc<Failure>>,
     /// No more commits will come.
     closed: bool,
     wakers: Vec<(u64, Waker)>,
@@ -63,15 +62,15 @@ impl Commits {
         self.change(|state| state.done = sequence);
     }
 
-    pub(super) fn fail(&self, error: StoreError) {
-        self.change(|state| state.failure = Some(Arc::new(error)));
+    pub(super) fn fail(&self, failure: Failure) {
+        self.change(|state| state.failure = Some(Arc::new(failure)));
     }
 
     pub(super) fn close(&self) {
         self.change(|state| state.closed = true);
     }
 
-    pub(super) fn failure(&self) -> Option<Arc<StoreError>> {
+    pub(super) fn failure(&self) -> Option<Arc<Failure>> {
         self.state().failure.clone()
     }
 
@@ -86,6 +85,16 @@ impl Commits {
             if let Some(outcome) = state.outcome(sequence) {
                 return outcome;
             }
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    pub(super) fn wait_until_closed(&self) {
+        let mut state = self.state();
+        while !state.closed {
             state = self
                 .changed
                 .wait(state)

@@ -54,20 +54,38 @@ pub enum ReplicaError {
     /// The write was refused; all else goes on.
     #[error("refused: {0}")]
     Refused(#[from] Refusal),
-    /// The store failed. What was acknowledged is safe; nothing more is written
+    /// The store failed. What was committed is safe; nothing more is written
     /// until the storage is opened anew.
-    #[error("the storage takes no more writes since its store failed: {0}; remove the cause, then restart the storage")]
-    Failed(Arc<StoreError>),
+    #[error(
+        "the storage takes no more writes, because of this: {0}; what was committed is safe; \
+         remove the cause, then restart the storage"
+    )]
+    Failed(Arc<Failure>),
     /// The replica was closed.
     #[error("the storage is closed")]
     Closed,
-    /// No thread could be started.
-    #[error("no thread could be started: {0}")]
-    Thread(Arc<io::Error>),
 }
 
-impl From<StoreError> for ReplicaError {
-    fn from(error: StoreError) -> Self {
-        Self::Failed(Arc::new(error))
-    }
+/// Why a replica takes no more writes.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Failure {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The thread that commits panicked, which is a mistake in this program.
+    #[error("the thread that commits panicked: {0}; please report it")]
+    Panic(String),
+}
+
+/// Why a replica cannot be opened.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No thread could be started.
+    #[error("no thread could be started: {0}")]
+    Thread(#[from] io::Error),
 }

@@ -1,7 +1,7 @@
 //! The hand-over from those who write to the thread that commits.
 
 use std::{
-    collections::{hash_map::Entry, HashMap},
+    collections::{hash_map::Entry, HashMap, HashSet},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock},
     time::{Duration, Instant},
 };
@@ -17,6 +17,14 @@ pub(super) const GROUP: usize = 4096;
 const MAX_QUEUED: usize = 65_536;
 const MAX_QUEUED_BYTES: usize = 64 << 20;
 
+/// Bytes of cells that may be pending, that is, shown to readers from memory
+/// because their time to settle has not come. Beyond that nothing is committed
+/// until some have settled, so the queue fills, and writers wait.
+const MAX_PENDING_BYTES: usize = 256 << 20;
+
+/// Keys that are forgotten while writers wait.
+const FORGOTTEN_AT_ONCE: usize = 256;
+
 /// What an update takes in memory beside its key and value.
 const UPDATE_OVERHEAD: usize = 256;
 
@@ -25,6 +33,8 @@ const UPDATE_OVERHEAD: usize = 256;
 pub(super) struct Update {
     pub(super) key: CellKey,
     pub(super) cell: Arc<Cell>,
+    /// Whether it was, of all that had been offered, the newest of its key.
+    pub(super) is_newest: bool,
 }
 
 /// What came of an update that was offered.
@@ -47,8 +57,13 @@ struct State {
     ///
     /// Invariant: it is newer than what is settled.
     recent: HashMap<CellKey, Arc<Cell>>,
+    recent_bytes: usize,
+    /// Keys in `recent` of which two different writes bear one timestamp.
+    tied: HashSet<CellKey>,
     queue: Vec<Update>,
     queued_bytes: usize,
+    /// Updates that the thread is committing.
+    committing: usize,
     /// When the oldest in the queue came.
     since: Option<Instant>,
     /// When the oldest of those came that the thread is committing.
@@ -61,6 +76,52 @@ struct State {
     closed: bool,
     /// Whether the thread waits without a time.
     asleep: bool,
+}
+
+impl State {
+    /// Shows `cell` to readers, if there is no newer one.
+    fn offer_recent(&mut self, key: &CellKey, cell: &Arc<Cell>) -> bool {
+        match self.recent.entry(key.clone()) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(Arc::clone(cell));
+            }
+            Entry::Occupied(recent) if recent.get().stamp > cell.stamp => return false,
+            Entry::Occupied(mut recent) => {
+                let other = recent.get();
+                if other.stamp == cell.stamp {
+                    if cell_digest(key, cell) <= cell_digest(key, other) {
+                        return false;
+                    }
+                    self.tied.insert(key.clone());
+                }
+                self.recent_bytes -= bytes_of(key, other);
+                recent.insert(Arc::clone(cell));
+            }
+        }
+        self.recent_bytes += bytes_of(key, cell);
+        true
+    }
+
+    /// Shows no more what has settled, or what lost to that.
+    fn forget(&mut self, key: &CellKey, settled: &CellMeta) {
+        let Some(recent) = self.recent.get(key) else {
+            return;
+        };
+        let version = settled.version;
+        let is_settled = recent.stamp < version.stamp
+            || (recent.stamp == version.stamp
+                // Without a tie, it is the very same write.
+                && (!self.tied.contains(key) || cell_digest(key, recent) <= version.digest));
+        if is_settled {
+            self.recent_bytes -= bytes_of(key, recent);
+            self.recent.remove(key);
+            self.tied.remove(key);
+        }
+    }
+}
+
+fn bytes_of(key: &CellKey, cell: &Cell) -> usize {
+    UPDATE_OVERHEAD + key.canonical_len() + cell.value_bytes()
 }
 
 /// What the thread has to do.
@@ -87,8 +148,11 @@ impl Inbox {
         Self {
             state: Mutex::new(State {
                 recent: HashMap::new(),
+                recent_bytes: 0,
+                tied: HashSet::new(),
                 queue: Vec::new(),
                 queued_bytes: 0,
+                committing: 0,
                 since: None,
                 committing_since: None,
                 sequence: 0,
@@ -120,7 +184,7 @@ impl Inbox {
     ) -> Offer {
         let durable = patience.is_zero();
         let cell = Arc::new(cell);
-        let bytes = UPDATE_OVERHEAD + key.canonical_len() + cell.value_bytes();
+        let bytes = bytes_of(&key, &cell);
         let mut state = self.state();
         if state.closed {
             return Offer::Closed;
@@ -138,20 +202,12 @@ impl Inbox {
                 return Offer::Outdated;
             }
         }
-        let is_newest = match state.recent.entry(key.clone()) {
-            Entry::Vacant(vacant) => {
-                vacant.insert(Arc::clone(&cell));
-                true
-            }
-            Entry::Occupied(mut recent) => {
-                let newer = supersedes(&key, &cell, recent.get());
-                if newer {
-                    recent.insert(Arc::clone(&cell));
-                }
-                newer
-            }
-        };
-        state.queue.push(Update { key, cell });
+        let is_newest = state.offer_recent(&key, &cell);
+        state.queue.push(Update {
+            key,
+            cell,
+            is_newest,
+        });
         state.queued_bytes += bytes;
         state.sequence += 1;
         state.commit_now |= durable;
@@ -189,7 +245,7 @@ impl Inbox {
     pub(super) fn queues(&self) -> Queues {
         let state = self.state();
         Queues {
-            uncommitted: state.queue.len(),
+            uncommitted: state.queue.len() + state.committing,
             uncommitted_bytes: state.queued_bytes,
             unsettled: state.recent.len(),
         }
@@ -254,6 +310,7 @@ impl Inbox {
                 if commit {
                     work.updates = std::mem::take(&mut state.queue);
                     state.queued_bytes = 0;
+                    state.committing = work.updates.len();
                     state.committing_since = state.since.take();
                     state.commit_now = false;
                 } else {
@@ -281,9 +338,29 @@ impl Inbox {
         }
     }
 
+    /// For the thread: whether more is pending than may be.
+    pub(super) fn is_overfull(&self) -> bool {
+        let state = self.state();
+        state.recent_bytes > MAX_PENDING_BYTES && !state.closed
+    }
+
+    /// For the thread: waits until `at`, or until the inbox is closed.
+    pub(super) fn pause_until(&self, at: Instant) {
+        let mut state = self.state();
+        while let (false, Some(left)) = (state.closed, at.checked_duration_since(Instant::now())) {
+            state = self
+                .wake
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+
     /// For the thread: what was taken is committed.
     pub(super) fn committed(&self) {
-        self.state().committing_since = None;
+        let mut state = self.state();
+        state.committing = 0;
+        state.committing_since = None;
     }
 
     /// For the thread: marks the time in which a batch goes into the tree.
@@ -299,24 +376,17 @@ impl Inbox {
 
     /// For the thread, after it: readers find in the tree what has settled.
     pub(super) fn forget(&self, settled: &[(CellKey, CellMeta)]) {
-        let mut state = self.state();
-        for (key, meta) in settled {
-            if let Entry::Occupied(recent) = state.recent.entry(key.clone()) {
-                if recent.get().stamp <= meta.version.stamp {
-                    recent.remove();
-                }
+        for chunk in settled.chunks(FORGOTTEN_AT_ONCE) {
+            let mut state = self.state();
+            for (key, meta) in chunk {
+                state.forget(key, meta);
             }
         }
+        let mut state = self.state();
         if state.recent.is_empty() {
             // A burst may have made it large.
             state.recent.shrink_to(GROUP);
         }
         self.settled.notify_all();
     }
-}
-
-/// Whether `cell` comes after `other` in the order of last writer wins.
-fn supersedes(key: &CellKey, cell: &Cell, other: &Cell) -> bool {
-    cell.stamp > other.stamp
-        || (cell.stamp == other.stamp && cell_digest(key, cell) > cell_digest(key, other))
 }

@@ -2,14 +2,11 @@
 //!
 //! No clock and no I/O: times are parameters, writes are results.
 
-use std::{
-    collections::{hash_map::Entry, BTreeMap, HashMap},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::inbox::Update;
 use crate::{
-    cell::{ntp64_span, CellKey, CellMeta, Version},
+    cell::{ntp64_span, CellKey, CellMeta},
     store::Write,
 };
 
@@ -36,15 +33,14 @@ pub(super) fn cut_above(time: u64) -> u64 {
 
 /// Where updates are that are not in the tree yet.
 ///
-/// Invariants: every update admitted, if it is not older than what is settled,
-/// is in the bucket of its time, joined with the others of its cell there, or,
-/// being late, in that of the cut; `newest` holds for each cell that is in a
-/// bucket the greatest version admitted, which is the one in the store.
+/// Invariant: of the updates admitted with times from the cut on, each bucket
+/// holds the join per cell, perhaps with some that lost; late ones are in the
+/// bucket of the cut.
 pub(super) struct Ledger {
     cut: u64,
-    /// By the cut that settles them.
-    buckets: BTreeMap<u64, HashMap<CellKey, CellMeta>>,
-    newest: HashMap<CellKey, Version>,
+    /// By the cut that settles them. Each list is made of ascending pieces, one
+    /// a group.
+    buckets: BTreeMap<u64, Vec<(CellKey, CellMeta)>>,
 }
 
 impl Ledger {
@@ -52,47 +48,47 @@ impl Ledger {
         Self {
             cut,
             buckets: BTreeMap::new(),
-            newest: HashMap::new(),
         }
     }
 
-    /// Takes updates in any order, and returns what is to be written, ascending
-    /// by key and each key once. `settled` tells the version in the tree.
+    /// Takes updates in the order in which they were offered, and returns what is
+    /// to be written: ascending by key, and each key once.
     ///
-    /// Of a cell only the greatest version is written; the others of its bucket
-    /// are gone. Those of other buckets are not written, yet kept for the root
-    /// of their cut.
-    pub(super) fn admit(
-        &mut self,
-        updates: Vec<Update>,
-        settled: impl Fn(&CellKey) -> Option<Version>,
-    ) -> Vec<Write> {
-        let mut writes: HashMap<CellKey, Write> = HashMap::with_capacity(updates.len());
-        for Update { key, cell } in updates {
-            let meta = CellMeta::of(&key, &cell);
-            let time = meta.version.stamp.time;
-            // Only what is late can be older than what is settled.
-            if time < self.cut && settled(&key).is_some_and(|version| version >= meta.version) {
-                continue;
-            }
-            let bucket = cut_above(time).max(self.cut);
-            join(self.buckets.entry(bucket).or_default(), &key, meta);
-            match self.newest.entry(key) {
-                Entry::Occupied(newest) if *newest.get() >= meta.version => {}
-                newest => {
-                    let key = newest.key().clone();
-                    newest.insert_entry(meta.version);
-                    let write = Write {
+    /// Of a cell only the newest is written, and only if it was the newest when
+    /// it was offered. If it was not, the newer one was offered before, so it is
+    /// in an earlier group or in this one. The others are kept for the root of
+    /// their bucket's cut.
+    pub(super) fn admit(&mut self, mut updates: Vec<Update>) -> Vec<Write> {
+        // Stable: the updates of a key stay in order.
+        updates.sort_by(|a, b| a.key.cmp(&b.key));
+        let mut writes = Vec::with_capacity(updates.len());
+        for of_key in updates.chunk_by(|a, b| a.key == b.key) {
+            let newest = of_key.iter().rposition(|update| update.is_newest);
+            let mut kept: Option<(u64, CellMeta)> = None;
+            for (place, Update { key, cell, .. }) in of_key.iter().enumerate() {
+                let bucket = cut_above(cell.stamp.time).max(self.cut);
+                let is_written = newest == Some(place);
+                let is_lost = |(in_bucket, meta): (u64, CellMeta)| {
+                    in_bucket == bucket && meta.version.stamp > cell.stamp
+                };
+                if !is_written && kept.is_some_and(is_lost) {
+                    continue;
+                }
+                let meta = CellMeta::of(key, cell);
+                self.buckets
+                    .entry(bucket)
+                    .or_default()
+                    .push((key.clone(), meta));
+                kept = Some((bucket, meta));
+                if is_written {
+                    writes.push(Write {
                         key: key.clone(),
-                        cell,
+                        cell: Arc::clone(cell),
                         meta,
-                    };
-                    writes.insert(key, write);
+                    });
                 }
             }
         }
-        let mut writes: Vec<Write> = writes.into_values().collect();
-        writes.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         writes
     }
 
@@ -110,37 +106,23 @@ impl Ledger {
     /// ascending by key, each key once.
     pub(super) fn settle(&mut self, cut: u64) -> (u64, Vec<(CellKey, CellMeta)>) {
         self.cut = self.cut.max(cut);
-        let mut due = HashMap::new();
+        let mut due = Vec::new();
         while let Some(bucket) = self.buckets.first_entry() {
             if *bucket.key() > self.cut {
                 break;
             }
-            let bucket = bucket.remove();
-            if due.is_empty() {
-                due = bucket;
-            } else {
-                for (key, meta) in bucket {
-                    join(&mut due, &key, meta);
-                }
-            }
+            let mut bucket = bucket.remove();
+            due.append(&mut bucket);
         }
-        let mut due: Vec<_> = due.into_iter().collect();
-        due.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        for (key, meta) in &due {
-            if self.newest.get(key) == Some(&meta.version) {
-                self.newest.remove(key);
+        // A merge of ascending pieces, to this sort.
+        due.sort_by(|a, b| a.0.cmp(&b.0));
+        due.dedup_by(|next, kept| {
+            let is_same = next.0 == kept.0;
+            if is_same && next.1.version > kept.1.version {
+                kept.1 = next.1;
             }
-        }
+            is_same
+        });
         (self.cut, due)
-    }
-}
-
-fn join(cells: &mut HashMap<CellKey, CellMeta>, key: &CellKey, meta: CellMeta) {
-    match cells.get_mut(key) {
-        Some(old) if old.version >= meta.version => {}
-        Some(old) => *old = meta,
-        None => {
-            cells.insert(key.clone(), meta);
-        }
     }
 }

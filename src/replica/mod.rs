@@ -47,7 +47,7 @@ use std::{
 
 pub use commits::Committed;
 pub use counters::{Counters, Counts};
-pub use error::{Refusal, ReplicaError};
+pub use error::{Failure, OpenError, Refusal, ReplicaError};
 pub use ledger::{cut_at, BUCKET};
 pub use settled::Tree;
 
@@ -190,7 +190,7 @@ impl Replica {
         options: Options,
         clock: Clock,
         when_closed: impl Send + Sync + 'static,
-    ) -> Result<Self, ReplicaError> {
+    ) -> Result<Self, OpenError> {
         let mut builder = Builder::new(Resident::default());
         let (mut tombstones, mut latest) = (0, 0);
         store.scan(&mut |key, meta: CellMeta| {
@@ -219,8 +219,7 @@ impl Replica {
         let writer = Writer::new(Arc::clone(&shared), Ledger::new(cut));
         let thread = std::thread::Builder::new()
             .name(format!("mst {name}"))
-            .spawn(move || writer.run())
-            .map_err(|error| ReplicaError::Thread(Arc::new(error)))?;
+            .spawn(move || writer.run())?;
         Ok(Self {
             shared,
             thread: Some(thread),
@@ -230,7 +229,7 @@ impl Replica {
     /// Writes `cell`, a value or a tombstone, to `key`. Costs memory work.
     ///
     /// # Errors
-    /// If the write is [refused](Refusal), if the store failed, or if the replica
+    /// If the write is [refused](Refusal), if the replica [failed](Failure), or if it
     /// is closed.
     pub fn put(&self, key: CellKey, cell: Cell) -> Result<Outcome, ReplicaError> {
         let shared = &*self.shared;
@@ -242,7 +241,6 @@ impl Replica {
             Some(_) => &shared.counters.puts,
             None => &shared.counters.deletes,
         };
-        counter.add();
         let patience = match shared.options.durability {
             Durability::Always => Duration::ZERO,
             Durability::Interval => shared.options.sync_every,
@@ -254,6 +252,7 @@ impl Replica {
                 Err(ReplicaError::Closed)
             }
             Offer::Outdated => {
+                counter.add();
                 shared.counters.outdated.add();
                 Ok(Outcome {
                     is_newest: false,
@@ -265,6 +264,7 @@ impl Replica {
                 is_newest,
                 wait,
             } => {
+                counter.add();
                 if !is_newest {
                     shared.counters.outdated.add();
                 }
@@ -399,7 +399,7 @@ impl Replica {
 
     /// Why the replica takes no more writes, if it does not.
     #[must_use]
-    pub fn failure(&self) -> Option<Arc<StoreError>> {
+    pub fn failure(&self) -> Option<Arc<Failure>> {
         self.shared.commits.failure()
     }
 
@@ -420,24 +420,36 @@ impl Replica {
         self.shared.inbox.wait_until_settled(deadline)
     }
 
+    /// Begins to close the replica: no more is taken, what was handed over is
+    /// committed.
+    pub fn begin_close(&self) {
+        self.shared.inbox.close();
+    }
+
+    /// After [`begin_close`](Self::begin_close): returns when all is committed
+    /// and the store only has to be dropped. Blocks on disk.
+    pub fn wait_until_closed(&self) {
+        self.shared.commits.wait_until_closed();
+    }
+
     /// Closes the replica: commits what was handed over, and returns when the
     /// store is closed. Blocks on disk.
     ///
     /// # Errors
     /// If the store failed, now or before.
     pub fn close(mut self) -> Result<(), ReplicaError> {
-        self.shared.inbox.close();
-        if let Some(thread) = self.thread.take() {
-            if thread.join().is_err() {
-                return Err(ReplicaError::Closed);
-            }
+        self.begin_close();
+        let thread = self.thread.take().map(JoinHandle::join);
+        self.shared.commits.check()?;
+        match thread {
+            Some(Err(_)) => Err(ReplicaError::Closed),
+            _ => Ok(()),
         }
-        self.shared.commits.check()
     }
 }
 
 impl Drop for Replica {
     fn drop(&mut self) {
-        self.shared.inbox.close();
+        self.begin_close();
     }
 }

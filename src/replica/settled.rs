@@ -46,13 +46,14 @@ impl Settled {
 
     /// Joins a cell into the tree: last writer wins. True if it did.
     pub(super) fn join(&mut self, key: CellKey, meta: CellMeta) -> bool {
-        let old = self.get(&key).copied();
-        if old.is_some_and(|old| old.version >= meta.version) {
+        let Ok(old) = self.tree.upsert(key.clone(), meta);
+        if let Some(old) = old.filter(|old| old.version >= meta.version) {
+            // Only what is late can lose: to look first would cost every write.
+            let Ok(_) = self.tree.upsert(key, old);
             return false;
         }
         self.tombstones += usize::from(meta.tombstone);
         self.tombstones -= usize::from(old.is_some_and(|old| old.tombstone));
-        let Ok(_) = self.tree.upsert(key, meta);
         true
     }
 

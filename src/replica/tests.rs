@@ -74,6 +74,8 @@ struct Core {
     ledger: Ledger,
     settled: Settled,
     stored: BTreeMap<CellKey, CellMeta>,
+    /// As the inbox knows it.
+    newest: BTreeMap<CellKey, Version>,
 }
 
 impl Core {
@@ -82,22 +84,29 @@ impl Core {
             ledger: Ledger::new(0),
             settled: Settled::new(Tree::default(), 0, 0),
             stored: BTreeMap::new(),
+            newest: BTreeMap::new(),
         }
     }
 
     fn admit(&mut self, updates: &[(u8, Cell)]) {
-        let updates = updates.iter().map(|(number, cell)| Update {
-            key: cell_key(*number),
-            cell: Arc::new(cell.clone()),
+        let updates = updates.iter().map(|(number, cell)| {
+            let key = cell_key(*number);
+            let version = CellMeta::of(&key, cell).version;
+            let newest = self.newest.entry(key.clone()).or_insert(version);
+            // The first of a key is the newest, and so is a greater one.
+            let is_newest = *newest <= version;
+            *newest = (*newest).max(version);
+            Update {
+                key,
+                cell: Arc::new(cell.clone()),
+                is_newest,
+            }
         });
-        let settled = &self.settled;
-        let writes = self.ledger.admit(updates.collect(), |key| {
-            settled.get(key).map(|meta| meta.version)
-        });
+        let writes = self.ledger.admit(updates.collect());
         assert!(writes.windows(2).all(|two| two[0].key < two[1].key));
         for Write { key, meta, .. } in writes {
             let old = self.stored.insert(key, meta);
-            assert!(old.is_none_or(|old| old.version < meta.version));
+            assert!(old.is_none_or(|old| old.version <= meta.version));
         }
     }
 
@@ -377,6 +386,110 @@ fn what_was_acknowledged_is_there_after_a_failure_and_nothing_more_is_taken() {
         let roots = [root_of(&acknowledged), root_of(&offered[..next])];
         assert!(roots.contains(&replica.snapshot().root()), "{fault:?}");
     }
+}
+
+#[test]
+fn the_longest_key_is_stored_and_read_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = || DurableStore::open(folder.path(), CACHE).expect("a store");
+    let clock = ManualClock::at(1_000 * BUCKET);
+    // Tag and end take three bytes.
+    let longest = [
+        "k".repeat(MAX_KEY_BYTES - 3),
+        "k\0".repeat((MAX_KEY_BYTES - 3) / 3),
+    ];
+    let longest = longest.map(|text| CellKey::own(key(&text)));
+    let replica = open(store(), Durability::Always, &clock);
+    for key in &longest {
+        let outcome = replica
+            .put(key.clone(), cell(1, 1, Some(1)))
+            .expect("taken");
+        outcome
+            .committed
+            .expect("durability is `always`")
+            .wait()
+            .expect("committed");
+    }
+    replica.close().expect("closed");
+    let replica = open(store(), Durability::Always, &clock);
+    for key in &longest {
+        assert!(read(&replica, key).is_some());
+    }
+}
+
+/// A store that panics when it is to commit.
+struct PanickingStore(MemoryStore);
+
+impl Store for PanickingStore {
+    fn scan(&self, visit: &mut dyn FnMut(CellKey, CellMeta)) -> Result<(), StoreError> {
+        self.0.scan(visit)
+    }
+
+    fn commit(&self, _: &[Write], _: Commit) -> Result<(), StoreError> {
+        panic!("a mistake in the engine");
+    }
+
+    fn read(&self, key: &CellKey, at_least: Version) -> Result<Option<Arc<Cell>>, StoreError> {
+        self.0.read(key, at_least)
+    }
+
+    fn peek(&self, key: &CellKey, at_least: Version) -> Option<Arc<Cell>> {
+        self.0.peek(key, at_least)
+    }
+
+    fn disk_bytes(&self) -> Result<u64, StoreError> {
+        self.0.disk_bytes()
+    }
+
+    fn flush(&self) -> Result<(), StoreError> {
+        self.0.flush()
+    }
+}
+
+#[test]
+fn a_panic_of_the_thread_is_a_failure_like_any_other() {
+    let clock = ManualClock::at(1_000 * BUCKET);
+    let replica = open(
+        PanickingStore(MemoryStore::default()),
+        Durability::Always,
+        &clock,
+    );
+    let outcome = replica
+        .put(cell_key(1), cell(1, 1, Some(1)))
+        .expect("taken");
+    let error = outcome.committed.expect("durability is `always`").wait();
+    let error = error.expect_err("it cannot be committed").to_string();
+    assert!(error.contains("a mistake in the engine"), "{error}");
+    let error = replica
+        .put(cell_key(2), cell(2, 1, Some(1)))
+        .expect_err("it failed");
+    assert!(matches!(error, ReplicaError::Failed(_)), "{error}");
+    assert!(replica.sync().is_err() && replica.failure().is_some());
+}
+
+#[test]
+fn different_writes_of_one_timestamp_have_one_winner_whenever_they_come() {
+    // While the smaller settles, the greatest comes, and then one between.
+    let mut tied: Vec<Cell> = (0..3)
+        .map(|byte| cell(1_000 * BUCKET, 1, Some(byte)))
+        .collect();
+    tied.sort_by_key(|cell| CellMeta::of(&cell_key(1), cell).version);
+    let (least, between, greatest) = (&tied[0], &tied[1], &tied[2]);
+    let inbox = Inbox::new(0);
+    let settled = RwLock::new(Settled::new(Tree::default(), 0, 0));
+    let offer = |cell: &Cell| match inbox.offer(cell_key(1), cell.clone(), Duration::MAX, &settled)
+    {
+        Offer::Taken { is_newest, .. } => is_newest,
+        _ => panic!("not taken"),
+    };
+    assert!(offer(least));
+    assert!(offer(greatest));
+    inbox.forget(&[(cell_key(1), CellMeta::of(&cell_key(1), least))]);
+    assert!(!offer(between), "a greater one is pending");
+    assert_eq!(inbox.recent(&cell_key(1)).as_deref(), Some(greatest));
+    inbox.forget(&[(cell_key(1), CellMeta::of(&cell_key(1), greatest))]);
+    assert_eq!(inbox.recent(&cell_key(1)), None);
+    assert_eq!(inbox.queues().unsettled, 0);
 }
 
 /// A store whose commits wait for leave.

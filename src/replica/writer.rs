@@ -1,11 +1,12 @@
 //! The thread that commits and settles.
 
 use std::{
+    panic::{catch_unwind, AssertUnwindSafe},
     sync::{atomic::Ordering, Arc, PoisonError},
     time::{Duration, Instant},
 };
 
-use super::{cut_at, inbox::Work, ledger::Ledger, Shared};
+use super::{cut_at, inbox::Work, ledger::Ledger, Failure, Shared};
 use crate::{
     cell::{ntp64_span, CellKey, CellMeta},
     config::Durability,
@@ -40,8 +41,27 @@ impl Writer {
         }
     }
 
-    /// Works until the inbox is closed, or the store fails.
+    /// Works until the inbox is closed, or something fails; and then sees to it
+    /// that nobody waits for more.
     pub(super) fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
+        let work = AssertUnwindSafe(|| self.work());
+        if let Err(panic) = catch_unwind(work) {
+            let message = match (panic.downcast_ref::<String>(), panic.downcast_ref::<&str>()) {
+                (Some(message), _) => message.clone(),
+                (None, Some(message)) => (*message).to_owned(),
+                (None, None) => "no message".to_owned(),
+            };
+            shared.commits.fail(Failure::Panic(message));
+        }
+        shared.inbox.close();
+        if let Some(failure) = shared.commits.failure() {
+            tracing::error!("a storage takes no more writes: {failure}");
+        }
+        shared.commits.close();
+    }
+
+    fn work(&mut self) {
         // The commit itself takes time: started at half of the interval, it is
         // over by the end of it, unless the disk is slow; then writers wait.
         let linger = self.shared.options.sync_every / 2;
@@ -56,14 +76,25 @@ impl Writer {
             if is_last {
                 break;
             }
+            self.wait_for_room();
         }
-        self.shared.inbox.close();
         if self.shared.commits.failure().is_none() {
             if let Err(error) = self.shared.store.flush() {
-                tracing::warn!("closing a storage: {error}; what was acknowledged is safe");
+                tracing::warn!("closing a storage: {error}; what was committed is safe");
             }
         }
-        self.shared.commits.close();
+    }
+
+    /// While too much is pending, commits nothing more, so that the queue fills
+    /// and writers wait.
+    fn wait_for_room(&mut self) {
+        while self.shared.inbox.is_overfull() {
+            let Some(at) = self.next_work() else {
+                return;
+            };
+            self.shared.inbox.pause_until(at);
+            self.settle();
+        }
     }
 
     /// When there is something to settle, or a root to be made.
@@ -91,17 +122,14 @@ impl Writer {
             return true;
         }
         let shared = &*self.shared;
-        let writes = self.ledger.admit(work.updates, |key| {
-            shared.settled().get(key).map(|meta| meta.version)
-        });
+        let writes = self.ledger.admit(work.updates);
         if !writes.is_empty() {
             let commit = match shared.options.durability {
                 Durability::Always | Durability::Interval => Commit::Synced,
                 Durability::None => Commit::Buffered,
             };
             if let Err(error) = shared.store.commit(&writes, commit) {
-                tracing::error!("a storage stops taking writes: {error}");
-                shared.commits.fail(error);
+                shared.commits.fail(error.into());
                 return false;
             }
             shared.counters.commits.add();

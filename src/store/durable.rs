@@ -22,8 +22,11 @@ use crate::cell::{Cell, CellKey, CellMeta, DecodeError, Row, Version};
 /// Payloads of more bytes than this have rows of their own.
 const INLINE_LIMIT: usize = 1024;
 
-/// The engine's own bounds for a write buffer.
-const MIN_MEMTABLE: u64 = 4 << 20;
+/// Files of a store that are kept open: a process may often open 1,024 in all.
+const MAX_OPEN_FILES: usize = 100;
+
+/// Bounds for a write buffer.
+const MIN_MEMTABLE: u64 = 2 << 20;
 const MAX_MEMTABLE: u64 = 64 << 20;
 
 /// What a cached cell takes beside its key and value.
@@ -56,8 +59,9 @@ pub struct DurableStore {
 
 impl DurableStore {
     /// Opens the store in `path`, making it if it is not there. Of `cache_size`
-    /// bytes, half are for blocks of the files, a quarter for cells, and a
-    /// quarter for writes that are not in files yet.
+    /// bytes, three eighths are for blocks of the files, a quarter for cells, and
+    /// the rest for writes that are not in files yet: a quarter for rows, an
+    /// eighth for payloads that have rows of their own.
     ///
     /// # Errors
     /// If the folder cannot be used, is in use, or holds something else; it is
@@ -75,20 +79,22 @@ impl DurableStore {
             },
         };
         let database = Database::builder(&engine_path)
-            .cache_size(cache_size / 2)
+            .cache_size(cache_size / 8 * 3)
+            .max_cached_files(Some(MAX_OPEN_FILES))
             .open()
             .map_err(failed)?;
-        let memtable = (cache_size / 4).clamp(MIN_MEMTABLE, MAX_MEMTABLE);
-        let options = || {
+        let options = |memtable: u64| {
             // Reads ask for what is there: the tree knows what is not.
             KeyspaceCreateOptions::default()
-                .max_memtable_size(memtable)
+                .max_memtable_size(memtable.clamp(MIN_MEMTABLE, MAX_MEMTABLE))
                 .expect_point_read_hits(true)
         };
-        let cells = database.keyspace("cells", options).map_err(failed)?;
+        let cells = database
+            .keyspace("cells", || options(cache_size / 4))
+            .map_err(failed)?;
         let payloads = database
             .keyspace("payloads", || {
-                options().with_kv_separation(Some(KvSeparationOptions::default()))
+                options(cache_size / 8).with_kv_separation(Some(KvSeparationOptions::default()))
             })
             .map_err(failed)?;
         let weight = cache_size / 4;

@@ -42,7 +42,7 @@ fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Stor
 /// the folder for the engine's files. The caller opens them, then calls
 /// [`finish`].
 pub(super) fn prepare(dir: &Path) -> Result<PathBuf, StoreError> {
-    fs::create_dir_all(dir).map_err(io_error("create the folder", dir))?;
+    create(dir).map_err(io_error("create the folder", dir))?;
     let engine = dir.join(ENGINE);
     match read_version(dir)? {
         Some(FORMAT_VERSION) if engine.is_dir() => {}
@@ -68,7 +68,26 @@ pub(super) fn prepare(dir: &Path) -> Result<PathBuf, StoreError> {
     Ok(engine)
 }
 
-/// Says that all is there. The names, too, have to survive a loss of power.
+/// Creates the folder and those above it. Their names have to survive a loss of
+/// power, as does what will be in them.
+fn create(dir: &Path) -> io::Result<()> {
+    let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+    let missing: Vec<&Path> = dir.ancestors().take_while(is_missing).collect();
+    fs::create_dir_all(dir)?;
+    for created in missing {
+        sync_parent(created)?;
+    }
+    Ok(())
+}
+
+fn sync_parent(path: &Path) -> io::Result<()> {
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// Says that all is there.
 pub(super) fn finish(dir: &Path) -> Result<(), StoreError> {
     let path = dir.join(FORMAT_FILE);
     if path.exists() {
@@ -76,11 +95,7 @@ pub(super) fn finish(dir: &Path) -> Result<(), StoreError> {
     }
     let finish = || {
         fs::rename(dir.join(UNFINISHED), &path)?;
-        File::open(dir)?.sync_all()?;
-        match dir.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
-            _ => Ok(()),
-        }
+        sync_parent(&path)
     };
     finish().map_err(io_error("write", &path))
 }

@@ -248,10 +248,20 @@ class Router:
         return replies[0]["value"] if replies else None
 
     def add_storage(self, name, config):
-        """Adds a storage, or changes its configuration, at run time."""
+        """Adds a storage, or changes its configuration, at run time; waits until it is up."""
+        self.configure(f"storages/{name}", config)
+        self.wait_for_status(
+            name, lambda status: status["configuration"] == config, f"it has {config}"
+        )
+
+    def configure(self, path, config):
+        """Changes the storage manager's configuration at run time.
+
+        Returns when that is done, or refused: then the log says so.
+        """
         response = self.request(
             "PUT",
-            f"@/local/router/config/{_MANAGER}/storages/{name}",
+            f"@/local/router/config/{_MANAGER}/{path}",
             body=json.dumps(config),
             headers={"content-type": "application/json"},
         )

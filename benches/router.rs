@@ -1,0 +1,223 @@
+//! Puts and gets through a real zenohd, beside Zenoh's own memory volume.
+//!
+//! `cargo bench --bench router [-- KEYS]`, after `make build tools`. One Rust
+//! client; loopback only; every router it starts it ends.
+
+mod common;
+
+use std::{
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use common::{median, ratio};
+use zenoh::{qos::CongestionControl, sample::Locality, Config, Session, Wait};
+
+const VALUE: usize = 100;
+const RUNS: usize = 5;
+const GETS: u32 = 3_000;
+/// Of the keys, one in so many matches the wildcard get.
+const GROUPS: u32 = 100;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Router {
+    process: Child,
+    port: u16,
+}
+
+impl Drop for Router {
+    fn drop(&mut self) {
+        // It may have ended by itself: then there is nothing to end.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn project() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn zenohd() -> PathBuf {
+    let zenohd = project().join(".tools/zenohd-1.10.2/bin/zenohd");
+    assert!(
+        zenohd.is_file(),
+        "no {}: run `make tools`",
+        zenohd.display()
+    );
+    zenohd
+}
+
+impl Router {
+    fn start(volume: &str, root: &Path) -> Self {
+        let free = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = free.local_addr().expect("an address").port();
+        drop(free);
+        let libraries = project().join("target/release");
+        let config = format!(
+            r#"{{
+                mode: "router",
+                listen: {{ endpoints: ["tcp/127.0.0.1:{port}"] }},
+                scouting: {{ multicast: {{ enabled: false }} }},
+                timestamping: {{ enabled: {{ router: true, peer: true, client: true }} }},
+                plugins_loading: {{ enabled: true, search_dirs: ["{libraries}/examples"] }},
+                plugins: {{ storage_manager: {{
+                    __required__: true,
+                    backend_search_dirs: ["{libraries}"],
+                    volumes: {{ mst: {{ root: "{root}" }} }},
+                    storages: {{ bench: {{ key_expr: "bench/**", volume: {volume} }} }},
+                }} }},
+            }}"#,
+            libraries = libraries.display(),
+            root = root.display(),
+        );
+        let path = root.join("zenohd.json5");
+        std::fs::write(&path, config).expect("the configuration is written");
+        let process = Command::new(zenohd())
+            .arg("-c")
+            .arg(&path)
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("zenohd starts");
+        Self { process, port }
+    }
+
+    fn connect(&self) -> Session {
+        let config = format!(
+            r#"{{ mode: "client", connect: {{ endpoints: ["tcp/127.0.0.1:{}"], timeout_ms: 20000, exit_on_failure: true }},
+                scouting: {{ multicast: {{ enabled: false }} }} }}"#,
+            self.port
+        );
+        zenoh::open(Config::from_json5(&config).expect("a configuration"))
+            .wait()
+            .expect("a session")
+    }
+
+    fn resident_bytes(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.process.id());
+        let status = std::fs::read_to_string(path).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        kib.unwrap_or(0) * 1024
+    }
+}
+
+fn key(number: u32) -> String {
+    format!("bench/{}/{number}", number % GROUPS)
+}
+
+fn get(session: &Session, selector: &str) -> usize {
+    let replies = session
+        .get(selector)
+        .allowed_destination(Locality::Remote)
+        .wait()
+        .expect("a get");
+    replies
+        .iter()
+        .filter(|reply| reply.result().is_ok())
+        .count()
+}
+
+/// Not to be dropped where the router is slower than the client.
+fn put(session: &Session, key: &str, value: u8) {
+    session
+        .put(key, vec![value; VALUE])
+        .congestion_control(CongestionControl::Block)
+        .wait()
+        .expect("a put");
+}
+
+#[derive(Default)]
+struct Figures {
+    puts: Vec<Duration>,
+    gets: Vec<Duration>,
+    wildcard: Vec<Duration>,
+    resident: u64,
+}
+
+fn measure(volume: &str, keys: u32, figures: &mut Figures) {
+    let root = tempfile::tempdir().expect("a folder");
+    let router = Router::start(volume, root.path());
+    let session = router.connect();
+    let deadline = Instant::now() + PATIENCE;
+    // The storage may not be there yet.
+    loop {
+        put(&session, "bench/warm", 0);
+        if get(&session, "bench/warm") > 0 {
+            break;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "{volume}: the storage does not answer"
+        );
+    }
+    let put_all = |value: u8| {
+        let start = Instant::now();
+        for number in 0..keys {
+            put(&session, &key(number), value);
+        }
+        // Samples are processed in order: when the last is there, all are.
+        let last = format!("bench/last/{value}");
+        put(&session, &last, value);
+        while get(&session, &last) == 0 {
+            assert!(start.elapsed() < PATIENCE, "{volume}: puts are not stored");
+        }
+        start.elapsed()
+    };
+    put_all(1);
+    figures.puts.push(put_all(2));
+    figures.resident = router.resident_bytes();
+
+    let latencies = (0..GETS).map(|i| {
+        let start = Instant::now();
+        assert_eq!(
+            get(&session, &key(i * 7919 % keys)),
+            1,
+            "{volume}: not stored"
+        );
+        start.elapsed()
+    });
+    figures.gets.push(median(latencies.collect()));
+    let wildcard = (0..5).map(|i| {
+        let start = Instant::now();
+        let found = get(&session, &format!("bench/{i}/**"));
+        assert_eq!(found as u32, keys.div_ceil(GROUPS), "{volume}");
+        start.elapsed()
+    });
+    figures.wildcard.push(median(wildcard.collect()));
+}
+
+fn main() {
+    let keys: u32 = std::env::args()
+        .skip(1)
+        .find_map(|arg| arg.parse().ok())
+        .unwrap_or(100_000);
+    let volumes = [
+        ("zenoh's memory volume", r#""memory""#),
+        ("mst, memory", r#"{ id: "mst", persistence: "memory" }"#),
+        ("mst, durable, interval", r#"{ id: "mst" }"#),
+    ];
+    let mut figures = volumes.map(|_| Figures::default());
+    for _ in 0..RUNS {
+        // In turn, so that what else the machine does hits all alike.
+        for ((_, volume), figures) in volumes.iter().zip(&mut figures) {
+            measure(volume, keys, figures);
+        }
+    }
+    println!("{keys} keys, {VALUE}-byte values, medians of {RUNS} runs; in brackets against the first line");
+    let mut first = None;
+    for ((name, _), figures) in volumes.iter().zip(figures) {
+        let medians = [figures.puts, figures.gets, figures.wildcard].map(median);
+        let [puts, gets, wildcard] = medians;
+        let [first_puts, first_gets, first_wildcard] = *first.get_or_insert(medians);
+        println!(
+            "{name:24} {:>4.0}k puts/s (rate {}), get p50 {gets:.0?} ({}), wildcard get {wildcard:.1?} ({}), resident {} MiB",
+            f64::from(keys) / puts.as_secs_f64() / 1000.0,
+            ratio(first_puts, puts),
+            ratio(gets, first_gets),
+            ratio(wildcard, first_wildcard),
+            figures.resident >> 20,
+        );
+    }
+}
