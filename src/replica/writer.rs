@@ -52,7 +52,7 @@ impl Writer {
                 (None, Some(message)) => (*message).to_owned(),
                 (None, None) => "no message".to_owned(),
             };
-            shared.commits.fail(Failure::Panic(message));
+            fail(&shared, Failure::Panic(message));
         }
         shared.inbox.close();
         if let Some(failure) = shared.commits.failure() {
@@ -129,7 +129,7 @@ impl Writer {
                 Durability::None => Commit::Buffered,
             };
             if let Err(error) = shared.store.commit(&writes, commit) {
-                shared.commits.fail(error.into());
+                fail(shared, error.into());
                 return false;
             }
             shared.counters.commits.add();
@@ -181,6 +181,12 @@ impl Writer {
         self.is_root_stale = false;
         self.root_made = Instant::now();
     }
+}
+
+/// Nothing is taken any more before anyone hears of the failure.
+fn fail(shared: &Shared, failure: Failure) {
+    shared.inbox.close();
+    shared.commits.fail(failure);
 }
 
 fn join(shared: &Shared, chunk: &[(CellKey, CellMeta)]) -> bool {

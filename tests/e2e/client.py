@@ -49,7 +49,7 @@ class Client:
         self._session.delete(key, congestion_control=_BLOCK, **options)
 
     def samples(self, selector):
-        """All that a get is answered with, by key: no key may come twice."""
+        """All samples that a get is answered with, by key: no key may come twice."""
         found = {}
         replies = self._session.get(
             selector,
@@ -85,7 +85,11 @@ class Client:
             return last == expected
 
         def difference():
-            keys = sorted(key for key in last.keys() | expected.keys() if last.get(key) != expected.get(key))
-            return f"{selector} has {len(expected)} values as expected; different: {keys[:10]}"
+            keys = last.keys() | expected.keys()
+            different = sorted(key for key in keys if last.get(key) != expected.get(key))
+            return (
+                f"{selector} has the {len(expected)} expected values; "
+                f"{len(different)} are different, such as {different[:10]}"
+            )
 
         wait_until(check, difference)

@@ -9,6 +9,7 @@ The programs are those of the repository; others can be given:
 
 import os
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -69,18 +70,17 @@ def programs(tmp_path_factory):
 
 
 def _routers(programs, folder):
-    made = []
+    with ExitStack() as at_the_end:
 
-    def start(storages, *, name="router", **options):
-        router = Router(programs, folder / f"{name}-{len(made)}", storages, **options)
-        made.append(router)
-        _running.append(router)
-        return router.start()
+        def start(storages, **options):
+            number = len(list(folder.glob("router-*")))
+            router = Router(programs, folder / f"router-{number}", storages, **options)
+            _running.append(router)
+            at_the_end.callback(_running.remove, router)
+            at_the_end.callback(router.kill)
+            return router.start()
 
-    yield start
-    for router in made:
-        router.kill()
-        _running.remove(router)
+        yield start
 
 
 @pytest.fixture

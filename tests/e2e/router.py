@@ -72,7 +72,9 @@ class Router:
     """A zenohd process, its configuration, data folder and log, below `folder`.
 
     `expected` names the storages that have to be up for the router to count as
-    started: all, if it is not given.
+    started: all, if it is not given. `data` is the folder for what is stored, if it
+    is not to be the router's own. `environment` is added to that of the process;
+    what is None in it is taken away.
     """
 
     def __init__(
@@ -85,10 +87,12 @@ class Router:
         expected=None,
         config_is_writable=False,
         data=None,
+        environment=None,
     ):
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.data = Path(data) if data else self.folder / "data"
+        self.zenoh_home = self.folder / "zenoh_home"
         self.log_path = self.folder / "zenohd.log"
         self.port = _free_port()
         self.rest_port = _free_port()
@@ -97,6 +101,15 @@ class Router:
         self._storages = storages
         self._expected = list(storages if expected is None else expected)
         self._config_is_writable = config_is_writable
+        self._environment = {
+            **os.environ,
+            # zenohd itself says its whole configuration at `info`.
+            "RUST_LOG": "info,zenohd=warn",
+            "NO_COLOR": "1",
+            "ZENOH_HOME": str(self.zenoh_home),
+            "ZENOH_BACKEND_MST_ROOT": str(self.data),
+            **(environment or {}),
+        }
         self._process = None
         self._client = None
         #: Bytes in the log from before the process was started.
@@ -113,20 +126,12 @@ class Router:
         if shutil.which("setpriv"):
             # Should the tests be killed, the router ends, too.
             command = ["setpriv", "--pdeathsig", "KILL", "--", *command]
-        environment = {
-            **os.environ,
-            # zenohd itself says its whole configuration at `info`.
-            "RUST_LOG": "info,zenohd=warn",
-            "NO_COLOR": "1",
-            "ZENOH_HOME": str(self.folder / "zenoh_home"),
-            "ZENOH_BACKEND_MST_ROOT": str(self.data),
-        }
         with open(self.log_path, "ab") as log:
             self._log_before = log.tell()
             self._process = subprocess.Popen(
                 command,
                 cwd=self.folder,
-                env=environment,
+                env={k: v for k, v in self._environment.items() if v is not None},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

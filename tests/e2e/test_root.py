@@ -30,11 +30,14 @@ def root_of(router, **fields):
 def test_two_routers_with_the_same_writes_have_the_same_root(start_router):
     """Some writes replace others, some are late, some arrive as they are made."""
     order = random.Random(1)
+
+    def lately():
+        return timestamp(-0.05 * order.randrange(200))
+
     writes = [
-        put(f"demo/{n % 70}", f"value {n}" * (n % 200), timestamp(-0.05 * order.randrange(200)))
-        for n in range(150)
+        *(put(f"demo/{n % 70}", f"value {n}" * (n % 200), lately()) for n in range(150)),
+        *(delete(f"demo/{n}", lately()) for n in range(0, 90, 3)),
     ]
-    writes += [delete(f"demo/{n}", timestamp(-0.05 * order.randrange(200))) for n in range(0, 90, 3)]
     left, right = start_router(DEMO), start_router(DEMO)
     assert root_of(left, cells=0) == root_of(right, cells=0)
     for router in [left, right]:
@@ -80,20 +83,20 @@ def test_the_root_covers_key_payload_encoding_and_timestamp(start_router):
             "demo/a", "value", at, encoding=zenoh.Encoding.TEXT_PLAIN.with_schema("utf-8")
         ),
         "time": put("demo/a", "value", timestamp(-61)),
-        "writer": put(
-            "demo/a", "value", zenoh.Timestamp(at.get_time_as_ntp64(), b"\x02")
-        ),
+        "writer": put("demo/a", "value", zenoh.Timestamp(at.get_time_as_ntp64(), b"\x02")),
         "delete": delete("demo/a", at),
     }
-    names = list(variants)
-    storages = {
-        name: storage(f"{name}/demo/**", strip_prefix=name, settle="10ms") for name in names
-    }
-    router = start_router(storages)
+    # A storage for each; what they strip makes their keys the same.
+    router = start_router(
+        {
+            name: storage(f"{name}/demo/**", strip_prefix=name, settle="10ms")
+            for name in variants
+        }
+    )
     for name, write in variants.items():
         write(_Below(router.client, name))
-    roots = {name: router.wait_until_settled(name, cells=1)["root"] for name in names}
-    assert len(set(roots.values())) == len(names), roots
+    roots = {name: router.wait_until_settled(name, cells=1)["root"] for name in variants}
+    assert len(set(roots.values())) == len(variants), roots
 
 
 class _Below:

