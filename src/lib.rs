@@ -8,9 +8,9 @@
 //!
 //! # Layers
 //!
-//! Each layer knows those above it in this table, and none below. Below [`plugin`]
-//! is nothing; above it there is no network, no async runtime and no clock: time
-//! is a parameter.
+//! Each layer knows those above it in this table, and none below. But for the
+//! last, which is a feature of its name, there is no network, no async runtime
+//! and no clock in them: time is a parameter.
 //!
 //! | layer | what it is |
 //! |---|---|
@@ -19,7 +19,7 @@
 //! | [`config`] | typed configuration |
 //! | [`store`] | where cells are kept, in memory or on disk |
 //! | [`replica`] | the replicated map: local writes, settling, snapshots |
-//! | [`plugin`] | what zenohd sees: a volume and its storages |
+//! | `plugin` | what zenohd sees: a volume and its storages |
 //!
 //! # Invariants
 //!
@@ -52,6 +52,7 @@ pub mod cell;
 pub mod config;
 mod hash;
 pub mod mst;
+#[cfg(feature = "plugin")]
 pub mod plugin;
 pub mod replica;
 pub mod store;

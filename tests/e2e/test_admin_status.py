@@ -67,6 +67,23 @@ def test_the_status_follows_what_is_done(start_router):
     assert status["failure"] is None
 
 
+def test_what_is_not_committed_is_counted_with_its_bytes(start_router):
+    """Also while it is being written, which takes a moment with large values."""
+    router = start_router({"demo": CONFIGURATION})
+    payload = bytes(4 << 20)
+    for n in range(6):
+        router.client.put(f"demo/{n}", payload)
+
+    def is_all_committed(status):
+        queues = status["queues"]
+        assert queues["uncommitted_bytes"] >= queues["uncommitted"] * len(payload), queues
+        return status["counters"]["puts"] == 6 and queues["uncommitted"] == 0
+
+    status = router.wait_for_status("demo", is_all_committed, "all is committed")
+    assert status["queues"]["uncommitted_bytes"] == 0
+    assert status["counters"]["committed_cells"] == 6
+
+
 def test_counters_start_anew_and_what_is_stored_does_not(start_router):
     router = start_router({"demo": CONFIGURATION})
     router.client.put("demo/a", "value")
