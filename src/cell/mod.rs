@@ -90,23 +90,28 @@ impl Cell {
     }
 }
 
-/// The order of last writer wins: time, then the timestamp's ID, then, for two
-/// different writes that bear one timestamp, the digest.
+/// The order of last writer wins: time, then the timestamp's ID; then, for two
+/// different writes that bear one timestamp, a tombstone over a value, and the
+/// greater digest.
+///
+/// That a tombstone wins such a tie keeps deleted what a wildcard delete
+/// deleted: the storage manager gives an older put that comes after it the
+/// delete's timestamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
     /// When, and by whom.
     pub stamp: Stamp,
+    /// Whether the cell is a tombstone.
+    pub tombstone: bool,
     /// The digest of the cell.
     pub digest: CellDigest,
 }
 
 /// What is kept of a cell in memory: all but the value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CellMeta {
     /// The cell's place in the order of last writer wins.
     pub version: Version,
-    /// Whether the cell is a tombstone.
-    pub tombstone: bool,
 }
 
 impl CellMeta {
@@ -116,9 +121,9 @@ impl CellMeta {
         Self {
             version: Version {
                 stamp: cell.stamp,
+                tombstone: cell.value().is_none(),
                 digest: cell_digest(key, cell),
             },
-            tombstone: cell.value().is_none(),
         }
     }
 }

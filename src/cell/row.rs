@@ -166,9 +166,9 @@ impl Row {
         let meta = CellMeta {
             version: Version {
                 stamp: Stamp { time, id },
+                tombstone: kind == TOMBSTONE,
                 digest: CellDigest(reader.array("digest")?),
             },
-            tombstone: kind == TOMBSTONE,
         };
         Ok((meta, kind))
     }

@@ -1,13 +1,20 @@
 //! The hand-over from those who write to the thread that commits.
 
 use std::{
-    collections::{hash_map::Entry, HashMap, HashSet},
+    collections::HashMap,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock},
     time::{Duration, Instant},
 };
 
-use super::{settled::Settled, Queues};
-use crate::cell::{cell_digest, Cell, CellKey, CellMeta, Stamp};
+use super::{
+    recent::{bytes_of, Recent, Shown},
+    settled::Settled,
+    Queues,
+};
+use crate::{
+    cell::{Cell, CellKey, CellMeta, Stamp},
+    store::Write,
+};
 
 /// Updates that are committed without waiting for more.
 pub(super) const GROUP: usize = 4096;
@@ -24,9 +31,6 @@ const MAX_PENDING_BYTES: usize = 256 << 20;
 
 /// Keys that are forgotten while writers wait.
 const FORGOTTEN_AT_ONCE: usize = 256;
-
-/// What an update takes in memory beside its key and value.
-const UPDATE_OVERHEAD: usize = 256;
 
 /// A cell on its way to the store.
 #[derive(Clone, Debug)]
@@ -53,17 +57,12 @@ pub(super) enum Offer {
 }
 
 struct State {
-    /// For each cell that has pending updates the newest, for readers.
-    ///
-    /// Invariant: it is newer than what is settled.
-    recent: HashMap<CellKey, Arc<Cell>>,
-    recent_bytes: usize,
-    /// Keys in `recent` of which two different writes bear one timestamp.
-    tied: HashSet<CellKey>,
+    recent: Recent,
     queue: Vec<Update>,
     queued_bytes: usize,
     /// Updates that the thread is committing.
     committing: usize,
+    committing_bytes: usize,
     /// When the oldest in the queue came.
     since: Option<Instant>,
     /// When the oldest of those came that the thread is committing.
@@ -76,52 +75,6 @@ struct State {
     closed: bool,
     /// Whether the thread waits without a time.
     asleep: bool,
-}
-
-impl State {
-    /// Shows `cell` to readers, if there is no newer one.
-    fn offer_recent(&mut self, key: &CellKey, cell: &Arc<Cell>) -> bool {
-        match self.recent.entry(key.clone()) {
-            Entry::Vacant(vacant) => {
-                vacant.insert(Arc::clone(cell));
-            }
-            Entry::Occupied(recent) if recent.get().stamp > cell.stamp => return false,
-            Entry::Occupied(mut recent) => {
-                let other = recent.get();
-                if other.stamp == cell.stamp {
-                    if cell_digest(key, cell) <= cell_digest(key, other) {
-                        return false;
-                    }
-                    self.tied.insert(key.clone());
-                }
-                self.recent_bytes -= bytes_of(key, other);
-                recent.insert(Arc::clone(cell));
-            }
-        }
-        self.recent_bytes += bytes_of(key, cell);
-        true
-    }
-
-    /// Shows no more what has settled, or what lost to that.
-    fn forget(&mut self, key: &CellKey, settled: &CellMeta) {
-        let Some(recent) = self.recent.get(key) else {
-            return;
-        };
-        let version = settled.version;
-        let is_settled = recent.stamp < version.stamp
-            || (recent.stamp == version.stamp
-                // Without a tie, it is the very same write.
-                && (!self.tied.contains(key) || cell_digest(key, recent) <= version.digest));
-        if is_settled {
-            self.recent_bytes -= bytes_of(key, recent);
-            self.recent.remove(key);
-            self.tied.remove(key);
-        }
-    }
-}
-
-fn bytes_of(key: &CellKey, cell: &Cell) -> usize {
-    UPDATE_OVERHEAD + key.canonical_len() + cell.value_bytes()
 }
 
 /// What the thread has to do.
@@ -147,12 +100,11 @@ impl Inbox {
     pub(super) fn new(cut: u64) -> Self {
         Self {
             state: Mutex::new(State {
-                recent: HashMap::new(),
-                recent_bytes: 0,
-                tied: HashSet::new(),
+                recent: Recent::default(),
                 queue: Vec::new(),
                 queued_bytes: 0,
                 committing: 0,
+                committing_bytes: 0,
                 since: None,
                 committing_since: None,
                 sequence: 0,
@@ -189,20 +141,19 @@ impl Inbox {
         if state.closed {
             return Offer::Closed;
         }
-        if cell.stamp.time < state.cut && !state.recent.contains_key(&key) {
+        if cell.stamp.time < state.cut && !state.recent.contains(&key) {
             // Late: the tree may have a newer one. (Locks are taken in this
             // order everywhere: inbox, then tree.)
             let settled = settled.read().unwrap_or_else(PoisonError::into_inner);
             let newer = settled.get(&key).is_some_and(|meta| {
-                meta.version.stamp > cell.stamp
-                    || (meta.version.stamp == cell.stamp
-                        && meta.version.digest >= cell_digest(&key, &cell))
+                let stamp = meta.version.stamp;
+                stamp > cell.stamp || (stamp == cell.stamp && *meta >= CellMeta::of(&key, &cell))
             });
             if newer {
                 return Offer::Outdated;
             }
         }
-        let is_newest = state.offer_recent(&key, &cell);
+        let is_newest = state.recent.offer(&key, &cell);
         state.queue.push(Update {
             key,
             cell,
@@ -228,7 +179,7 @@ impl Inbox {
     }
 
     /// The newest pending cell of `key`.
-    pub(super) fn recent(&self, key: &CellKey) -> Option<Arc<Cell>> {
+    pub(super) fn recent(&self, key: &CellKey) -> Option<Shown> {
         self.state().recent.get(key).cloned()
     }
 
@@ -238,7 +189,7 @@ impl Inbox {
         let state = self.state();
         let recent = state.recent.iter();
         recent
-            .map(|(key, cell)| (key.clone(), (cell.stamp, cell.value().is_none())))
+            .map(|(key, shown)| (key.clone(), (shown.stamp(), shown.is_tombstone())))
             .collect()
     }
 
@@ -246,7 +197,7 @@ impl Inbox {
         let state = self.state();
         Queues {
             uncommitted: state.queue.len() + state.committing,
-            uncommitted_bytes: state.queued_bytes,
+            uncommitted_bytes: state.queued_bytes + state.committing_bytes,
             unsettled: state.recent.len(),
         }
     }
@@ -309,8 +260,8 @@ impl Inbox {
                 };
                 if commit {
                     work.updates = std::mem::take(&mut state.queue);
-                    state.queued_bytes = 0;
                     state.committing = work.updates.len();
+                    state.committing_bytes = std::mem::take(&mut state.queued_bytes);
                     state.committing_since = state.since.take();
                     state.commit_now = false;
                 } else {
@@ -341,7 +292,7 @@ impl Inbox {
     /// For the thread: whether more is pending than may be.
     pub(super) fn is_overfull(&self) -> bool {
         let state = self.state();
-        state.recent_bytes > MAX_PENDING_BYTES && !state.closed
+        state.recent.bytes() > MAX_PENDING_BYTES && !state.closed
     }
 
     /// For the thread: waits until `at`, or until the inbox is closed.
@@ -357,10 +308,14 @@ impl Inbox {
     }
 
     /// For the thread: what was taken is committed.
-    pub(super) fn committed(&self) {
+    pub(super) fn committed(&self, writes: &[Write]) {
         let mut state = self.state();
         state.committing = 0;
+        state.committing_bytes = 0;
         state.committing_since = None;
+        for Write { key, cell, meta } in writes {
+            state.recent.release(key, cell, meta.version);
+        }
     }
 
     /// For the thread: marks the time in which a batch goes into the tree.
@@ -379,13 +334,8 @@ impl Inbox {
         for chunk in settled.chunks(FORGOTTEN_AT_ONCE) {
             let mut state = self.state();
             for (key, meta) in chunk {
-                state.forget(key, meta);
+                state.recent.forget(key, meta.version);
             }
-        }
-        let mut state = self.state();
-        if state.recent.is_empty() {
-            // A burst may have made it large.
-            state.recent.shrink_to(GROUP);
         }
         self.settled.notify_all();
     }

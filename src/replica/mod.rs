@@ -21,8 +21,9 @@
 //! |---|---|
 //! | `ledger` | which updates to write, and which to settle; no clock, no I/O |
 //! | `settled` | the tree and its counts |
+//! | `recent` | what is pending, as readers see it |
 //! | `commits` | who waits for which commit |
-//! | `inbox` | what is handed to the thread, and shown to readers until it is settled |
+//! | `inbox` | the hand-over to the thread |
 //! | `writer` | the thread |
 
 mod commits;
@@ -30,6 +31,7 @@ mod counters;
 mod error;
 mod inbox;
 mod ledger;
+mod recent;
 mod settled;
 mod writer;
 
@@ -54,6 +56,7 @@ pub use settled::Tree;
 use commits::Commits;
 use inbox::{Inbox, Offer};
 use ledger::Ledger;
+use recent::Shown;
 use settled::Settled;
 use writer::Writer;
 
@@ -194,7 +197,7 @@ impl Replica {
         let mut builder = Builder::new(Resident::default());
         let (mut tombstones, mut latest) = (0, 0);
         store.scan(&mut |key, meta: CellMeta| {
-            tombstones += usize::from(meta.tombstone);
+            tombstones += usize::from(meta.version.tombstone);
             latest = latest.max(meta.version.stamp.time);
             builder.push(key, meta);
         })?;
@@ -302,18 +305,14 @@ impl Replica {
     pub fn get(&self, key: &CellKey) -> Lookup {
         let shared = &*self.shared;
         shared.counters.gets.add();
-        if let Some(cell) = shared.inbox.recent(key) {
-            return match cell.value() {
-                Some(_) => Lookup::Found(cell),
-                None => Lookup::Absent,
-            };
-        }
-        let version = {
-            let settled = shared.settled();
-            match settled.get(key) {
-                Some(meta) if !meta.tombstone => meta.version,
+        let version = match shared.inbox.recent(key) {
+            Some(shown) if shown.is_tombstone() => return Lookup::Absent,
+            Some(Shown::Here(cell)) => return Lookup::Found(cell),
+            Some(Shown::Stored(version)) => version,
+            None => match shared.settled().get(key) {
+                Some(meta) if !meta.version.tombstone => meta.version,
                 _ => return Lookup::Absent,
-            }
+            },
         };
         match shared.store.peek(key, version) {
             Some(cell) if cell.value().is_some() => Lookup::Found(cell),
@@ -339,7 +338,7 @@ impl Replica {
         let recent = self.shared.inbox.all_recent();
         let settled = self.shared.settled();
         for (key, meta) in settled.iter() {
-            if !meta.tombstone && (recent.is_empty() || !recent.contains_key(key)) {
+            if !meta.version.tombstone && (recent.is_empty() || !recent.contains_key(key)) {
                 visit(&key.key, meta.version.stamp);
             }
         }

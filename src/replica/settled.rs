@@ -52,8 +52,8 @@ impl Settled {
             let Ok(_) = self.tree.upsert(key, old);
             return false;
         }
-        self.tombstones += usize::from(meta.tombstone);
-        self.tombstones -= usize::from(old.is_some_and(|old| old.tombstone));
+        self.tombstones += usize::from(meta.version.tombstone);
+        self.tombstones -= usize::from(old.is_some_and(|old| old.version.tombstone));
         true
     }
 

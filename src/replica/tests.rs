@@ -148,7 +148,7 @@ proptest! {
         core.settle(u64::MAX);
         prop_assert_eq!(core.settled.publish().root, root_of(&updates));
         prop_assert_eq!(core.ledger.next_cut(), None);
-        let tombstones = join_of(&updates).values().filter(|meta| meta.tombstone).count();
+        let tombstones = join_of(&updates).values().filter(|meta| meta.version.tombstone).count();
         prop_assert_eq!(core.settled.publish().tombstones, tombstones);
     }
 }
@@ -213,7 +213,7 @@ fn assert_reads(replica: &Replica, updates: &[(u8, Cell)]) {
     });
     for number in 0..8 {
         let key = cell_key(number);
-        let expected = joined.get(&key).filter(|meta| !meta.tombstone);
+        let expected = joined.get(&key).filter(|meta| !meta.version.tombstone);
         let found = read(replica, &key).map(|cell| CellMeta::of(&key, &cell));
         assert_eq!(found.as_ref(), expected);
         let stamp = expected.map(|meta| meta.version.stamp);
@@ -486,10 +486,64 @@ fn different_writes_of_one_timestamp_have_one_winner_whenever_they_come() {
     assert!(offer(greatest));
     inbox.forget(&[(cell_key(1), CellMeta::of(&cell_key(1), least))]);
     assert!(!offer(between), "a greater one is pending");
-    assert_eq!(inbox.recent(&cell_key(1)).as_deref(), Some(greatest));
+    let shown = inbox.recent(&cell_key(1));
+    assert!(matches!(shown, Some(Shown::Here(cell)) if *cell == *greatest));
     inbox.forget(&[(cell_key(1), CellMeta::of(&cell_key(1), greatest))]);
-    assert_eq!(inbox.recent(&cell_key(1)), None);
+    assert!(inbox.recent(&cell_key(1)).is_none());
     assert_eq!(inbox.queues().unsettled, 0);
+}
+
+#[test]
+fn a_tombstone_wins_over_a_value_of_the_same_timestamp() {
+    let clock = ManualClock::at(1_000 * BUCKET);
+    for settle_between in [false, true] {
+        let replica = open(MemoryStore::default(), Durability::Interval, &clock);
+        for (number, first, second) in (0..8).map(|byte| (byte, Some(byte), None)) {
+            for content in [first, second, first] {
+                let _ = replica
+                    .put(cell_key(number), cell(7, 1, content))
+                    .expect("taken");
+                if settle_between {
+                    settle(&replica);
+                }
+            }
+            assert!(read(&replica, &cell_key(number)).is_none());
+        }
+        settle(&replica);
+        assert_eq!(replica.snapshot().tree.len(), 8);
+        assert!((0..8).all(|number| read(&replica, &cell_key(number)).is_none()));
+    }
+}
+
+#[test]
+fn a_large_pending_value_is_shown_from_the_store_once_it_is_there() {
+    let clock = ManualClock::at(1_000 * BUCKET);
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = DurableStore::open(folder.path(), CACHE).expect("a store");
+    let replica = open(store, Durability::Interval, &clock);
+    let large = |byte: u8, time| {
+        let mut cell = cell(1_000 * BUCKET + time, 1, Some(byte));
+        if let Content::Value(value) = &mut cell.content {
+            value.payload = Bytes::from(vec![byte; 100_000]);
+        }
+        cell
+    };
+    for (byte, time) in [(1, 1), (2, 2)] {
+        let _ = replica.put(cell_key(1), large(byte, time)).expect("taken");
+        assert_eq!(
+            read(&replica, &cell_key(1)).as_deref(),
+            Some(&large(byte, time))
+        );
+        replica.sync().expect("synced");
+        assert!(matches!(
+            replica.shared.inbox.recent(&cell_key(1)),
+            Some(Shown::Stored(_))
+        ));
+        assert_eq!(
+            read(&replica, &cell_key(1)).as_deref(),
+            Some(&large(byte, time))
+        );
+    }
 }
 
 /// A store whose commits wait for leave.

@@ -135,7 +135,7 @@ impl Writer {
             shared.counters.commits.add();
             shared.counters.committed_cells.add_many(writes.len());
         }
-        shared.inbox.committed();
+        shared.inbox.committed(&writes);
         shared.commits.done(work.sequence);
         true
     }
