@@ -91,7 +91,7 @@ fn bare_engine(path: &std::path::Path, keys: u32, groups: &[Vec<(u32, Cell)>]) -
             .collect();
         group.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         for (key, cell) in group {
-            let row = Row::new(CellMeta::of(&key, cell), cell, VALUE).encode();
+            let (row, _) = Row::encode_cell(&CellMeta::of(&key, cell), cell, VALUE);
             batch.insert(&rows, key.to_canonical(), row);
         }
         batch.commit().expect("a commit");

@@ -56,28 +56,21 @@ pub struct Row {
 }
 
 impl Row {
-    /// The row of `cell`, whose payload goes apart if it has more than
-    /// `inline_limit` bytes.
+    /// The bytes of the row of `cell`, whose payload goes apart if it has more
+    /// than `inline_limit` bytes; and whether it does.
     #[must_use]
-    pub fn new(meta: CellMeta, cell: &Cell, inline_limit: usize) -> Self {
-        let value = cell.value().map(|value| RowValue {
-            encoding_id: value.encoding_id,
-            schema: value.schema.clone(),
-            payload: if value.payload.len() > inline_limit {
-                Payload::Apart(value.payload.len() as u64)
-            } else {
-                Payload::Inline(value.payload.clone())
-            },
-        });
-        Self { meta, value }
-    }
-
-    /// Whether the payload has a row of its own.
-    #[must_use]
-    pub fn is_apart(&self) -> bool {
-        self.value
-            .as_ref()
-            .is_some_and(|value| matches!(value.payload, Payload::Apart(_)))
+    pub fn encode_cell(meta: &CellMeta, cell: &Cell, inline_limit: usize) -> (Vec<u8>, bool) {
+        let Some(value) = cell.value() else {
+            return (encode(TOMBSTONE, meta, None), false);
+        };
+        let (id, schema) = (value.encoding_id, value.schema.as_deref());
+        if value.payload.len() > inline_limit {
+            let length = (value.payload.len() as u64).to_be_bytes();
+            (encode(APART, meta, Some((id, schema, &length))), true)
+        } else {
+            let payload = &value.payload;
+            (encode(INLINE, meta, Some((id, schema, payload))), false)
+        }
     }
 
     /// The cell. A payload that is not here is asked for, by its length.
@@ -108,38 +101,17 @@ impl Row {
     /// The row's bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let kind = match self.value.as_ref().map(|value| &value.payload) {
-            None => TOMBSTONE,
-            Some(Payload::Inline(_)) => INLINE,
-            Some(Payload::Apart(_)) => APART,
+        let Some(value) = &self.value else {
+            return encode(TOMBSTONE, &self.meta, None);
         };
-        let mut out = Vec::with_capacity(96 + self.inline_bytes());
-        out.push(kind);
-        out.extend_from_slice(&self.meta.version.stamp.time.to_be_bytes());
-        out.extend_from_slice(&self.meta.version.stamp.id);
-        out.extend_from_slice(&self.meta.version.digest.0);
-        if let Some(value) = &self.value {
-            out.extend_from_slice(&value.encoding_id.to_be_bytes());
-            let schema = value.schema.as_deref();
-            let schema_length = schema.map_or(0, |schema| schema.len() as u32 + 1);
-            out.extend_from_slice(&schema_length.to_be_bytes());
-            out.extend_from_slice(schema.unwrap_or_default());
-            match &value.payload {
-                Payload::Inline(payload) => out.extend_from_slice(payload),
-                Payload::Apart(length) => out.extend_from_slice(&length.to_be_bytes()),
+        let (id, schema) = (value.encoding_id, value.schema.as_deref());
+        match &value.payload {
+            Payload::Inline(payload) => encode(INLINE, &self.meta, Some((id, schema, payload))),
+            Payload::Apart(length) => {
+                let length = length.to_be_bytes();
+                encode(APART, &self.meta, Some((id, schema, &length)))
             }
         }
-        out
-    }
-
-    fn inline_bytes(&self) -> usize {
-        self.value.as_ref().map_or(0, |value| {
-            let schema = value.schema.as_ref().map_or(0, |schema| schema.len());
-            match &value.payload {
-                Payload::Inline(payload) => schema + payload.len(),
-                Payload::Apart(_) => schema,
-            }
-        })
     }
 
     /// Reads only what is kept in memory, which comes first.
@@ -206,6 +178,28 @@ impl Row {
     }
 }
 
+/// A value's encoding and schema, and what ends its row.
+type ValueParts<'a> = (u16, Option<&'a [u8]>, &'a [u8]);
+
+fn encode(kind: u8, meta: &CellMeta, value: Option<ValueParts<'_>>) -> Vec<u8> {
+    let variable = value.map_or(0, |(_, schema, tail)| {
+        schema.map_or(0, <[u8]>::len) + tail.len()
+    });
+    let mut out = Vec::with_capacity(64 + variable);
+    out.push(kind);
+    out.extend_from_slice(&meta.version.stamp.time.to_be_bytes());
+    out.extend_from_slice(&meta.version.stamp.id);
+    out.extend_from_slice(&meta.version.digest.0);
+    if let Some((encoding_id, schema, tail)) = value {
+        out.extend_from_slice(&encoding_id.to_be_bytes());
+        let schema_length = schema.map_or(0, |schema| schema.len() as u32 + 1);
+        out.extend_from_slice(&schema_length.to_be_bytes());
+        out.extend_from_slice(schema.unwrap_or_default());
+        out.extend_from_slice(tail);
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -238,11 +232,10 @@ mod tests {
         #[test]
         fn rows_read_back(key in any_cell_key(), cell in any_cell(), limit in 0usize..40) {
             let meta = CellMeta::of(&key, &cell);
-            let row = Row::new(meta, &cell, limit);
-            let bytes = row.encode();
+            let (bytes, elsewhere) = Row::encode_cell(&meta, &cell, limit);
             prop_assert_eq!(Row::decode_meta(&bytes), Ok(meta));
-            prop_assert_eq!(Row::decode(&bytes), Ok(row.clone()));
-            let elsewhere = row.is_apart();
+            let row = Row::decode(&bytes).expect("a row");
+            prop_assert_eq!(row.encode(), bytes.clone());
             let read = row.into_cell(|length| {
                 let payload = cell.value().map(|value| value.payload.clone());
                 payload.filter(|payload| elsewhere && payload.len() as u64 == length).ok_or(())
@@ -250,7 +243,8 @@ mod tests {
             prop_assert_eq!(read, Ok(cell));
             for end in 0..bytes.len() {
                 // A shorter inline payload is a row too, of another digest.
-                prop_assert!(Row::decode(&bytes[..end]).map_or(true, |row| !row.is_apart()));
+                let is_inline = |row: Row| matches!(row.value, Some(RowValue { payload: Payload::Inline(_), .. }));
+                prop_assert!(Row::decode(&bytes[..end]).map_or(true, is_inline));
             }
         }
 
@@ -295,7 +289,7 @@ mod tests {
         };
         let lamp = CellKey::own(key("room/lamp"));
         let row =
-            |cell: &Cell, limit| hex(&Row::new(CellMeta::of(&lamp, cell), cell, limit).encode());
+            |cell: &Cell, limit| hex(&Row::encode_cell(&CellMeta::of(&lamp, cell), cell, limit).0);
         let head = "0102030405060708".to_owned() + &hex(b"0123456789abcdef");
         let digest = "2306ee779a1c7e932b9688f460313f8525fe91268c8a0b3f7e6d3c26fa1a9358";
         assert_eq!(

@@ -171,7 +171,7 @@ mod limits {
         Duration::from_millis(1)..=Duration::from_secs(24 * 3600);
     pub(super) const DEFAULT_DRIFT: Duration = Duration::from_secs(10);
     pub(super) const CACHE: RangeInclusive<u64> = 4 << 20..=1 << 40;
-    pub(super) const DEFAULT_CACHE: u64 = 64 << 20;
+    pub(super) const DEFAULT_CACHE: u64 = 128 << 20;
 }
 
 fn within<T: PartialOrd + Copy + std::fmt::Debug>(
@@ -273,7 +273,7 @@ mod tests {
             sync_every: Duration::from_millis(100),
             settle: Duration::from_millis(500),
             max_clock_drift: Duration::from_secs(10),
-            cache_size: 64 << 20,
+            cache_size: 128 << 20,
         };
         assert_eq!(config, expected);
     }

@@ -48,7 +48,7 @@ impl Weighter<CellKey, Cached> for CellWeight {
 /// Keeps cells in a folder. One at a time can have a folder open.
 pub struct DurableStore {
     path: PathBuf,
-    /// Cells that were read or written lately, up to a quarter of the cache.
+    /// Cells that were read or written lately.
     recent: Cache<CellKey, Cached, CellWeight>,
     /// Keys whose payload has a row of its own.
     apart: Mutex<HashSet<CellKey>>,
@@ -59,8 +59,8 @@ pub struct DurableStore {
 
 impl DurableStore {
     /// Opens the store in `path`, making it if it is not there. Of `cache_size`
-    /// bytes, three eighths are for blocks of the files, a quarter for cells, and
-    /// the rest for writes that are not in files yet: a quarter for rows, an
+    /// bytes, three eighths are for cells, a quarter is for blocks of the files,
+    /// and the rest for writes that are not in files yet: a quarter for rows, an
     /// eighth for payloads that have rows of their own.
     ///
     /// # Errors
@@ -79,7 +79,7 @@ impl DurableStore {
             },
         };
         let database = Database::builder(&engine_path)
-            .cache_size(cache_size / 8 * 3)
+            .cache_size(cache_size / 4)
             .max_cached_files(Some(MAX_OPEN_FILES))
             .open()
             .map_err(failed)?;
@@ -97,7 +97,7 @@ impl DurableStore {
                 options(cache_size / 8).with_kv_separation(Some(KvSeparationOptions::default()))
             })
             .map_err(failed)?;
-        let weight = cache_size / 4;
+        let weight = cache_size / 8 * 3;
         let items = (weight / (CELL_OVERHEAD + 128)) as usize;
         let store = Self {
             path: path.to_owned(),
@@ -166,16 +166,16 @@ impl Store for DurableStore {
         let mut apart = self.apart.lock().unwrap_or_else(PoisonError::into_inner);
         let mut engine_batch = self.database.batch().durability(Some(mode));
         for Write { key, cell, meta } in batch {
-            let row = Row::new(*meta, cell, INLINE_LIMIT);
+            let (row, is_apart) = Row::encode_cell(meta, cell, INLINE_LIMIT);
             let key_bytes = key.to_canonical();
-            if let (true, Some(value)) = (row.is_apart(), cell.value()) {
+            if let (true, Some(value)) = (is_apart, cell.value()) {
                 let payload: &[u8] = &value.payload;
                 engine_batch.insert(&self.payloads, key_bytes.as_slice(), payload);
                 apart.insert(key.clone());
             } else if !apart.is_empty() && apart.remove(key) {
                 engine_batch.remove(&self.payloads, key_bytes.as_slice());
             }
-            engine_batch.insert(&self.cells, key_bytes, row.encode());
+            engine_batch.insert(&self.cells, key_bytes, row);
         }
         engine_batch.commit().map_err(self.failed("write to"))?;
         for write in batch {
