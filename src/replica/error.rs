@@ -88,4 +88,8 @@ pub enum OpenError {
     /// No thread could be started.
     #[error("no thread could be started: {0}")]
     Thread(#[from] io::Error),
+    /// The thread that builds the tree panicked, which is a mistake in this
+    /// program.
+    #[error("the tree could not be built, which is a mistake in this program; please report it")]
+    Panic,
 }

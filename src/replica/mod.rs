@@ -41,7 +41,7 @@ mod tests;
 use std::{
     sync::{
         atomic::{AtomicU64, Ordering},
-        Arc, PoisonError, RwLock,
+        mpsc, Arc, PoisonError, RwLock,
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -171,6 +171,56 @@ impl Shared {
     }
 }
 
+/// What a store holds.
+struct Loaded {
+    tree: Tree,
+    tombstones: usize,
+    /// The latest time of a cell.
+    latest: u64,
+}
+
+/// Cells that are handed over at once while loading, and hand-overs that may wait.
+const LOAD_CHUNK: usize = 4096;
+const LOAD_AHEAD: usize = 8;
+
+/// Builds the tree while the store is read: each takes a processor.
+fn load(store: &dyn Store) -> Result<Loaded, OpenError> {
+    let (sender, chunks) = mpsc::sync_channel::<Vec<(CellKey, CellMeta)>>(LOAD_AHEAD);
+    std::thread::scope(|scope| {
+        let building = std::thread::Builder::new().spawn_scoped(scope, move || {
+            let mut builder = Builder::new(Resident::default());
+            let (mut tombstones, mut latest) = (0, 0);
+            for (key, meta) in chunks.into_iter().flatten() {
+                tombstones += usize::from(meta.version.tombstone);
+                latest = latest.max(meta.version.stamp.time);
+                builder.push(key, meta);
+            }
+            Loaded {
+                tree: builder.finish(),
+                tombstones,
+                latest,
+            }
+        })?;
+        let mut chunk = Vec::with_capacity(LOAD_CHUNK);
+        // A builder that is gone has panicked, which `join` tells.
+        let hand_over = |chunk| drop(sender.send(chunk));
+        let scanned = store.scan(&mut |key, meta| {
+            chunk.push((key, meta));
+            if chunk.len() == LOAD_CHUNK {
+                hand_over(std::mem::replace(
+                    &mut chunk,
+                    Vec::with_capacity(LOAD_CHUNK),
+                ));
+            }
+        });
+        hand_over(chunk);
+        drop(sender);
+        let loaded = building.join();
+        scanned?;
+        loaded.map_err(|_| OpenError::Panic)
+    })
+}
+
 /// A replica of a map, over a store.
 ///
 /// Dropping it closes it: what was handed over is committed, on the thread.
@@ -194,17 +244,15 @@ impl Replica {
         clock: Clock,
         when_closed: impl Send + Sync + 'static,
     ) -> Result<Self, OpenError> {
-        let mut builder = Builder::new(Resident::default());
-        let (mut tombstones, mut latest) = (0, 0);
-        store.scan(&mut |key, meta: CellMeta| {
-            tombstones += usize::from(meta.version.tombstone);
-            latest = latest.max(meta.version.stamp.time);
-            builder.push(key, meta);
-        })?;
+        let Loaded {
+            tree,
+            tombstones,
+            latest,
+        } = load(&*store)?;
         // What is stored is settled. Should there be cells of a time to come,
         // because the clock was set back, the cut is where they are.
         let cut = cut_at(clock(), options.settle).max(ledger::cut_above(latest));
-        let settled = Settled::new(builder.finish(), tombstones, cut);
+        let settled = Settled::new(tree, tombstones, cut);
         let published = settled.publish();
         let disk_bytes = store.disk_bytes()?;
         let shared = Arc::new(Shared {
@@ -366,8 +414,8 @@ impl Replica {
         })
     }
 
-    /// The last root that was made. While updates come in, that is about one
-    /// second old at the most, and settle time; without, it is the current one.
+    /// The last root that was made. While updates settle, it is made once a
+    /// second; when none do, it is the current one after a twentieth of a second.
     #[must_use]
     pub fn published(&self) -> Published {
         let published = *self

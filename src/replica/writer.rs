@@ -16,8 +16,11 @@ use crate::{
 /// Cells that go into the tree at a time, while readers wait.
 const CHUNK: usize = 128;
 
-/// While updates come in, the root is made no more often than this.
+/// While updates settle, the root is made no more often than this.
 const ROOT_EVERY: Duration = Duration::from_secs(1);
+
+/// When nothing has settled for this long, and nothing is to, the root is made.
+const ROOT_WHEN_QUIET: Duration = Duration::from_millis(50);
 
 /// The longest sleep on behalf of what is to settle, should the clock be set
 /// meanwhile.
@@ -29,6 +32,8 @@ pub(super) struct Writer {
     /// The tree has changed since the root was made.
     is_root_stale: bool,
     root_made: Instant,
+    /// When something settled last.
+    settled: Instant,
 }
 
 impl Writer {
@@ -38,6 +43,7 @@ impl Writer {
             ledger,
             is_root_stale: false,
             root_made: Instant::now(),
+            settled: Instant::now(),
         }
     }
 
@@ -109,10 +115,18 @@ impl Writer {
             let millis = (u128::from(left) * 1000) >> 32;
             now + Duration::from_millis(millis as u64 + 1).min(MAX_SLEEP)
         });
-        let root = self.is_root_stale.then(|| self.root_made + ROOT_EVERY);
+        let root = self.is_root_stale.then(|| self.root_due());
         match (settles, root) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (one, None) | (None, one) => one,
+        }
+    }
+
+    fn root_due(&self) -> Instant {
+        let every = self.root_made + ROOT_EVERY;
+        match self.ledger.next_cut() {
+            None => every.min(self.settled + ROOT_WHEN_QUIET),
+            Some(_) => every,
         }
     }
 
@@ -161,11 +175,11 @@ impl Writer {
         drop(settled);
         drop(batch);
         shared.inbox.forget(&due);
+        self.settled = Instant::now();
     }
 
     fn publish(&mut self) {
-        let is_quiet = self.ledger.next_cut().is_none();
-        if !self.is_root_stale || !(is_quiet || self.root_made.elapsed() >= ROOT_EVERY) {
+        if !self.is_root_stale || self.root_due() > Instant::now() {
             return;
         }
         let published = self.shared.settled().publish();
