@@ -55,7 +55,7 @@ pub trait TreeKey: Ord + Clone {
 
 /// The height of an entry: first the leading zero digits of its key's
 /// position, as in the paper, then the rank that it has in an over-wide run
-/// (see [`rank`](super::rank)), which is 0 in all others.
+/// (see [`MAX_WIDTH`](super::MAX_WIDTH)), which is 0 in all others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Level {
     /// Leading zero digits of the position.
