@@ -95,7 +95,7 @@ impl Writer {
     /// and writers wait.
     fn wait_for_room(&mut self) {
         while self.shared.inbox.is_overfull() {
-            let Some(at) = self.next_work() else {
+            let Some(at) = self.next_settling() else {
                 return;
             };
             self.shared.inbox.pause_until(at);
@@ -103,20 +103,23 @@ impl Writer {
         }
     }
 
-    /// When there is something to settle, or a root to be made.
-    fn next_work(&self) -> Option<Instant> {
-        let now = Instant::now();
-        let settles = self.ledger.next_cut().map(|cut| {
+    /// When there is something to settle.
+    fn next_settling(&self) -> Option<Instant> {
+        self.ledger.next_cut().map(|cut| {
             let due = cut.saturating_add(ntp64_span(self.shared.options.settle));
             let left = match cut > self.ledger.cut() {
                 true => due.saturating_sub((self.shared.clock)()),
                 false => 0,
             };
             let millis = (u128::from(left) * 1000) >> 32;
-            now + Duration::from_millis(millis as u64 + 1).min(MAX_SLEEP)
-        });
+            Instant::now() + Duration::from_millis(millis as u64 + 1).min(MAX_SLEEP)
+        })
+    }
+
+    /// When there is something to settle, or a root to be made.
+    fn next_work(&self) -> Option<Instant> {
         let root = self.is_root_stale.then(|| self.root_due());
-        match (settles, root) {
+        match (self.next_settling(), root) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (one, None) | (None, one) => one,
         }

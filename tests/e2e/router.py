@@ -73,7 +73,8 @@ class Router:
 
     `expected` names the storages that have to be up for the router to count as
     started: all, if it is not given. `data` is the folder for what is stored, if it
-    is not to be the router's own. `environment` is added to that of the process;
+    is not to be the router's own. `config_file` is a configuration to be used
+    instead of one made here, but for ports and folders. `environment` is added to that of the process;
     what is None in it is taken away.
     """
 
@@ -87,6 +88,7 @@ class Router:
         expected=None,
         config_is_writable=False,
         data=None,
+        config_file=None,
         environment=None,
     ):
         self.folder = Path(folder)
@@ -110,6 +112,7 @@ class Router:
             "ZENOH_BACKEND_MST_ROOT": str(self.data),
             **(environment or {}),
         }
+        self._config_file = config_file
         self._process = None
         self._client = None
         #: Bytes in the log from before the process was started.
@@ -120,9 +123,7 @@ class Router:
     def start(self):
         """Starts zenohd, and returns when the expected storages answer."""
         assert self._process is None, "the router runs already"
-        config_path = self.folder / "zenohd.json5"
-        config_path.write_text(json.dumps(self._config(), indent=2))
-        command = [self._programs.zenohd, "-c", config_path]
+        command = [self._programs.zenohd, "-c", *self._config_arguments()]
         if shutil.which("setpriv"):
             # Should the tests be killed, the router ends, too.
             command = ["setpriv", "--pdeathsig", "KILL", "--", *command]
@@ -175,6 +176,23 @@ class Router:
     @property
     def is_running(self):
         return self._process is not None and self._process.poll() is None
+
+    def _config_arguments(self):
+        if self._config_file is None:
+            config_path = self.folder / "zenohd.json5"
+            config_path.write_text(json.dumps(self._config(), indent=2))
+            return [config_path]
+        ours = self._config()
+        manager = ours["plugins"]["storage_manager"]
+        replaced = {
+            "listen/endpoints": ours["listen"]["endpoints"],
+            "scouting/multicast/enabled": False,
+            "plugins_loading/search_dirs": ours["plugins_loading"]["search_dirs"],
+            "plugins/rest/http_port": ours["plugins"]["rest"]["http_port"],
+            "plugins/storage_manager/backend_search_dirs": manager["backend_search_dirs"],
+        }
+        overrides = [f"{path}:{json.dumps(value)}" for path, value in replaced.items()]
+        return [self._config_file, *(word for value in overrides for word in ("--cfg", value))]
 
     def _config(self):
         return {

@@ -1,0 +1,47 @@
+"""The configurations and the example that come with the project do what they say."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+_PROJECT = Path(__file__).parents[2]
+
+#: Of each configuration its storages, with a key of each.
+_CONFIGURATIONS = {
+    "zenohd.json5": {"demo": "demo/a"},
+    "fleet.json5": {
+        "missions": "fleet/missions/a",
+        "telemetry": "fleet/telemetry/a",
+        "presence": "fleet/presence/a",
+    },
+}
+
+
+def test_every_configuration_is_tested():
+    shipped = {path.name for path in (_PROJECT / "config").glob("*.json5")}
+    assert shipped == set(_CONFIGURATIONS)
+
+
+@pytest.mark.parametrize("name", _CONFIGURATIONS)
+def test_a_shipped_configuration_starts_and_stores(start_router, name):
+    keys = _CONFIGURATIONS[name]
+    router = start_router(dict.fromkeys(keys), config_file=_PROJECT / "config" / name)
+    for key in keys.values():
+        router.client.put(key, "stored")
+        router.client.wait_for(key, {key: b"stored"})
+
+
+def test_the_quickstart_prints_what_is_stored(start_router):
+    config = _PROJECT / "config/zenohd.json5"
+    router = start_router({"demo": None}, config_file=config)
+    quickstart = subprocess.run(
+        [sys.executable, _PROJECT / "examples/quickstart.py", f"tcp/127.0.0.1:{router.port}"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert "demo/robot/1: ready (text/plain)" in quickstart.stdout
+    assert '"root"' in quickstart.stdout
