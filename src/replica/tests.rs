@@ -14,8 +14,8 @@ use super::{inbox::Update, *};
 use crate::{
     cell::{tests::key, Content, Value},
     store::{
-        faulty::{Fault, FaultyStore},
-        Commit, DurableStore, MemoryStore, Write,
+        faulty::{FaultyStore, Verdict},
+        DurableStore, MemoryStore, Write,
     },
 };
 
@@ -353,11 +353,18 @@ fn what_cannot_be_taken_is_refused_and_counted() {
 
 #[test]
 fn what_was_acknowledged_is_there_after_a_failure_and_nothing_more_is_taken() {
-    for fault in (0..6).flat_map(|n| [Fault::Lost(n), Fault::Kept(n)]) {
+    let faults = [Verdict::Lost, Verdict::Kept];
+    for (number, fault) in (0..6).flat_map(|number| faults.map(|fault| (number, fault))) {
         let folder = tempfile::tempdir().expect("a folder");
         let store = || DurableStore::open(folder.path(), CACHE).expect("a store");
         let clock = ManualClock::at(1_000 * BUCKET);
-        let replica = open(FaultyStore::new(store(), fault), Durability::Always, &clock);
+        // From the fault on, nothing reaches the disk.
+        let failing = FaultyStore::new(store(), move |commit| match commit.cmp(&number) {
+            std::cmp::Ordering::Less => Verdict::Done,
+            std::cmp::Ordering::Equal => fault,
+            std::cmp::Ordering::Greater => Verdict::Lost,
+        });
+        let replica = open(failing, Durability::Always, &clock);
         let (mut acknowledged, mut offered) = (Vec::new(), Vec::new());
         let mut failed = false;
         for count in 0..20u8 {
@@ -417,43 +424,13 @@ fn the_longest_key_is_stored_and_read_back() {
     }
 }
 
-/// A store that panics when it is to commit.
-struct PanickingStore(MemoryStore);
-
-impl Store for PanickingStore {
-    fn scan(&self, visit: &mut dyn FnMut(CellKey, CellMeta)) -> Result<(), StoreError> {
-        self.0.scan(visit)
-    }
-
-    fn commit(&self, _: &[Write], _: Commit) -> Result<(), StoreError> {
-        panic!("a mistake in the engine");
-    }
-
-    fn read(&self, key: &CellKey, at_least: Version) -> Result<Option<Arc<Cell>>, StoreError> {
-        self.0.read(key, at_least)
-    }
-
-    fn peek(&self, key: &CellKey, at_least: Version) -> Option<Arc<Cell>> {
-        self.0.peek(key, at_least)
-    }
-
-    fn disk_bytes(&self) -> Result<u64, StoreError> {
-        self.0.disk_bytes()
-    }
-
-    fn flush(&self) -> Result<(), StoreError> {
-        self.0.flush()
-    }
-}
-
 #[test]
 fn a_panic_of_the_thread_is_a_failure_like_any_other() {
     let clock = ManualClock::at(1_000 * BUCKET);
-    let replica = open(
-        PanickingStore(MemoryStore::default()),
-        Durability::Always,
-        &clock,
-    );
+    let store = FaultyStore::new(MemoryStore::default(), |_| {
+        panic!("a mistake in the engine")
+    });
+    let replica = open(store, Durability::Always, &clock);
     let outcome = replica
         .put(cell_key(1), cell(1, 1, Some(1)))
         .expect("taken");
@@ -546,42 +523,24 @@ fn a_large_pending_value_is_shown_from_the_store_once_it_is_there() {
     }
 }
 
-/// A store whose commits wait for leave.
-struct SlowStore(MemoryStore, Mutex<mpsc::Receiver<()>>);
-
-impl Store for SlowStore {
-    fn scan(&self, visit: &mut dyn FnMut(CellKey, CellMeta)) -> Result<(), StoreError> {
-        self.0.scan(visit)
-    }
-
-    fn commit(&self, batch: &[Write], commit: Commit) -> Result<(), StoreError> {
-        // Once the sender is gone, there is leave for ever.
-        let _ = self.1.lock().map(|leave| leave.recv());
-        self.0.commit(batch, commit)
-    }
-
-    fn read(&self, key: &CellKey, at_least: Version) -> Result<Option<Arc<Cell>>, StoreError> {
-        self.0.read(key, at_least)
-    }
-
-    fn peek(&self, key: &CellKey, at_least: Version) -> Option<Arc<Cell>> {
-        self.0.peek(key, at_least)
-    }
-
-    fn disk_bytes(&self) -> Result<u64, StoreError> {
-        self.0.disk_bytes()
-    }
-
-    fn flush(&self) -> Result<(), StoreError> {
-        self.0.flush()
-    }
+/// A store whose commits wait for leave; when the sender is gone, there is leave
+/// for ever.
+fn slow_store() -> (mpsc::Sender<()>, FaultyStore<MemoryStore>) {
+    let (leave, wait) = mpsc::channel();
+    let wait = Mutex::new(wait);
+    let store = FaultyStore::new(MemoryStore::default(), move |_| {
+        let _ = wait
+            .lock()
+            .map(|wait: std::sync::MutexGuard<'_, mpsc::Receiver<()>>| wait.recv());
+        Verdict::Done
+    });
+    (leave, store)
 }
 
 #[test]
 fn the_queue_is_bounded_and_then_writers_wait() {
-    let (leave, wait) = mpsc::channel();
+    let (leave, store) = slow_store();
     let clock = ManualClock::at(1_000 * BUCKET);
-    let store = SlowStore(MemoryStore::default(), Mutex::new(wait));
     // No interval, so that only the length of the queue can stop the writer.
     let replica = open(store, Durability::None, &clock);
     let mut told_to_wait = None;
@@ -608,9 +567,8 @@ fn the_queue_is_bounded_and_then_writers_wait() {
 
 #[test]
 fn what_is_acknowledged_and_not_committed_spans_no_more_than_the_interval() {
-    let (leave, wait) = mpsc::channel();
+    let (leave, store) = slow_store();
     let clock = ManualClock::at(1_000 * BUCKET);
-    let store = SlowStore(MemoryStore::default(), Mutex::new(wait));
     let replica = open(store, Durability::Interval, &clock);
     let put = |count: u64| {
         let cell = cell(1_000 * BUCKET + count, 1, Some(1));

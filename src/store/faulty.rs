@@ -1,4 +1,4 @@
-//! A store whose commits fail when a test says so.
+//! A store whose commits fail, wait or panic when a test says so.
 
 use std::sync::{
     atomic::{AtomicUsize, Ordering},
@@ -8,26 +8,32 @@ use std::sync::{
 use super::{Commit, Store, StoreError, Write};
 use crate::cell::{Cell, CellKey, CellMeta, Version};
 
-/// When, counted in commits from now, one fails, and what of it is kept.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Fault {
-    /// The commit does not reach the disk.
-    Lost(usize),
-    /// The commit is on the disk, and yet an error is returned.
-    Kept(usize),
+/// What becomes of a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It succeeds.
+    Done,
+    /// It does not reach the disk, and an error is returned.
+    Lost,
+    /// It is on the disk, and yet an error is returned.
+    Kept,
 }
 
 pub(crate) struct FaultyStore<S> {
     inner: S,
-    fault: Fault,
+    /// Of the commit of a number, counted from 0.
+    verdict: Box<dyn Fn(usize) -> Verdict + Send + Sync>,
     commits: AtomicUsize,
 }
 
 impl<S> FaultyStore<S> {
-    pub(crate) fn new(inner: S, fault: Fault) -> Self {
+    pub(crate) fn new(
+        inner: S,
+        verdict: impl Fn(usize) -> Verdict + Send + Sync + 'static,
+    ) -> Self {
         Self {
             inner,
-            fault,
+            verdict: Box::new(verdict),
             commits: AtomicUsize::new(0),
         }
     }
@@ -39,15 +45,13 @@ impl<S: Store> Store for FaultyStore<S> {
     }
 
     fn commit(&self, batch: &[Write], commit: Commit) -> Result<(), StoreError> {
-        let number = self.commits.fetch_add(1, Ordering::SeqCst);
-        match self.fault {
-            Fault::Lost(fails) if number >= fails => Err(StoreError::Made),
-            Fault::Kept(fails) if number == fails => {
-                self.inner.commit(batch, commit)?;
-                Err(StoreError::Made)
-            }
-            Fault::Kept(fails) if number > fails => Err(StoreError::Made),
-            _ => self.inner.commit(batch, commit),
+        let verdict = (self.verdict)(self.commits.fetch_add(1, Ordering::SeqCst));
+        if verdict != Verdict::Lost {
+            self.inner.commit(batch, commit)?;
+        }
+        match verdict {
+            Verdict::Done => Ok(()),
+            Verdict::Lost | Verdict::Kept => Err(StoreError::Made),
         }
     }
 
