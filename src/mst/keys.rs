@@ -8,7 +8,7 @@ use super::level::TreeKey;
 ///
 /// Comparing keys means fetching their bytes from all over the memory, and that
 /// is what a search would spend its time on. So beside the keys stands, for
-/// each, the word of [`HEAD`](WORD) bytes that follows what all of them have in
+/// each, the word of [`WORD`] bytes of its head that follows what all heads have in
 /// common: nearly every search looks at these, and at one or two keys.
 ///
 /// Invariants: `words` is as long as `keys`; all keys have the first `skip`

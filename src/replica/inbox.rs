@@ -269,10 +269,7 @@ impl Inbox {
                 }
                 return work;
             }
-            let wake_at = match (linger_ends, other_work) {
-                (Some(a), Some(b)) => Some(a.min(b)),
-                (one, None) | (None, one) => one,
-            };
+            let wake_at = linger_ends.into_iter().chain(other_work).min();
             // With a time to wake at, an update that comes need not wake us if
             // that is early enough for it.
             state.asleep = linger_ends.is_none() && wake_at.is_none_or(|at| at > now + linger);

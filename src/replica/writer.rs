@@ -119,10 +119,7 @@ impl Writer {
     /// When there is something to settle, or a root to be made.
     fn next_work(&self) -> Option<Instant> {
         let root = self.is_root_stale.then(|| self.root_due());
-        match (self.next_settling(), root) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (one, None) | (None, one) => one,
-        }
+        self.next_settling().into_iter().chain(root).min()
     }
 
     fn root_due(&self) -> Instant {

@@ -137,11 +137,11 @@ impl DurableStore {
         }
     }
 
-    fn damaged(&self, key: &[u8]) -> impl FnOnce(DecodeError) -> StoreError + '_ {
-        let key = String::from_utf8_lossy(key).into_owned();
+    /// Costs nothing until there is an error: a scan asks for it at every row.
+    fn damaged<'a>(&'a self, key: &'a [u8]) -> impl FnOnce(DecodeError) -> StoreError + 'a {
         move |source| StoreError::Row {
             path: self.path.clone(),
-            key,
+            key: String::from_utf8_lossy(key).into_owned(),
             source,
         }
     }
