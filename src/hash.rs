@@ -19,6 +19,8 @@ pub(crate) mod tag {
     pub(crate) const NODE: &[u8; 8] = b"mst1node";
     pub(crate) const GROUP: &[u8; 8] = b"mst1grup";
     pub(crate) const FORK: &[u8; 8] = b"mst1fork";
+    pub(crate) const SHORT: &[u8; 8] = b"mst1shrt";
+    pub(crate) const FINGERPRINT: &[u8; 8] = b"mst1conf";
 }
 
 /// SHA-256 of the pieces, one after the other.

@@ -19,6 +19,7 @@
 //! | [`config`] | typed configuration |
 //! | [`store`] | where cells are kept, in memory or on disk |
 //! | [`replica`] | the replicated map: local writes, settling, snapshots |
+//! | [`sync`] | anti-entropy: when to compare with whom, and what to fetch |
 //! | `plugin` | what zenohd sees: a volume and its storages |
 //!
 //! # Invariants
@@ -56,5 +57,6 @@ pub mod mst;
 pub mod plugin;
 pub mod replica;
 pub mod store;
+pub mod sync;
 
 pub use hash::HASH_BYTES;

@@ -14,7 +14,7 @@ pub const MAX_KEY_BYTES: usize = 60_000;
 const NONE: u8 = 0;
 const SOME: u8 = 1;
 /// Ends a key: below every byte that can follow it in a longer one.
-const END: [u8; 2] = [0, 1];
+pub(crate) const END: [u8; 2] = [0, 1];
 /// A zero byte within a key.
 const ZERO: [u8; 2] = [0, 0xff];
 

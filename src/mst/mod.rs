@@ -26,6 +26,7 @@
 //! | [`Mst::from_sorted`] | O(n) |
 //! | [`Mst::range`] | O(log n) and O(1) an entry |
 //! | [`Mst::diff`] | O(d log n), once both are hashed |
+//! | [`Mst::between`] | O(log n) |
 //! | `clone` (a snapshot) | O(1); later changes copy the O(log n) nodes they touch |
 //!
 //! With keys chosen by an adversary a level may lie under O(log n) ranks, and
@@ -34,6 +35,7 @@
 //! No I/O, clock or randomness is in here. Nodes are kept behind [`NodeStore`];
 //! [`Resident`] keeps them in memory.
 
+mod between;
 mod build;
 mod check;
 mod diff;

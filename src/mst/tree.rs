@@ -3,6 +3,7 @@
 use std::ops::{Bound, RangeBounds};
 
 use super::{
+    between::between,
     build::Builder,
     diff::Differences,
     edit::{self, Slot},
@@ -40,6 +41,13 @@ impl<S: NodeStore> Mst<S> {
             root: None,
             len: 0,
         }
+    }
+
+    /// What [`between`](Self::between) found, to be searched like a tree.
+    ///
+    /// It does not know how many keys it has: its [`len`](Self::len) is 0.
+    pub(crate) fn of_part(store: S, part: S::Link) -> Self {
+        Self::from_parts(store, Some(part), 0)
     }
 
     pub(super) fn from_parts(store: S, root: Slot<S>, len: usize) -> Self {
@@ -170,6 +178,23 @@ impl<S: NodeStore> Mst<S> {
     /// The node storage's, here and from the iterator.
     pub fn diff<'a>(&'a self, other: &'a Self) -> Result<Differences<'a, S>, S::Error> {
         Differences::new(&self.store, self.root_link(), other.root_link())
+    }
+
+    /// What the tree holds strictly between two keys, as a tree of its own; no
+    /// key is no bound. Nothing is there if nothing is between. O(log n).
+    ///
+    /// Its hash is a function of its content, so that two replicas can compare
+    /// what they hold in any range; but for a range that cuts an over-wide run,
+    /// where ranks make equal contents look different.
+    ///
+    /// # Errors
+    /// The node storage's.
+    pub fn between(
+        &self,
+        low: Option<&S::Key>,
+        high: Option<&S::Key>,
+    ) -> Result<Option<S::Link>, S::Error> {
+        Ok(between(&self.store, self.root_link(), low, high)?.0)
     }
 
     /// The hash of a node of this tree, for proofs and for comparing with

@@ -49,6 +49,8 @@ counters! {
     puts,
     /// Tombstones that were written, outdated ones among them.
     deletes,
+    /// Cells of other replicas that were joined, outdated ones among them.
+    merged,
     /// Reads.
     gets,
     /// Writes that came when a later one of the same key was there.

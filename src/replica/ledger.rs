@@ -102,6 +102,14 @@ impl Ledger {
         self.buckets.keys().next().copied()
     }
 
+    /// How far to settle next, if anything is due by `cut`, and whether that is a
+    /// whole second: replicas make roots there, to have some of one cut.
+    pub(super) fn next_step(&self, cut: u64) -> Option<(u64, bool)> {
+        let next = self.next_cut().filter(|next| *next <= cut)?;
+        let second = next.checked_next_multiple_of(1 << 32).unwrap_or(u64::MAX);
+        Some((cut.min(second), second <= cut))
+    }
+
     /// Moves the cut, never back, and takes out what has settled by it:
     /// ascending by key, each key once.
     pub(super) fn settle(&mut self, cut: u64) -> (u64, Vec<(CellKey, CellMeta)>) {

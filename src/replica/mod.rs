@@ -21,6 +21,7 @@
 //! |---|---|
 //! | `ledger` | which updates to write, and which to settle; no clock, no I/O |
 //! | `settled` | the tree and its counts |
+//! | `roots` | the roots that the tree has had, and over which cuts |
 //! | `recent` | what is pending, as readers see it |
 //! | `commits` | who waits for which commit |
 //! | `inbox` | the hand-over to the thread |
@@ -32,16 +33,19 @@ mod error;
 mod inbox;
 mod ledger;
 mod recent;
+mod roots;
 mod settled;
 mod writer;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod virtual_time;
 
 use std::{
     sync::{
         atomic::{AtomicU64, Ordering},
-        mpsc, Arc, PoisonError, RwLock,
+        mpsc, Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard,
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -51,9 +55,14 @@ pub use commits::Committed;
 pub use counters::{Counters, Counts};
 pub use error::{Failure, OpenError, Refusal, ReplicaError};
 pub use ledger::{cut_at, BUCKET};
+pub use roots::{Comparison, Published, Roots, Span};
 pub use settled::Tree;
 
+#[cfg(test)]
+pub(crate) use virtual_time::VirtualReplica;
+
 use commits::Commits;
+use counters::Counter;
 use inbox::{Inbox, Offer};
 use ledger::Ledger;
 use recent::Shown;
@@ -61,7 +70,7 @@ use settled::Settled;
 use writer::Writer;
 
 use crate::{
-    cell::{ntp64_span, Cell, CellKey, CellMeta, Key, Stamp, Version, MAX_KEY_BYTES},
+    cell::{ntp64_span, Cell, CellKey, CellMeta, Content, Key, Stamp, Version, MAX_KEY_BYTES},
     config::Durability,
     mst::{Builder, Resident, RootHash},
     store::{Store, StoreError},
@@ -72,6 +81,9 @@ pub const MAX_VALUE_BYTES: usize = 1 << 30;
 
 /// Tells the time, in NTP64. Given from outside, so that tests make their own.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// Called when a root was made.
+type OnRoot = Box<dyn Fn() + Send + Sync>;
 
 /// How a replica is to behave.
 #[derive(Clone, Copy, Debug)]
@@ -126,19 +138,6 @@ impl Snapshot {
     }
 }
 
-/// The last root that was made, and what it is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Published {
-    /// Updates with a time below this are covered by the root.
-    pub cut: u64,
-    /// The root.
-    pub root: RootHash,
-    /// Cells, tombstones among them.
-    pub cells: usize,
-    /// Tombstones.
-    pub tombstones: usize,
-}
-
 /// What is still on its way into the tree.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Queues {
@@ -157,7 +156,8 @@ struct Shared {
     store: Box<dyn Store>,
     inbox: Inbox,
     settled: RwLock<Settled>,
-    published: RwLock<Published>,
+    roots: RwLock<Roots>,
+    on_root: OnceLock<OnRoot>,
     commits: Arc<Commits>,
     counters: Counters,
     disk_bytes: AtomicU64,
@@ -166,7 +166,7 @@ struct Shared {
 }
 
 impl Shared {
-    fn settled(&self) -> std::sync::RwLockReadGuard<'_, Settled> {
+    fn settled(&self) -> RwLockReadGuard<'_, Settled> {
         self.settled.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -253,7 +253,7 @@ impl Replica {
         // because the clock was set back, the cut is where they are.
         let cut = cut_at(clock(), options.settle).max(ledger::cut_above(latest));
         let settled = Settled::new(tree, tombstones, cut);
-        let published = settled.publish();
+        let roots = Roots::new(settled.publish());
         let disk_bytes = store.disk_bytes()?;
         let shared = Arc::new(Shared {
             options,
@@ -261,7 +261,8 @@ impl Replica {
             store,
             inbox: Inbox::new(cut),
             settled: RwLock::new(settled),
-            published: RwLock::new(published),
+            roots: RwLock::new(roots),
+            on_root: OnceLock::new(),
             commits: Arc::default(),
             counters: Counters::default(),
             disk_bytes: AtomicU64::new(disk_bytes),
@@ -292,6 +293,11 @@ impl Replica {
             Some(_) => &shared.counters.puts,
             None => &shared.counters.deletes,
         };
+        self.write(key, cell, counter)
+    }
+
+    fn write(&self, key: CellKey, cell: Cell, counter: &Counter) -> Result<Outcome, ReplicaError> {
+        let shared = &*self.shared;
         let patience = match shared.options.durability {
             Durability::Always => Duration::ZERO,
             Durability::Interval => shared.options.sync_every,
@@ -325,6 +331,16 @@ impl Replica {
                 })
             }
         }
+    }
+
+    /// Joins a cell that another replica holds: as [`put`](Self::put), but it is
+    /// counted as merged.
+    ///
+    /// # Errors
+    /// As of [`put`](Self::put).
+    pub fn merge(&self, key: CellKey, cell: Cell) -> Result<Outcome, ReplicaError> {
+        self.check(&key, &cell)?;
+        self.write(key, cell, &self.shared.counters.merged)
     }
 
     fn check(&self, key: &CellKey, cell: &Cell) -> Result<(), Refusal> {
@@ -378,6 +394,35 @@ impl Replica {
         Ok(cell.filter(|cell| cell.value().is_some()))
     }
 
+    /// The stamp of the newest cell of `key`, pending or settled.
+    #[must_use]
+    pub fn newest(&self, key: &CellKey) -> Option<Stamp> {
+        match self.shared.inbox.recent(key) {
+            Some(shown) => Some(shown.stamp()),
+            None => self.shared.settled().get(key).map(|meta| meta.version.stamp),
+        }
+    }
+
+    /// The settled cell of `key`, be it a tombstone, of which the caller found
+    /// `version` in the tree. It is that, or a later one. Blocks on disk.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn settled_cell(
+        &self,
+        key: &CellKey,
+        version: Version,
+    ) -> Result<Option<Arc<Cell>>, StoreError> {
+        if version.tombstone {
+            // All of a tombstone is in the tree.
+            return Ok(Some(Arc::new(Cell {
+                stamp: version.stamp,
+                content: Content::Tombstone,
+            })));
+        }
+        self.shared.store.read(key, version)
+    }
+
     /// Shows all keys that have a value, each with the timestamp of its last
     /// write. In no order. O(n). Nothing settles meanwhile.
     pub fn for_each_key(&self, mut visit: impl FnMut(&Key, Stamp)) {
@@ -418,12 +463,29 @@ impl Replica {
     /// second; when none do, it is the current one after a twentieth of a second.
     #[must_use]
     pub fn published(&self) -> Published {
-        let published = *self
-            .shared
-            .published
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
-        published
+        self.roots().published()
+    }
+
+    /// The roots that the tree has had.
+    #[must_use]
+    pub fn roots(&self) -> RwLockReadGuard<'_, Roots> {
+        let roots = self.shared.roots.read();
+        roots.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The cut of this moment: what has a time below it is settled, or about to
+    /// be.
+    #[must_use]
+    pub fn cut(&self) -> u64 {
+        cut_at((self.shared.clock)(), self.shared.options.settle)
+    }
+
+    /// Has `tell` called whenever a root was made, or one was found to cover more
+    /// updates than before. It is called on the thread that commits: it must not
+    /// block. Only the first that is given is called.
+    pub fn on_root(&self, tell: impl Fn() + Send + Sync + 'static) {
+        // Whoever comes second has no use for it.
+        let _ = self.shared.on_root.set(Box::new(tell));
     }
 
     /// What is still on its way into the tree.
@@ -458,6 +520,12 @@ impl Replica {
     pub fn sync(&self) -> Result<(), ReplicaError> {
         let sequence = self.shared.inbox.request_commit();
         self.shared.commits.wait(sequence)
+    }
+
+    /// Has all that was handed over committed now, and returns the number of the
+    /// last of it: when [`Roots::covered`] is as high, the root covers it.
+    pub fn request_commit(&self) -> u64 {
+        self.shared.inbox.request_commit()
     }
 
     /// Waits until nothing is pending, or `deadline`; true if nothing is.

@@ -2,11 +2,11 @@
 
 use std::{
     panic::{catch_unwind, AssertUnwindSafe},
-    sync::{atomic::Ordering, Arc, PoisonError},
+    sync::{atomic::Ordering, Arc, PoisonError, RwLockWriteGuard},
     time::{Duration, Instant},
 };
 
-use super::{cut_at, inbox::Work, ledger::Ledger, Failure, Shared};
+use super::{cut_at, inbox::Work, ledger::Ledger, Failure, Roots, Shared};
 use crate::{
     cell::{ntp64_span, CellKey, CellMeta},
     config::Durability,
@@ -16,8 +16,9 @@ use crate::{
 /// Cells that go into the tree at a time, while readers wait.
 const CHUNK: usize = 128;
 
-/// While updates settle, the root is made no more often than this.
-const ROOT_EVERY: Duration = Duration::from_secs(1);
+/// While updates wait to settle, the root is made after this time at the latest,
+/// should no whole second pass at which it is made anyway.
+const ROOT_EVERY: Duration = Duration::from_millis(1500);
 
 /// When nothing has settled for this long, and nothing is to, the root is made.
 const ROOT_WHEN_QUIET: Duration = Duration::from_millis(50);
@@ -29,6 +30,10 @@ const MAX_SLEEP: Duration = Duration::from_secs(1);
 pub(super) struct Writer {
     shared: Arc<Shared>,
     ledger: Ledger,
+    /// The last update that is committed.
+    committed: u64,
+    /// The last whole second at which a root was made.
+    last_second: Option<u64>,
     /// The tree has changed since the root was made.
     is_root_stale: bool,
     root_made: Instant,
@@ -41,6 +46,8 @@ impl Writer {
         Self {
             shared,
             ledger,
+            committed: 0,
+            last_second: None,
             is_root_stale: false,
             root_made: Instant::now(),
             settled: Instant::now(),
@@ -135,8 +142,9 @@ impl Writer {
         if work.updates.is_empty() {
             return true;
         }
-        let shared = &*self.shared;
         let writes = self.ledger.admit(work.updates);
+        self.tell_next_cut();
+        let shared = &*self.shared;
         if !writes.is_empty() {
             let commit = match shared.options.durability {
                 Durability::Always | Durability::Interval => Commit::Synced,
@@ -151,49 +159,92 @@ impl Writer {
         }
         shared.inbox.committed(&writes);
         shared.commits.done(work.sequence);
+        self.committed = work.sequence;
         true
     }
 
+    /// Settles what is due; and makes a root at each whole second on the way, as
+    /// all replicas do, so that they have roots of one cut to compare.
     fn settle(&mut self) {
-        let shared = &*self.shared;
         // What was late is due at the cut that is, even if the clock was set back.
-        let cut = cut_at((shared.clock)(), shared.options.settle).max(self.ledger.cut());
-        if self.ledger.next_cut().is_none_or(|next| next > cut) {
-            return;
+        let clock = (self.shared.clock)();
+        let cut = cut_at(clock, self.shared.options.settle).max(self.ledger.cut());
+        let mut was_due = false;
+        while let Some((step, is_second)) = self.ledger.next_step(cut) {
+            was_due = true;
+            self.settle_to(step);
+            if is_second && self.last_second.replace(step) != Some(step) {
+                self.make_root();
+            }
         }
+        if was_due && self.ledger.cut() < cut {
+            self.settle_to(cut);
+        }
+        self.tell_next_cut();
+    }
+
+    fn settle_to(&mut self, cut: u64) {
+        let shared = &*self.shared;
         let (cut, due) = self.ledger.settle(cut);
         let batch = shared.inbox.batch();
         shared.inbox.set_cut(cut);
-        for chunk in due.chunks(CHUNK) {
-            self.is_root_stale |= join(shared, chunk);
-        }
+        let earliest = due.chunks(CHUNK).filter_map(|chunk| join(shared, chunk));
+        let earliest = earliest.min();
         let mut settled = shared
             .settled
             .write()
             .unwrap_or_else(PoisonError::into_inner);
         settled.set_cut(cut);
+        if let Some(earliest) = earliest {
+            self.is_root_stale = true;
+            self.roots().changed(earliest);
+        }
         drop(settled);
         drop(batch);
         shared.inbox.forget(&due);
         self.settled = Instant::now();
     }
 
+    fn roots(&self) -> RwLockWriteGuard<'_, Roots> {
+        let roots = self.shared.roots.write();
+        roots.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell_next_cut(&self) {
+        self.roots().set_next_cut(self.ledger.next_cut());
+    }
+
     fn publish(&mut self) {
-        if !self.is_root_stale || self.root_due() > Instant::now() {
-            return;
+        if self.is_root_stale && self.root_due() <= Instant::now() {
+            self.make_root();
         }
+        if !self.is_root_stale {
+            let mut roots = self.roots();
+            let covers_more = roots.covered() < self.committed;
+            roots.set_covered(self.committed);
+            drop(roots);
+            if covers_more {
+                self.tell();
+            }
+        }
+    }
+
+    fn make_root(&mut self) {
         let published = self.shared.settled().publish();
-        *self
-            .shared
-            .published
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = published;
+        self.roots().made(published);
         match self.shared.store.disk_bytes() {
             Ok(bytes) => self.shared.disk_bytes.store(bytes, Ordering::Relaxed),
             Err(error) => tracing::warn!("the size of a storage on disk is not known: {error}"),
         }
         self.is_root_stale = false;
         self.root_made = Instant::now();
+        self.tell();
+    }
+
+    fn tell(&self) {
+        if let Some(tell) = self.shared.on_root.get() {
+            tell();
+        }
     }
 }
 
@@ -203,14 +254,18 @@ fn fail(shared: &Shared, failure: Failure) {
     shared.commits.fail(failure);
 }
 
-fn join(shared: &Shared, chunk: &[(CellKey, CellMeta)]) -> bool {
+/// The earliest time of what changed the tree, if anything did.
+fn join(shared: &Shared, chunk: &[(CellKey, CellMeta)]) -> Option<u64> {
     let mut settled = shared
         .settled
         .write()
         .unwrap_or_else(PoisonError::into_inner);
-    let mut changed = false;
+    let mut earliest = None;
     for (key, meta) in chunk {
-        changed |= settled.join(key.clone(), *meta);
+        if settled.join(key.clone(), *meta) {
+            let time = meta.version.stamp.time;
+            earliest = Some(earliest.map_or(time, |earliest: u64| earliest.min(time)));
+        }
     }
-    changed
+    earliest
 }

@@ -1,0 +1,153 @@
+//! A replica without a thread, a disk or a clock, for simulations: the same
+//! ledger, tree and roots as the real one, driven by whoever has the time.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{
+    cut_at,
+    inbox::Update,
+    ledger::{cut_above, Ledger},
+    settled::Settled,
+    Roots, Snapshot, Tree,
+};
+use crate::{
+    cell::{Cell, CellKey, CellMeta, Stamp, Version},
+    mst::Resident,
+};
+
+pub(crate) struct VirtualReplica {
+    settle: Duration,
+    ledger: Ledger,
+    settled: Settled,
+    pub(crate) roots: Roots,
+    /// What is on disk: all of it, at once.
+    disk: BTreeMap<CellKey, Arc<Cell>>,
+    /// The newest that is pending.
+    pending: HashMap<CellKey, Version>,
+    is_stale: bool,
+    last_second: Option<u64>,
+}
+
+impl VirtualReplica {
+    pub(crate) fn new(settle: Duration, now: u64) -> Self {
+        Self::open(BTreeMap::new(), settle, now)
+    }
+
+    /// As after a crash: what is on disk is there.
+    pub(crate) fn reopen(self, now: u64) -> Self {
+        Self::open(self.disk, self.settle, now)
+    }
+
+    fn open(disk: BTreeMap<CellKey, Arc<Cell>>, settle: Duration, now: u64) -> Self {
+        let entries = disk
+            .iter()
+            .map(|(key, cell)| (key.clone(), CellMeta::of(key, cell)));
+        let tree = Tree::from_sorted(Resident::default(), entries);
+        let tombstones = disk.values().filter(|cell| cell.value().is_none()).count();
+        let latest = disk.values().map(|cell| cell.stamp.time).max().unwrap_or(0);
+        let cut = cut_at(now, settle).max(cut_above(latest));
+        let settled = Settled::new(tree, tombstones, cut);
+        Self {
+            settle,
+            ledger: Ledger::new(cut),
+            roots: Roots::new(settled.publish()),
+            settled,
+            disk,
+            pending: HashMap::new(),
+            is_stale: false,
+            last_second: None,
+        }
+    }
+
+    /// Writes or joins a cell.
+    pub(crate) fn offer(&mut self, key: CellKey, cell: Cell) {
+        let version = CellMeta::of(&key, &cell).version;
+        if self.settled.get(&key).is_some_and(|meta| meta.version >= version) {
+            return;
+        }
+        let is_newest = self.pending.get(&key).is_none_or(|other| *other < version);
+        if is_newest {
+            self.pending.insert(key.clone(), version);
+        }
+        let cell = Arc::new(cell);
+        let update = Update {
+            key,
+            cell,
+            is_newest,
+        };
+        for write in self.ledger.admit(vec![update]) {
+            self.disk.insert(write.key, write.cell);
+        }
+        self.roots.set_next_cut(self.ledger.next_cut());
+    }
+
+    /// Settles what is due; true if a root was made.
+    pub(crate) fn settle(&mut self, now: u64) -> bool {
+        let cut = cut_at(now, self.settle).max(self.ledger.cut());
+        let mut made = false;
+        while let Some((step, is_second)) = self.ledger.next_step(cut) {
+            let (cut, due) = self.ledger.settle(step);
+            let mut earliest = None;
+            for (key, meta) in due {
+                if self.settled.join(key.clone(), meta) {
+                    let time = meta.version.stamp.time;
+                    earliest = Some(earliest.map_or(time, |e: u64| e.min(time)));
+                }
+                if self.pending.get(&key).is_some_and(|v| *v <= meta.version) {
+                    self.pending.remove(&key);
+                }
+            }
+            self.settled.set_cut(cut);
+            if let Some(earliest) = earliest {
+                self.roots.changed(earliest);
+                self.is_stale = true;
+            }
+            if is_second && self.last_second.replace(step) != Some(step) {
+                made |= self.make_root();
+            }
+        }
+        self.ledger.settle(cut);
+        self.settled.set_cut(self.ledger.cut());
+        if self.ledger.next_cut().is_none() {
+            made |= self.make_root();
+        }
+        self.roots.set_next_cut(self.ledger.next_cut());
+        made
+    }
+
+    fn make_root(&mut self) -> bool {
+        if std::mem::take(&mut self.is_stale) {
+            self.roots.made(self.settled.publish());
+            return true;
+        }
+        false
+    }
+
+    pub(crate) fn tree(&self) -> Tree {
+        let Snapshot { tree, .. } = self.settled.snapshot();
+        tree
+    }
+
+    pub(crate) fn cut(&self, now: u64) -> u64 {
+        cut_at(now, self.settle)
+    }
+
+    pub(crate) fn newest(&self, key: &CellKey) -> Option<Stamp> {
+        let pending = self.pending.get(key).copied();
+        let settled = self.settled.get(key).map(|meta| meta.version);
+        pending.max(settled).map(|version| version.stamp)
+    }
+
+    /// What is on disk.
+    pub(crate) fn disk(&self) -> &BTreeMap<CellKey, Arc<Cell>> {
+        &self.disk
+    }
+
+    pub(crate) fn has_pending(&self) -> bool {
+        self.ledger.next_cut().is_some()
+    }
+}

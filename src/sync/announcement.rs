@@ -1,0 +1,98 @@
+//! What a replica says of itself.
+
+use super::{
+    identity::{Fingerprint, Incarnation},
+    wire::{begin, kind, open, MessageError},
+};
+use crate::{mst::RootHash, replica::Span};
+
+/// The root of a replica, and over which cuts it has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Announcement {
+    /// Of the sender's merge configuration.
+    pub fingerprint: Fingerprint,
+    /// Which life of the sender it is.
+    pub incarnation: Incarnation,
+    /// The root, and its cuts.
+    pub span: Span,
+    /// Cells that the sender holds, tombstones among them.
+    pub cells: u64,
+}
+
+impl Announcement {
+    /// The message.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut writer = begin(kind::ANNOUNCEMENT);
+        writer.raw(&self.fingerprint.0);
+        writer.raw(&self.incarnation.started.to_be_bytes());
+        writer.raw(&self.incarnation.nonce.to_be_bytes());
+        writer.raw(&self.span.to.to_be_bytes());
+        writer.number(self.span.to - self.span.from);
+        writer.raw(&self.span.root.0);
+        writer.number(self.cells);
+        writer.into_bytes()
+    }
+
+    /// Reads a message.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
+        let mut reader = open(bytes, kind::ANNOUNCEMENT)?;
+        let fingerprint = Fingerprint(reader.array("fingerprint")?);
+        let incarnation = Incarnation {
+            started: u64::from_be_bytes(reader.array("incarnation")?),
+            nonce: u32::from_be_bytes(reader.array("incarnation")?),
+        };
+        let to = u64::from_be_bytes(reader.array("cut")?);
+        let length = reader.number("cut")?;
+        let from = to.checked_sub(length).ok_or(MessageError::Range("cut"))?;
+        let root = RootHash(reader.array("root")?);
+        let cells = reader.number("cells")?;
+        reader.finish()?;
+        Ok(Self {
+            fingerprint,
+            incarnation,
+            span: Span { from, to, root },
+            cells,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn announcements_are_pinned() {
+        let announcement = Announcement {
+            fingerprint: Fingerprint(*b"finger-p"),
+            incarnation: Incarnation {
+                started: 0x0102_0304_0506_0708,
+                nonce: 0x090a_0b0c,
+            },
+            span: Span {
+                from: 7 << 29,
+                to: 8 << 29,
+                root: RootHash([0xaa; 32]),
+            },
+            cells: 1000,
+        };
+        let bytes = announcement.encode();
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let expected = format!(
+            "010166696e6765722d700102030405060708090a0b0c0000000100000000{}{}e807",
+            "8080808002",
+            "aa".repeat(32)
+        );
+        assert_eq!(hex, expected);
+        assert_eq!(Announcement::decode(&bytes), Ok(announcement));
+        for end in 0..bytes.len() {
+            assert!(Announcement::decode(&bytes[..end]).is_err());
+        }
+        let mut longer = bytes;
+        longer.push(0);
+        assert_eq!(Announcement::decode(&longer), Err(MessageError::Trailing(1)));
+    }
+}

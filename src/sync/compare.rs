@@ -1,0 +1,224 @@
+//! Comparing a tree with what another replica says of its own.
+
+use super::{
+    digests::{Differing, DigestQuery, DigestReplyWriter, Fragment, Range, Salted},
+    entries::Want,
+};
+use crate::{
+    cell::{CellKey, CellMeta},
+    mst::{Digested, Mst, NodeOf, NodeStore, Resident},
+    replica::Tree,
+};
+
+type Link = <Resident<CellKey, CellMeta> as NodeStore>::Link;
+type TreeNode = NodeOf<Resident<CellKey, CellMeta>>;
+
+/// Entries that the first fragment of a comparison has, at least: the topmost
+/// nodes are narrow, and to begin with one entry would waste a round trip.
+pub(super) const FIRST_ENTRIES: usize = 16;
+
+fn node<'a>(tree: &'a Tree, link: &'a Link) -> &'a TreeNode {
+    let Ok(node) = tree.store().load(link);
+    node
+}
+
+/// What `tree` has strictly between the bounds of `range`.
+pub(super) fn part(tree: &Tree, range: &Range) -> Option<Link> {
+    let Ok(part) = tree.between(range.low.as_ref(), range.high.as_ref());
+    part
+}
+
+/// A part of a tree, to be asked for parts of it in ascending order.
+struct Part<'a> {
+    tree: &'a Tree,
+    top: &'a TreeNode,
+    /// The part as a tree of its own.
+    whole: Tree,
+    /// Entries of the topmost node that are passed.
+    passed: usize,
+}
+
+impl<'a> Part<'a> {
+    fn new(tree: &'a Tree, link: &'a Link) -> Self {
+        Self {
+            tree,
+            top: node(tree, link),
+            whole: Mst::of_part(tree.store().clone(), link.clone()),
+            passed: 0,
+        }
+    }
+
+    /// What lies between two keys that are neighbours over there; each time
+    /// above the time before.
+    fn between(&mut self, range: &Range) -> Option<Link> {
+        // Nearly always they are neighbours here, too.
+        let keys = self.top.keys();
+        if let (Some(low), Some(high)) = (&range.low, &range.high) {
+            while keys.get(self.passed).is_some_and(|key| key <= low) {
+                self.passed += 1;
+            }
+            let before = self.passed.checked_sub(1).and_then(|place| keys.get(place));
+            if before == Some(low) && keys.get(self.passed) == Some(high) {
+                return self.top.child(self.passed).cloned();
+            }
+        }
+        part(&self.whole, range)
+    }
+
+    /// The cell of a key, which is above all ranges that were asked for.
+    fn get(&self, key: &CellKey) -> Option<&CellMeta> {
+        if self.top.keys().get(self.passed) == Some(key) {
+            return self.top.values().get(self.passed);
+        }
+        let Ok(meta) = self.whole.get(key);
+        meta
+    }
+
+    fn short(&self, link: &Link, salted: &Salted) -> super::digests::Short {
+        let Ok(hash) = self.tree.hash_of(link);
+        salted.short(&hash.0)
+    }
+}
+
+/// Says what is in `link`: its topmost node, and nodes below while there are
+/// fewer than `least` entries. As far as `room` bytes go, but one entry at the
+/// least.
+pub(super) fn fragment(
+    tree: &Tree,
+    link: &Link,
+    salted: &Salted,
+    least: usize,
+    room: usize,
+) -> Fragment {
+    enum Item<'a> {
+        Gap(Option<&'a Link>),
+        Entry(&'a CellKey, &'a CellMeta),
+    }
+    let mut items = vec![Item::Gap(Some(link))];
+    let mut entries = 0;
+    loop {
+        let before = entries;
+        let mut unrolled = Vec::with_capacity(items.len() * 2);
+        for item in items {
+            let Item::Gap(Some(link)) = item else {
+                unrolled.push(item);
+                continue;
+            };
+            let node = node(tree, link);
+            for (place, (key, meta)) in node.keys().iter().zip(node.values()).enumerate() {
+                unrolled.push(Item::Gap(node.child(place)));
+                unrolled.push(Item::Entry(key, meta));
+                entries += 1;
+            }
+            unrolled.push(Item::Gap(node.child(node.keys().len())));
+        }
+        items = unrolled;
+        if entries >= least || entries == before {
+            break;
+        }
+    }
+    let mut fragment = Fragment::default();
+    let mut bytes = 0;
+    for item in items {
+        match item {
+            Item::Gap(None) => fragment.gaps.push(None),
+            Item::Gap(Some(link)) => {
+                let Ok(hash) = tree.hash_of(link);
+                fragment.gaps.push(Some(salted.short(&hash.0)));
+            }
+            Item::Entry(key, meta) => {
+                bytes += key.canonical_len() + 2 * usize::from(salted.width);
+                if bytes > room && !fragment.entries.is_empty() {
+                    // What is after the last entry is not said.
+                    fragment.is_cut = true;
+                    fragment.gaps.pop();
+                    fragment.gaps.push(None);
+                    break;
+                }
+                fragment
+                    .entries
+                    .push((key.clone(), salted.short(meta.digest())));
+            }
+        }
+    }
+    fragment
+}
+
+/// Answers a query of digests: where `tree` has something that the asker does
+/// not have. In about `max_bytes`; what there is no room for is left for later.
+pub(super) fn answer(tree: &Tree, query: &DigestQuery, max_bytes: usize) -> Vec<u8> {
+    let salted = query.salted;
+    let mut writer = DigestReplyWriter::new(salted);
+    for (range, theirs) in &query.fragments {
+        if let Some(link) = &part(tree, range) {
+            let mut own = Part::new(tree, link);
+            for place in 0..theirs.known_gaps() {
+                let gap = theirs.gap(range, place);
+                let found = own.between(&gap);
+                if let Some(link) = &found {
+                    let told = theirs.gaps[place];
+                    if told != Some(own.short(link, &salted)) {
+                        let room = max_bytes.saturating_sub(writer.len());
+                        let has_room = room > 0 && writer.key_text() < super::MAX_KEY_TEXT_SENT;
+                        writer.push(&match told {
+                            None => Differing::All(place),
+                            Some(_) if has_room => {
+                                Differing::Fragment(place, fragment(tree, link, &salted, 1, room))
+                            }
+                            Some(_) => Differing::Later(place),
+                        });
+                    }
+                }
+                if let Some((key, told)) = theirs.entries.get(place) {
+                    let meta = own.get(key);
+                    if meta.is_some_and(|meta| salted.short(meta.digest()) != *told) {
+                        writer.push(&Differing::Entry(place));
+                    }
+                }
+            }
+        }
+        writer.end();
+    }
+    writer.finish()
+}
+
+/// What a peer has and `tree` does not, as far as a fragment of the peer's tells.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Cells to get, ascending.
+    pub(super) wants: Vec<Want>,
+    /// Where to look further.
+    pub(super) open: Vec<Range>,
+}
+
+/// Looks at what a peer has in `range`.
+pub(super) fn look(tree: &Tree, salted: &Salted, range: &Range, theirs: &Fragment) -> Found {
+    let mut found = Found::default();
+    let link = part(tree, range);
+    let mut own = link.as_ref().map(|link| Part::new(tree, link));
+    for place in 0..theirs.gaps.len() {
+        let gap = || theirs.gap(range, place);
+        if place == theirs.known_gaps() {
+            found.open.push(gap());
+        } else if let Some(told) = theirs.gaps[place] {
+            let gap = gap();
+            let here = own.as_mut().and_then(|own| own.between(&gap));
+            match (&here, &own) {
+                (Some(link), Some(own)) if own.short(link, salted) == told => {}
+                (Some(_), _) => found.open.push(gap),
+                (None, _) => found.wants.push(Want::All(gap)),
+            }
+        }
+        if let Some((key, told)) = theirs.entries.get(place) {
+            match own.as_ref().and_then(|own| own.get(key)) {
+                None => found.wants.push(Want::Key(key.clone(), None)),
+                Some(meta) if salted.short(meta.digest()) == *told => {}
+                Some(meta) => {
+                    let time = meta.version.stamp.time;
+                    found.wants.push(Want::Key(key.clone(), Some(time)));
+                }
+            }
+        }
+    }
+    found
+}

@@ -1,0 +1,423 @@
+//! The messages that find where two trees differ.
+//!
+//! A [`Fragment`] is what one side says of a range of its tree: some entries, in
+//! order, each with a digest, and between them *gaps*, each with a digest of all
+//! that lies there. The asker sends fragments of its own; the answer names the
+//! entries and the gaps in which the answerer has something else, with
+//! fragments of what it has there; in which the asker finds the gaps to ask about
+//! next. So a round trip goes down two levels of the tree.
+//!
+//! Digests are truncated to [`Salted::width`] bytes, of hashes that are salted
+//! afresh in every session: nobody can prepare two contents that look equal, and
+//! if by chance they do, the roots are still different and the next session, with
+//! wider digests, finds it.
+
+use super::wire::{begin, kind, open, MessageError, Reader, Writer};
+use crate::{
+    cell::CellKey,
+    hash::{sha256, tag, HASH_BYTES},
+};
+
+/// Bytes of a truncated digest, at the least and at the most.
+pub const WIDTHS: std::ops::RangeInclusive<u8> = 4..=16;
+
+/// How digests are made comparable without sending all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Salted {
+    /// Chosen by the asker, anew for each session.
+    pub salt: [u8; 8],
+    /// Bytes of a truncated digest, one of [`WIDTHS`].
+    pub width: u8,
+}
+
+/// A salted and truncated digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Short(u128);
+
+impl Salted {
+    /// The digest of a hash. One block of SHA-256.
+    #[must_use]
+    pub fn short(&self, hash: &[u8; HASH_BYTES]) -> Short {
+        let salted = sha256(&[tag::SHORT, &self.salt, hash]);
+        let mut bytes = [0; 16];
+        let width = usize::from(self.width).min(bytes.len());
+        bytes[..width].copy_from_slice(&salted[..width]);
+        Short(u128::from_be_bytes(bytes))
+    }
+
+    fn write(&self, short: Short, writer: &mut Writer) {
+        let bytes = short.0.to_be_bytes();
+        writer.raw(&bytes[..usize::from(self.width).min(bytes.len())]);
+    }
+
+    fn read(&self, reader: &mut Reader<'_>) -> Result<Short, MessageError> {
+        let taken = reader.take(usize::from(self.width), "digest")?;
+        let mut bytes = [0; 16];
+        bytes[..taken.len()].copy_from_slice(taken);
+        Ok(Short(u128::from_be_bytes(bytes)))
+    }
+}
+
+/// What is strictly between two keys; no key is no bound.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Range {
+    /// All that is in the range is above this.
+    pub low: Option<CellKey>,
+    /// All that is in the range is below this.
+    pub high: Option<CellKey>,
+}
+
+impl Range {
+    /// Whether the range has `key` in it.
+    #[must_use]
+    pub fn contains(&self, key: &CellKey) -> bool {
+        self.low.as_ref().is_none_or(|low| low < key)
+            && self.high.as_ref().is_none_or(|high| key < high)
+    }
+}
+
+/// What one side has in a range.
+///
+/// Invariants, checked when it is read: there is one more gap than entries; the
+/// keys ascend strictly.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fragment {
+    /// Before each entry, and after the last, what lies there; `None` where
+    /// nothing does.
+    pub gaps: Vec<Option<Short>>,
+    /// Keys, and digests of their cells.
+    pub entries: Vec<(CellKey, Short)>,
+    /// Whether the fragment ends with its last entry, and says nothing of the
+    /// gap after it.
+    pub is_cut: bool,
+}
+
+const CUT: u8 = 1;
+const GAPS: u8 = 2;
+
+impl Fragment {
+    /// What is between the entries at `place - 1` and `place`, where `range` is
+    /// what the fragment is of.
+    #[must_use]
+    pub fn gap(&self, range: &Range, place: usize) -> Range {
+        let before = place.checked_sub(1).and_then(|place| self.entries.get(place));
+        let after = self.entries.get(place);
+        Range {
+            low: before.map_or_else(|| range.low.clone(), |(key, _)| Some(key.clone())),
+            high: after.map_or_else(|| range.high.clone(), |(key, _)| Some(key.clone())),
+        }
+    }
+
+    /// Gaps of which the fragment says something.
+    #[must_use]
+    pub fn known_gaps(&self) -> usize {
+        self.entries.len() + usize::from(!self.is_cut)
+    }
+
+    fn write(&self, salted: &Salted, writer: &mut Writer) {
+        let has_gaps = self.gaps.iter().any(Option::is_some);
+        writer.count(self.entries.len());
+        writer.u8(u8::from(self.is_cut) * CUT | u8::from(has_gaps) * GAPS);
+        if has_gaps {
+            for of_byte in self.gaps.chunks(8) {
+                let bits = of_byte.iter().enumerate();
+                writer.u8(bits.fold(0, |byte, (bit, gap)| byte | u8::from(gap.is_some()) << bit));
+            }
+        }
+        for (place, gap) in self.gaps.iter().enumerate() {
+            if let Some(short) = gap {
+                salted.write(*short, writer);
+            }
+            if let Some((key, short)) = self.entries.get(place) {
+                writer.key(key);
+                salted.write(*short, writer);
+            }
+        }
+    }
+
+    fn read(salted: &Salted, reader: &mut Reader<'_>) -> Result<Self, MessageError> {
+        let count = reader.count(2 + usize::from(salted.width), "entries")?;
+        let flags = reader.u8("fragment")?;
+        if flags & !(CUT | GAPS) != 0 || count == 0 && flags & CUT != 0 {
+            return Err(MessageError::Range("flags of a fragment"));
+        }
+        let is_cut = flags & CUT != 0;
+        let bits = match flags & GAPS {
+            0 => &[][..],
+            _ => reader.take((count + 1).div_ceil(8), "gaps")?,
+        };
+        let is_there = |place: usize| bits.get(place / 8).is_some_and(|b| b >> (place % 8) & 1 == 1);
+        let places = bits.len() * 8;
+        let is_beyond = |place: usize| place > count || is_cut && place == count;
+        let any = (0..places).any(is_there);
+        if (0..places).any(|place| is_there(place) && is_beyond(place)) || any == bits.is_empty() {
+            return Err(MessageError::Range("gaps"));
+        }
+        let mut fragment = Self {
+            gaps: Vec::with_capacity(count + 1),
+            entries: Vec::with_capacity(count),
+            is_cut,
+        };
+        for place in 0..=count {
+            let gap = is_there(place).then(|| salted.read(reader)).transpose()?;
+            fragment.gaps.push(gap);
+            if place < count {
+                let key = reader.key()?;
+                if fragment.entries.last().is_some_and(|(last, _)| *last >= key) {
+                    return Err(MessageError::KeyOrder);
+                }
+                fragment.entries.push((key, salted.read(reader)?));
+            }
+        }
+        Ok(fragment)
+    }
+
+    /// Checks that all keys are within `range`.
+    fn check_within(&self, range: &Range) -> Result<(), MessageError> {
+        let (first, last) = (self.entries.first(), self.entries.last());
+        let mut ends = first.into_iter().chain(last);
+        match ends.all(|(key, _)| range.contains(key)) {
+            true => Ok(()),
+            false => Err(MessageError::KeyOrder),
+        }
+    }
+}
+
+/// Asks where the answerer has something else than these fragments say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DigestQuery {
+    /// How digests are made.
+    pub salted: Salted,
+    /// Bytes that the answer may have, about.
+    pub max_bytes: u32,
+    /// Ranges, and what the asker has in them.
+    pub fragments: Vec<(Range, Fragment)>,
+}
+
+const LOW: u8 = 1;
+const HIGH: u8 = 2;
+
+impl Range {
+    pub(super) fn flags(&self) -> u8 {
+        u8::from(self.low.is_some()) * LOW | u8::from(self.high.is_some()) * HIGH
+    }
+
+    /// Whether there is a low bound, and a high one.
+    pub(super) fn bounds(flags: u8) -> Result<(bool, bool), MessageError> {
+        match flags & !(LOW | HIGH) {
+            0 => Ok((flags & LOW != 0, flags & HIGH != 0)),
+            _ => Err(MessageError::Range("bounds of a range")),
+        }
+    }
+}
+
+/// Writes fragments until there is no more room.
+pub(super) struct DigestQueryWriter {
+    writer: Writer,
+    salted: Salted,
+}
+
+impl DigestQueryWriter {
+    pub(super) fn new(salted: Salted, max_bytes: u32) -> Self {
+        let mut writer = begin(kind::DIGEST_QUERY);
+        writer.raw(&salted.salt);
+        writer.u8(salted.width);
+        writer.number(max_bytes.into());
+        Self { writer, salted }
+    }
+
+    pub(super) fn push(&mut self, range: &Range, fragment: &Fragment) {
+        self.writer.u8(range.flags());
+        self.writer.optional_key(range.low.as_ref());
+        fragment.write(&self.salted, &mut self.writer);
+        self.writer.optional_key(range.high.as_ref());
+    }
+
+    /// Whether there is room for more.
+    pub(super) fn has_room(&self, max_bytes: usize) -> bool {
+        self.writer.len() < max_bytes && self.writer.key_text() < super::MAX_KEY_TEXT_SENT
+    }
+
+    pub(super) fn finish(self) -> Vec<u8> {
+        self.writer.into_bytes()
+    }
+}
+
+impl DigestQuery {
+    /// The message.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut writer = DigestQueryWriter::new(self.salted, self.max_bytes);
+        for (range, fragment) in &self.fragments {
+            writer.push(range, fragment);
+        }
+        writer.finish()
+    }
+
+    /// Reads a message.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
+        let mut reader = open(bytes, kind::DIGEST_QUERY)?;
+        let salt = reader.array("salt")?;
+        let width = reader.u8("width")?;
+        if !WIDTHS.contains(&width) {
+            return Err(MessageError::Range("width of digests"));
+        }
+        let salted = Salted { salt, width };
+        let max_bytes = reader.number("size of the answer")?;
+        let max_bytes = u32::try_from(max_bytes).map_err(|_| MessageError::Range("size"))?;
+        let mut fragments = Vec::new();
+        while reader.left() > 0 {
+            let (has_low, has_high) = Range::bounds(reader.u8("range")?)?;
+            let low = reader.optional_key(has_low)?;
+            let fragment = Fragment::read(&salted, &mut reader)?;
+            let high = reader.optional_key(has_high)?;
+            let range = Range { low, high };
+            fragment.check_within(&range)?;
+            fragments.push((range, fragment));
+        }
+        Ok(Self {
+            salted,
+            max_bytes,
+            fragments,
+        })
+    }
+}
+
+/// What an answerer has where it has something else than it was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Differing {
+    /// Another cell at the entry of this place.
+    Entry(usize),
+    /// Something in the gap of this place, in which the asker has nothing.
+    All(usize),
+    /// Something else in the gap of this place: this.
+    Fragment(usize, Fragment),
+    /// Something else in the gap of this place, and no room to say what.
+    Later(usize),
+}
+
+const ENTRY: usize = 0;
+const ALL: usize = 1;
+const FRAGMENT: usize = 2;
+const LATER: usize = 3;
+
+impl Differing {
+    /// Gaps and entries are counted together, in their order.
+    fn place(&self) -> (usize, usize) {
+        match self {
+            Self::Entry(place) => (place * 2 + 1, ENTRY),
+            Self::All(place) => (place * 2, ALL),
+            Self::Fragment(place, _) => (place * 2, FRAGMENT),
+            Self::Later(place) => (place * 2, LATER),
+        }
+    }
+}
+
+/// Answers a [`DigestQuery`]: for each fragment of it, what differs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DigestReply(pub Vec<Vec<Differing>>);
+
+/// Writes an answer.
+pub(super) struct DigestReplyWriter {
+    writer: Writer,
+    salted: Salted,
+    next: usize,
+}
+
+impl DigestReplyWriter {
+    pub(super) fn new(salted: Salted) -> Self {
+        Self {
+            writer: begin(kind::DIGEST_REPLY),
+            salted,
+            next: 0,
+        }
+    }
+
+    /// Says what differs next from the fragment that it is at.
+    pub(super) fn push(&mut self, differing: &Differing) {
+        let (place, kind) = differing.place();
+        self.writer.count(((place - self.next) << 2 | kind) + 1);
+        self.next = place + 1;
+        if let Differing::Fragment(_, fragment) = differing {
+            fragment.write(&self.salted, &mut self.writer);
+        }
+    }
+
+    /// Ends what differs from one fragment.
+    pub(super) fn end(&mut self) {
+        self.writer.count(0);
+        self.next = 0;
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.writer.len()
+    }
+
+    pub(super) fn key_text(&self) -> usize {
+        self.writer.key_text()
+    }
+
+    pub(super) fn finish(self) -> Vec<u8> {
+        self.writer.into_bytes()
+    }
+}
+
+impl DigestReply {
+    /// The message, in answer to a query with these digests.
+    #[must_use]
+    pub fn encode(&self, salted: Salted) -> Vec<u8> {
+        let mut writer = DigestReplyWriter::new(salted);
+        for of_fragment in &self.0 {
+            of_fragment.iter().for_each(|differing| writer.push(differing));
+            writer.end();
+        }
+        writer.finish()
+    }
+
+    /// Reads the answer to what was `asked`.
+    ///
+    /// # Errors
+    /// If it is none, or says what cannot be said of what was asked.
+    pub fn decode(
+        bytes: &[u8],
+        salted: &Salted,
+        asked: &[(Range, Fragment)],
+    ) -> Result<Self, MessageError> {
+        let mut reader = open(bytes, kind::DIGEST_REPLY)?;
+        let mut reply = Vec::with_capacity(asked.len());
+        for (range, fragment) in asked {
+            let mut differing = Vec::new();
+            let mut next = 0usize;
+            loop {
+                let Some(number) = reader.size("place")?.checked_sub(1) else {
+                    break;
+                };
+                let place = next.checked_add(number >> 2);
+                let place = place.filter(|place| *place < fragment.known_gaps() * 2);
+                let place = place.ok_or(MessageError::Range("place"))?;
+                next = place + 1;
+                let (is_entry, half) = (place % 2 == 1, place / 2);
+                differing.push(match (number & 3, is_entry) {
+                    (ENTRY, true) if half < fragment.entries.len() => Differing::Entry(half),
+                    (ALL, false) if fragment.gaps[half].is_none() => Differing::All(half),
+                    (FRAGMENT, false) => {
+                        let theirs = Fragment::read(salted, &mut reader)?;
+                        theirs.check_within(&fragment.gap(range, half))?;
+                        if theirs.entries.is_empty() {
+                            return Err(MessageError::NoProgress);
+                        }
+                        Differing::Fragment(half, theirs)
+                    }
+                    (LATER, false) => Differing::Later(half),
+                    _ => return Err(MessageError::Range("kind of difference")),
+                });
+            }
+            reply.push(differing);
+        }
+        reader.finish()?;
+        Ok(Self(reply))
+    }
+}

@@ -1,0 +1,74 @@
+//! Anti-entropy: how replicas of one storage come to hold the same.
+//!
+//! Replicas announce their roots. One that hears of a root that is not its own,
+//! over a cut of which it knows its own, *pulls*: it asks the other where their
+//! trees differ, from the root down, then for the cells that it lacks, and joins
+//! them. It pulls nothing from one that is merely behind. When all have pulled
+//! from one another, all hold the join of what they held.
+//!
+//! All of this is a state machine, [`Machine`]: (time, event) in, actions out. It
+//! does no I/O and has no clock and no randomness of its own, so that thousands
+//! of replicas can be simulated on virtual time.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | `identity` | groups, replicas, and their names in Zenoh |
+//! | `wire` | bytes: numbers, keys, limits |
+//! | `announcement`, `digests`, `entries` | the messages |
+//! | `compare` | a tree against what a peer says of its own |
+//! | `pull` | one repair: from the first query to the last cell |
+//! | `peers` | what is known of the others |
+//! | `machine` | when to announce, whom to pull from |
+//! | `respond` | answers to queries |
+//!
+//! **Termination.** Each query of digests is about ranges that lie strictly
+//! within those of the query before, with at least one entry less; a pull ends
+//! when none is left. **Bounds**: the constants below, and those of `machine`.
+
+mod announcement;
+mod compare;
+mod digests;
+mod entries;
+mod identity;
+mod machine;
+mod peers;
+mod pull;
+mod respond;
+mod wire;
+
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;
+
+pub use announcement::Announcement;
+pub use digests::{
+    Differing, DigestQuery, DigestReply, Fragment, Range, Salted, Short, WIDTHS,
+};
+pub use entries::{EntriesQuery, EntriesReply, Received, Want, CHECK_BYTES};
+pub use identity::{
+    Fingerprint, Group, Incarnation, InvalidReplicaId, ReplicaId, Token, PREFIX, PROTOCOL,
+};
+pub use machine::{
+    Action, Context, Event, Machine, Query, Report, Settings, Status, View, REQUEST_TIMEOUT,
+};
+pub use peers::{Isolation, PeerStatus, Relation};
+pub use pull::Rejections;
+pub use respond::{answer_digests, answer_entries, RespondError};
+pub use wire::{MessageError, MAX_KEY_TEXT};
+
+/// Bytes of a query, and of an answer that the asker asks for, about: more means
+/// fewer round trips, less means that less is lost with one.
+pub const MESSAGE_BYTES: usize = 512 << 10;
+
+/// Bytes of a message that is not refused before it is read, unless it carries
+/// cells: a message may be longer than [`MESSAGE_BYTES`] by one long key.
+pub const MAX_MESSAGE: usize = 4 << 20;
+
+/// The same for a message that carries cells, of which one may be of any size
+/// that Zenoh takes.
+pub const MAX_CELL_MESSAGE: usize = crate::replica::MAX_VALUE_BYTES + MAX_MESSAGE;
+
+/// Bytes of keys, written out, after which a sender ends a message, so that the
+/// receiver finds less than [`MAX_KEY_TEXT`].
+const MAX_KEY_TEXT_SENT: usize = MAX_KEY_TEXT / 2;

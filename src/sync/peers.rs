@@ -1,0 +1,189 @@
+//! What is known of the other replicas.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use thiserror::Error;
+
+use super::{announcement::Announcement, identity::ReplicaId, Fingerprint};
+use crate::replica::Comparison;
+
+/// Replicas that are remembered.
+pub(super) const MAX_PEERS: usize = 1024;
+
+/// Why a replica and this one exchange no data.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Isolation {
+    /// It merges by other rules.
+    #[error("its merge configuration {theirs} is not ours, {ours}")]
+    Fingerprint {
+        /// Of its configuration.
+        theirs: Fingerprint,
+        /// Of our own.
+        ours: Fingerprint,
+    },
+    /// It holds other keys, some of which are ours too.
+    #[error("its key expression '{0}' is not ours, but has keys in common with it")]
+    KeyExpr(String),
+    /// It holds the same keys under other names.
+    #[error("its strip_prefix {} is not ours", .0.as_deref().map_or("(none)".to_owned(), |prefix| format!("'{prefix}'")))]
+    StripPrefix(Option<String>),
+    /// It speaks another version of the protocol.
+    #[error("it speaks protocol {0}, we speak {ours}", ours = super::PROTOCOL)]
+    Protocol(u8),
+}
+
+/// How a replica stands to this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Relation {
+    /// Nothing is known yet, or nothing that can be compared.
+    Unknown,
+    /// Both hold the same.
+    Equal,
+    /// It holds what this one held before.
+    Behind,
+    /// It may hold what this one does not.
+    Divergent,
+    /// They exchange no data.
+    Isolated,
+}
+
+impl Relation {
+    /// As it is called in the status.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Equal => "equal",
+            Self::Behind => "behind",
+            Self::Divergent => "divergent",
+            Self::Isolated => "isolated",
+        }
+    }
+}
+
+impl From<Comparison> for Relation {
+    fn from(comparison: Comparison) -> Self {
+        match comparison {
+            Comparison::Equal => Self::Equal,
+            Comparison::Behind => Self::Behind,
+            Comparison::Divergent => Self::Divergent,
+            Comparison::Unknown => Self::Unknown,
+        }
+    }
+}
+
+/// What the status says of a peer. Times are NTP64.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// Which it is.
+    pub replica: ReplicaId,
+    /// Whether its token is there.
+    pub present: bool,
+    /// How it stands to this one.
+    pub relation: Relation,
+    /// Why it is isolated, if it is.
+    pub isolation: Option<Isolation>,
+    /// What it said last.
+    pub announced: Option<Announcement>,
+    /// Since when the relation is as it is.
+    pub since: u64,
+    /// When both were last known to hold the same.
+    pub last_equal: Option<u64>,
+}
+
+/// What is known of a replica.
+pub(super) struct Peer {
+    pub(super) present: bool,
+    pub(super) relation: Relation,
+    pub(super) isolation: Option<Isolation>,
+    /// What it said last, and when that was.
+    pub(super) announced: Option<(Announcement, Duration)>,
+    pub(super) since: u64,
+    pub(super) last_equal: Option<u64>,
+    /// When to ask for its root, should it not say it by itself.
+    pub(super) ask_root_at: Duration,
+    /// Times that it was asked and did not answer.
+    pub(super) unanswered: u32,
+    /// Pulls in a row that failed, or that brought nothing.
+    pub(super) failures: u32,
+    /// No pull before this.
+    pub(super) not_before: Duration,
+}
+
+impl Peer {
+    pub(super) fn new(wall: u64) -> Self {
+        Self {
+            present: false,
+            relation: Relation::Unknown,
+            isolation: None,
+            announced: None,
+            since: wall,
+            last_equal: None,
+            ask_root_at: Duration::MAX,
+            unanswered: 0,
+            failures: 0,
+            not_before: Duration::ZERO,
+        }
+    }
+
+    /// True if it is another than before.
+    pub(super) fn set_relation(&mut self, relation: Relation, wall: u64) -> bool {
+        if relation == Relation::Equal {
+            self.last_equal = Some(wall);
+        }
+        let is_other = self.relation != relation;
+        if is_other {
+            self.relation = relation;
+            self.since = wall;
+        }
+        is_other
+    }
+
+    pub(super) fn status(&self, replica: ReplicaId) -> PeerStatus {
+        PeerStatus {
+            replica,
+            present: self.present,
+            relation: self.relation,
+            isolation: self.isolation.clone(),
+            announced: self.announced.map(|(announcement, _)| announcement),
+            since: self.since,
+            last_equal: self.last_equal,
+        }
+    }
+}
+
+/// The replicas that are remembered.
+#[derive(Default)]
+pub(super) struct Peers(BTreeMap<ReplicaId, Peer>);
+
+impl Peers {
+    /// The peer, made known if it was not; nothing if there are too many.
+    pub(super) fn entry(&mut self, id: ReplicaId, wall: u64) -> Option<&mut Peer> {
+        if self.0.len() >= MAX_PEERS && !self.0.contains_key(&id) {
+            let absent = self.0.iter().filter(|(_, peer)| !peer.present);
+            let oldest = absent.min_by_key(|(_, peer)| peer.since);
+            let oldest = oldest.map(|(id, _)| *id)?;
+            self.0.remove(&oldest);
+        }
+        Some(self.0.entry(id).or_insert_with(|| Peer::new(wall)))
+    }
+
+    pub(super) fn get_mut(&mut self, id: &ReplicaId) -> Option<&mut Peer> {
+        self.0.get_mut(id)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&ReplicaId, &Peer)> {
+        self.0.iter()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&ReplicaId, &mut Peer)> {
+        self.0.iter_mut()
+    }
+
+    /// Those of our group that are there.
+    pub(super) fn present(&self) -> impl Iterator<Item = (&ReplicaId, &Peer)> {
+        let is_present = |peer: &Peer| peer.present && peer.isolation.is_none();
+        self.iter().filter(move |(_, peer)| is_present(peer))
+    }
+}

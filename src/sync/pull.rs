@@ -1,0 +1,220 @@
+//! One repair: where the trees differ, then the cells.
+//!
+//! The walk is depth first, and cells are fetched as soon as many are wanted: so
+//! what has to be remembered is bounded, however much differs; and as what was
+//! fetched is joined at once, a pull that breaks off has not been for nothing.
+
+use std::collections::VecDeque;
+
+use super::{
+    compare::{self, fragment, FIRST_ENTRIES},
+    digests::{Differing, DigestQueryWriter, DigestReply, Fragment, Range, Salted},
+    entries::{encode_wants, EntriesReply, Received, Want},
+    identity::ReplicaId,
+    wire::MessageError,
+    MAX_MESSAGE, MESSAGE_BYTES,
+};
+use crate::{
+    cell::{CellKey, Stamp},
+    replica::Tree,
+};
+
+/// Cells wanted after which they are fetched before the walk goes on.
+const MANY_WANTED: usize = 4096;
+
+/// Why cells were rejected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rejections {
+    /// Messages that could not be read, or that answer what was not asked.
+    pub malformed: u64,
+    /// Cells whose key is not within the storage's key expression.
+    pub key_expr: u64,
+    /// Cells that are not what their sender said they are.
+    pub digest: u64,
+    /// Cells with a timestamp too far ahead of the clock.
+    pub clock: u64,
+    /// Cells whose key or value is too long.
+    pub too_large: u64,
+}
+
+impl Rejections {
+    /// All of them.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.malformed + self.key_expr + self.digest + self.clock + self.too_large
+    }
+
+    /// Adds those of another.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.malformed += other.malformed;
+        self.key_expr += other.key_expr;
+        self.digest += other.digest;
+        self.clock += other.clock;
+        self.too_large += other.too_large;
+    }
+}
+
+/// What was asked, to read the answer by.
+enum Asked {
+    Digests(Vec<(Range, Fragment)>),
+    /// That many of what is wanted.
+    Entries(usize),
+}
+
+/// What to ask next.
+pub(super) enum Ask {
+    Digests(Vec<u8>),
+    Entries(Vec<u8>),
+    /// There is nothing left to ask.
+    Nothing,
+}
+
+/// A repair.
+pub(super) struct Pull {
+    pub(super) peer: ReplicaId,
+    salted: Salted,
+    /// Where to look; the next is last.
+    open: Vec<Range>,
+    wants: VecDeque<Want>,
+    asked: Option<Asked>,
+    /// Cells that were received and not rejected.
+    pub(super) received: u64,
+}
+
+impl Pull {
+    pub(super) fn new(peer: ReplicaId, salted: Salted) -> Self {
+        Self {
+            peer,
+            salted,
+            open: vec![Range::default()],
+            wants: VecDeque::new(),
+            asked: None,
+            received: 0,
+        }
+    }
+
+    /// The next query. `newest` tells the stamp of the newest cell of a key that
+    /// is here, be it settled or not.
+    pub(super) fn ask(
+        &mut self,
+        tree: &Tree,
+        newest: &dyn Fn(&CellKey) -> Option<Stamp>,
+    ) -> Ask {
+        let digests = match self.wants.len() < MANY_WANTED {
+            true => self.ask_digests(tree),
+            false => None,
+        };
+        if let Some(query) = digests {
+            return Ask::Digests(query);
+        }
+        if self.wants.is_empty() {
+            return Ask::Nothing;
+        }
+        // What came by another way meanwhile need not be sent again.
+        for want in &mut self.wants {
+            if let Want::Key(key, have) = want {
+                let pending = newest(key).map(|stamp| stamp.time);
+                if pending > *have {
+                    *have = pending.map(|time| time.saturating_add(1));
+                }
+            }
+        }
+        let wants = self.wants.make_contiguous();
+        let (query, count) = encode_wants(MESSAGE_BYTES as u32, wants, MESSAGE_BYTES);
+        self.asked = Some(Asked::Entries(count));
+        Ask::Entries(query)
+    }
+
+    fn ask_digests(&mut self, tree: &Tree) -> Option<Vec<u8>> {
+        let mut writer = DigestQueryWriter::new(self.salted, MESSAGE_BYTES as u32);
+        let mut asked = Vec::new();
+        while writer.has_room(MESSAGE_BYTES) {
+            let Some(range) = self.open.pop() else {
+                break;
+            };
+            let Some(link) = compare::part(tree, &range) else {
+                self.wants.push_back(Want::All(range));
+                continue;
+            };
+            let least = match range == Range::default() {
+                true => FIRST_ENTRIES,
+                false => 1,
+            };
+            let fragment = fragment(tree, &link, &self.salted, least, MESSAGE_BYTES);
+            if fragment.is_cut {
+                let low = fragment.entries.last().map(|(key, _)| key.clone());
+                let high = range.high.clone();
+                self.open.push(Range { low, high });
+            }
+            writer.push(&range, &fragment);
+            asked.push((range, fragment));
+        }
+        if asked.is_empty() {
+            return None;
+        }
+        self.asked = Some(Asked::Digests(asked));
+        Some(writer.finish())
+    }
+
+    /// Takes the answer to what was asked last; cells that came with it, and that
+    /// are what was asked for, are returned.
+    pub(super) fn answer(
+        &mut self,
+        bytes: &[u8],
+        tree: &Tree,
+    ) -> Result<Vec<Received>, MessageError> {
+        match self.asked.take() {
+            None => Ok(Vec::new()),
+            Some(Asked::Digests(asked)) => {
+                if bytes.len() > MAX_MESSAGE {
+                    return Err(MessageError::TooLarge("bytes"));
+                }
+                let DigestReply(reply) = DigestReply::decode(bytes, &self.salted, &asked)?;
+                self.look(tree, &asked, reply);
+                Ok(Vec::new())
+            }
+            Some(Asked::Entries(count)) => {
+                let wanted = &self.wants.make_contiguous()[..count];
+                let EntriesReply { done, cells } =
+                    EntriesReply::decode(bytes, wanted, MAX_MESSAGE)?;
+                self.wants.drain(..done);
+                // Of a range that goes on, what comes above its last cell.
+                if let (Some(Want::All(range)), Some(last)) = (self.wants.front_mut(), cells.last())
+                {
+                    if done < count && range.contains(&last.key) {
+                        range.low = Some(last.key.clone());
+                    }
+                }
+                Ok(cells)
+            }
+        }
+    }
+
+    fn look(&mut self, tree: &Tree, asked: &[(Range, Fragment)], reply: Vec<Vec<Differing>>) {
+        let mut open = Vec::new();
+        for ((range, fragment), differing) in asked.iter().zip(reply) {
+            for differing in differing {
+                match differing {
+                    Differing::Entry(place) => {
+                        let (key, _) = &fragment.entries[place];
+                        let Ok(own) = tree.get(key);
+                        let have = own.map(|meta| meta.version.stamp.time);
+                        self.wants.push_back(Want::Key(key.clone(), have));
+                    }
+                    Differing::All(place) => {
+                        self.wants.push_back(Want::All(fragment.gap(range, place)));
+                    }
+                    Differing::Later(place) => open.push(fragment.gap(range, place)),
+                    Differing::Fragment(place, theirs) => {
+                        let gap = fragment.gap(range, place);
+                        let found = compare::look(tree, &self.salted, &gap, &theirs);
+                        self.wants.extend(found.wants);
+                        open.extend(found.open);
+                    }
+                }
+            }
+        }
+        open.reverse();
+        self.open.append(&mut open);
+    }
+}

@@ -1,0 +1,364 @@
+//! Writing and reading the bytes of messages.
+//!
+//! Numbers of variable length are LEB128. Keys ascend in most messages, so each
+//! is written as what it has in common with the one before, and the rest. What
+//! ends the canonical bytes of a key without a part is left out: a bit says so.
+//!
+//! A reader trusts nothing: every length is checked against what is there, and
+//! what prefixes can blow up against a [budget](MAX_KEY_TEXT).
+
+use thiserror::Error;
+
+use crate::{
+    cell::{CellKey, DecodeError, KEY_END, MAX_KEY_BYTES},
+    mst::TreeKey,
+};
+
+/// Bytes that all keys of one message may have when they are written out. A few
+/// bytes can repeat a long key, so the size of a message does not bound them.
+pub const MAX_KEY_TEXT: usize = 16 << 20;
+
+/// Why a message is not what it should be.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MessageError {
+    /// The bytes end too early.
+    #[error("the message ends in the middle of the {0}")]
+    Truncated(&'static str),
+    /// There are bytes after the end.
+    #[error("the message has {0} bytes too many")]
+    Trailing(usize),
+    /// A protocol that is not ours.
+    #[error("the message is of protocol {0}, this is protocol {ours}", ours = super::PROTOCOL)]
+    Protocol(u8),
+    /// A message of another kind than was expected.
+    #[error("the message is of kind {found:#04x}, and {expected:#04x} was expected")]
+    Kind {
+        /// What was expected.
+        expected: u8,
+        /// What was found.
+        found: u8,
+    },
+    /// A number that a field cannot have.
+    #[error("the {0} is out of its range")]
+    Range(&'static str),
+    /// A key that is none.
+    #[error("a key in the message: {0}")]
+    Key(#[from] DecodeError),
+    /// Keys that do not ascend, or that lie outside of what was asked for.
+    #[error("a key in the message is not where it may be")]
+    KeyOrder,
+    /// More than is allowed.
+    #[error("the message has more {0} than are allowed")]
+    TooLarge(&'static str),
+    /// The compressed part cannot be decompressed.
+    #[error("the compressed part of the message is damaged")]
+    Compression,
+    /// An answer that answers nothing.
+    #[error("the answer makes no progress")]
+    NoProgress,
+}
+
+/// Kinds of messages; the second byte of each.
+pub(super) mod kind {
+    pub(in crate::sync) const ANNOUNCEMENT: u8 = 1;
+    pub(in crate::sync) const DIGEST_QUERY: u8 = 2;
+    pub(in crate::sync) const DIGEST_REPLY: u8 = 3;
+    pub(in crate::sync) const ENTRIES_QUERY: u8 = 4;
+    pub(in crate::sync) const ENTRIES_REPLY: u8 = 5;
+}
+
+/// Checks the first two bytes of a message.
+pub(super) fn open<'a>(bytes: &'a [u8], expected: u8) -> Result<Reader<'a>, MessageError> {
+    let mut reader = Reader::new(bytes);
+    match reader.u8("head")? {
+        super::PROTOCOL => {}
+        other => return Err(MessageError::Protocol(other)),
+    }
+    match reader.u8("head")? {
+        found if found == expected => Ok(reader),
+        found => Err(MessageError::Kind { expected, found }),
+    }
+}
+
+pub(super) fn begin(kind: u8) -> Writer {
+    let mut writer = Writer::default();
+    writer.u8(super::PROTOCOL);
+    writer.u8(kind);
+    writer
+}
+
+/// Whether the canonical bytes of `key` end with the end of its text.
+fn is_plain(key: &CellKey) -> bool {
+    key.part.as_bytes().is_empty() && key.key.as_str().is_some()
+}
+
+/// Appends the fields of a message.
+#[derive(Debug, Default)]
+pub(super) struct Writer {
+    bytes: Vec<u8>,
+    /// The last key, as it was written.
+    last: Vec<u8>,
+    /// Room for the next.
+    key: Vec<u8>,
+    /// Bytes of all keys, written out.
+    key_text: usize,
+}
+
+impl Writer {
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Bytes of all keys so far, as the reader will count them.
+    pub(super) fn key_text(&self) -> usize {
+        self.key_text
+    }
+
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    pub(super) fn u8(&mut self, value: u8) {
+        self.bytes.push(value);
+    }
+
+    pub(super) fn raw(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    pub(super) fn number(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.bytes.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.bytes.push(value as u8);
+    }
+
+    pub(super) fn count(&mut self, value: usize) {
+        self.number(value as u64);
+    }
+
+    /// The bytes, after their length.
+    pub(super) fn bytes(&mut self, bytes: &[u8]) {
+        self.count(bytes.len());
+        self.raw(bytes);
+    }
+
+    pub(super) fn key(&mut self, key: &CellKey) {
+        let mut text = std::mem::take(&mut self.key);
+        text.clear();
+        key.write_canonical(&mut text);
+        self.key_text += text.len();
+        let is_plain = is_plain(key);
+        if is_plain {
+            text.truncate(text.len() - KEY_END.len());
+        }
+        let shared = text.iter().zip(&self.last);
+        let shared = shared.take_while(|(a, b)| a == b).count();
+        self.count(shared);
+        self.count((text.len() - shared) << 1 | usize::from(is_plain));
+        self.raw(&text[shared..]);
+        self.key = std::mem::replace(&mut self.last, text);
+    }
+
+    pub(super) fn optional_key(&mut self, key: Option<&CellKey>) {
+        if let Some(key) = key {
+            self.key(key);
+        }
+    }
+}
+
+/// Takes the fields of a message, in order.
+#[derive(Debug)]
+pub(super) struct Reader<'a> {
+    bytes: &'a [u8],
+    last: Vec<u8>,
+    key_text: usize,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self {
+            bytes,
+            last: Vec::new(),
+            key_text: 0,
+        }
+    }
+
+    /// Bytes that are left.
+    pub(super) fn left(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(super) fn take(
+        &mut self,
+        len: usize,
+        what: &'static str,
+    ) -> Result<&'a [u8], MessageError> {
+        let (taken, rest) = self
+            .bytes
+            .split_at_checked(len)
+            .ok_or(MessageError::Truncated(what))?;
+        self.bytes = rest;
+        Ok(taken)
+    }
+
+    pub(super) fn array<const N: usize>(
+        &mut self,
+        what: &'static str,
+    ) -> Result<[u8; N], MessageError> {
+        let (taken, rest) = self
+            .bytes
+            .split_first_chunk()
+            .ok_or(MessageError::Truncated(what))?;
+        self.bytes = rest;
+        Ok(*taken)
+    }
+
+    pub(super) fn u8(&mut self, what: &'static str) -> Result<u8, MessageError> {
+        Ok(self.array::<1>(what)?[0])
+    }
+
+    /// In its shortest form only: a message has one way to be written.
+    pub(super) fn number(&mut self, what: &'static str) -> Result<u64, MessageError> {
+        let mut value = 0u64;
+        for place in 0..10 {
+            let byte = self.u8(what)?;
+            let bits = u64::from(byte & 0x7f);
+            if place == 9 && byte > 1 || place > 0 && byte == 0 {
+                return Err(MessageError::Range(what));
+            }
+            value |= bits << (7 * place);
+            if byte < 0x80 {
+                return Ok(value);
+            }
+        }
+        Err(MessageError::Range(what))
+    }
+
+    pub(super) fn size(&mut self, what: &'static str) -> Result<usize, MessageError> {
+        usize::try_from(self.number(what)?).map_err(|_| MessageError::Range(what))
+    }
+
+    /// How many of something follow, of which each takes at least `least` bytes:
+    /// so that nobody is made to reserve memory for what is not there.
+    pub(super) fn count(
+        &mut self,
+        least: usize,
+        what: &'static str,
+    ) -> Result<usize, MessageError> {
+        let count = self.size(what)?;
+        match count.checked_mul(least) {
+            Some(bytes) if bytes <= self.left() => Ok(count),
+            _ => Err(MessageError::Truncated(what)),
+        }
+    }
+
+    /// Bytes after their length.
+    pub(super) fn bytes(&mut self, what: &'static str) -> Result<&'a [u8], MessageError> {
+        let len = self.size(what)?;
+        self.take(len, what)
+    }
+
+    pub(super) fn key(&mut self) -> Result<CellKey, MessageError> {
+        let shared = self.size("key")?;
+        if shared > self.last.len() {
+            return Err(MessageError::Range("common beginning of two keys"));
+        }
+        let length = self.size("key")?;
+        let (length, is_plain) = (length >> 1, length & 1 == 1);
+        let rest = self.take(length, "key")?;
+        // As long as it can be: a key has one way to be written.
+        let next = self.last.get(shared);
+        if next.is_some_and(|next| rest.first() == Some(next)) {
+            return Err(MessageError::Range("common beginning of two keys"));
+        }
+        let len = shared + rest.len() + usize::from(is_plain) * KEY_END.len();
+        if len > MAX_KEY_BYTES {
+            return Err(DecodeError::KeyTooLong(len).into());
+        }
+        self.key_text += len;
+        if self.key_text > MAX_KEY_TEXT {
+            return Err(MessageError::TooLarge("bytes of keys"));
+        }
+        self.last.truncate(shared);
+        self.last.extend_from_slice(rest);
+        let text = self.last.len();
+        if is_plain {
+            self.last.extend_from_slice(&KEY_END);
+        }
+        let key = CellKey::from_canonical(&self.last);
+        self.last.truncate(text);
+        let key = key?;
+        match self::is_plain(&key) == is_plain {
+            true => Ok(key),
+            false => Err(MessageError::Range("end of a key")),
+        }
+    }
+
+    pub(super) fn optional_key(&mut self, is_there: bool) -> Result<Option<CellKey>, MessageError> {
+        is_there.then(|| self.key()).transpose()
+    }
+
+    pub(super) fn finish(self) -> Result<(), MessageError> {
+        match self.bytes.len() {
+            0 => Ok(()),
+            trailing => Err(MessageError::Trailing(trailing)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::cell::tests::any_cell_key;
+
+    proptest! {
+        #[test]
+        fn fields_read_back(
+            numbers in prop::collection::vec(any::<u64>(), 0..20),
+            keys in prop::collection::vec(any_cell_key(), 0..20),
+        ) {
+            let mut writer = Writer::default();
+            numbers.iter().for_each(|number| writer.number(*number));
+            keys.iter().for_each(|key| writer.key(key));
+            let bytes = writer.into_bytes();
+            let mut reader = Reader::new(&bytes);
+            for number in &numbers {
+                prop_assert_eq!(reader.number("number"), Ok(*number));
+            }
+            for key in &keys {
+                prop_assert_eq!(&reader.key().expect("a key"), key);
+            }
+            prop_assert_eq!(reader.finish(), Ok(()));
+        }
+    }
+
+    #[test]
+    fn numbers_have_one_form() {
+        for bytes in [&[0x80, 0][..], &[0xff; 10], &[0x80; 11]] {
+            let read = Reader::new(bytes).number("number");
+            assert_eq!(read, Err(MessageError::Range("number")), "{bytes:x?}");
+        }
+        assert!(Reader::new(&[0xff, 0x7f]).number("number").is_ok());
+        assert!(Reader::new(&[0xff]).number("number").is_err());
+    }
+
+    #[test]
+    fn keys_cannot_blow_up() {
+        let long = "k".repeat(50_000);
+        let key = CellKey::own(crate::cell::tests::key(&long));
+        let mut writer = Writer::default();
+        for _ in 0..1000 {
+            writer.key(&key);
+        }
+        let bytes = writer.into_bytes();
+        assert!(bytes.len() < 60_000);
+        let mut reader = Reader::new(&bytes);
+        let error = std::iter::repeat_with(|| reader.key()).find_map(Result::err);
+        assert_eq!(error, Some(MessageError::TooLarge("bytes of keys")));
+    }
+}
