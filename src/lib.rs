@@ -9,8 +9,8 @@
 //! # Layers
 //!
 //! Each layer knows those above it in this table, and none below. But for the
-//! last, which is a feature of its name, there is no network, no async runtime
-//! and no clock in them: time is a parameter.
+//! last two, which are the feature `plugin`, there is no network, no async
+//! runtime and no clock in them: time is a parameter.
 //!
 //! | layer | what it is |
 //! |---|---|
@@ -20,6 +20,7 @@
 //! | [`store`] | where cells are kept, in memory or on disk |
 //! | [`replica`] | the replicated map: local writes, settling, snapshots |
 //! | [`sync`] | anti-entropy: when to compare with whom, and what to fetch |
+//! | `net` | the Zenoh session: does what `sync` decides, and answers others |
 //! | `plugin` | what zenohd sees: a volume and its storages |
 //!
 //! # Invariants
@@ -53,6 +54,8 @@ pub mod cell;
 pub mod config;
 mod hash;
 pub mod mst;
+#[cfg(feature = "plugin")]
+pub mod net;
 #[cfg(feature = "plugin")]
 pub mod plugin;
 pub mod replica;

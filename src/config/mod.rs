@@ -3,6 +3,7 @@
 //! A storage or volume whose configuration is not understood is refused with a
 //! message that names the option, what was found, and what is allowed.
 
+mod replication;
 mod units;
 
 use std::{
@@ -15,7 +16,10 @@ use serde::{de::DeserializeOwned, Deserialize};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
+pub use replication::{ReplicationConfig, Strategy};
 pub use units::{ByteSize, Span};
+
+use replication::ReplicationOptions;
 
 /// Overrides the folder under which storages keep theirs, where the volume does
 /// not set `root`.
@@ -93,6 +97,7 @@ pub enum Durability {
 #[serde(deny_unknown_fields)]
 struct VolumeOptions {
     root: Option<PathBuf>,
+    session: Option<Map<String, Value>>,
     // The storage manager's own option, which it leaves among the others.
     #[serde(rename = "backend")]
     _backend: Option<String>,
@@ -103,6 +108,10 @@ struct VolumeOptions {
 pub struct VolumeConfig {
     /// The folder under which the storages keep theirs.
     pub root: PathBuf,
+    /// The Zenoh configuration of the session that is opened for replication
+    /// where the router does not lend its own; on top of one that connects to a
+    /// router on this machine.
+    pub session: Map<String, Value>,
 }
 
 impl VolumeConfig {
@@ -118,6 +127,7 @@ impl VolumeConfig {
             .or_else(|| env::var_os(ROOT_ENV).map(Into::into));
         Ok(Self {
             root: root.unwrap_or_else(|| zenoh_home.join(DEFAULT_ROOT)),
+            session: options.session.unwrap_or_default(),
         })
     }
 }
@@ -134,6 +144,7 @@ struct StorageOptions {
     settle: Option<Span>,
     max_clock_drift: Option<Span>,
     cache_size: Option<ByteSize>,
+    replication: Option<ReplicationOptions>,
 }
 
 /// The configuration of a storage.
@@ -155,6 +166,8 @@ pub struct StorageConfig {
     pub max_clock_drift: Duration,
     /// Bytes of memory for the storage engine's buffers and caches.
     pub cache_size: u64,
+    /// How the storage is replicated, if it is.
+    pub replication: Option<ReplicationConfig>,
 }
 
 /// The allowed spans, and what is taken where none is given.
@@ -172,6 +185,9 @@ mod limits {
     pub(super) const DEFAULT_DRIFT: Duration = Duration::from_secs(10);
     pub(super) const CACHE: RangeInclusive<u64> = 4 << 20..=1 << 40;
     pub(super) const DEFAULT_CACHE: u64 = 128 << 20;
+    pub(super) const SYNC_INTERVAL: RangeInclusive<Duration> =
+        Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
+    pub(super) const DEFAULT_SYNC_INTERVAL: Duration = Duration::from_secs(30);
 }
 
 fn within<T: PartialOrd + Copy + std::fmt::Debug>(
@@ -231,6 +247,10 @@ impl StorageConfig {
                 limits::CACHE,
                 limits::DEFAULT_CACHE,
             )?,
+            replication: match options.replication {
+                Some(replication) => replication.validate()?,
+                None => None,
+            },
         })
     }
 }
@@ -274,6 +294,7 @@ mod tests {
             settle: Duration::from_millis(500),
             max_clock_drift: Duration::from_secs(10),
             cache_size: 128 << 20,
+            replication: None,
         };
         assert_eq!(config, expected);
     }
@@ -283,6 +304,7 @@ mod tests {
         let options = json!({
             "persistence": "memory", "dir": "a/b", "durability": "always", "sync_every": "1s",
             "settle": "50ms", "max_clock_drift": "2m", "cache_size": "16MiB",
+            "replication": { "sync_interval": "1m", "compression": false, "default_strategy": "lww" },
         });
         let config = StorageConfig::parse("demo", options).expect("valid");
         let expected = StorageConfig {
@@ -293,6 +315,11 @@ mod tests {
             settle: Duration::from_millis(50),
             max_clock_drift: Duration::from_secs(120),
             cache_size: 16 << 20,
+            replication: Some(ReplicationConfig {
+                sync_interval: Duration::from_secs(60),
+                compression: false,
+                default_strategy: Strategy::Lww,
+            }),
         };
         assert_eq!(config, expected);
     }
@@ -325,11 +352,29 @@ mod tests {
             range.contains("`settle`") && range.contains("7200s") && range.contains("60s"),
             "{range}"
         );
+        let deep = error(json!({ "replication": { "sync_interval": "1ms" } }));
+        assert!(deep.contains("`replication.sync_interval`"), "{deep}");
+        let deep = error(json!({ "replication": { "intervall": "1s" } }));
+        assert!(deep.contains("`intervall`"), "{deep}");
+        let deep = error(json!({ "replication": { "default_strategy": "magic" } }));
+        assert!(deep.contains("`replication.default_strategy`"), "{deep}");
         for dir in ["", "/tmp/x", "../x", "a/../../x", "."] {
             let error = error(json!({ "dir": dir }));
             assert!(error.contains("`dir`"), "{error}");
         }
         assert!(error(json!(["mst"])).contains("object"));
+    }
+
+    #[test]
+    fn replication_needs_no_options_and_can_be_disabled() {
+        let replication = |options: Value| {
+            let config = StorageConfig::parse("demo", json!({ "replication": options }));
+            config.expect("valid").replication
+        };
+        let config = replication(json!({})).expect("enabled");
+        assert_eq!(config.sync_interval, Duration::from_secs(30));
+        assert!(config.compression);
+        assert_eq!(replication(json!({ "enabled": false })), None);
     }
 
     #[test]

@@ -29,8 +29,9 @@ fn runtime() -> std::io::Result<&'static Handle> {
     }
     let runtime = Builder::new_multi_thread()
         .worker_threads(1)
+        .enable_time()
         .max_blocking_threads(BLOCKING_THREADS)
-        .thread_name("mst io")
+        .thread_name("mst")
         .build()?;
     Ok(RUNTIME.get_or_init(|| runtime).handle())
 }

@@ -3,11 +3,15 @@
 use serde_json::{json, Value};
 use zenoh::time::NTP64;
 
-use crate::replica::Replica;
+use crate::{net::Replicator, replica::Replica};
 
 /// The status of a storage, beside its configuration. Documented, field by
 /// field, in docs/operators.md.
-pub(super) fn storage_status(replica: &Replica, configuration: Value) -> Value {
+pub(super) fn storage_status(
+    replica: &Replica,
+    configuration: Value,
+    replicator: Option<&Replicator>,
+) -> Value {
     let published = replica.published();
     let queues = replica.queues();
     let counts = replica.counts();
@@ -27,12 +31,14 @@ pub(super) fn storage_status(replica: &Replica, configuration: Value) -> Value {
         "counters": {
             "puts": counts.puts,
             "deletes": counts.deletes,
+            "merged": counts.merged,
             "gets": counts.gets,
             "outdated": counts.outdated,
             "refused": counts.refused,
             "commits": counts.commits,
             "committed_cells": counts.committed_cells,
         },
+        "replication": replicator.map(Replicator::status),
         "failure": replica.failure().map(|failure| failure.to_string()),
     })
 }

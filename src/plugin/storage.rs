@@ -22,6 +22,7 @@ use zenoh_util::ffi::JsonValue;
 use super::{claims::Claim, convert, runtime, status};
 use crate::{
     cell::{Cell, CellKey},
+    net::Replicator,
     replica::{Lookup, Replica},
 };
 
@@ -32,15 +33,31 @@ pub(super) struct MstStorage {
     path: Option<PathBuf>,
     /// As it was given, for the status.
     configuration: Value,
+    /// If it is replicated.
+    replicator: Option<Arc<Replicator>>,
     was_listed: AtomicBool,
 }
 
 impl MstStorage {
-    pub(super) fn new(replica: Replica, path: Option<PathBuf>, configuration: Value) -> Self {
+    pub(super) fn new(
+        replica: Arc<Replica>,
+        path: Option<PathBuf>,
+        configuration: Value,
+        replicator: Option<Arc<Replicator>>,
+    ) -> Self {
+        if let Some(replicator) = &replicator {
+            let (replica, configuration) = (Arc::clone(&replica), configuration.clone());
+            let weak = Arc::downgrade(replicator);
+            replicator.set_status_source(Box::new(move || {
+                let replicator = weak.upgrade();
+                status::storage_status(&replica, configuration.clone(), replicator.as_deref())
+            }));
+        }
         Self {
-            replica: Arc::new(replica),
+            replica,
             path,
             configuration,
+            replicator,
             was_listed: AtomicBool::new(false),
         }
     }
@@ -65,6 +82,9 @@ impl Drop for MstStorage {
         if let Some(path) = &self.path {
             Claim::announce_closing(path);
         }
+        if let Some(replicator) = &self.replicator {
+            replicator.stop();
+        }
         self.replica.begin_close();
         if let Ok(runtime) = runtime() {
             let replica = Arc::clone(&self.replica);
@@ -76,7 +96,8 @@ impl Drop for MstStorage {
 #[async_trait]
 impl Storage for MstStorage {
     fn get_admin_status(&self) -> JsonValue {
-        status::storage_status(&self.replica, self.configuration.clone()).into()
+        let replicator = self.replicator.as_deref();
+        status::storage_status(&self.replica, self.configuration.clone(), replicator).into()
     }
 
     /// `Inserted` says that the value is the key's now; whether there was one

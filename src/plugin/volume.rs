@@ -20,8 +20,10 @@ use super::{claims::Claim, runtime, storage::MstStorage};
 use crate::{
     cell::ntp64_span,
     config::{Persistence, StorageConfig, VolumeConfig},
+    net::{Replication, Replicator, Sessions},
     replica::{Clock, Options, Replica},
     store::{DurableStore, MemoryStore, Store, StoreError, FORMAT_VERSION},
+    sync::Group,
 };
 
 /// The name under which zenohd finds this backend.
@@ -33,6 +35,7 @@ zenoh_plugin_trait::declare_plugin!(MstVolume);
 /// The volume.
 pub struct MstVolume {
     config: VolumeConfig,
+    sessions: Arc<Sessions>,
 }
 
 impl Plugin for MstVolume {
@@ -51,7 +54,12 @@ impl Plugin for MstVolume {
             .map_err(|error| format!("volume '{name}': {error}"))?;
         runtime()
             .map_err(|error| format!("volume '{name}': no threads can be started: {error}"))?;
-        Ok(Box::new(Self { config }))
+        let sessions = Sessions::new(name, config.session.clone())
+            .map_err(|error| format!("volume '{name}': {error}"))?;
+        Ok(Box::new(Self {
+            config,
+            sessions: Arc::new(sessions),
+        }))
     }
 }
 
@@ -80,13 +88,20 @@ impl Volume for MstVolume {
         let name = config.name.clone();
         let opening = runtime()?.spawn_blocking(move || open(root, &config));
         match opening.await? {
-            Ok(storage) => Ok(Box::new(storage)),
+            Ok((storage, replicator)) => {
+                if let Some(replicator) = replicator {
+                    runtime()?.spawn(replicator.run(Arc::clone(&self.sessions)));
+                }
+                Ok(Box::new(storage))
+            }
             Err(error) => Err(format!("storage '{name}': {error}").into()),
         }
     }
 }
 
-fn open(root: PathBuf, config: &ZStorageConfig) -> ZResult<MstStorage> {
+type Opened = (MstStorage, Option<Arc<Replicator>>);
+
+fn open(root: PathBuf, config: &ZStorageConfig) -> ZResult<Opened> {
     let options = StorageConfig::parse(&config.name, config.volume_cfg.into_serde_value())?;
     let (mut claim, mut folder) = (None, None);
     let store: Box<dyn Store> = match options.persistence {
@@ -114,8 +129,29 @@ fn open(root: PathBuf, config: &ZStorageConfig) -> ZResult<MstStorage> {
         published.cells,
         published.root
     );
+    let replica = Arc::new(replica);
+    let mut replicator = None;
+    if let Some(replication) = options.replication {
+        let prefix = config.strip_prefix.as_ref();
+        let replication = Replication {
+            name: config.name.clone(),
+            group: Group {
+                key_expr: config.key_expr.to_string(),
+                strip_prefix: prefix.map(ToString::to_string),
+            },
+            config: replication,
+            max_clock_drift: options.max_clock_drift,
+            folder: folder.clone(),
+            clock: system_clock(),
+        };
+        replicator = Some(Arc::new(Replicator::new(
+            Arc::clone(&replica),
+            replication,
+        )?));
+    }
     let configuration: Value = config.to_json_value();
-    Ok(MstStorage::new(replica, folder, configuration))
+    let storage = MstStorage::new(replica, folder, configuration, replicator.clone());
+    Ok((storage, replicator))
 }
 
 fn system_clock() -> Clock {

@@ -399,7 +399,11 @@ impl Replica {
     pub fn newest(&self, key: &CellKey) -> Option<Stamp> {
         match self.shared.inbox.recent(key) {
             Some(shown) => Some(shown.stamp()),
-            None => self.shared.settled().get(key).map(|meta| meta.version.stamp),
+            None => self
+                .shared
+                .settled()
+                .get(key)
+                .map(|meta| meta.version.stamp),
         }
     }
 

@@ -66,7 +66,11 @@ impl VirtualReplica {
     /// Writes or joins a cell.
     pub(crate) fn offer(&mut self, key: CellKey, cell: Cell) {
         let version = CellMeta::of(&key, &cell).version;
-        if self.settled.get(&key).is_some_and(|meta| meta.version >= version) {
+        if self
+            .settled
+            .get(&key)
+            .is_some_and(|meta| meta.version >= version)
+        {
             return;
         }
         let is_newest = self.pending.get(&key).is_none_or(|other| *other < version);

@@ -3,6 +3,7 @@
 //! ```text
 //! <dir>/FORMAT    "zenoh-backend-mst storage\nformat 1\n"
 //! <dir>/cells/    the storage engine's files
+//! <dir>/REPLICA   the replica's identity: see `identity.rs`
 //! ```
 //!
 //! `FORMAT` is read before anything else is touched. While a folder is being
@@ -29,7 +30,7 @@ const ENGINE: &str = "cells";
 /// More than a `FORMAT` of any version has.
 const MAX_FORMAT_BYTES: u64 = 4096;
 
-fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+pub(super) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
     let path = path.to_owned();
     move |source| StoreError::Io {
         action,
@@ -80,7 +81,7 @@ fn create(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn sync_parent(path: &Path) -> io::Result<()> {
+pub(super) fn sync_parent(path: &Path) -> io::Result<()> {
     let parent = path
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty());

@@ -7,6 +7,7 @@
 mod durable;
 mod error;
 mod folder;
+mod identity;
 mod memory;
 
 #[cfg(test)]
@@ -19,6 +20,7 @@ use std::sync::Arc;
 pub use durable::DurableStore;
 pub use error::StoreError;
 pub use folder::FORMAT_VERSION;
+pub use identity::{read_identity, write_identity};
 pub use memory::MemoryStore;
 
 use crate::cell::{Cell, CellKey, CellMeta, Version};

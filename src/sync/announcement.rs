@@ -93,6 +93,9 @@ mod tests {
         }
         let mut longer = bytes;
         longer.push(0);
-        assert_eq!(Announcement::decode(&longer), Err(MessageError::Trailing(1)));
+        assert_eq!(
+            Announcement::decode(&longer),
+            Err(MessageError::Trailing(1))
+        );
     }
 }

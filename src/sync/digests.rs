@@ -100,7 +100,9 @@ impl Fragment {
     /// what the fragment is of.
     #[must_use]
     pub fn gap(&self, range: &Range, place: usize) -> Range {
-        let before = place.checked_sub(1).and_then(|place| self.entries.get(place));
+        let before = place
+            .checked_sub(1)
+            .and_then(|place| self.entries.get(place));
         let after = self.entries.get(place);
         Range {
             low: before.map_or_else(|| range.low.clone(), |(key, _)| Some(key.clone())),
@@ -146,7 +148,10 @@ impl Fragment {
             0 => &[][..],
             _ => reader.take((count + 1).div_ceil(8), "gaps")?,
         };
-        let is_there = |place: usize| bits.get(place / 8).is_some_and(|b| b >> (place % 8) & 1 == 1);
+        let is_there = |place: usize| {
+            bits.get(place / 8)
+                .is_some_and(|b| b >> (place % 8) & 1 == 1)
+        };
         let places = bits.len() * 8;
         let is_beyond = |place: usize| place > count || is_cut && place == count;
         let any = (0..places).any(is_there);
@@ -163,7 +168,11 @@ impl Fragment {
             fragment.gaps.push(gap);
             if place < count {
                 let key = reader.key()?;
-                if fragment.entries.last().is_some_and(|(last, _)| *last >= key) {
+                if fragment
+                    .entries
+                    .last()
+                    .is_some_and(|(last, _)| *last >= key)
+                {
                     return Err(MessageError::KeyOrder);
                 }
                 fragment.entries.push((key, salted.read(reader)?));
@@ -371,7 +380,9 @@ impl DigestReply {
     pub fn encode(&self, salted: Salted) -> Vec<u8> {
         let mut writer = DigestReplyWriter::new(salted);
         for of_fragment in &self.0 {
-            of_fragment.iter().for_each(|differing| writer.push(differing));
+            of_fragment
+                .iter()
+                .for_each(|differing| writer.push(differing));
             writer.end();
         }
         writer.finish()

@@ -9,9 +9,7 @@ use super::{
     digests::Range,
     wire::{begin, kind, open, MessageError, Reader, Writer},
 };
-use crate::cell::{
-    Cell, CellKey, CellMeta, Content, Stamp, Value, MAX_KEY_BYTES, STAMP_ID_BYTES,
-};
+use crate::cell::{Cell, CellKey, CellMeta, Content, Stamp, Value, MAX_KEY_BYTES, STAMP_ID_BYTES};
 
 /// Bytes of a cell's digest that are sent with it.
 ///
@@ -294,13 +292,21 @@ impl EntriesReply {
                     return Err(MessageError::KeyOrder);
                 }
             }
-            while !wanted.get(place).ok_or(MessageError::KeyOrder)?.admits(&received.key) {
+            while !wanted
+                .get(place)
+                .ok_or(MessageError::KeyOrder)?
+                .admits(&received.key)
+            {
                 place += 1;
             }
             cells.push(received);
         }
         // A range may go on after the last of its cells.
-        if place > done || place == done && matches!(wanted.get(place), Some(Want::Key(..))) && !cells.is_empty() {
+        if place > done
+            || place == done
+                && matches!(wanted.get(place), Some(Want::Key(..)))
+                && !cells.is_empty()
+        {
             return Err(MessageError::Range("number of answers"));
         }
         if done == 0 && cells.is_empty() && !wanted.is_empty() {
@@ -331,7 +337,9 @@ fn read_cell(
             }
             id
         }
-        Some(place) => *ids.get(place).ok_or(MessageError::Range("ID of a timestamp"))?,
+        Some(place) => *ids
+            .get(place)
+            .ok_or(MessageError::Range("ID of a timestamp"))?,
     };
     let content = match flags & TOMBSTONE {
         0 => {

@@ -1,10 +1,6 @@
 //! When to announce, whom to compare with, whom to pull from.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    time::Duration,
-};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use zenoh_keyexpr::{keyexpr, OwnedKeyExpr};
 
@@ -704,7 +700,9 @@ impl Machine {
         let mut admitted = received;
         admitted.retain(is_admitted);
         let cells = admitted.into_iter();
-        cells.map(|received| (received.key, received.cell)).collect()
+        cells
+            .map(|received| (received.key, received.cell))
+            .collect()
     }
 
     /// Whether a key, with its prefix, is within the storage's key expression.

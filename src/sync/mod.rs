@@ -42,9 +42,7 @@ mod simulation;
 mod tests;
 
 pub use announcement::Announcement;
-pub use digests::{
-    Differing, DigestQuery, DigestReply, Fragment, Range, Salted, Short, WIDTHS,
-};
+pub use digests::{Differing, DigestQuery, DigestReply, Fragment, Range, Salted, Short, WIDTHS};
 pub use entries::{EntriesQuery, EntriesReply, Received, Want, CHECK_BYTES};
 pub use identity::{
     Fingerprint, Group, Incarnation, InvalidReplicaId, ReplicaId, Token, PREFIX, PROTOCOL,

@@ -95,11 +95,7 @@ impl Pull {
 
     /// The next query. `newest` tells the stamp of the newest cell of a key that
     /// is here, be it settled or not.
-    pub(super) fn ask(
-        &mut self,
-        tree: &Tree,
-        newest: &dyn Fn(&CellKey) -> Option<Stamp>,
-    ) -> Ask {
+    pub(super) fn ask(&mut self, tree: &Tree, newest: &dyn Fn(&CellKey) -> Option<Stamp>) -> Ask {
         let digests = match self.wants.len() < MANY_WANTED {
             true => self.ask_digests(tree),
             false => None,

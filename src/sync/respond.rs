@@ -97,7 +97,8 @@ pub fn answer_entries<C: AsRef<Cell>>(
         match want {
             Want::Key(key, have) => {
                 let Ok(meta) = tree.get(key);
-                let is_newer = |meta: &&CellMeta| have.is_none_or(|have| meta.version.stamp.time >= have);
+                let is_newer =
+                    |meta: &&CellMeta| have.is_none_or(|have| meta.version.stamp.time >= have);
                 if let Some(meta) = meta.filter(is_newer) {
                     if !send(key, meta)? {
                         break 'wants;

@@ -291,7 +291,9 @@ impl World {
         if !is_token && !self.links[from][to] {
             return;
         }
-        if let Message::Announced(_, b) | Message::Query(_, _, _, b) | Message::Answer(_, b) = &message {
+        if let Message::Announced(_, b) | Message::Query(_, _, _, b) | Message::Answer(_, b) =
+            &message
+        {
             self.largest_message = self.largest_message.max(b.len());
             self.bytes += b.len() as u64;
         }
@@ -596,7 +598,9 @@ impl World {
         };
         let first = root(&self.nodes[0]);
         let settled = |node: &Node| !node.replica.has_pending();
-        self.nodes.iter().all(|node| settled(node) && root(node) == first)
+        self.nodes
+            .iter()
+            .all(|node| settled(node) && root(node) == first)
     }
 
     fn rounds(&self) -> u64 {

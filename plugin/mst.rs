@@ -1,0 +1,112 @@
+//! Lends the router's own session to the MST backend, for replication.
+//!
+//! A volume is given no Zenoh session. This plugin is given the router's runtime;
+//! it finds the backend's library where the storage manager finds it, which the
+//! loader then has in memory once, and hands the runtime over. Without this
+//! plugin the backend opens a session to the router by itself.
+
+use serde_json::Value;
+use zenoh::{
+    internal::{
+        plugins::{RunningPlugin, RunningPluginTrait, ZenohPlugin},
+        runtime::DynamicRuntime,
+    },
+    Result as ZResult,
+};
+use zenoh_plugin_trait::{plugin_long_version, plugin_version, Plugin, PluginControl};
+use zenoh_util::{LibLoader, LibSearchDirs};
+
+zenoh_plugin_trait::declare_plugin!(MstPlugin);
+
+/// The backend's library, without what the system adds to its name.
+const BACKEND: &str = "zenoh_backend_mst";
+
+/// The function by which the backend takes the runtime; given are the caller's
+/// version and the runtime; the error is the backend's version, if it is another.
+type Attach = fn(&str, &DynamicRuntime) -> Result<(), &'static str>;
+
+struct MstPlugin;
+
+impl ZenohPlugin for MstPlugin {}
+
+impl Plugin for MstPlugin {
+    type StartArgs = DynamicRuntime;
+    type Instance = RunningPlugin;
+    const DEFAULT_NAME: &'static str = "mst";
+    const PLUGIN_VERSION: &'static str = plugin_version!();
+    const PLUGIN_LONG_VERSION: &'static str = plugin_long_version!();
+
+    fn start(name: &str, runtime: &DynamicRuntime) -> ZResult<RunningPlugin> {
+        zenoh::init_log_from_env_or("error");
+        let config = runtime.get_config();
+        let manager = config
+            .get_plugin_config("storage_manager")
+            .unwrap_or_default();
+        let own = config.get_plugin_config(name).unwrap_or_default();
+        let paths = backend_paths(&own, &manager);
+        // SAFETY: as of any plugin, its code is trusted.
+        let given = paths
+            .iter()
+            .find_map(|path| unsafe { LibLoader::load_file(path) }.ok());
+        let found = match given {
+            Some(found) => Some(found),
+            None => {
+                let dirs = manager["backend_search_dirs"].clone();
+                let dirs = serde_json::from_value::<LibSearchDirs>(dirs).unwrap_or_default();
+                // SAFETY: as above.
+                unsafe { LibLoader::new(dirs).search_and_load(BACKEND) }
+                    .ok()
+                    .flatten()
+            }
+        };
+        let (library, path) = found.ok_or_else(|| {
+            format!(
+                "plugin '{name}': the backend's library was found neither at {paths:?} nor where \
+                 the storage manager searches; its path can be given as `backend`"
+            )
+        })?;
+        // SAFETY: both libraries are of one compiler and of one version of Zenoh,
+        // or the router would not have loaded them, and the symbol is the
+        // backend's function of this type.
+        let attach =
+            unsafe { library.get::<Attach>(b"zenoh_backend_mst_attach\0") }.map_err(|error| {
+                format!("plugin '{name}': {path:?} is not the MST backend: {error}")
+            })?;
+        attach(env!("CARGO_PKG_VERSION"), runtime).map_err(|version| {
+            format!(
+                "plugin '{name}': it is of version {}, and the backend {path:?} of version \
+                 {version}; they have to be built together",
+                env!("CARGO_PKG_VERSION")
+            )
+        })?;
+        tracing::info!("plugin '{name}': the backend {path:?} has the router's session");
+        // Its code is in use from now on.
+        std::mem::forget(library);
+        Ok(Box::new(Attached))
+    }
+}
+
+/// Where the backend may be, by the configurations of this plugin and of the
+/// storage manager.
+fn backend_paths(own: &Value, manager: &Value) -> Vec<String> {
+    let mut paths = Vec::new();
+    let mut add = |path: &Value| match path {
+        Value::String(path) => paths.push(path.clone()),
+        Value::Array(several) => {
+            paths.extend(several.iter().filter_map(Value::as_str).map(str::to_owned));
+        }
+        _ => {}
+    };
+    add(&own["backend"]);
+    for (volume, options) in manager["volumes"].as_object().into_iter().flatten() {
+        if options["backend"].as_str().unwrap_or(volume) == "mst" {
+            add(&options["__path__"]);
+        }
+    }
+    paths
+}
+
+struct Attached;
+
+impl PluginControl for Attached {}
+impl RunningPluginTrait for Attached {}

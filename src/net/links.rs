@@ -1,0 +1,206 @@
+//! What one replica declares in Zenoh, and what it asks of others.
+
+use std::sync::{
+    atomic::{AtomicU64, Ordering},
+    Arc,
+};
+
+use tokio::sync::mpsc::{self, error::TrySendError};
+use zenoh::{
+    liveliness::LivelinessToken,
+    pubsub::{Publisher, Subscriber},
+    qos::{CongestionControl, Priority},
+    query::{ConsolidationMode, Query as ZQuery, Queryable},
+    sample::{Sample, SampleKind},
+    Result as ZResult, Session,
+};
+
+use crate::sync::{Event, Query, ReplicaId, Token, PREFIX, REQUEST_TIMEOUT};
+
+/// Events that wait to be handled; more are dropped, as on a bad link.
+pub(super) const MAX_EVENTS: usize = 4096;
+
+/// A query of another replica.
+pub(super) enum Asked {
+    Digest(ZQuery),
+    Entries(ZQuery),
+    Root(ZQuery),
+    Status(ZQuery),
+}
+
+/// Queries that wait to be answered; more are refused.
+pub(super) const MAX_ASKED: usize = 64;
+
+/// Hands events to the loop, and counts those for which there was no room.
+#[derive(Clone)]
+pub(super) struct Events {
+    sender: mpsc::Sender<Event>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl Events {
+    pub(super) fn new() -> (Self, mpsc::Receiver<Event>) {
+        let (sender, receiver) = mpsc::channel(MAX_EVENTS);
+        let dropped = Arc::default();
+        (Self { sender, dropped }, receiver)
+    }
+
+    fn send(&self, event: Event) {
+        // If it is closed, nobody is there to miss it.
+        if let Err(TrySendError::Full(_)) = self.sender.try_send(event) {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What is declared for as long as this is there.
+pub(super) struct Links {
+    session: Session,
+    events: Events,
+    token: Token,
+    publisher: Publisher<'static>,
+    _subscriber: Subscriber<()>,
+    _tokens: Subscriber<()>,
+    _queryables: Vec<Queryable<()>>,
+    // Undeclared first.
+    _token: LivelinessToken,
+}
+
+impl Links {
+    /// Declares all that `token` stands for; the token itself last, so that those
+    /// who see it find the rest.
+    pub(super) async fn declare(
+        session: Session,
+        token: Token,
+        events: Events,
+        asked: mpsc::Sender<Asked>,
+    ) -> ZResult<Self> {
+        let own = token.to_string();
+        let group = own
+            .rsplit_once('/')
+            .map_or(own.as_str(), |(group, _)| group);
+        let heard = events.clone();
+        let subscriber = session
+            .declare_subscriber(format!("{group}/*/root"))
+            .callback(move |sample: Sample| {
+                if let Some(replica) = replica_of(sample.key_expr().as_str()) {
+                    let payload = sample.payload().to_bytes().into_owned();
+                    heard.send(Event::Announced(replica, payload));
+                }
+            })
+            .await?;
+        let mut queryables = Vec::new();
+        let kinds: [(&str, fn(ZQuery) -> Asked); 4] = [
+            ("digest", Asked::Digest),
+            ("entries", Asked::Entries),
+            ("root", Asked::Root),
+            ("status", Asked::Status),
+        ];
+        for (name, kind) in kinds {
+            let asked = asked.clone();
+            let queryable = session
+                .declare_queryable(format!("{own}/{name}"))
+                .complete(true)
+                .callback(move |query: ZQuery| {
+                    // A query that is dropped is answered with nothing, and its
+                    // asker comes again later.
+                    let _ = asked.try_send(kind(query));
+                })
+                .await?;
+            queryables.push(queryable);
+        }
+        let publisher = session
+            .declare_publisher(format!("{own}/root"))
+            .congestion_control(CongestionControl::Block)
+            .await?;
+        let seen = events.clone();
+        let tokens = session
+            .liveliness()
+            .declare_subscriber(format!("{PREFIX}/*/*/*"))
+            .history(true)
+            .callback(move |sample: Sample| {
+                if let Some(token) = Token::parse(sample.key_expr().as_str()) {
+                    seen.send(match sample.kind() {
+                        SampleKind::Put => Event::Appeared(token),
+                        SampleKind::Delete => Event::Gone(token),
+                    });
+                }
+            })
+            .await?;
+        let declared = session.liveliness().declare_token(own).await?;
+        Ok(Self {
+            session,
+            events,
+            token,
+            publisher,
+            _subscriber: subscriber,
+            _tokens: tokens,
+            _queryables: queryables,
+            _token: declared,
+        })
+    }
+
+    /// Publishes an announcement.
+    pub(super) async fn announce(&self, bytes: Vec<u8>) -> ZResult<()> {
+        self.publisher.put(bytes).await
+    }
+
+    fn of(&self, replica: ReplicaId, what: &str) -> String {
+        let token = Token {
+            replica,
+            ..self.token.clone()
+        };
+        format!("{token}/{what}")
+    }
+
+    /// Asks a replica; the answer comes as an event.
+    pub(super) fn ask(&self, request: u64, replica: ReplicaId, query: Query, bytes: Vec<u8>) {
+        let what = match query {
+            Query::Digest => "digest",
+            Query::Entries => "entries",
+        };
+        let events = self.events.clone();
+        let get = get(self.session.clone(), self.of(replica, what), bytes);
+        tokio::spawn(async move { events.send(Event::Answer(request, get.await)) });
+    }
+
+    /// Has a replica say what its root is; what it says comes as an event.
+    pub(super) fn ask_root(&self, replica: ReplicaId) {
+        let events = self.events.clone();
+        let get = get(self.session.clone(), self.of(replica, "root"), Vec::new());
+        tokio::spawn(async move {
+            match get.await {
+                Ok(bytes) => events.send(Event::Announced(replica, bytes)),
+                Err(error) => tracing::debug!("replica {replica} does not say its root: {error}"),
+            }
+        });
+    }
+}
+
+/// The one answer to a query, or why there is none.
+async fn get(session: Session, key_expr: String, bytes: Vec<u8>) -> Result<Vec<u8>, String> {
+    let replies = session
+        .get(key_expr)
+        .payload(bytes)
+        .consolidation(ConsolidationMode::None)
+        .congestion_control(CongestionControl::Block)
+        // A repair does not get in the way of what is being written.
+        .priority(Priority::DataLow)
+        .timeout(REQUEST_TIMEOUT)
+        .await
+        .map_err(|error| error.to_string())?;
+    let reply = replies
+        .recv_async()
+        .await
+        .map_err(|_| "there was no answer".to_owned())?;
+    match reply.into_result() {
+        Ok(sample) => Ok(sample.payload().to_bytes().into_owned()),
+        Err(error) => Err(String::from_utf8_lossy(&error.payload().to_bytes()).into_owned()),
+    }
+}
+
+/// The replica that `<token>/<name>` is of.
+fn replica_of(key_expr: &str) -> Option<ReplicaId> {
+    let (token, _) = key_expr.rsplit_once('/')?;
+    Some(Token::parse(token)?.replica)
+}

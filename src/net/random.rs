@@ -1,0 +1,28 @@
+//! Random numbers, from the operating system by way of the standard library.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+
+use crate::sync::ReplicaId;
+
+/// A number that nobody can foretell: a keyed hash under a key of its own.
+pub(super) fn number() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+/// An identity that no other replica has.
+pub(super) fn identity() -> ReplicaId {
+    let number = u128::from(number()) << 64 | u128::from(number());
+    ReplicaId(number.to_be_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_differ() {
+        let numbers: std::collections::HashSet<u64> = (0..1000).map(|_| number()).collect();
+        assert_eq!(numbers.len(), 1000);
+        assert_ne!(identity(), identity());
+    }
+}

@@ -1,0 +1,125 @@
+//! Answers to the queries of other replicas.
+
+use std::sync::{
+    atomic::{AtomicU64, Ordering},
+    Arc,
+};
+
+use tokio::sync::{mpsc, Semaphore};
+use zenoh::{bytes::Encoding, query::Query as ZQuery, Wait};
+
+use super::{links::Asked, replicator::Replicator};
+use crate::sync::{answer_digests, answer_entries, RespondError};
+
+/// Queries that are answered at a time.
+const AT_A_TIME: usize = 2;
+
+/// What was answered.
+#[derive(Debug, Default)]
+pub(super) struct Served {
+    pub(super) digest_queries: AtomicU64,
+    pub(super) entries_queries: AtomicU64,
+    pub(super) bytes_sent: AtomicU64,
+    /// Queries that could not be read.
+    pub(super) malformed: AtomicU64,
+    /// Cells that were not served, because they are not what the tree says.
+    pub(super) damaged: AtomicU64,
+}
+
+/// Answers queries until no more can come. What blocks on disk or takes long is
+/// done on threads for that.
+pub(super) async fn serve(replicator: Arc<Replicator>, mut asked: mpsc::Receiver<Asked>) {
+    let permits = Arc::new(Semaphore::new(AT_A_TIME));
+    while let Some(asked) = asked.recv().await {
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
+            return;
+        };
+        let replicator = Arc::clone(&replicator);
+        tokio::task::spawn_blocking(move || {
+            let (query, answer) = replicator.answer(asked);
+            reply(&replicator, &query, answer);
+            drop(permit);
+        });
+    }
+}
+
+fn reply(replicator: &Replicator, query: &ZQuery, answer: Result<Answer, RespondError>) {
+    let name = &replicator.name;
+    let sent = match answer {
+        Ok(Answer::Bytes(bytes)) => {
+            let served = &replicator.served;
+            served
+                .bytes_sent
+                .fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            query.reply(query.key_expr().clone(), bytes).wait()
+        }
+        Ok(Answer::Json(text)) => query
+            .reply(query.key_expr().clone(), text)
+            .encoding(Encoding::APPLICATION_JSON)
+            .wait(),
+        Ok(Answer::Nothing) => Ok(()),
+        Err(error) => {
+            if matches!(error, RespondError::Query(_)) {
+                replicator.served.malformed.fetch_add(1, Ordering::Relaxed);
+            }
+            tracing::warn!("storage '{name}': a query was not answered: {error}");
+            query.reply_err(error.to_string()).wait()
+        }
+    };
+    if let Err(error) = sent {
+        tracing::debug!("storage '{name}': an answer was not sent: {error}");
+    }
+}
+
+/// What a query is answered with.
+enum Answer {
+    Bytes(Vec<u8>),
+    Json(String),
+    /// There is nothing to say at the moment.
+    Nothing,
+}
+
+impl Replicator {
+    /// Blocks on disk.
+    fn answer(&self, asked: Asked) -> (ZQuery, Result<Answer, RespondError>) {
+        let payload = |query: &ZQuery| {
+            let payload = query.payload();
+            payload.map(|payload| payload.to_bytes().into_owned())
+        };
+        match asked {
+            Asked::Digest(query) => {
+                self.served.digest_queries.fetch_add(1, Ordering::Relaxed);
+                let bytes = payload(&query).unwrap_or_default();
+                let tree = self.replica.snapshot().tree;
+                let answer = answer_digests(&tree, &bytes);
+                (query, answer.map(Answer::Bytes).map_err(Into::into))
+            }
+            Asked::Entries(query) => {
+                self.served.entries_queries.fetch_add(1, Ordering::Relaxed);
+                let bytes = payload(&query).unwrap_or_default();
+                let tree = self.replica.snapshot().tree;
+                let answer = answer_entries(
+                    &tree,
+                    &bytes,
+                    self.compression,
+                    |key, version| self.replica.settled_cell(key, version),
+                    |key| {
+                        self.served.damaged.fetch_add(1, Ordering::Relaxed);
+                        let (name, key) = (&self.name, &key.key);
+                        tracing::error!(
+                            "storage '{name}': the value of '{key}' is damaged, and is not sent \
+                             to others"
+                        );
+                    },
+                );
+                (query, answer.map(Answer::Bytes))
+            }
+            Asked::Root(query) => {
+                let announcement = self.announcement();
+                let answer = announcement.map_or(Answer::Nothing, Answer::Bytes);
+                (query, Ok(answer))
+            }
+            Asked::Status(query) => (query, Ok(Answer::Json(self.status_text()))),
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Where the Zenoh session comes from.
+//!
+//! A volume is given none. There are two ways to one: the companion plugin hands
+//! over the router's runtime, on which a session costs nothing; or the volume
+//! opens a session of its own, as a client of the local router. The router
+//! listens only when all its plugins have started, so that takes patience.
+
+use std::{sync::Mutex, sync::PoisonError, time::Duration};
+
+use serde_json::{json, Map, Value};
+use tokio::sync::OnceCell;
+use zenoh::{internal::runtime::DynamicRuntime, Config, Session};
+
+/// For how long the companion plugin is waited for, which may be started after
+/// the storage manager.
+const COMPANION: Duration = Duration::from_secs(1);
+
+/// How often it is looked for.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Pauses between attempts to connect.
+const MIN_PAUSE: Duration = Duration::from_millis(250);
+const MAX_PAUSE: Duration = Duration::from_secs(10);
+
+static RUNTIME: Mutex<Option<DynamicRuntime>> = Mutex::new(None);
+
+/// Takes the router's runtime from the companion plugin, which says its version.
+///
+/// # Errors
+/// This library's version, if it is another.
+pub fn attach(version: &str, runtime: &DynamicRuntime) -> Result<(), &'static str> {
+    if version != env!("CARGO_PKG_VERSION") {
+        return Err(env!("CARGO_PKG_VERSION"));
+    }
+    *RUNTIME.lock().unwrap_or_else(PoisonError::into_inner) = Some(runtime.clone());
+    Ok(())
+}
+
+#[cfg(feature = "dynamic_plugin")]
+#[no_mangle]
+fn zenoh_backend_mst_attach(version: &str, runtime: &DynamicRuntime) -> Result<(), &'static str> {
+    attach(version, runtime)
+}
+
+fn attached() -> Option<DynamicRuntime> {
+    RUNTIME
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone()
+}
+
+/// Which way the session came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// It is the router's own.
+    Runtime,
+    /// It is a client of the router.
+    Client,
+}
+
+impl Way {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Runtime => "runtime",
+            Self::Client => "client",
+        }
+    }
+}
+
+/// The session of a volume, opened when it is first asked for.
+pub struct Sessions {
+    volume: String,
+    client: Config,
+    session: OnceCell<(Session, Way)>,
+}
+
+/// Puts `over` on `under`, object by object.
+fn overlay(under: &mut Value, over: Value) {
+    match (under, over) {
+        (Value::Object(under), Value::Object(over)) => {
+            for (name, value) in over {
+                overlay(under.entry(name).or_insert(Value::Null), value);
+            }
+        }
+        (under, over) => *under = over,
+    }
+}
+
+impl Sessions {
+    /// For the volume of this name; `options` is Zenoh's configuration of a
+    /// client, on top of one that connects to the default port of this machine.
+    ///
+    /// # Errors
+    /// If Zenoh does not understand the configuration.
+    pub fn new(volume: &str, options: Map<String, Value>) -> zenoh::Result<Self> {
+        let mut config = json!({
+            "mode": "client",
+            "connect": { "endpoints": ["tcp/localhost:7447"] },
+            "scouting": { "multicast": { "enabled": false } },
+        });
+        overlay(&mut config, Value::Object(options));
+        let client = Config::from_json5(&config.to_string())
+            .map_err(|error| format!("option `session`: {error}"))?;
+        Ok(Self {
+            volume: volume.to_owned(),
+            client,
+            session: OnceCell::new(),
+        })
+    }
+
+    /// The session, when there is one.
+    pub(super) async fn get(&self) -> (Session, Way) {
+        self.session.get_or_init(|| self.open()).await.clone()
+    }
+
+    async fn open(&self) -> (Session, Way) {
+        let volume = &self.volume;
+        for _ in 0..COMPANION.as_millis() / LOOK_EVERY.as_millis() {
+            if let Some(runtime) = attached() {
+                match zenoh::session::init(runtime).await {
+                    Ok(session) => return (session, Way::Runtime),
+                    Err(error) => tracing::error!(
+                        "volume '{volume}': the router's session cannot be used: {error}"
+                    ),
+                }
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        let mut pause = MIN_PAUSE;
+        loop {
+            match zenoh::open(self.client.clone()).await {
+                Ok(session) => {
+                    tracing::info!("volume '{volume}': replication has a session of its own");
+                    return (session, Way::Client);
+                }
+                Err(error) if pause == MAX_PAUSE => tracing::warn!(
+                    "volume '{volume}': nothing is replicated, since there is no session: {error}; \
+                     load the plugin `mst` in the router, or say in the volume's `session` how to \
+                     connect to it"
+                ),
+                Err(error) => tracing::debug!("volume '{volume}': no session yet: {error}"),
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(MAX_PAUSE);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_go_over_the_defaults() {
+        let mut under = json!({ "a": { "b": 1, "c": 2 }, "d": 3 });
+        overlay(&mut under, json!({ "a": { "b": [4] }, "e": null }));
+        assert_eq!(
+            under,
+            json!({ "a": { "b": [4], "c": 2 }, "d": 3, "e": null })
+        );
+        let wrong = json!({ "conect": {} });
+        let wrong = wrong.as_object().cloned().expect("an object");
+        assert!(Sessions::new("mst", wrong).is_err());
+        assert!(Sessions::new("mst", Map::new()).is_ok());
+    }
+}
