@@ -1,1 +1,435 @@
+//! Pulls between two trees, without a network; and what a liar can do.
 
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use rand::{rngs::StdRng, Rng, SeedableRng};
+
+use super::{pull::Ask, *};
+use crate::{
+    cell::{Cell, CellKey, CellMeta, Content, Stamp, Value},
+    mst::Resident,
+    replica::Tree,
+};
+
+type Cells = BTreeMap<CellKey, Cell>;
+
+fn key(number: u32) -> CellKey {
+    let text = format!("fleet/robot/{number:07}");
+    CellKey::own(Some(zenoh_keyexpr::OwnedKeyExpr::try_from(text).unwrap()).into())
+}
+
+fn cell(time: u64, payload: &str) -> Cell {
+    Cell {
+        stamp: Stamp { time, id: [7; 16] },
+        content: match payload {
+            "" => Content::Tombstone,
+            _ => Content::Value(Value {
+                encoding_id: 0,
+                schema: (time % 3 == 0).then(|| b"s"[..].into()),
+                payload: payload.to_owned().into_bytes().into(),
+            }),
+        },
+    }
+}
+
+fn tree_of(cells: &Cells) -> Tree {
+    let entries = cells
+        .iter()
+        .map(|(key, cell)| (key.clone(), CellMeta::of(key, cell)));
+    Tree::from_sorted(Resident::default(), entries)
+}
+
+fn join(cells: &mut Cells, key: CellKey, cell: Cell) {
+    let meta = CellMeta::of(&key, &cell);
+    let is_newer = cells
+        .get(&key)
+        .is_none_or(|other| CellMeta::of(&key, other) < meta);
+    if is_newer {
+        cells.insert(key, cell);
+    }
+}
+
+/// What a pull cost.
+#[derive(Debug, Default)]
+struct Cost {
+    digest_trips: usize,
+    digest_bytes: usize,
+    entries_trips: usize,
+    cells: usize,
+    useless: usize,
+}
+
+const SALTED: Salted = Salted {
+    salt: *b"saltsalt",
+    width: 4,
+};
+
+/// Pulls all that `theirs` has into `own`.
+fn pull(own: &mut Cells, theirs: &Cells) -> Cost {
+    let their_tree = tree_of(theirs);
+    let own_tree = tree_of(own);
+    let newest = |_: &CellKey| None;
+    let mut pull = pull::Pull::new(ReplicaId([1; 16]), SALTED);
+    let mut cost = Cost::default();
+    loop {
+        let answer = match pull.ask(&own_tree, &newest) {
+            Ask::Nothing => return cost,
+            Ask::Digests(query) => {
+                let answer = answer_digests(&their_tree, &query).expect("answered");
+                cost.digest_trips += 1;
+                cost.digest_bytes += query.len() + answer.len();
+                assert!(query.len().max(answer.len()) <= MAX_MESSAGE);
+                answer
+            }
+            Ask::Entries(query) => {
+                cost.entries_trips += 1;
+                let read = |key: &CellKey, _| Ok(theirs.get(key).map(Box::new));
+                let damaged = |_: &CellKey| panic!("nothing is damaged");
+                answer_entries(
+                    &their_tree,
+                    &query,
+                    true,
+                    |k, v| read(k, v).map(|c| c.map(AsCell)),
+                    damaged,
+                )
+                .expect("answered")
+            }
+        };
+        for Received { key, cell, check } in pull.answer(&answer, &own_tree).expect("read") {
+            let meta = CellMeta::of(&key, &cell);
+            assert!(meta.version.digest.0.starts_with(&check));
+            cost.cells += 1;
+            let is_useless = own
+                .get(&key)
+                .is_some_and(|own| CellMeta::of(&key, own) >= meta);
+            cost.useless += usize::from(is_useless);
+            join(own, key, cell);
+        }
+    }
+}
+
+struct AsCell<'a>(Box<&'a Cell>);
+
+impl AsRef<Cell> for AsCell<'_> {
+    fn as_ref(&self) -> &Cell {
+        &self.0
+    }
+}
+
+fn any_cells() -> impl Strategy<Value = Cells> {
+    let cell = (1u64..50, prop_oneof!["", "[a-c]{1,4}"]);
+    prop::collection::btree_map(0u32..600, cell, 0..400).prop_map(|cells| {
+        let cells = cells.into_iter();
+        cells
+            .map(|(number, (time, payload))| (key(number), self::cell(time, &payload)))
+            .collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_pull_makes_the_join(own in any_cells(), theirs in any_cells()) {
+        let mut expected = own.clone();
+        for (key, cell) in theirs.clone() {
+            join(&mut expected, key, cell);
+        }
+        let mut pulled = own.clone();
+        let cost = pull(&mut pulled, &theirs);
+        prop_assert_eq!(&pulled, &expected);
+        // Cells of one time and different content may be sent for nothing.
+        let ties = own.iter().filter(|(key, cell)| {
+            theirs.get(*key).is_some_and(|other| other.stamp == cell.stamp)
+        });
+        let ties = ties.count();
+        prop_assert!(cost.useless <= ties);
+        // And once more there is nothing to get.
+        prop_assert!(pull(&mut pulled.clone(), &theirs).cells <= ties);
+    }
+
+    #[test]
+    fn answers_that_are_tampered_with_are_refused_or_harmless(
+        own in any_cells(),
+        theirs in any_cells(),
+        place in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+        cut in any::<bool>(),
+    ) {
+        let (own_tree, their_tree) = (tree_of(&own), tree_of(&theirs));
+        let mut pull = pull::Pull::new(ReplicaId([1; 16]), SALTED);
+        for _ in 0..50 {
+            let mut answer = match pull.ask(&own_tree, &|_| None) {
+                Ask::Nothing => break,
+                Ask::Digests(query) => answer_digests(&their_tree, &query).unwrap(),
+                Ask::Entries(query) => answer_entries(
+                    &their_tree,
+                    &query,
+                    true,
+                    |key, _| Ok(theirs.get(key).map(|cell| AsCell(Box::new(cell)))),
+                    |_| (),
+                )
+                .unwrap(),
+            };
+            let at = place.index(answer.len());
+            match cut {
+                true => answer.truncate(at),
+                false => answer[at] = byte,
+            }
+            let Ok(received) = pull.answer(&answer, &own_tree) else {
+                break;
+            };
+            // A cell that is another than they have is known by its digest.
+            for received in received {
+                let is_theirs = theirs.get(&received.key) == Some(&received.cell);
+                prop_assert!(is_theirs || !received.is_intact());
+            }
+        }
+    }
+
+    #[test]
+    fn queries_that_are_tampered_with_do_not_hurt(
+        own in any_cells(),
+        theirs in any_cells(),
+        place in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+    ) {
+        let mut pull = pull::Pull::new(ReplicaId([1; 16]), SALTED);
+        let tree = tree_of(&theirs);
+        match pull.ask(&tree_of(&own), &|_| None) {
+            Ask::Digests(mut query) => {
+                let at = place.index(query.len());
+                query[at] = byte;
+                let _ = answer_digests(&tree, &query);
+            }
+            Ask::Entries(mut query) => {
+                let at = place.index(query.len());
+                query[at] = byte;
+                let _ = answer_entries(&tree, &query, true, |_, _| Ok(None::<AsCell<'_>>), |_| ());
+            }
+            Ask::Nothing => {}
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_refused_or_canonical(
+        bytes in prop::collection::vec(any::<u8>(), 0..80),
+        kind in 1u8..6,
+    ) {
+        let mut bytes = bytes;
+        bytes.splice(0..0, [PROTOCOL, kind]);
+        if let Ok(query) = DigestQuery::decode(&bytes) {
+            prop_assert_eq!(query.encode(), bytes.clone());
+        }
+        if let Ok(query) = EntriesQuery::decode(&bytes) {
+            prop_assert_eq!(query.encode(), bytes.clone());
+        }
+        if let Ok(announcement) = Announcement::decode(&bytes) {
+            prop_assert_eq!(announcement.encode(), bytes);
+        }
+    }
+}
+
+/// 100,000 keys, of which some were overwritten over there.
+fn overwritten(count: u32, seed: u64) -> (Cells, Cells) {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let own: Cells = (0..100_000).map(|n| (key(n), cell(1, "before"))).collect();
+    let mut theirs = own.clone();
+    for _ in 0..count {
+        theirs.insert(key(rng.gen_range(0..100_000)), cell(2, "after"));
+    }
+    (own, theirs)
+}
+
+#[test]
+fn a_pull_costs_the_difference() {
+    for (count, bytes) in [
+        (0, 500),
+        (1, 2_000),
+        (10, 10_000),
+        (100, 80_000),
+        (1000, 400_000),
+    ] {
+        let (mut own, theirs) = overwritten(count, 1);
+        let cost = pull(&mut own, &theirs);
+        println!("{count}: {cost:?}");
+        assert_eq!(own, theirs);
+        assert!(cost.digest_trips <= 4, "{count}: {cost:?}");
+        assert!(cost.digest_bytes <= bytes, "{count}: {cost:?}");
+        assert_eq!(cost.useless, 0);
+        assert!(cost.cells <= count as usize);
+        assert!(cost.entries_trips <= 1);
+    }
+}
+
+#[test]
+fn whoever_has_nothing_gets_all_without_a_walk() {
+    let (_, theirs) = overwritten(10, 2);
+    let mut own = Cells::new();
+    let cost = pull(&mut own, &theirs);
+    assert_eq!(own, theirs);
+    assert_eq!(cost.digest_trips, 0);
+    assert_eq!(cost.cells, theirs.len());
+    assert!(cost.entries_trips > 5, "in pieces: {cost:?}");
+    // And whoever has all gets nothing from one who has nothing.
+    let cost = pull(&mut own, &Cells::new());
+    assert_eq!((cost.digest_trips, cost.cells), (1, 0));
+}
+
+#[test]
+fn large_values_come_one_by_one() {
+    let large = "x".repeat(300_000);
+    let mut theirs: Cells = (0..9).map(|n| (key(n), cell(1, &large))).collect();
+    theirs.insert(key(9), cell(1, &"y".repeat(2 << 20)));
+    let mut own = Cells::from([(key(3), cell(9, "newer")), (key(5), cell(0, "older"))]);
+    let cost = pull(&mut own, &theirs);
+    assert_eq!(own.len(), 10);
+    assert_eq!(own[&key(3)], cell(9, "newer"));
+    assert_eq!(own[&key(5)], theirs[&key(5)]);
+    assert!(cost.entries_trips >= 5, "{cost:?}");
+}
+
+#[test]
+fn keys_of_any_length_fit_into_messages() {
+    let long = |n: usize| {
+        let text = format!("{}/{n:03}", "k".repeat(50_000));
+        CellKey::own(Some(zenoh_keyexpr::OwnedKeyExpr::try_from(text).unwrap()).into())
+    };
+    let theirs: Cells = (0..300).map(|n| (long(n), cell(2, "value"))).collect();
+    let mut own: Cells = (0..300)
+        .step_by(3)
+        .map(|n| (long(n), cell(1, "old")))
+        .collect();
+    pull(&mut own, &theirs);
+    assert_eq!(own, theirs);
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn messages_are_pinned() {
+    let short = |n: u8| SALTED.short(&[n; 32]);
+    let fragment = Fragment {
+        gaps: vec![Some(short(1)), None, Some(short(2))],
+        entries: vec![(key(10), short(3)), (key(11), short(4))],
+        is_cut: false,
+    };
+    let range = Range {
+        low: Some(key(5)),
+        high: None,
+    };
+    let query = DigestQuery {
+        salted: SALTED,
+        max_bytes: 1000,
+        fragments: vec![(range.clone(), fragment.clone())],
+    };
+    assert_eq!(
+        hex(&query.encode()),
+        "010273616c7473616c7404e80701002901666c6565742f726f626f742f303030303030350202053e9ff98d120531301e65b5f4130331cb58f7ecc43df950"
+    );
+    assert_eq!(DigestQuery::decode(&query.encode()), Ok(query.clone()));
+
+    let inner = Fragment {
+        gaps: vec![None, None],
+        entries: vec![(key(7), short(5))],
+        is_cut: true,
+    };
+    let reply = DigestReply(vec![vec![
+        Differing::Fragment(0, inner),
+        Differing::Entry(0),
+        Differing::All(1),
+        Differing::Later(2),
+    ]]);
+    let bytes = reply.encode(SALTED);
+    assert_eq!(
+        hex(&bytes),
+        "0103030101002901666c6565742f726f626f742f3030303030303769a3179601020800"
+    );
+    assert_eq!(
+        DigestReply::decode(&bytes, &SALTED, &query.fragments),
+        Ok(reply)
+    );
+
+    let wants = vec![
+        Want::Key(key(10), None),
+        Want::Key(key(11), Some(0x0102_0304_0506_0708)),
+        Want::All(Range {
+            low: Some(key(12)),
+            high: Some(key(20)),
+        }),
+    ];
+    let query = EntriesQuery {
+        max_bytes: 1000,
+        wants,
+    };
+    assert_eq!(hex(&query.encode()), "0104e80700002901666c6565742f726f626f742f303030303031300113033101020304050607080713033212053230");
+    assert_eq!(EntriesQuery::decode(&query.encode()), Ok(query.clone()));
+
+    let received = |number, cell: Cell| {
+        let (key, meta) = (key(number), CellMeta::of(&key(number), &cell));
+        let check = meta.version.digest.0[..CHECK_BYTES].try_into().unwrap();
+        Received { key, cell, check }
+    };
+    let reply = EntriesReply {
+        done: 2,
+        cells: vec![
+            received(10, cell(3, "on")),
+            received(11, cell(1, "")),
+            received(13, cell(1, "off")),
+        ],
+    };
+    let bytes = reply.encode(true);
+    assert_eq!(hex(&bytes), "01050200002901666c6565742f726f626f742f303030303031300200000000000000030007070707070707070707070707070707000173026f6e7768cc507a1e0ba81303310100000000000000010132b92e75c2efa1f61303330000000000000000010100036f66664ca7a4f9bf8277d0");
+    assert_eq!(
+        EntriesReply::decode(&bytes, &query.wants, 1000),
+        Ok(reply.clone())
+    );
+    let large = EntriesReply {
+        done: 2,
+        cells: vec![received(10, cell(3, &"on".repeat(500)))],
+    };
+    let bytes = large.encode(true);
+    assert!(bytes.len() < 100 && large.encode(false).len() > 1000);
+    assert_eq!(EntriesReply::decode(&bytes, &query.wants, 2000), Ok(large));
+}
+
+#[test]
+fn answers_to_what_was_not_asked_are_refused() {
+    let wants = vec![
+        Want::Key(key(10), None),
+        Want::All(Range {
+            low: Some(key(20)),
+            high: Some(key(30)),
+        }),
+    ];
+    let received = |number| Received {
+        key: key(number),
+        cell: cell(1, "x"),
+        check: [0; CHECK_BYTES],
+    };
+    let decode = |done: usize, numbers: &[u32]| {
+        let cells = numbers.iter().copied().map(received).collect();
+        EntriesReply::decode(&EntriesReply { done, cells }.encode(false), &wants, 1000)
+    };
+    assert!(decode(2, &[10, 21, 22]).is_ok());
+    assert!(decode(1, &[10, 21]).is_ok(), "the range goes on");
+    assert!(decode(1, &[]).is_ok());
+    assert!(decode(2, &[]).is_ok());
+    assert_eq!(decode(2, &[11]), Err(MessageError::KeyOrder));
+    assert_eq!(decode(2, &[10, 22, 21]), Err(MessageError::KeyOrder));
+    assert_eq!(decode(2, &[10, 22, 22]), Err(MessageError::KeyOrder));
+    assert_eq!(decode(2, &[20]), Err(MessageError::KeyOrder));
+    assert_eq!(decode(2, &[21, 10]), Err(MessageError::KeyOrder));
+    assert_eq!(decode(0, &[]), Err(MessageError::NoProgress));
+    assert_eq!(
+        decode(0, &[10]),
+        Err(MessageError::Range("number of answers"))
+    );
+    assert_eq!(
+        decode(3, &[10]),
+        Err(MessageError::Range("number of answers"))
+    );
+}
