@@ -28,6 +28,18 @@ pub(super) enum Asked {
     Status(ZQuery),
 }
 
+impl Asked {
+    /// The last chunk of the key expression that is asked.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Digest(_) => "digest",
+            Self::Entries(_) => "entries",
+            Self::Root(_) => "root",
+            Self::Status(_) => "status",
+        }
+    }
+}
+
 /// Queries that wait to be answered; more are refused.
 pub(super) const MAX_ASKED: usize = 64;
 

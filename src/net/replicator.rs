@@ -182,6 +182,7 @@ impl Replicator {
             let (events, received) = Events::new();
             let (asked_sender, asked) = mpsc::channel(MAX_ASKED);
             let token = self.token();
+            let own = Arc::from(token.to_string());
             let declared = Links::declare(session.clone(), token, events, asked_sender).await;
             let links = match declared {
                 Ok(links) => links,
@@ -191,7 +192,7 @@ impl Replicator {
                     return;
                 }
             };
-            let serving = tokio::spawn(serve(Arc::clone(&self), asked));
+            let serving = tokio::spawn(serve(Arc::clone(&self), own, asked));
             let end = self.work(&links, received, &roots).await;
             drop(links);
             serving.abort();

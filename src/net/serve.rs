@@ -28,22 +28,29 @@ pub(super) struct Served {
 
 /// Answers queries until no more can come. What blocks on disk or takes long is
 /// done on threads for that.
-pub(super) async fn serve(replicator: Arc<Replicator>, mut asked: mpsc::Receiver<Asked>) {
+pub(super) async fn serve(
+    replicator: Arc<Replicator>,
+    own: Arc<str>,
+    mut asked: mpsc::Receiver<Asked>,
+) {
     let permits = Arc::new(Semaphore::new(AT_A_TIME));
     while let Some(asked) = asked.recv().await {
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
             return;
         };
-        let replicator = Arc::clone(&replicator);
+        let (replicator, own) = (Arc::clone(&replicator), Arc::clone(&own));
         tokio::task::spawn_blocking(move || {
+            let name = asked.name();
             let (query, answer) = replicator.answer(asked);
-            reply(&replicator, &query, answer);
+            reply(&replicator, &format!("{own}/{name}"), &query, answer);
             drop(permit);
         });
     }
 }
 
-fn reply(replicator: &Replicator, query: &ZQuery, answer: Result<Answer, RespondError>) {
+/// Replies as this replica: a query may ask many at once, and an answer is told
+/// from others by its key.
+fn reply(replicator: &Replicator, own: &str, query: &ZQuery, answer: Result<Answer, RespondError>) {
     let name = &replicator.name;
     let sent = match answer {
         Ok(Answer::Bytes(bytes)) => {
@@ -51,10 +58,10 @@ fn reply(replicator: &Replicator, query: &ZQuery, answer: Result<Answer, Respond
             served
                 .bytes_sent
                 .fetch_add(bytes.len() as u64, Ordering::Relaxed);
-            query.reply(query.key_expr().clone(), bytes).wait()
+            query.reply(own, bytes).wait()
         }
         Ok(Answer::Json(text)) => query
-            .reply(query.key_expr().clone(), text)
+            .reply(own, text)
             .encoding(Encoding::APPLICATION_JSON)
             .wait(),
         Ok(Answer::Nothing) => Ok(()),

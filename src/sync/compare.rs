@@ -14,8 +14,8 @@ type Link = <Resident<CellKey, CellMeta> as NodeStore>::Link;
 type TreeNode = NodeOf<Resident<CellKey, CellMeta>>;
 
 /// Entries that the first fragment of a comparison has, at least: the topmost
-/// nodes are narrow, and to begin with one entry would waste a round trip.
-pub(super) const FIRST_ENTRIES: usize = 16;
+/// node is often narrow, and to begin with one entry would waste a round trip.
+pub(super) const FIRST_ENTRIES: usize = 6;
 
 fn node<'a>(tree: &'a Tree, link: &'a Link) -> &'a TreeNode {
     let Ok(node) = tree.store().load(link);
@@ -127,7 +127,7 @@ pub(super) fn fragment(
                 fragment.gaps.push(Some(salted.short(&hash.0)));
             }
             Item::Entry(key, meta) => {
-                bytes += key.canonical_len() + 2 * usize::from(salted.width);
+                bytes += key.canonical_len() + salted.entry_bytes();
                 if bytes > room && !fragment.entries.is_empty() {
                     // What is after the last entry is not said.
                     fragment.is_cut = true;

@@ -19,42 +19,81 @@ use crate::{
 };
 
 /// Bytes of a truncated digest, at the least and at the most.
-pub const WIDTHS: std::ops::RangeInclusive<u8> = 4..=16;
+pub const WIDTHS: std::ops::RangeInclusive<u8> = 4..=8;
 
-/// How digests are made comparable without sending all of them.
+/// How digests are made comparable without sending all of them: the key of a
+/// universal hash, and how much of it is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Salted {
     /// Chosen by the asker, anew for each session.
-    pub salt: [u8; 8],
+    salt: [u8; 8],
     /// Bytes of a truncated digest, one of [`WIDTHS`].
-    pub width: u8,
+    width: u8,
+    /// Made of the salt.
+    factors: [u128; 5],
 }
 
 /// A salted and truncated digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Short(u128);
+pub struct Short(u64);
 
 impl Salted {
-    /// The digest of a hash. One block of SHA-256.
+    /// Of `salt`, with digests of `width` bytes.
+    #[must_use]
+    pub fn new(salt: [u8; 8], width: u8) -> Self {
+        let factors = std::array::from_fn(|place| {
+            let hash = sha256(&[tag::SHORT, &salt, &[place as u8]]);
+            let mut factor = [0; 16];
+            factor.copy_from_slice(&hash[..16]);
+            u128::from_be_bytes(factor)
+        });
+        Self {
+            salt,
+            width,
+            factors,
+        }
+    }
+
+    /// The digest of a hash: of the multilinear sum of its four words, modulo
+    /// 2^128, the upper half, and of that the first bytes.
+    ///
+    /// For two hashes that were there before the salt was chosen, all sums are
+    /// equally likely, and independent (Lemire and Kaser, *Strongly universal
+    /// string hashing is fast*, 2014): they look equal once in 2^(8 width).
     #[must_use]
     pub fn short(&self, hash: &[u8; HASH_BYTES]) -> Short {
-        let salted = sha256(&[tag::SHORT, &self.salt, hash]);
-        let mut bytes = [0; 16];
-        let width = usize::from(self.width).min(bytes.len());
-        bytes[..width].copy_from_slice(&salted[..width]);
-        Short(u128::from_be_bytes(bytes))
+        let [first, factors @ ..] = self.factors;
+        let words = hash.chunks_exact(8).zip(factors);
+        let sum = words.fold(first, |sum, (word, factor)| {
+            let word = word
+                .iter()
+                .fold(0u64, |word, byte| word << 8 | u64::from(*byte));
+            sum.wrapping_add(factor.wrapping_mul(word.into()))
+        });
+        let unsent = 64 - 8 * u32::from(self.width.min(8));
+        Short(((sum >> 64) as u64).checked_shr(unsent).unwrap_or(0))
+    }
+
+    fn width(&self) -> usize {
+        self.width.min(8).into()
+    }
+
+    /// About what an entry and a gap take, beside the key.
+    pub(super) fn entry_bytes(&self) -> usize {
+        2 * self.width()
     }
 
     fn write(&self, short: Short, writer: &mut Writer) {
-        let bytes = short.0.to_be_bytes();
-        writer.raw(&bytes[..usize::from(self.width).min(bytes.len())]);
+        writer.raw(&short.0.to_be_bytes()[8 - self.width()..]);
     }
 
     fn read(&self, reader: &mut Reader<'_>) -> Result<Short, MessageError> {
-        let taken = reader.take(usize::from(self.width), "digest")?;
-        let mut bytes = [0; 16];
-        bytes[..taken.len()].copy_from_slice(taken);
-        Ok(Short(u128::from_be_bytes(bytes)))
+        let bytes = reader.take(self.width(), "digest")?;
+        Ok(Short(
+            bytes
+                .iter()
+                .fold(0, |short, byte| short << 8 | u64::from(*byte)),
+        ))
     }
 }
 
@@ -138,7 +177,7 @@ impl Fragment {
     }
 
     fn read(salted: &Salted, reader: &mut Reader<'_>) -> Result<Self, MessageError> {
-        let count = reader.count(2 + usize::from(salted.width), "entries")?;
+        let count = reader.count(2 + salted.width(), "entries")?;
         let flags = reader.u8("fragment")?;
         if flags & !(CUT | GAPS) != 0 || count == 0 && flags & CUT != 0 {
             return Err(MessageError::Range("flags of a fragment"));
@@ -274,7 +313,7 @@ impl DigestQuery {
         if !WIDTHS.contains(&width) {
             return Err(MessageError::Range("width of digests"));
         }
-        let salted = Salted { salt, width };
+        let salted = Salted::new(salt, width);
         let max_bytes = reader.number("size of the answer")?;
         let max_bytes = u32::try_from(max_bytes).map_err(|_| MessageError::Range("size"))?;
         let mut fragments = Vec::new();

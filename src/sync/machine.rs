@@ -601,11 +601,11 @@ impl Machine {
         let peer = peers[((context.random)() % peers.len() as u64) as usize];
         self.pull_at = None;
         let failures = self.peers.get_mut(&peer).map_or(0, |peer| peer.failures);
-        let width = *WIDTHS.start() << failures.min(2);
+        let width = *WIDTHS.start() << failures.min(1);
         let salt = (context.random)().to_be_bytes();
         self.status.started += 1;
         let going = Going {
-            pull: Pull::new(peer, Salted { salt, width }),
+            pull: Pull::new(peer, Salted::new(salt, width)),
             request: 0,
             deadline: Duration::MAX,
             rejected: Rejections::default(),

@@ -60,17 +60,16 @@ struct Cost {
     useless: usize,
 }
 
-const SALTED: Salted = Salted {
-    salt: *b"saltsalt",
-    width: 4,
-};
+fn salted() -> Salted {
+    Salted::new(*b"saltsalt", 4)
+}
 
 /// Pulls all that `theirs` has into `own`.
 fn pull(own: &mut Cells, theirs: &Cells) -> Cost {
     let their_tree = tree_of(theirs);
     let own_tree = tree_of(own);
     let newest = |_: &CellKey| None;
-    let mut pull = pull::Pull::new(ReplicaId([1; 16]), SALTED);
+    let mut pull = pull::Pull::new(ReplicaId([1; 16]), salted());
     let mut cost = Cost::default();
     loop {
         let answer = match pull.ask(&own_tree, &newest) {
@@ -158,7 +157,7 @@ proptest! {
         cut in any::<bool>(),
     ) {
         let (own_tree, their_tree) = (tree_of(&own), tree_of(&theirs));
-        let mut pull = pull::Pull::new(ReplicaId([1; 16]), SALTED);
+        let mut pull = pull::Pull::new(ReplicaId([1; 16]), salted());
         for _ in 0..50 {
             let mut answer = match pull.ask(&own_tree, &|_| None) {
                 Ask::Nothing => break,
@@ -195,7 +194,7 @@ proptest! {
         place in any::<prop::sample::Index>(),
         byte in any::<u8>(),
     ) {
-        let mut pull = pull::Pull::new(ReplicaId([1; 16]), SALTED);
+        let mut pull = pull::Pull::new(ReplicaId([1; 16]), salted());
         let tree = tree_of(&theirs);
         match pull.ask(&tree_of(&own), &|_| None) {
             Ask::Digests(mut query) => {
@@ -311,7 +310,7 @@ fn hex(bytes: &[u8]) -> String {
 
 #[test]
 fn messages_are_pinned() {
-    let short = |n: u8| SALTED.short(&[n; 32]);
+    let short = |n: u8| salted().short(&[n; 32]);
     let fragment = Fragment {
         gaps: vec![Some(short(1)), None, Some(short(2))],
         entries: vec![(key(10), short(3)), (key(11), short(4))],
@@ -322,13 +321,13 @@ fn messages_are_pinned() {
         high: None,
     };
     let query = DigestQuery {
-        salted: SALTED,
+        salted: salted(),
         max_bytes: 1000,
         fragments: vec![(range.clone(), fragment.clone())],
     };
     assert_eq!(
         hex(&query.encode()),
-        "010273616c7473616c7404e80701002901666c6565742f726f626f742f303030303030350202053e9ff98d120531301e65b5f4130331cb58f7ecc43df950"
+        "010273616c7473616c7404e80701005101666c6565742f726f626f742f30303030303035020205ff2fd46112093130e729b734130531db26a89ef32cc5cb"
     );
     assert_eq!(DigestQuery::decode(&query.encode()), Ok(query.clone()));
 
@@ -343,13 +342,13 @@ fn messages_are_pinned() {
         Differing::All(1),
         Differing::Later(2),
     ]]);
-    let bytes = reply.encode(SALTED);
+    let bytes = reply.encode(salted());
     assert_eq!(
         hex(&bytes),
-        "0103030101002901666c6565742f726f626f742f3030303030303769a3179601020800"
+        "0103030101005101666c6565742f726f626f742f30303030303037cf239a0701020800"
     );
     assert_eq!(
-        DigestReply::decode(&bytes, &SALTED, &query.fragments),
+        DigestReply::decode(&bytes, &query.salted, &query.fragments),
         Ok(reply)
     );
 
@@ -365,7 +364,7 @@ fn messages_are_pinned() {
         max_bytes: 1000,
         wants,
     };
-    assert_eq!(hex(&query.encode()), "0104e80700002901666c6565742f726f626f742f303030303031300113033101020304050607080713033212053230");
+    assert_eq!(hex(&query.encode()), "0104e80700005101666c6565742f726f626f742f303030303031300113053101020304050607080713053212093230");
     assert_eq!(EntriesQuery::decode(&query.encode()), Ok(query.clone()));
 
     let received = |number, cell: Cell| {
@@ -382,7 +381,7 @@ fn messages_are_pinned() {
         ],
     };
     let bytes = reply.encode(true);
-    assert_eq!(hex(&bytes), "01050200002901666c6565742f726f626f742f303030303031300200000000000000030007070707070707070707070707070707000173026f6e7768cc507a1e0ba81303310100000000000000010132b92e75c2efa1f61303330000000000000000010100036f66664ca7a4f9bf8277d0");
+    assert_eq!(hex(&bytes), "01050200005101666c6565742f726f626f742f303030303031300200000000000000030007070707070707070707070707070707000173026f6e7768cc507a1e0ba81305310100000000000000010132b92e75c2efa1f61305330000000000000000010100036f66664ca7a4f9bf8277d0");
     assert_eq!(
         EntriesReply::decode(&bytes, &query.wants, 1000),
         Ok(reply.clone())

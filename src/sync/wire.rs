@@ -1,8 +1,9 @@
 //! Writing and reading the bytes of messages.
 //!
 //! Numbers of variable length are LEB128. Keys ascend in most messages, so each
-//! is written as what it has in common with the one before, and the rest. What
-//! ends the canonical bytes of a key without a part is left out: a bit says so.
+//! is written as what it has in common with the one before, at its beginning and
+//! at its end, and the rest. What ends the canonical bytes of a key without a
+//! part is left out: a bit says so.
 //!
 //! A reader trusts nothing: every length is checked against what is there, and
 //! what prefixes can blow up against a [budget](MAX_KEY_TEXT).
@@ -93,6 +94,23 @@ fn is_plain(key: &CellKey) -> bool {
     key.part.as_bytes().is_empty() && key.key.as_str().is_some()
 }
 
+/// Flags of a key.
+const PLAIN: usize = 1;
+const SUFFIX: usize = 2;
+
+/// A common end that is shorter is not worth its length.
+const MIN_SUFFIX: usize = 3;
+
+/// How much two texts have in common, at the beginning and, beyond that, at the
+/// end.
+fn common(a: &[u8], b: &[u8]) -> (usize, usize) {
+    let shared = |(a, b): &(&u8, &u8)| a == b;
+    let prefix = a.iter().zip(b).take_while(shared).count();
+    let (a, b) = (a[prefix..].iter().rev(), b[prefix..].iter().rev());
+    let suffix = a.zip(b).take_while(shared).count();
+    (prefix, if suffix < MIN_SUFFIX { 0 } else { suffix })
+}
+
 /// Appends the fields of a message.
 #[derive(Debug, Default)]
 pub(super) struct Writer {
@@ -154,11 +172,15 @@ impl Writer {
         if is_plain {
             text.truncate(text.len() - KEY_END.len());
         }
-        let shared = text.iter().zip(&self.last);
-        let shared = shared.take_while(|(a, b)| a == b).count();
-        self.count(shared);
-        self.count((text.len() - shared) << 1 | usize::from(is_plain));
-        self.raw(&text[shared..]);
+        let (prefix, suffix) = common(&self.last, &text);
+        let rest = &text[prefix..text.len() - suffix];
+        self.count(prefix);
+        let flags = usize::from(is_plain) * PLAIN | usize::from(suffix > 0) * SUFFIX;
+        self.count(rest.len() << 2 | flags);
+        if suffix > 0 {
+            self.count(suffix);
+        }
+        self.raw(rest);
         self.key = std::mem::replace(&mut self.last, text);
     }
 
@@ -173,7 +195,9 @@ impl Writer {
 #[derive(Debug)]
 pub(super) struct Reader<'a> {
     bytes: &'a [u8],
+    /// The last key, as it was written, and room for the next.
     last: Vec<u8>,
+    text: Vec<u8>,
     key_text: usize,
 }
 
@@ -182,6 +206,7 @@ impl<'a> Reader<'a> {
         Self {
             bytes,
             last: Vec::new(),
+            text: Vec::new(),
             key_text: 0,
         }
     }
@@ -262,19 +287,19 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn key(&mut self) -> Result<CellKey, MessageError> {
-        let shared = self.size("key")?;
-        if shared > self.last.len() {
-            return Err(MessageError::Range("common beginning of two keys"));
-        }
+        let prefix = self.size("key")?;
         let length = self.size("key")?;
-        let (length, is_plain) = (length >> 1, length & 1 == 1);
-        let rest = self.take(length, "key")?;
-        // As long as it can be: a key has one way to be written.
-        let next = self.last.get(shared);
-        if next.is_some_and(|next| rest.first() == Some(next)) {
-            return Err(MessageError::Range("common beginning of two keys"));
+        let is_plain = length & PLAIN != 0;
+        let suffix = match length & SUFFIX {
+            0 => 0,
+            _ => self.size("key")?,
+        };
+        let last = self.last.len();
+        if prefix > last || suffix > last - prefix || (suffix == 0) != (length & SUFFIX == 0) {
+            return Err(MessageError::Range("what two keys have in common"));
         }
-        let len = shared + rest.len() + usize::from(is_plain) * KEY_END.len();
+        let rest = self.take(length >> 2, "key")?;
+        let len = prefix + rest.len() + suffix + usize::from(is_plain) * KEY_END.len();
         if len > MAX_KEY_BYTES {
             return Err(DecodeError::KeyTooLong(len).into());
         }
@@ -282,8 +307,14 @@ impl<'a> Reader<'a> {
         if self.key_text > MAX_KEY_TEXT {
             return Err(MessageError::TooLarge("bytes of keys"));
         }
-        self.last.truncate(shared);
-        self.last.extend_from_slice(rest);
+        self.text.clear();
+        self.text.extend_from_slice(&self.last[..prefix]);
+        self.text.extend_from_slice(rest);
+        self.text.extend_from_slice(&self.last[last - suffix..]);
+        if common(&self.last, &self.text) != (prefix, suffix) {
+            return Err(MessageError::Range("what two keys have in common"));
+        }
+        std::mem::swap(&mut self.last, &mut self.text);
         let text = self.last.len();
         if is_plain {
             self.last.extend_from_slice(&KEY_END);

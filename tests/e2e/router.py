@@ -20,12 +20,15 @@ _ports_given = set()
 
 _MANAGER = "plugins/storage_manager"
 
+#: The plugin by which the backend shares the router's own session.
+COMPANION = "libzenoh_plugin_mst.so"
+
 #: What zenohd says when it listens, which is after all plugins have started.
 _LISTENING = "Zenoh can be reached at"
 
 
-def _free_port():
-    """A loopback port that nothing listens on, and that no other router was given."""
+def free_port():
+    """A loopback port that nothing listens on, and that nobody else was given."""
     while True:
         port = random.choice(_PORTS)
         if port in _ports_given:
@@ -76,6 +79,11 @@ class Router:
     is not to be the router's own. `config_file` is a configuration to be used
     instead of one made here, but for ports and folders. `environment` is added to that of the process;
     what is None in it is taken away.
+
+    It knows the routers whose endpoints `connect` gives, and no others. Gets of what
+    matches `own_gets` it answers from its own storages alone; else it would ask another
+    router's, too. `session` is where the backend has its Zenoh session from: "runtime",
+    by the companion plugin; "client", a session of its own with this router.
     """
 
     def __init__(
@@ -90,16 +98,20 @@ class Router:
         data=None,
         config_file=None,
         environment=None,
+        connect=(),
+        own_gets=None,
+        session=None,
     ):
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.data = Path(data) if data else self.folder / "data"
         self.zenoh_home = self.folder / "zenoh_home"
         self.log_path = self.folder / "zenohd.log"
-        self.port = _free_port()
-        self.rest_port = _free_port()
+        self.port = free_port()
+        self.rest_port = free_port()
         self._programs = programs
-        self._volumes = {"mst": {}} if volumes is None else volumes
+        self._session = session
+        self._volumes = {"mst": self._volume_config()} if volumes is None else volumes
         self._storages = storages
         self._expected = list(storages if expected is None else expected)
         self._config_is_writable = config_is_writable
@@ -113,6 +125,8 @@ class Router:
             **(environment or {}),
         }
         self._config_file = config_file
+        self._connect = list(connect)
+        self._own_gets = own_gets
         self._process = None
         self._client = None
         #: Bytes in the log from before the process was started.
@@ -197,18 +211,24 @@ class Router:
     def _config(self):
         return {
             "mode": "router",
-            "listen": {"endpoints": [f"tcp/127.0.0.1:{self.port}"]},
-            "scouting": {"multicast": {"enabled": False}},
+            "listen": {"endpoints": [self.endpoint]},
+            "connect": {
+                "endpoints": self._connect,
+                "retry": {"period_init_ms": 100, "period_max_ms": 200},
+            },
+            "scouting": {"multicast": {"enabled": False}, "gossip": {"enabled": False}},
             "timestamping": {"enabled": {"router": True, "peer": True, "client": True}},
             "adminspace": {
                 "enabled": True,
                 "permissions": {"read": True, "write": self._config_is_writable},
             },
+            "access_control": self._access_control(),
             "plugins_loading": {
                 "enabled": True,
                 "search_dirs": [str(self._programs.libraries)],
             },
             "plugins": {
+                **self._companion(),
                 "rest": {"http_port": f"127.0.0.1:{self.rest_port}"},
                 "storage_manager": {
                     "backend_search_dirs": [str(self._programs.libraries)],
@@ -217,6 +237,35 @@ class Router:
                 },
             },
         }
+
+    def _access_control(self):
+        if self._own_gets is None:
+            return {"enabled": False}
+        rule = {
+            "id": "gets",
+            "messages": ["query"],
+            "flows": ["egress"],
+            "permission": "deny",
+            "key_exprs": [self._own_gets],
+        }
+        return {
+            "enabled": True,
+            "default_permission": "allow",
+            "rules": [rule],
+            "subjects": [{"id": "all"}],
+            "policies": [{"rules": ["gets"], "subjects": ["all"]}],
+        }
+
+    def _volume_config(self):
+        if self._session != "client":
+            return {}
+        connect = {"endpoints": [self.endpoint], "retry": {"period_init_ms": 10}}
+        return {"session": {"mode": "client", "connect": connect}}
+
+    def _companion(self):
+        if self._session != "runtime":
+            return {}
+        return {"mst": {"__path__": str(self._programs.libraries / COMPANION)}}
 
     def _is_up(self):
         code = self._process.poll()
@@ -231,6 +280,10 @@ class Router:
             return False
 
     # Talking to it.
+
+    @property
+    def endpoint(self):
+        return f"tcp/127.0.0.1:{self.port}"
 
     @property
     def client(self):
@@ -254,6 +307,12 @@ class Router:
             connection.close()
 
     # The admin space.
+
+    def neighbours(self):
+        """The identities of the routers that it is connected with."""
+        (reply,) = self.request("GET", "@/local/router").json()
+        sessions = reply["value"]["sessions"]
+        return {session["peer"] for session in sessions if session["whatami"] == "router"}
 
     def status(self, name):
         """The admin status of a storage; None if there is no such storage."""

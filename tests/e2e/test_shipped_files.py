@@ -8,7 +8,10 @@ import pytest
 
 _PROJECT = Path(__file__).parents[2]
 
-#: Of each configuration its storages, with a key of each.
+#: Has tests of its own, as it needs certificates.
+_SECURED = "secured.json5"
+
+#: Of each other configuration its storages, with a key of each.
 _CONFIGURATIONS = {
     "zenohd.json5": {"demo": "demo/a"},
     "fleet.json5": {
@@ -21,7 +24,7 @@ _CONFIGURATIONS = {
 
 def test_every_configuration_is_tested():
     shipped = {path.name for path in (_PROJECT / "config").glob("*.json5")}
-    assert shipped == set(_CONFIGURATIONS)
+    assert shipped == {*_CONFIGURATIONS, _SECURED}
 
 
 @pytest.mark.parametrize("name", _CONFIGURATIONS)
