@@ -69,6 +69,9 @@ impl View for Divergent {
     fn joined(&self) -> u64 {
         0
     }
+    fn useful(&self) -> u64 {
+        0
+    }
 }
 
 fn ours(own: &Tree, theirs: &Tree, seed: u64) -> Cost {

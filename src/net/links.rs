@@ -20,25 +20,29 @@ use crate::sync::{Event, Query, ReplicaId, Token, PREFIX, REQUEST_TIMEOUT};
 /// Events that wait to be handled; more are dropped, as on a bad link.
 pub(super) const MAX_EVENTS: usize = 4096;
 
-/// A query of another replica.
-pub(super) enum Asked {
-    Digest(ZQuery),
-    Entries(ZQuery),
-    Root(ZQuery),
-    Status(ZQuery),
+/// What a replica can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Digest,
+    Entries,
+    Root,
+    Status,
 }
 
-impl Asked {
+impl Kind {
     /// The last chunk of the key expression that is asked.
-    pub(super) fn name(&self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
-            Self::Digest(_) => "digest",
-            Self::Entries(_) => "entries",
-            Self::Root(_) => "root",
-            Self::Status(_) => "status",
+            Self::Digest => "digest",
+            Self::Entries => "entries",
+            Self::Root => "root",
+            Self::Status => "status",
         }
     }
 }
+
+/// A query of another replica.
+pub(super) type Asked = (Kind, ZQuery);
 
 /// Queries that wait to be answered; more are refused.
 pub(super) const MAX_ASKED: usize = 64;
@@ -60,7 +64,10 @@ impl Events {
     fn send(&self, event: Event) {
         // If it is closed, nobody is there to miss it.
         if let Err(TrySendError::Full(_)) = self.sender.try_send(event) {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+            let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
+            if dropped.is_power_of_two() {
+                tracing::warn!("{dropped} events of replication were dropped: too many at a time");
+            }
         }
     }
 }
@@ -102,21 +109,16 @@ impl Links {
             })
             .await?;
         let mut queryables = Vec::new();
-        let kinds: [(&str, fn(ZQuery) -> Asked); 4] = [
-            ("digest", Asked::Digest),
-            ("entries", Asked::Entries),
-            ("root", Asked::Root),
-            ("status", Asked::Status),
-        ];
-        for (name, kind) in kinds {
+        let kinds = [Kind::Digest, Kind::Entries, Kind::Root, Kind::Status];
+        for kind in kinds {
             let asked = asked.clone();
             let queryable = session
-                .declare_queryable(format!("{own}/{name}"))
+                .declare_queryable(format!("{own}/{}", kind.name()))
                 .complete(true)
                 .callback(move |query: ZQuery| {
                     // A query that is dropped is answered with nothing, and its
                     // asker comes again later.
-                    let _ = asked.try_send(kind(query));
+                    let _ = asked.try_send((kind, query));
                 })
                 .await?;
             queryables.push(queryable);

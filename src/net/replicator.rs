@@ -2,10 +2,7 @@
 
 use std::{
     path::PathBuf,
-    sync::{
-        atomic::{AtomicU64, Ordering},
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-    },
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Instant,
 };
 
@@ -67,8 +64,6 @@ pub struct Replicator {
     clock: Clock,
     epoch: Instant,
     core: Mutex<Core>,
-    /// Cells that were joined and were not newer than what was there.
-    useless: AtomicU64,
     way: OnceLock<Way>,
     status: OnceLock<StatusSource>,
     stop: Notify,
@@ -117,7 +112,6 @@ impl Replicator {
             clock,
             epoch,
             core: Mutex::new(Core { machine, view }),
-            useless: AtomicU64::new(0),
             way: OnceLock::new(),
             status: OnceLock::new(),
             stop: Notify::new(),
@@ -139,8 +133,8 @@ impl Replicator {
     pub fn status(&self) -> Value {
         let core = self.core();
         let (settings, status) = (core.machine.settings().clone(), core.machine.status());
+        let useless = core.view.useless();
         drop(core);
-        let useless = self.useless.load(Ordering::Relaxed);
         replication_status(
             &settings,
             &status,
@@ -217,7 +211,7 @@ impl Replicator {
         let mut asked: Option<Vec<Action>> = Some(self.handle(Event::Tick));
         loop {
             for action in asked.take().unwrap_or_default() {
-                if let Some(end) = self.act(action, links).await {
+                if let Some(end) = self.act(action, links, roots).await {
                     return end;
                 }
             }
@@ -245,7 +239,7 @@ impl Replicator {
         })
     }
 
-    async fn act(&self, action: Action, links: &Links) -> Option<End> {
+    async fn act(&self, action: Action, links: &Links, roots: &Notify) -> Option<End> {
         match action {
             Action::Announce(bytes) => {
                 if let Err(error) = links.announce(bytes).await {
@@ -257,7 +251,7 @@ impl Replicator {
             Action::Ask(request, replica, query, bytes) => {
                 links.ask(request, replica, query, bytes);
             }
-            Action::Join(cells) => self.join(cells).await,
+            Action::Join(cells) => self.join(cells, roots).await,
             Action::TakeNewIdentity => {
                 self.take_new_identity();
                 return Some(End::Renamed);
@@ -268,24 +262,23 @@ impl Replicator {
     }
 
     /// Joins cells of another replica, no faster than they can be committed.
-    async fn join(&self, cells: Vec<(CellKey, Cell)>) {
-        let count = cells.len() as u64;
+    async fn join(&self, cells: Vec<(CellKey, Cell)>, roots: &Notify) {
+        let (count, mut useful) = (cells.len() as u64, 0);
         let mut waits = None;
         for (key, cell) in cells {
             match self.replica.merge(key, cell) {
                 Ok(outcome) => {
-                    if !outcome.is_newest {
-                        self.useless.fetch_add(1, Ordering::Relaxed);
-                    }
+                    useful += u64::from(outcome.is_newest);
                     waits = outcome.committed.or(waits);
                 }
-                // What a client's put would be refused for, or the store failed,
-                // which is shown in the status.
+                // What a client's put would be refused for.
                 Err(ReplicaError::Refused(refusal)) => {
                     let name = &self.name;
                     tracing::warn!("storage '{name}': a cell was not joined: {refusal}");
                 }
-                Err(_) => return,
+                // The store failed, which is in the log and in the status; this
+                // pull counts as useless, and the next comes later.
+                Err(_) => break,
             }
         }
         let sequence = self.replica.request_commit();
@@ -293,7 +286,9 @@ impl Replicator {
             // A failure is shown in the status, and to those who write.
             let _ = committed.await;
         }
-        self.core().view.joined(count, sequence);
+        self.core().view.joined(count, useful, sequence);
+        // Perhaps all of it was there, and no root will be made of it.
+        roots.notify_one();
     }
 
     fn take_new_identity(&self) {

@@ -8,7 +8,10 @@ use std::sync::{
 use tokio::sync::{mpsc, Semaphore};
 use zenoh::{bytes::Encoding, query::Query as ZQuery, Wait};
 
-use super::{links::Asked, replicator::Replicator};
+use super::{
+    links::{Asked, Kind},
+    replicator::Replicator,
+};
 use crate::sync::{answer_digests, answer_entries, RespondError};
 
 /// Queries that are answered at a time.
@@ -40,9 +43,14 @@ pub(super) async fn serve(
         };
         let (replicator, own) = (Arc::clone(&replicator), Arc::clone(&own));
         tokio::task::spawn_blocking(move || {
-            let name = asked.name();
-            let (query, answer) = replicator.answer(asked);
-            reply(&replicator, &format!("{own}/{name}"), &query, answer);
+            let (kind, query) = asked;
+            let answer = replicator.answer(kind, &query);
+            reply(
+                &replicator,
+                &format!("{own}/{}", kind.name()),
+                &query,
+                answer,
+            );
             drop(permit);
         });
     }
@@ -88,26 +96,23 @@ enum Answer {
 
 impl Replicator {
     /// Blocks on disk.
-    fn answer(&self, asked: Asked) -> (ZQuery, Result<Answer, RespondError>) {
-        let payload = |query: &ZQuery| {
+    fn answer(&self, kind: Kind, query: &ZQuery) -> Result<Answer, RespondError> {
+        let payload = || {
             let payload = query.payload();
-            payload.map(|payload| payload.to_bytes().into_owned())
+            payload.map_or_else(Vec::new, |payload| payload.to_bytes().into_owned())
         };
-        match asked {
-            Asked::Digest(query) => {
+        Ok(match kind {
+            Kind::Digest => {
                 self.served.digest_queries.fetch_add(1, Ordering::Relaxed);
-                let bytes = payload(&query).unwrap_or_default();
                 let tree = self.replica.snapshot().tree;
-                let answer = answer_digests(&tree, &bytes);
-                (query, answer.map(Answer::Bytes).map_err(Into::into))
+                Answer::Bytes(answer_digests(&tree, &payload())?)
             }
-            Asked::Entries(query) => {
+            Kind::Entries => {
                 self.served.entries_queries.fetch_add(1, Ordering::Relaxed);
-                let bytes = payload(&query).unwrap_or_default();
                 let tree = self.replica.snapshot().tree;
-                let answer = answer_entries(
+                Answer::Bytes(answer_entries(
                     &tree,
-                    &bytes,
+                    &payload(),
                     self.compression,
                     |key, version| self.replica.settled_cell(key, version),
                     |key| {
@@ -118,15 +123,10 @@ impl Replicator {
                              to others"
                         );
                     },
-                );
-                (query, answer.map(Answer::Bytes))
+                )?)
             }
-            Asked::Root(query) => {
-                let announcement = self.announcement();
-                let answer = announcement.map_or(Answer::Nothing, Answer::Bytes);
-                (query, Ok(answer))
-            }
-            Asked::Status(query) => (query, Ok(Answer::Json(self.status_text()))),
-        }
+            Kind::Root => self.announcement().map_or(Answer::Nothing, Answer::Bytes),
+            Kind::Status => Answer::Json(self.status_text()),
+        })
     }
 }

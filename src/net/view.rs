@@ -15,6 +15,8 @@ pub(super) struct ReplicaView {
     marks: VecDeque<(u64, u64)>,
     /// Cells that were handed over.
     handed_over: u64,
+    /// Of these, those that were newer than what was there.
+    useful: u64,
 }
 
 impl ReplicaView {
@@ -23,13 +25,21 @@ impl ReplicaView {
             replica,
             marks: VecDeque::new(),
             handed_over: 0,
+            useful: 0,
         }
     }
 
-    /// `cells` more were handed over, the last of them with this number.
-    pub(super) fn joined(&mut self, cells: u64, sequence: u64) {
+    /// `cells` more were handed over, the last of them with this number; so many
+    /// of them were useful.
+    pub(super) fn joined(&mut self, cells: u64, useful: u64, sequence: u64) {
         self.handed_over += cells;
+        self.useful += useful;
         self.marks.push_back((sequence, self.handed_over));
+    }
+
+    /// Cells that were handed over, and were not newer than what was there.
+    pub(super) fn useless(&self) -> u64 {
+        self.handed_over - self.useful
     }
 
     /// Forgets what is covered, but for the last.
@@ -66,5 +76,9 @@ impl View for ReplicaView {
         let marks = self.marks.iter().rev();
         let mark = marks.clone().find(|(sequence, _)| *sequence <= covered);
         mark.map_or(0, |(_, cells)| *cells)
+    }
+
+    fn useful(&self) -> u64 {
+        self.useful
     }
 }

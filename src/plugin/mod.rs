@@ -28,7 +28,7 @@ fn runtime() -> std::io::Result<&'static Handle> {
         return Ok(runtime.handle());
     }
     let runtime = Builder::new_multi_thread()
-        .worker_threads(1)
+        .worker_threads(2)
         .enable_time()
         .max_blocking_threads(BLOCKING_THREADS)
         .thread_name("mst")

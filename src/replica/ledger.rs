@@ -31,6 +31,11 @@ pub(super) fn cut_above(time: u64) -> u64 {
     }
 }
 
+/// The first whole second that is not before `cut`.
+fn whole_second(cut: u64) -> u64 {
+    cut.checked_next_multiple_of(1 << 32).unwrap_or(u64::MAX)
+}
+
 /// Where updates are that are not in the tree yet.
 ///
 /// Invariant: of the updates admitted with times from the cut on, each bucket
@@ -38,6 +43,8 @@ pub(super) fn cut_above(time: u64) -> u64 {
 /// bucket of the cut.
 pub(super) struct Ledger {
     cut: u64,
+    /// The last whole second at which the root was made.
+    last_second: Option<u64>,
     /// By the cut that settles them. Each list is made of ascending pieces, one
     /// a group.
     buckets: BTreeMap<u64, Vec<(CellKey, CellMeta)>>,
@@ -47,6 +54,7 @@ impl Ledger {
     pub(super) fn new(cut: u64) -> Self {
         Self {
             cut,
+            last_second: None,
             buckets: BTreeMap::new(),
         }
     }
@@ -102,12 +110,48 @@ impl Ledger {
         self.buckets.keys().next().copied()
     }
 
-    /// How far to settle next, if anything is due by `cut`, and whether that is a
-    /// whole second: replicas make roots there, to have some of one cut.
-    pub(super) fn next_step(&self, cut: u64) -> Option<(u64, bool)> {
-        let next = self.next_cut().filter(|next| *next <= cut)?;
-        let second = next.checked_next_multiple_of(1 << 32).unwrap_or(u64::MAX);
-        Some((cut.min(second), second <= cut))
+    /// How far to settle next, if there is something to do by `cut`, and whether
+    /// the root is to be made there.
+    ///
+    /// That is at each whole second, if the tree has changed since the root was
+    /// made: all replicas do so, and so have roots of one cut to compare.
+    pub(super) fn next_step(&self, cut: u64, is_root_stale: bool) -> Option<(u64, bool)> {
+        let next = self.next_cut().filter(|next| *next <= cut);
+        let second = self.next_second(is_root_stale);
+        let second = second.filter(|second| *second <= cut);
+        match (next, second) {
+            (Some(next), Some(second)) if next > second => Some((second, true)),
+            (None, Some(second)) => Some((second, true)),
+            (Some(next), _) => {
+                let second = whole_second(next);
+                let is_due = second <= cut && self.last_second != Some(second);
+                Some((cut.min(second), is_due))
+            }
+            (None, None) => None,
+        }
+    }
+
+    /// The cut by which there is something to do, if there will be.
+    pub(super) fn next_due(&self, is_root_stale: bool) -> Option<u64> {
+        let second = self.next_second(is_root_stale);
+        self.next_cut().into_iter().chain(second).min()
+    }
+
+    /// The whole second at which a stale root is to be made.
+    fn next_second(&self, is_root_stale: bool) -> Option<u64> {
+        let second = whole_second(self.cut);
+        let second = match self.last_second == Some(second) {
+            true => whole_second(second.saturating_add(1)),
+            false => second,
+        };
+        is_root_stale.then_some(second)
+    }
+
+    /// The root was made at the cut that is.
+    pub(super) fn root_made(&mut self) {
+        if whole_second(self.cut) == self.cut {
+            self.last_second = Some(self.cut);
+        }
     }
 
     /// Moves the cut, never back, and takes out what has settled by it:

@@ -285,10 +285,8 @@ impl Replica {
     /// is closed.
     pub fn put(&self, key: CellKey, cell: Cell) -> Result<Outcome, ReplicaError> {
         let shared = &*self.shared;
-        if let Err(refusal) = self.check(&key, &cell) {
-            shared.counters.refused.add();
-            return Err(refusal.into());
-        }
+        let refused = self.check(&key, &cell);
+        self.count_refused(refused)?;
         let counter = match cell.value() {
             Some(_) => &shared.counters.puts,
             None => &shared.counters.deletes,
@@ -339,8 +337,13 @@ impl Replica {
     /// # Errors
     /// As of [`put`](Self::put).
     pub fn merge(&self, key: CellKey, cell: Cell) -> Result<Outcome, ReplicaError> {
-        self.check(&key, &cell)?;
+        let refused = self.check(&key, &cell);
+        self.count_refused(refused)?;
         self.write(key, cell, &self.shared.counters.merged)
+    }
+
+    fn count_refused(&self, checked: Result<(), Refusal>) -> Result<(), Refusal> {
+        checked.inspect_err(|_| self.shared.counters.refused.add())
     }
 
     fn check(&self, key: &CellKey, cell: &Cell) -> Result<(), Refusal> {
@@ -463,15 +466,14 @@ impl Replica {
         })
     }
 
-    /// The last root that was made. While updates settle, it is made once a
-    /// second; when none do, it is the current one after a twentieth of a second.
+    /// The last root that was made. While updates settle, one is made at each whole
+    /// second; when none do, after a twentieth of a second.
     #[must_use]
     pub fn published(&self) -> Published {
         self.roots().published()
     }
 
     /// The roots that the tree has had.
-    #[must_use]
     pub fn roots(&self) -> RwLockReadGuard<'_, Roots> {
         let roots = self.shared.roots.read();
         roots.unwrap_or_else(PoisonError::into_inner)

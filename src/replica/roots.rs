@@ -11,7 +11,7 @@
 //! the same or a newer version. So of a peer that shows a root which this replica
 //! once had there is nothing to get.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use super::ledger::BUCKET;
 use crate::mst::RootHash;
@@ -69,7 +69,9 @@ pub struct Roots {
     spans: VecDeque<Span>,
     /// Whether the last span goes on: the tree is as it was then.
     is_current: bool,
+    /// All roots that are remembered, in the order in which they came.
     past: VecDeque<RootHash>,
+    is_past: HashSet<RootHash>,
     /// The cut at which something is to settle that has not, if anything is.
     next_cut: Option<u64>,
     /// The last update that the current root covers, or that is pending since its
@@ -85,6 +87,7 @@ impl Roots {
             spans: VecDeque::new(),
             is_current: false,
             past: VecDeque::new(),
+            is_past: HashSet::new(),
             next_cut: None,
             covered: 0,
         };
@@ -105,14 +108,17 @@ impl Roots {
                 self.spans.push_back(Span { from, to, root });
             }
         }
-        if self.past.back() != Some(&root) {
+        // A tree that only grows does not come back to a root that it had.
+        if self.is_past.insert(root) {
             self.past.push_back(root);
         }
         while self.spans.len() > MAX_SPANS {
             self.spans.pop_front();
         }
         while self.past.len() > MAX_PAST {
-            self.past.pop_front();
+            if let Some(oldest) = self.past.pop_front() {
+                self.is_past.remove(&oldest);
+            }
         }
     }
 
@@ -181,7 +187,7 @@ impl Roots {
         };
         if is_equal {
             Comparison::Equal
-        } else if self.past.contains(&theirs.root) {
+        } else if self.is_past.contains(&theirs.root) {
             Comparison::Behind
         } else if common.is_some() {
             Comparison::Divergent

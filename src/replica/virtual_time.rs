@@ -29,7 +29,6 @@ pub(crate) struct VirtualReplica {
     /// The newest that is pending.
     pending: HashMap<CellKey, Version>,
     is_stale: bool,
-    last_second: Option<u64>,
 }
 
 impl VirtualReplica {
@@ -59,19 +58,18 @@ impl VirtualReplica {
             disk,
             pending: HashMap::new(),
             is_stale: false,
-            last_second: None,
         }
     }
 
-    /// Writes or joins a cell.
-    pub(crate) fn offer(&mut self, key: CellKey, cell: Cell) {
+    /// Writes or joins a cell; true if it is the newest of its key.
+    pub(crate) fn offer(&mut self, key: CellKey, cell: Cell) -> bool {
         let version = CellMeta::of(&key, &cell).version;
         if self
             .settled
             .get(&key)
             .is_some_and(|meta| meta.version >= version)
         {
-            return;
+            return false;
         }
         let is_newest = self.pending.get(&key).is_none_or(|other| *other < version);
         if is_newest {
@@ -87,13 +85,14 @@ impl VirtualReplica {
             self.disk.insert(write.key, write.cell);
         }
         self.roots.set_next_cut(self.ledger.next_cut());
+        is_newest
     }
 
     /// Settles what is due; true if a root was made.
     pub(crate) fn settle(&mut self, now: u64) -> bool {
         let cut = cut_at(now, self.settle).max(self.ledger.cut());
         let mut made = false;
-        while let Some((step, is_second)) = self.ledger.next_step(cut) {
+        while let Some((step, is_root_due)) = self.ledger.next_step(cut, self.is_stale) {
             let (cut, due) = self.ledger.settle(step);
             let mut earliest = None;
             for (key, meta) in due {
@@ -110,7 +109,7 @@ impl VirtualReplica {
                 self.roots.changed(earliest);
                 self.is_stale = true;
             }
-            if is_second && self.last_second.replace(step) != Some(step) {
+            if is_root_due {
                 made |= self.make_root();
             }
         }
@@ -126,6 +125,7 @@ impl VirtualReplica {
     fn make_root(&mut self) -> bool {
         if std::mem::take(&mut self.is_stale) {
             self.roots.made(self.settled.publish());
+            self.ledger.root_made();
             return true;
         }
         false

@@ -16,10 +16,6 @@ use crate::{
 /// Cells that go into the tree at a time, while readers wait.
 const CHUNK: usize = 128;
 
-/// While updates wait to settle, the root is made after this time at the latest,
-/// should no whole second pass at which it is made anyway.
-const ROOT_EVERY: Duration = Duration::from_millis(1500);
-
 /// When nothing has settled for this long, and nothing is to, the root is made.
 const ROOT_WHEN_QUIET: Duration = Duration::from_millis(50);
 
@@ -32,11 +28,8 @@ pub(super) struct Writer {
     ledger: Ledger,
     /// The last update that is committed.
     committed: u64,
-    /// The last whole second at which a root was made.
-    last_second: Option<u64>,
     /// The tree has changed since the root was made.
     is_root_stale: bool,
-    root_made: Instant,
     /// When something settled last.
     settled: Instant,
 }
@@ -47,9 +40,7 @@ impl Writer {
             shared,
             ledger,
             committed: 0,
-            last_second: None,
             is_root_stale: false,
-            root_made: Instant::now(),
             settled: Instant::now(),
         }
     }
@@ -110,9 +101,9 @@ impl Writer {
         }
     }
 
-    /// When there is something to settle.
+    /// When there is something to settle, or a root to be made at a whole second.
     fn next_settling(&self) -> Option<Instant> {
-        self.ledger.next_cut().map(|cut| {
+        self.ledger.next_due(self.is_root_stale).map(|cut| {
             let due = cut.saturating_add(ntp64_span(self.shared.options.settle));
             let left = match cut > self.ledger.cut() {
                 true => due.saturating_sub((self.shared.clock)()),
@@ -125,16 +116,14 @@ impl Writer {
 
     /// When there is something to settle, or a root to be made.
     fn next_work(&self) -> Option<Instant> {
-        let root = self.is_root_stale.then(|| self.root_due());
+        let root = self.quiet_root_due();
         self.next_settling().into_iter().chain(root).min()
     }
 
-    fn root_due(&self) -> Instant {
-        let every = self.root_made + ROOT_EVERY;
-        match self.ledger.next_cut() {
-            None => every.min(self.settled + ROOT_WHEN_QUIET),
-            Some(_) => every,
-        }
+    /// When the root is to be made because nothing more is to settle.
+    fn quiet_root_due(&self) -> Option<Instant> {
+        let is_quiet = self.is_root_stale && self.ledger.next_cut().is_none();
+        is_quiet.then(|| self.settled + ROOT_WHEN_QUIET)
     }
 
     /// False if the store failed.
@@ -163,17 +152,16 @@ impl Writer {
         true
     }
 
-    /// Settles what is due; and makes a root at each whole second on the way, as
-    /// all replicas do, so that they have roots of one cut to compare.
+    /// Settles what is due, and makes the roots that are due on the way.
     fn settle(&mut self) {
         // What was late is due at the cut that is, even if the clock was set back.
         let clock = (self.shared.clock)();
         let cut = cut_at(clock, self.shared.options.settle).max(self.ledger.cut());
         let mut was_due = false;
-        while let Some((step, is_second)) = self.ledger.next_step(cut) {
+        while let Some((step, is_root_due)) = self.ledger.next_step(cut, self.is_root_stale) {
             was_due = true;
             self.settle_to(step);
-            if is_second && self.last_second.replace(step) != Some(step) {
+            if is_root_due {
                 self.make_root();
             }
         }
@@ -215,7 +203,10 @@ impl Writer {
     }
 
     fn publish(&mut self) {
-        if self.is_root_stale && self.root_due() <= Instant::now() {
+        if self
+            .quiet_root_due()
+            .is_some_and(|due| due <= Instant::now())
+        {
             self.make_root();
         }
         if !self.is_root_stale {
@@ -237,7 +228,7 @@ impl Writer {
             Err(error) => tracing::warn!("the size of a storage on disk is not known: {error}"),
         }
         self.is_root_stale = false;
-        self.root_made = Instant::now();
+        self.ledger.root_made();
         self.tell();
     }
 

@@ -12,7 +12,7 @@
 //! if by chance they do, the roots are still different and the next session, with
 //! wider digests, finds it.
 
-use super::wire::{begin, kind, open, MessageError, Reader, Writer};
+use super::wire::{begin, flag, kind, open, MessageError, Reader, Writer};
 use crate::{
     cell::CellKey,
     hash::{sha256, tag, HASH_BYTES},
@@ -158,7 +158,7 @@ impl Fragment {
     fn write(&self, salted: &Salted, writer: &mut Writer) {
         let has_gaps = self.gaps.iter().any(Option::is_some);
         writer.count(self.entries.len());
-        writer.u8(u8::from(self.is_cut) * CUT | u8::from(has_gaps) * GAPS);
+        writer.u8(flag(self.is_cut, CUT) | flag(has_gaps, GAPS));
         if has_gaps {
             for of_byte in self.gaps.chunks(8) {
                 let bits = of_byte.iter().enumerate();
@@ -247,7 +247,7 @@ const HIGH: u8 = 2;
 
 impl Range {
     pub(super) fn flags(&self) -> u8 {
-        u8::from(self.low.is_some()) * LOW | u8::from(self.high.is_some()) * HIGH
+        flag(self.low.is_some(), LOW) | flag(self.high.is_some(), HIGH)
     }
 
     /// Whether there is a low bound, and a high one.
@@ -441,10 +441,7 @@ impl DigestReply {
         for (range, fragment) in asked {
             let mut differing = Vec::new();
             let mut next = 0usize;
-            loop {
-                let Some(number) = reader.size("place")?.checked_sub(1) else {
-                    break;
-                };
+            while let Some(number) = reader.size("place")?.checked_sub(1) {
                 let place = next.checked_add(number >> 2);
                 let place = place.filter(|place| *place < fragment.known_gaps() * 2);
                 let place = place.ok_or(MessageError::Range("place"))?;

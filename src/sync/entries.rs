@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::{
     digests::Range,
-    wire::{begin, kind, open, MessageError, Reader, Writer},
+    wire::{begin, flag, kind, open, MessageError, Reader, Writer},
 };
 use crate::cell::{Cell, CellKey, CellMeta, Content, Stamp, Value, MAX_KEY_BYTES, STAMP_ID_BYTES};
 
@@ -187,7 +187,7 @@ impl EntriesReplyWriter {
         writer.key(key);
         let schema = cell.value().and_then(|value| value.schema.as_deref());
         let is_tombstone = cell.value().is_none();
-        writer.u8(u8::from(is_tombstone) * TOMBSTONE | u8::from(schema.is_some()) * SCHEMA);
+        writer.u8(flag(is_tombstone, TOMBSTONE) | flag(schema.is_some(), SCHEMA));
         writer.raw(&cell.stamp.time.to_be_bytes());
         // Few clocks stamp many cells.
         match self.ids.iter().position(|id| *id == cell.stamp.id) {

@@ -19,7 +19,7 @@ use crate::{
     replica::{Comparison, Span, Tree, MAX_VALUE_BYTES},
 };
 
-/// The shortest time between two announcements.
+/// The shortest time between two announcements, but to those who appear.
 const ANNOUNCE_EVERY: Duration = Duration::from_secs(1);
 
 /// The longest time after which a root is announced to a replica that appears.
@@ -28,9 +28,6 @@ const GREETING: Duration = Duration::from_millis(50);
 
 /// For how long a replica that appeared may be silent before it is asked.
 const SILENCE: Duration = Duration::from_millis(500);
-
-/// For how long roots may have no cut in common before they count as different.
-const UNCOMPARED: Duration = Duration::from_secs(3);
 
 /// The longest wait for an answer.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -41,8 +38,8 @@ const JOINING: Duration = Duration::from_secs(10);
 /// The first pause after a pull that failed or brought nothing; it doubles.
 const BACK_OFF: Duration = Duration::from_millis(500);
 
-/// A replica alone among n is pulled from by n - 1 at once: they spread their
-/// pulls over this time for each, up to a bound.
+/// What one replica has alone, all others pull at once: each spreads its pull
+/// over this time for every other one beside itself and the peer, up to a bound.
 const SPREAD_EACH: Duration = Duration::from_millis(2);
 const MAX_SPREAD: Duration = Duration::from_millis(500);
 
@@ -76,6 +73,9 @@ pub trait View {
     /// Of the cells that the machine had joined, how many are part of the root,
     /// or need not be because there are newer ones, or their time has not come.
     fn joined(&self) -> u64;
+    /// Of the cells that the machine had joined, how many were newer than what
+    /// was there.
+    fn useful(&self) -> u64;
 }
 
 /// What time it is, and what else a machine does not have by itself.
@@ -247,14 +247,36 @@ struct Going {
     request: u64,
     deadline: Duration,
     rejected: Rejections,
+    /// How many cells had been useful before.
+    useful_before: u64,
+}
+
+impl Going {
+    /// What follows when all has been asked for, or nothing more will come.
+    fn joining(&self, now: Duration) -> Joining {
+        Joining {
+            peer: self.pull.peer,
+            useful_before: self.useful_before,
+            deadline: now + JOINING,
+        }
+    }
+}
+
+/// Waiting for cells to be part of the root.
+struct Joining {
+    /// From whom they came.
+    peer: ReplicaId,
+    /// How many cells had been useful before.
+    useful_before: u64,
+    /// Until when, at the most.
+    deadline: Duration,
 }
 
 enum State {
     Idle,
     Pulling(Box<Going>),
-    /// The cells of a pull are on their way into the tree; until this time, at the
-    /// most.
-    Joining(Duration),
+    /// The cells of a pull are on their way into the tree.
+    Joining(Joining),
 }
 
 /// The state machine of one replica.
@@ -323,13 +345,13 @@ impl Machine {
         let of_state = match &self.state {
             State::Idle => self.next_pull(),
             State::Pulling(going) => Some(going.deadline),
-            State::Joining(deadline) => Some(*deadline),
+            State::Joining(joining) => Some(joining.deadline),
         };
         let asks = self.peers.present().map(|(_, peer)| peer.ask_root_at);
-        let compares = self.peers.present().filter_map(|(_, peer)| {
-            let (_, at) = peer.announced.as_ref()?;
-            (peer.relation == Relation::Unknown).then_some(*at + UNCOMPARED)
-        });
+        let compares = self
+            .peers
+            .present()
+            .filter_map(|(_, peer)| peer.compare_at());
         let all = asks.chain(compares).chain(of_state);
         all.chain([self.announce_at]).min().unwrap_or(Duration::MAX)
     }
@@ -346,13 +368,17 @@ impl Machine {
         match event {
             Event::Appeared(token) => self.appeared(token, context, &mut actions),
             Event::Gone(token) => {
-                let peer = self.peers.get_mut(&token.replica);
-                for peer in peer.into_iter().chain(self.foreign.get_mut(&token.replica)) {
+                let peer = match token.group == self.settings.group && token.protocol == PROTOCOL {
+                    true => self.peers.get_mut(&token.replica),
+                    false => self.foreign.get_mut(&token.replica),
+                };
+                if let Some(peer) = peer {
                     peer.present = false;
                 }
             }
             Event::Announced(from, bytes) => self.heard(from, &bytes, context, &mut actions),
             Event::Root => {
+                self.compare_all(context);
                 let root = context.view.latest().map(|(span, _)| span.root);
                 if let (Some(root), Some((at, announced))) = (root, self.announced) {
                     if root != announced {
@@ -363,7 +389,6 @@ impl Machine {
             Event::Answer(request, answer) => self.answered(request, answer, context, &mut actions),
             Event::Tick => {}
         }
-        self.compare_all(context);
         self.time_passes(context, &mut actions);
         actions
     }
@@ -395,6 +420,7 @@ impl Machine {
         peer.unanswered = 0;
         peer.not_before = Duration::ZERO;
         peer.ask_root_at = context.now + silence;
+        peer.compare(context.view, context.now, context.wall);
         self.announce_at = self.announce_at.min(context.now + greeting);
     }
 
@@ -437,20 +463,13 @@ impl Machine {
         let Some(peer) = self.peers.entry(from, context.wall) else {
             return;
         };
-        peer.present = true;
         peer.unanswered = 0;
         peer.ask_root_at = context.now + stale;
-        let is_news = peer
-            .announced
-            .is_none_or(|(before, _)| before.span.root != announcement.span.root);
-        if is_news {
-            // So that a root that has not been compared has its full time.
-            peer.set_relation(Relation::Unknown, context.wall);
-        }
-        peer.announced = Some((announcement, context.now));
+        peer.heard(announcement);
         let (theirs, ours) = (announcement.fingerprint, self.settings.fingerprint);
         if theirs == ours {
             peer.isolation = None;
+            peer.compare(context.view, context.now, context.wall);
         } else {
             peer.relation = Relation::Isolated;
             let isolation = Isolation::Fingerprint { theirs, ours };
@@ -485,22 +504,7 @@ impl Machine {
 
     fn compare_all(&mut self, context: &mut Context<'_>) {
         for (_, peer) in self.peers.iter_mut() {
-            let Some((announcement, at)) = &peer.announced else {
-                continue;
-            };
-            if peer.isolation.is_some() {
-                continue;
-            }
-            let mut relation = context.view.compare(&announcement.span).into();
-            let is_overdue = context.now >= *at + UNCOMPARED;
-            if relation == Relation::Unknown && (is_overdue || peer.relation == Relation::Divergent)
-            {
-                relation = Relation::Divergent;
-            }
-            peer.set_relation(relation, context.wall);
-            if relation == Relation::Equal {
-                peer.failures = 0;
-            }
+            peer.compare(context.view, context.now, context.wall);
         }
     }
 
@@ -511,6 +515,9 @@ impl Machine {
         }
         let mut asks = Vec::new();
         for (id, peer) in self.peers.iter_mut() {
+            if peer.compare_at().is_some_and(|at| now >= at) {
+                peer.compare(context.view, now, context.wall);
+            }
             if peer.present && peer.isolation.is_none() && now >= peer.ask_root_at {
                 asks.push(*id);
                 let pause = SILENCE * 2u32.saturating_pow(peer.unanswered.min(16));
@@ -525,10 +532,12 @@ impl Machine {
                 let waited = REQUEST_TIMEOUT.as_secs();
                 self.fail(format!("no answer within {waited} s"), context, actions);
             }
-            State::Joining(deadline)
-                if now >= *deadline || context.view.joined() >= self.joined =>
+            State::Joining(joining)
+                if now >= joining.deadline || context.view.joined() >= self.joined =>
             {
+                let (peer, before) = (joining.peer, joining.useful_before);
                 self.state = State::Idle;
+                self.ended(&peer, context.view.useful() > before, context);
             }
             _ => {}
         }
@@ -569,8 +578,7 @@ impl Machine {
         let candidates: Vec<(ReplicaId, RootHash, Duration)> = present
             .filter(|(_, peer)| is_candidate(peer))
             .filter_map(|(id, peer)| {
-                let (announcement, _) = peer.announced.as_ref()?;
-                Some((*id, announcement.span.root, peer.not_before))
+                Some((*id, peer.announced.as_ref()?.span.root, peer.not_before))
             })
             .collect();
         if candidates.is_empty() {
@@ -609,6 +617,7 @@ impl Machine {
             request: 0,
             deadline: Duration::MAX,
             rejected: Rejections::default(),
+            useful_before: context.view.useful(),
         };
         self.go_on(going, context, actions);
     }
@@ -730,13 +739,19 @@ impl Machine {
         }
         actions.push(Action::Report(Report::Pulled { peer, cells }));
         if cells > 0 {
-            self.state = State::Joining(context.now + JOINING);
-            if let Some(peer) = self.peers.get_mut(&peer) {
-                peer.failures = 0;
-            }
+            self.state = State::Joining(going.joining(context.now));
         } else {
             self.state = State::Idle;
-            self.back_off(&peer, context);
+            self.ended(&peer, false, context);
+        }
+    }
+
+    /// A pull that came to its end was of use, or not.
+    fn ended(&mut self, peer: &ReplicaId, was_useful: bool, context: &mut Context<'_>) {
+        self.compare_all(context);
+        match self.peers.get_mut(peer) {
+            Some(peer) if was_useful => peer.failures = 0,
+            _ => self.back_off(peer, context),
         }
     }
 
@@ -748,7 +763,7 @@ impl Machine {
             self.back_off(&peer, context);
             actions.push(Action::Report(Report::Failed(peer, error)));
             if going.pull.received > 0 {
-                self.state = State::Joining(context.now + JOINING);
+                self.state = State::Joining(going.joining(context.now));
             }
         }
     }

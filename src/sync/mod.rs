@@ -59,13 +59,9 @@ pub use wire::{MessageError, MAX_KEY_TEXT};
 /// fewer round trips, less means that less is lost with one.
 pub const MESSAGE_BYTES: usize = 512 << 10;
 
-/// Bytes of a message that is not refused before it is read, unless it carries
-/// cells: a message may be longer than [`MESSAGE_BYTES`] by one long key.
+/// Bytes of a message that is not refused, longer than [`MESSAGE_BYTES`] by what
+/// the last key may add. One that carries a single cell may be longer.
 pub const MAX_MESSAGE: usize = 4 << 20;
-
-/// The same for a message that carries cells, of which one may be of any size
-/// that Zenoh takes.
-pub const MAX_CELL_MESSAGE: usize = crate::replica::MAX_VALUE_BYTES + MAX_MESSAGE;
 
 /// Bytes of keys, written out, after which a sender ends a message, so that the
 /// receiver finds less than [`MAX_KEY_TEXT`].

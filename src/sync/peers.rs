@@ -1,11 +1,20 @@
 //! What is known of the other replicas.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use thiserror::Error;
 
-use super::{announcement::Announcement, identity::ReplicaId, Fingerprint};
-use crate::replica::Comparison;
+use super::{announcement::Announcement, identity::ReplicaId, machine::View, Fingerprint};
+use crate::replica::{Comparison, Span};
+
+/// For how long roots may have no cut in common before they count as different.
+const UNCOMPARED: Duration = Duration::from_secs(3);
+
+/// Announced spans of a replica that are remembered.
+const MAX_SPANS: usize = 16;
 
 /// Replicas that are remembered.
 pub(super) const MAX_PEERS: usize = 1024;
@@ -97,8 +106,13 @@ pub(super) struct Peer {
     pub(super) present: bool,
     pub(super) relation: Relation,
     pub(super) isolation: Option<Isolation>,
-    /// What it said last, and when that was.
-    pub(super) announced: Option<(Announcement, Duration)>,
+    /// What it said last.
+    pub(super) announced: Option<Announcement>,
+    /// The last spans that it announced, the latest last: its cut may be ahead
+    /// of ours, and a span has to be there still when ours has come so far.
+    spans: VecDeque<Span>,
+    /// Since when none of them can be compared.
+    pub(super) uncompared: Option<Duration>,
     pub(super) since: u64,
     pub(super) last_equal: Option<u64>,
     /// When to ask for its root, should it not say it by itself.
@@ -118,6 +132,8 @@ impl Peer {
             relation: Relation::Unknown,
             isolation: None,
             announced: None,
+            spans: VecDeque::new(),
+            uncompared: None,
             since: wall,
             last_equal: None,
             ask_root_at: Duration::MAX,
@@ -127,17 +143,60 @@ impl Peer {
         }
     }
 
-    /// True if it is another than before.
-    pub(super) fn set_relation(&mut self, relation: Relation, wall: u64) -> bool {
+    pub(super) fn set_relation(&mut self, relation: Relation, wall: u64) {
         if relation == Relation::Equal {
             self.last_equal = Some(wall);
         }
-        let is_other = self.relation != relation;
-        if is_other {
+        if self.relation != relation {
             self.relation = relation;
             self.since = wall;
         }
-        is_other
+    }
+
+    pub(super) fn heard(&mut self, announcement: Announcement) {
+        self.announced = Some(announcement);
+        let span = announcement.span;
+        // One root over more cuts than before replaces what it continues.
+        match self.spans.back_mut() {
+            Some(last) if last.root == span.root && last.from == span.from => *last = span,
+            _ => self.spans.push_back(span),
+        }
+        while self.spans.len() > MAX_SPANS {
+            self.spans.pop_front();
+        }
+    }
+
+    /// Compares the latest of its roots that can be compared. The relation stays
+    /// what it was while none can; but not for ever.
+    pub(super) fn compare(&mut self, view: &dyn View, now: Duration, wall: u64) {
+        if !self.present || self.isolation.is_some() || self.spans.is_empty() {
+            return;
+        }
+        let compared = self.spans.iter().rev().map(|span| view.compare(span));
+        let mut known = compared.filter(|comparison| *comparison != Comparison::Unknown);
+        match known.next() {
+            Some(comparison) => {
+                self.uncompared = None;
+                self.set_relation(comparison.into(), wall);
+            }
+            None => {
+                let since = *self.uncompared.get_or_insert(now);
+                if now >= since + UNCOMPARED {
+                    self.set_relation(Relation::Divergent, wall);
+                }
+            }
+        }
+        if self.relation == Relation::Equal {
+            self.failures = 0;
+        }
+    }
+
+    /// When to compare again, if no root is made and nothing is heard before.
+    pub(super) fn compare_at(&self) -> Option<Duration> {
+        let is_waiting = self.relation != Relation::Divergent;
+        self.uncompared
+            .filter(|_| is_waiting)
+            .map(|since| since + UNCOMPARED)
     }
 
     pub(super) fn status(&self, replica: ReplicaId) -> PeerStatus {
@@ -146,7 +205,7 @@ impl Peer {
             present: self.present,
             relation: self.relation,
             isolation: self.isolation.clone(),
-            announced: self.announced.map(|(announcement, _)| announcement),
+            announced: self.announced,
             since: self.since,
             last_equal: self.last_equal,
         }

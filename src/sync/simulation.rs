@@ -111,10 +111,12 @@ struct Node {
     life: u64,
     last_stamp: u64,
     joined: u64,
+    useful: u64,
     refused: u64,
 }
 
-struct NodeView<'a>(&'a VirtualReplica, u64, u64);
+/// A replica, what its clock shows, and cells that were joined, and useful.
+struct NodeView<'a>(&'a VirtualReplica, u64, (u64, u64));
 
 impl View for NodeView<'_> {
     fn tree(&self) -> Tree {
@@ -131,7 +133,10 @@ impl View for NodeView<'_> {
         self.0.newest(key)
     }
     fn joined(&self) -> u64 {
-        self.2
+        self.2 .0
+    }
+    fn useful(&self) -> u64 {
+        self.2 .1
     }
 }
 
@@ -211,7 +216,7 @@ impl World {
                     now: Duration::ZERO,
                     wall: START,
                     random: &mut random,
-                    view: &NodeView(&replica, START, 0),
+                    view: &NodeView(&replica, START, (0, 0)),
                 };
                 Node {
                     machine: Machine::new(settings(node, 0), &mut context),
@@ -220,6 +225,7 @@ impl World {
                     life: 0,
                     last_stamp: 0,
                     joined: 0,
+                    useful: 0,
                     refused: 0,
                 }
             })
@@ -375,14 +381,14 @@ impl World {
         *winner = (*winner).max(version);
     }
 
-    fn update(&mut self, node: usize, key: CellKey, cell: Cell) {
+    fn update(&mut self, node: usize, key: CellKey, cell: Cell) -> bool {
         let wall = self.wall(node);
         let target = &mut self.nodes[node];
         if cell.stamp.time > wall + ntp64_span(DRIFT) {
             target.refused += 1;
-            return;
+            return false;
         }
-        target.replica.offer(key, cell);
+        target.replica.offer(key, cell)
     }
 
     fn handle(&mut self, node: usize, event: Event) {
@@ -391,7 +397,7 @@ impl World {
         let rng = &mut self.rng;
         let mut random = || rng.next_u64();
         let this = &mut self.nodes[node];
-        let view = NodeView(&this.replica, wall, this.joined);
+        let view = NodeView(&this.replica, wall, (this.joined, this.useful));
         let mut context = Context {
             now,
             wall,
@@ -419,7 +425,8 @@ impl World {
                     for (key, cell) in cells {
                         let version = CellMeta::of(&key, &cell).version;
                         assert!(self.written.contains(&version), "nobody wrote it");
-                        self.update(node, key, cell);
+                        let is_newest = self.update(node, key, cell);
+                        self.nodes[node].useful += u64::from(is_newest);
                     }
                     self.settle(node);
                     self.nodes[node].joined += count;
@@ -437,7 +444,9 @@ impl World {
 
     fn arrive(&mut self, to: usize, message: Message) {
         match message {
-            Message::Update(key, cell) => self.update(to, key, cell),
+            Message::Update(key, cell) => {
+                self.update(to, key, cell);
+            }
             Message::Appeared(other) => {
                 if self.is_linked(to, node_of(other)) {
                     self.handle(to, Event::Appeared(token(node_of(other))));
@@ -452,7 +461,7 @@ impl World {
             Message::AskRoot(from) => {
                 // What the queryable answers: one's announcement of now.
                 let wall = self.wall(to);
-                let view = NodeView(&self.nodes[to].replica, wall, 0);
+                let view = NodeView(&self.nodes[to].replica, wall, (0, 0));
                 if let Some(bytes) = self.nodes[to].machine.announcement(&view) {
                     self.send(to, from, Message::Announced(id(to), bytes));
                 }
@@ -488,6 +497,7 @@ impl World {
         this.replica = std::mem::replace(&mut this.replica, empty).reopen(wall);
         this.life += 1;
         this.joined = 0;
+        this.useful = 0;
         let life = this.life;
         let rng = &mut self.rng;
         let mut random = || rng.next_u64();
@@ -495,7 +505,7 @@ impl World {
             now: Duration::from_millis(self.now),
             wall,
             random: &mut random,
-            view: &NodeView(&this.replica, wall, 0),
+            view: &NodeView(&this.replica, wall, (0, 0)),
         };
         this.machine = Machine::new(settings(node, life), &mut context);
         self.at(0, Happening::Wake(node, life));
@@ -709,6 +719,45 @@ fn simulated_hundred_replicas_converge_in_logarithmic_rounds() {
     let rounds = (world.now - 5000) as f64 / 1000.0;
     println!("100 replicas: {rounds} s, {} bytes", world.bytes);
     world.check();
+}
+
+/// Slow and steady writes, under which a tree is never at rest and settles at no
+/// particular instants; cuts far apart; and one write that reaches one replica.
+#[test]
+fn simulated_losses_are_repaired_while_writes_go_on() {
+    for every in [10, 100, 250, 333, 500, 900, 1100] {
+        for settles in [[500, 500, 500], [500, 2000, 500], [5000, 500, 500]] {
+            let mut world = World::new(every, Scenario::calm(3));
+            world.scenario.skew = Duration::ZERO;
+            for (node, settle) in world.nodes.iter_mut().zip(settles) {
+                node.replica = VirtualReplica::new(Duration::from_millis(settle), START);
+            }
+            world.begin();
+            let mut lost = None;
+            for step in 0..25_000 / every {
+                let end = world.now + every;
+                world.run(end, |_| false);
+                world.write((step % 3) as usize, step as u32 % 1000, false);
+                if lost.is_none() && world.now > 8000 {
+                    world.links = vec![vec![false; 3]; 3];
+                    world.write(0, 2000, false);
+                    world.links = vec![vec![true; 3]; 3];
+                    lost = Some(world.now);
+                }
+                if lost.is_some_and(|lost| world.now > lost + 12_000) {
+                    break;
+                }
+            }
+            let has = |node: &Node| node.replica.disk().contains_key(&key(2000));
+            let missing = world.nodes.iter().filter(|node| !has(node)).count();
+            assert_eq!(missing, 0, "every {every} ms, settled after {settles:?}");
+            let status = |node: &Node| node.machine.status();
+            let pulled: u64 = world.nodes.iter().map(|n| status(n).cells_received).sum();
+            // With other cuts, what is pending here is settled there.
+            let is_alike = settles == [500; 3];
+            assert!(!is_alike || pulled <= 4, "{pulled} cells, every {every} ms");
+        }
+    }
 }
 
 /// A write that reaches nobody by itself.

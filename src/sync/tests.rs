@@ -26,7 +26,7 @@ fn cell(time: u64, payload: &str) -> Cell {
             "" => Content::Tombstone,
             _ => Content::Value(Value {
                 encoding_id: 0,
-                schema: (time % 3 == 0).then(|| b"s"[..].into()),
+                schema: time.is_multiple_of(3).then(|| b"s"[..].into()),
                 payload: payload.to_owned().into_bytes().into(),
             }),
         },

@@ -95,8 +95,8 @@ fn is_plain(key: &CellKey) -> bool {
 }
 
 /// Flags of a key.
-const PLAIN: usize = 1;
-const SUFFIX: usize = 2;
+const PLAIN: u8 = 1;
+const SUFFIX: u8 = 2;
 
 /// A common end that is shorter is not worth its length.
 const MIN_SUFFIX: usize = 3;
@@ -109,6 +109,14 @@ fn common(a: &[u8], b: &[u8]) -> (usize, usize) {
     let (a, b) = (a[prefix..].iter().rev(), b[prefix..].iter().rev());
     let suffix = a.zip(b).take_while(shared).count();
     (prefix, if suffix < MIN_SUFFIX { 0 } else { suffix })
+}
+
+/// The bit, if it is to be set.
+pub(super) fn flag(is_set: bool, bit: u8) -> u8 {
+    match is_set {
+        true => bit,
+        false => 0,
+    }
 }
 
 /// Appends the fields of a message.
@@ -175,8 +183,8 @@ impl Writer {
         let (prefix, suffix) = common(&self.last, &text);
         let rest = &text[prefix..text.len() - suffix];
         self.count(prefix);
-        let flags = usize::from(is_plain) * PLAIN | usize::from(suffix > 0) * SUFFIX;
-        self.count(rest.len() << 2 | flags);
+        let flags = flag(is_plain, PLAIN) | flag(suffix > 0, SUFFIX);
+        self.count(rest.len() << 2 | usize::from(flags));
         if suffix > 0 {
             self.count(suffix);
         }
@@ -289,13 +297,14 @@ impl<'a> Reader<'a> {
     pub(super) fn key(&mut self) -> Result<CellKey, MessageError> {
         let prefix = self.size("key")?;
         let length = self.size("key")?;
-        let is_plain = length & PLAIN != 0;
-        let suffix = match length & SUFFIX {
+        let flags = length as u8 & (PLAIN | SUFFIX);
+        let is_plain = flags & PLAIN != 0;
+        let suffix = match flags & SUFFIX {
             0 => 0,
             _ => self.size("key")?,
         };
         let last = self.last.len();
-        if prefix > last || suffix > last - prefix || (suffix == 0) != (length & SUFFIX == 0) {
+        if prefix > last || suffix > last - prefix || (suffix == 0) != (flags & SUFFIX == 0) {
             return Err(MessageError::Range("what two keys have in common"));
         }
         let rest = self.take(length >> 2, "key")?;
