@@ -192,7 +192,7 @@ impl Replicator {
             serving.abort();
             match end {
                 End::Stopped => return,
-                End::Renamed => {}
+                End::DeclareAgain => {}
             }
         }
     }
@@ -254,8 +254,9 @@ impl Replicator {
             Action::Join(cells) => self.join(cells, roots).await,
             Action::TakeNewIdentity => {
                 self.take_new_identity();
-                return Some(End::Renamed);
+                return Some(End::DeclareAgain);
             }
+            Action::DeclareAgain => return Some(End::DeclareAgain),
             Action::Report(report) => self.report(&report),
         }
         None
@@ -321,7 +322,8 @@ impl Replicator {
 /// Why the loop ended.
 enum End {
     Stopped,
-    Renamed,
+    /// With another identity, or the same.
+    DeclareAgain,
 }
 
 fn with_context<T>(

@@ -26,6 +26,10 @@ const ANNOUNCE_EVERY: Duration = Duration::from_secs(1);
 /// Not at once: after a partition many appear together.
 const GREETING: Duration = Duration::from_millis(50);
 
+/// For how long nothing may be heard of another replica with this one's identity,
+/// to be sure that it has taken another.
+const RENAMING: Duration = Duration::from_secs(1);
+
 /// For how long a replica that appeared may be silent before it is asked.
 const SILENCE: Duration = Duration::from_millis(500);
 
@@ -144,6 +148,9 @@ pub enum Action {
     /// Another replica has this identity and is older: take a new one, and make a
     /// new machine.
     TakeNewIdentity,
+    /// Another replica had this identity and has given it up: declare again what
+    /// it undeclared, since a router takes the one for the other.
+    DeclareAgain,
     /// Tell the operator.
     Report(Report),
 }
@@ -293,6 +300,8 @@ pub struct Machine {
     /// When to announce, and when that was done last, with which root.
     announce_at: Duration,
     announced: Option<(Duration, RootHash)>,
+    /// When to declare again what another with this identity undeclared.
+    declare_at: Option<Duration>,
     /// When a pull may begin.
     pull_at: Option<Duration>,
     status: Status,
@@ -312,6 +321,7 @@ impl Machine {
             joined: 0,
             announce_at: context.now,
             announced: None,
+            declare_at: None,
             pull_at: None,
             status: Status::default(),
         }
@@ -353,6 +363,7 @@ impl Machine {
             .present()
             .filter_map(|(_, peer)| peer.compare_at());
         let all = asks.chain(compares).chain(of_state);
+        let all = all.chain(self.declare_at);
         all.chain([self.announce_at]).min().unwrap_or(Duration::MAX)
     }
 
@@ -494,11 +505,14 @@ impl Machine {
         let is_younger = own > other;
         actions.push(Action::Report(Report::SameIdentity { is_younger }));
         if is_younger {
+            // So that the other hears of this one, while it has the name.
+            actions.extend(self.announcement(context.view).map(Action::Announce));
             actions.push(Action::TakeNewIdentity);
         } else {
             // So that the other hears of this one.
             let last = self.announced.map_or(Duration::ZERO, |(at, _)| at);
             self.announce_at = self.announce_at.min((last + GREETING).max(context.now));
+            self.declare_at = Some(context.now + RENAMING);
         }
     }
 
@@ -512,6 +526,9 @@ impl Machine {
         let now = context.now;
         if now >= self.announce_at {
             self.announce(context, actions);
+        }
+        if self.declare_at.take_if(|at| now >= *at).is_some() {
+            actions.push(Action::DeclareAgain);
         }
         let mut asks = Vec::new();
         for (id, peer) in self.peers.iter_mut() {

@@ -431,7 +431,7 @@ impl World {
                     self.settle(node);
                     self.nodes[node].joined += count;
                 }
-                Action::TakeNewIdentity => panic!("there is one of each"),
+                Action::TakeNewIdentity | Action::DeclareAgain => panic!("there is one of each"),
                 Action::Report(_) => {}
             }
         }

@@ -1,6 +1,6 @@
 //! Pulls between two trees, without a network; and what a liar can do.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use proptest::prelude::*;
 use rand::{rngs::StdRng, Rng, SeedableRng};
@@ -83,16 +83,9 @@ fn pull(own: &mut Cells, theirs: &Cells) -> Cost {
             }
             Ask::Entries(query) => {
                 cost.entries_trips += 1;
-                let read = |key: &CellKey, _| Ok(theirs.get(key).map(Box::new));
+                let read = |key: &CellKey, _| Ok(stored(theirs, key));
                 let damaged = |_: &CellKey| panic!("nothing is damaged");
-                answer_entries(
-                    &their_tree,
-                    &query,
-                    true,
-                    |k, v| read(k, v).map(|c| c.map(AsCell)),
-                    damaged,
-                )
-                .expect("answered")
+                answer_entries(&their_tree, &query, true, read, damaged).expect("answered")
             }
         };
         for Received { key, cell, check } in pull.answer(&answer, &own_tree).expect("read") {
@@ -108,12 +101,9 @@ fn pull(own: &mut Cells, theirs: &Cells) -> Cost {
     }
 }
 
-struct AsCell<'a>(Box<&'a Cell>);
-
-impl AsRef<Cell> for AsCell<'_> {
-    fn as_ref(&self) -> &Cell {
-        &self.0
-    }
+/// What an answerer has of a key.
+fn stored(cells: &Cells, key: &CellKey) -> Option<Arc<Cell>> {
+    cells.get(key).cloned().map(Arc::new)
 }
 
 fn any_cells() -> impl Strategy<Value = Cells> {
@@ -166,7 +156,7 @@ proptest! {
                     &their_tree,
                     &query,
                     true,
-                    |key, _| Ok(theirs.get(key).map(|cell| AsCell(Box::new(cell)))),
+                    |key, _| Ok(stored(&theirs, key)),
                     |_| (),
                 )
                 .unwrap(),
@@ -205,7 +195,7 @@ proptest! {
             Ask::Entries(mut query) => {
                 let at = place.index(query.len());
                 query[at] = byte;
-                let _ = answer_entries(&tree, &query, true, |_, _| Ok(None::<AsCell<'_>>), |_| ());
+                let _ = answer_entries(&tree, &query, true, |_, _| Ok(None::<Arc<Cell>>), |_| ());
             }
             Ask::Nothing => {}
         }
