@@ -20,7 +20,7 @@ use zenoh_backend_mst::{
     replica::{Comparison, Span, Tree},
     sync::{
         answer_digests, Action, Announcement, Context, Event, Fingerprint, Group, Incarnation,
-        Machine, Query, ReplicaId, Settings, View,
+        Machine, Query, ReplicaId, Settings, Token, View, PROTOCOL,
     },
 };
 
@@ -93,18 +93,26 @@ fn ours(own: &Tree, theirs: &Tree, seed: u64) -> Cost {
         started: 0,
         nonce: 0,
     };
+    let group = Group {
+        key_expr: "robot/**".to_owned(),
+        strip_prefix: None,
+    };
+    let peer = ReplicaId([2; 16]);
     let settings = Settings {
         replica: ReplicaId([1; 16]),
         incarnation,
-        group: Group {
-            key_expr: "robot/**".to_owned(),
-            strip_prefix: None,
-        },
+        group: group.clone(),
         fingerprint,
         sync_interval: Duration::from_secs(30),
         max_clock_drift: Duration::from_secs(10),
     };
     let mut machine = Machine::new(settings, &mut context);
+    let token = Token {
+        protocol: PROTOCOL,
+        group,
+        replica: peer,
+    };
+    machine.handle(Event::Appeared(token), &mut context);
     let Ok(root) = theirs.root();
     let announcement = Announcement {
         fingerprint,
@@ -122,7 +130,7 @@ fn ours(own: &Tree, theirs: &Tree, seed: u64) -> Cost {
         asker: Duration::ZERO,
         answerer: Duration::ZERO,
     };
-    let mut event = Event::Announced(ReplicaId([2; 16]), announcement.encode());
+    let mut event = Event::Announced(peer, announcement.encode());
     loop {
         let start = Instant::now();
         let actions = machine.handle(event, &mut context);
@@ -133,6 +141,7 @@ fn ours(own: &Tree, theirs: &Tree, seed: u64) -> Cost {
         });
         // The first query of cells, or the end.
         let Some((request, query)) = ask else {
+            assert!(cost.trips > 0, "it did not pull");
             return cost;
         };
         let start = Instant::now();

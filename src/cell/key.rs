@@ -1,8 +1,8 @@
 //! Keys of cells, and their bytes.
 
-use std::{cmp::Ordering, fmt, sync::Arc};
+use std::{borrow::Cow, cmp::Ordering, fmt, sync::Arc};
 
-use zenoh_keyexpr::OwnedKeyExpr;
+use zenoh_keyexpr::{keyexpr, OwnedKeyExpr};
 
 use super::reader::DecodeError;
 use crate::mst::TreeKey;
@@ -174,22 +174,11 @@ impl CellKey {
         let key = match *tag {
             NONE => None,
             SOME => {
-                let mut key = Vec::with_capacity(rest.len());
-                loop {
-                    let zero = rest.iter().position(|byte| *byte == 0);
-                    let zero = zero.ok_or(DecodeError::Truncated { what: "key" })?;
-                    key.extend_from_slice(&rest[..zero]);
-                    let mark = rest.get(zero..zero + 2);
-                    rest = rest.get(zero + 2..).unwrap_or_default();
-                    match mark {
-                        Some(mark) if *mark == END => break,
-                        Some(mark) if *mark == ZERO => key.push(0),
-                        _ => return Err(DecodeError::KeyEscape),
-                    }
-                }
-                let key = String::from_utf8(key).map_err(|_| DecodeError::KeyNotUtf8)?;
-                match OwnedKeyExpr::try_from(key) {
-                    Ok(key) if !key.is_wild() => Some(key),
+                let (text, after) = read_text(rest)?;
+                rest = after;
+                let text = std::str::from_utf8(&text).map_err(|_| DecodeError::KeyNotUtf8)?;
+                match keyexpr::new(text) {
+                    Ok(key) if !key.is_wild() => Some(key.to_owned()),
                     _ => return Err(DecodeError::NotAKey),
                 }
             }
@@ -199,6 +188,30 @@ impl CellKey {
             key: key.into(),
             part: rest.into(),
         })
+    }
+}
+
+/// The text of a key, and what comes after its end. Copied only if there are
+/// zeros in it.
+fn read_text(bytes: &[u8]) -> Result<(Cow<'_, [u8]>, &[u8]), DecodeError> {
+    let mut text = Cow::Borrowed(&[][..]);
+    let mut rest = bytes;
+    loop {
+        let zero = rest.iter().position(|byte| *byte == 0);
+        let zero = zero.ok_or(DecodeError::Truncated { what: "key" })?;
+        let (piece, mark) = rest.split_at(zero);
+        match text.is_empty() {
+            true => text = Cow::Borrowed(piece),
+            false => text.to_mut().extend_from_slice(piece),
+        }
+        match mark.split_first_chunk() {
+            Some((&END, after)) => return Ok((text, after)),
+            Some((&ZERO, after)) => {
+                text.to_mut().push(0);
+                rest = after;
+            }
+            Some(_) | None => return Err(DecodeError::KeyEscape),
+        }
     }
 }
 

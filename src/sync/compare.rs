@@ -1,7 +1,7 @@
 //! Comparing a tree with what another replica says of its own.
 
 use super::{
-    digests::{Differing, DigestQuery, DigestReplyWriter, Fragment, Range, Salted},
+    digests::{Bounds, Differing, DigestQuery, DigestReplyWriter, Fragment, Range, Salted},
     entries::Want,
 };
 use crate::{
@@ -50,10 +50,10 @@ impl<'a> Part<'a> {
 
     /// What lies between two keys that are neighbours over there; each time
     /// above the time before.
-    fn between(&mut self, range: &Range) -> Option<Link> {
+    fn between(&mut self, (low, high): Bounds<'_>) -> Option<Link> {
         // Nearly always they are neighbours here, too.
         let keys = self.top.keys();
-        if let (Some(low), Some(high)) = (&range.low, &range.high) {
+        if let (Some(low), Some(high)) = (low, high) {
             while keys.get(self.passed).is_some_and(|key| key <= low) {
                 self.passed += 1;
             }
@@ -62,7 +62,8 @@ impl<'a> Part<'a> {
                 return self.top.child(self.passed).cloned();
             }
         }
-        part(&self.whole, range)
+        let Ok(part) = self.whole.between(low, high);
+        part
     }
 
     /// The cell of a key, which is above all ranges that were asked for.
@@ -90,34 +91,20 @@ pub(super) fn fragment(
     least: usize,
     room: usize,
 ) -> Fragment {
-    enum Item<'a> {
-        Gap(Option<&'a Link>),
-        Entry(&'a CellKey, &'a CellMeta),
-    }
     let mut items = vec![Item::Gap(Some(link))];
     let mut entries = 0;
     loop {
         let before = entries;
-        let mut unrolled = Vec::with_capacity(items.len() * 2);
-        for item in items {
-            let Item::Gap(Some(link)) = item else {
-                unrolled.push(item);
-                continue;
-            };
-            let node = node(tree, link);
-            for (place, (key, meta)) in node.keys().iter().zip(node.values()).enumerate() {
-                unrolled.push(Item::Gap(node.child(place)));
-                unrolled.push(Item::Entry(key, meta));
-                entries += 1;
-            }
-            unrolled.push(Item::Gap(node.child(node.keys().len())));
-        }
-        items = unrolled;
+        items = unroll(tree, items, &mut entries);
         if entries >= least || entries == before {
             break;
         }
     }
-    let mut fragment = Fragment::default();
+    let mut fragment = Fragment {
+        gaps: Vec::with_capacity(entries + 1),
+        entries: Vec::with_capacity(entries),
+        is_cut: false,
+    };
     let mut bytes = 0;
     for item in items {
         match item {
@@ -135,13 +122,39 @@ pub(super) fn fragment(
                     fragment.gaps.push(None);
                     break;
                 }
-                fragment
-                    .entries
-                    .push((key.clone(), salted.short(meta.digest())));
+                let entry = (key.clone(), salted.short(meta.digest()));
+                fragment.entries.push(entry);
             }
         }
     }
     fragment
+}
+
+/// What a tree is unrolled into.
+enum Item<'a> {
+    Gap(Option<&'a Link>),
+    Entry(&'a CellKey, &'a CellMeta),
+}
+
+/// Replaces each subtree by its topmost node.
+fn unroll<'a>(tree: &'a Tree, items: Vec<Item<'a>>, entries: &mut usize) -> Vec<Item<'a>> {
+    let mut unrolled = Vec::new();
+    for item in items {
+        let Item::Gap(Some(link)) = item else {
+            unrolled.push(item);
+            continue;
+        };
+        let node = node(tree, link);
+        let keys = node.keys();
+        unrolled.reserve(2 * keys.len() + 1);
+        for (place, (key, meta)) in keys.iter().zip(node.values()).enumerate() {
+            unrolled.push(Item::Gap(node.child(place)));
+            unrolled.push(Item::Entry(key, meta));
+        }
+        unrolled.push(Item::Gap(node.child(keys.len())));
+        *entries += keys.len();
+    }
+    unrolled
 }
 
 /// Answers a query of digests: where `tree` has something that the asker does
@@ -153,8 +166,7 @@ pub(super) fn answer(tree: &Tree, query: &DigestQuery, max_bytes: usize) -> Vec<
         if let Some(link) = &part(tree, range) {
             let mut own = Part::new(tree, link);
             for place in 0..theirs.known_gaps() {
-                let gap = theirs.gap(range, place);
-                let found = own.between(&gap);
+                let found = own.between(theirs.gap_bounds(range, place));
                 if let Some(link) = &found {
                     let told = theirs.gaps[place];
                     if told != Some(own.short(link, &salted)) {
@@ -201,12 +213,12 @@ pub(super) fn look(tree: &Tree, salted: &Salted, range: &Range, theirs: &Fragmen
         if place == theirs.known_gaps() {
             found.open.push(gap());
         } else if let Some(told) = theirs.gaps[place] {
-            let gap = gap();
-            let here = own.as_mut().and_then(|own| own.between(&gap));
+            let bounds = theirs.gap_bounds(range, place);
+            let here = own.as_mut().and_then(|own| own.between(bounds));
             match (&here, &own) {
                 (Some(link), Some(own)) if own.short(link, salted) == told => {}
-                (Some(_), _) => found.open.push(gap),
-                (None, _) => found.wants.push(Want::All(gap)),
+                (Some(_), _) => found.open.push(gap()),
+                (None, _) => found.wants.push(Want::All(gap())),
             }
         }
         if let Some((key, told)) = theirs.entries.get(place) {

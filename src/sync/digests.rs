@@ -115,6 +115,9 @@ impl Range {
     }
 }
 
+/// The bounds of a range.
+pub(super) type Bounds<'a> = (Option<&'a CellKey>, Option<&'a CellKey>);
+
 /// What one side has in a range.
 ///
 /// Invariants, checked when it is read: there is one more gap than entries; the
@@ -139,14 +142,22 @@ impl Fragment {
     /// what the fragment is of.
     #[must_use]
     pub fn gap(&self, range: &Range, place: usize) -> Range {
+        let (low, high) = self.gap_bounds(range, place);
+        Range {
+            low: low.cloned(),
+            high: high.cloned(),
+        }
+    }
+
+    /// The bounds of [`gap`](Self::gap).
+    pub(super) fn gap_bounds<'a>(&'a self, range: &'a Range, place: usize) -> Bounds<'a> {
         let before = place
             .checked_sub(1)
             .and_then(|place| self.entries.get(place));
+        let low = before.map_or(range.low.as_ref(), |(key, _)| Some(key));
         let after = self.entries.get(place);
-        Range {
-            low: before.map_or_else(|| range.low.clone(), |(key, _)| Some(key.clone())),
-            high: after.map_or_else(|| range.high.clone(), |(key, _)| Some(key.clone())),
-        }
+        let high = after.map_or(range.high.as_ref(), |(key, _)| Some(key));
+        (low, high)
     }
 
     /// Gaps of which the fragment says something.
