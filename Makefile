@@ -6,6 +6,8 @@ ZENOH_VERSION := 1.10.2
 REST_PORT  ?= 8000
 ZENOH_PORT ?= 7447
 DATA       ?= .data
+# Another router to link with, such as tcp/127.0.0.1:7447.
+CONNECT    ?=
 
 TOOLS  := .tools
 ZENOHD := $(TOOLS)/zenohd-$(ZENOH_VERSION)/bin/zenohd
@@ -15,14 +17,14 @@ PYTHON := $(TOOLS)/python/bin/python
 
 ## Builds everything and starts a router with a storage on demo/**.
 run: build $(ZENOHD)
-	@scripts/run-router $(ZENOHD) $(REST_PORT) $(ZENOH_PORT) "$(DATA)"
+	@scripts/run-router $(ZENOHD) $(REST_PORT) $(ZENOH_PORT) "$(DATA)" "$(CONNECT)"
 
 ## Runs all tests.
 test: build tools
 	cargo test --release --locked
 	$(PYTHON) -m pytest tests/e2e
 
-## The backend, and the storage manager and the REST plugin to load beside it.
+## The backend, and the plugins to load beside it.
 build:
 	cargo build --release --locked --lib --examples
 
@@ -47,8 +49,9 @@ check:
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps --lib
 
 ## Benchmarks beside the peers; see benches/README.md.
-bench: build $(ZENOHD)
+bench: build tools
 	cargo bench --locked
+	$(PYTHON) benches/replication.py
 
 ## Each fuzz target for a minute; needs cargo-fuzz and a nightly-like compiler.
 fuzz:
