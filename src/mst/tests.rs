@@ -358,6 +358,33 @@ proptest! {
     }
 
     #[test]
+    fn what_is_between_two_keys_is_a_tree_of_its_own(
+        ids in prop::collection::btree_set(0u32..3_000, 0..=MAX_WIDTH),
+        bounds in (0u32..3_010, 0u32..3_010),
+        kinds in (any::<bool>(), any::<bool>()),
+    ) {
+        use std::ops::Bound;
+        let model: Model = ids.iter().map(|id| (MockKey::honest(*id), MockValue::new(*id, 0))).collect();
+        let tree = MockTree::from_sorted(Resident::default(), model.clone());
+        let Ok(before) = tree.root();
+        let (low, high) = (bounds.0.min(bounds.1), bounds.0.max(bounds.1) + 1);
+        let low = kinds.0.then(|| MockKey::honest(low));
+        let high = kinds.1.then(|| MockKey::honest(high));
+        let bound = |key: &Option<MockKey>| key.clone().map_or(Bound::Unbounded, Bound::Excluded);
+        let within = model.range((bound(&low), bound(&high)));
+        let within: Model = within.map(|(key, value)| (key.clone(), value.clone())).collect();
+        let Ok(part) = tree.between(low.as_ref(), high.as_ref());
+        prop_assert_eq!(part.is_none(), within.is_empty());
+        if let Some(part) = part {
+            let Ok(hash) = tree.hash_of(&part);
+            let Ok(expected) = MockTree::from_sorted(Resident::default(), within).root();
+            prop_assert_eq!(hash.0, expected.0);
+        }
+        let Ok(after) = tree.root();
+        prop_assert_eq!(before, after);
+    }
+
+    #[test]
     fn differences_are_those_of_the_models(
         common in prop::collection::btree_set(0u32..2_000, 0..300),
         left in prop::collection::btree_map(0u32..2_000, 0u32..3, 0..40),
