@@ -13,7 +13,7 @@ TOOLS  := .tools
 ZENOHD := $(TOOLS)/zenohd-$(ZENOH_VERSION)/bin/zenohd
 PYTHON := $(TOOLS)/python/bin/python
 
-.PHONY: run test build tools check bench fuzz clean
+.PHONY: run test build tools check bench soak fuzz clean
 
 ## Builds everything and starts a router with a storage on demo/**.
 run: build $(ZENOHD)
@@ -52,6 +52,11 @@ check:
 bench: build tools
 	cargo bench --locked
 	$(PYTHON) benches/replication.py
+
+## Simulated replicas from many seeds; one that fails is named.
+SEEDS ?= 100000
+soak:
+	MST_SIM_SEEDS=$(SEEDS) cargo test --release --locked --lib simulated -- --nocapture
 
 ## Each fuzz target for a minute; needs cargo-fuzz and a nightly-like compiler.
 fuzz:

@@ -179,10 +179,14 @@ impl Roots {
     #[must_use]
     pub fn compare(&self, theirs: &Span, now: u64) -> Comparison {
         let earlier = self.spans.iter().rev().skip(1).copied();
-        let mut own = self.latest(now).into_iter().chain(earlier);
-        let common = own.find(|own| own.from <= theirs.to && theirs.from <= own.to);
+        let mut own = self.latest(now).into_iter().chain(earlier).enumerate();
+        let common = own.find(|(_, own)| own.from <= theirs.to && theirs.from <= own.to);
         let is_equal = match common {
-            Some(own) => own.root == theirs.root,
+            // Where theirs went on after ours had ended, it lacks what ended ours.
+            Some((place, own)) => {
+                let goes_on = place == 0 && self.is_current;
+                own.root == theirs.root && (goes_on || theirs.to <= own.to)
+            }
             None => self.published.root == theirs.root,
         };
         if is_equal {
@@ -237,7 +241,8 @@ mod tests {
         let roots = roots();
         let compare = |from, to, n| roots.compare(&span(from, to, n), 40 * BUCKET);
         assert_eq!(compare(22, 22, 2), Comparison::Equal);
-        assert_eq!(compare(25, 28, 2), Comparison::Equal);
+        assert_eq!(compare(18, 25, 2), Comparison::Equal);
+        assert_eq!(compare(25, 28, 2), Comparison::Behind, "of what came at 26");
         assert_eq!(compare(22, 22, 9), Comparison::Divergent);
         assert_eq!(compare(26, 29, 9), Comparison::Unknown);
         assert_eq!(compare(41, 41, 9), Comparison::Unknown);

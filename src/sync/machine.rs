@@ -30,6 +30,11 @@ const GREETING: Duration = Duration::from_millis(50);
 /// to be sure that it has taken another.
 const RENAMING: Duration = Duration::from_secs(1);
 
+/// The first announcements come faster: when a router starts it is not linked
+/// yet, and another with the same identity should hear of it soon.
+const EARLY: u64 = 4;
+const EARLY_PAUSE: Duration = Duration::from_secs(1);
+
 /// For how long a replica that appeared may be silent before it is asked.
 const SILENCE: Duration = Duration::from_millis(500);
 
@@ -562,7 +567,11 @@ impl Machine {
     }
 
     fn announce(&mut self, context: &mut Context<'_>, actions: &mut Vec<Action>) {
-        self.announce_at = context.now + context.about(self.settings.sync_interval);
+        let pause = match self.status.announced {
+            0..EARLY => EARLY_PAUSE.min(self.settings.sync_interval),
+            _ => self.settings.sync_interval,
+        };
+        self.announce_at = context.now + context.about(pause);
         let latest = context.view.latest();
         let (Some((span, _)), Some(bytes)) = (latest, self.announcement(context.view)) else {
             // A root is being made.

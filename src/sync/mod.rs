@@ -37,6 +37,8 @@ mod respond;
 mod wire;
 
 #[cfg(test)]
+mod machine_tests;
+#[cfg(test)]
 mod simulation;
 #[cfg(test)]
 mod tests;

@@ -112,6 +112,8 @@ struct Node {
     last_stamp: u64,
     joined: u64,
     useful: u64,
+    /// A root was made of which the machine is to be told.
+    has_root: bool,
     refused: u64,
 }
 
@@ -226,6 +228,7 @@ impl World {
                     last_stamp: 0,
                     joined: 0,
                     useful: 0,
+                    has_root: false,
                     refused: 0,
                 }
             })
@@ -428,7 +431,7 @@ impl World {
                         let is_newest = self.update(node, key, cell);
                         self.nodes[node].useful += u64::from(is_newest);
                     }
-                    self.settle(node);
+                    self.nodes[node].has_root |= self.settle(node);
                     self.nodes[node].joined += count;
                 }
                 Action::TakeNewIdentity | Action::DeclareAgain => panic!("there is one of each"),
@@ -529,7 +532,8 @@ impl World {
             self.now = time;
             match self.happenings.remove(&sequence).unwrap() {
                 Happening::Wake(node, life) if life == self.nodes[node].life => {
-                    let event = match self.settle(node) {
+                    let is_made = self.settle(node);
+                    let event = match std::mem::take(&mut self.nodes[node].has_root) || is_made {
                         true => Event::Root,
                         false => Event::Tick,
                     };
@@ -753,9 +757,12 @@ fn simulated_losses_are_repaired_while_writes_go_on() {
             assert_eq!(missing, 0, "every {every} ms, settled after {settles:?}");
             let status = |node: &Node| node.machine.status();
             let pulled: u64 = world.nodes.iter().map(|n| status(n).cells_received).sum();
-            // With other cuts, what is pending here is settled there.
+            // Some that are pending here are settled there; with other cuts, many.
             let is_alike = settles == [500; 3];
-            assert!(!is_alike || pulled <= 4, "{pulled} cells, every {every} ms");
+            assert!(
+                !is_alike || pulled <= 30,
+                "{pulled} cells, every {every} ms"
+            );
         }
     }
 }

@@ -3,8 +3,7 @@
 The programs are those of the repository; others can be given:
 
 - `MST_E2E_ZENOHD`: the zenohd to run;
-- `MST_E2E_LIBS`: folders, separated by colons, with the backend and the plugins
-  for the storage manager and REST.
+- `MST_E2E_LIBS`: folders, separated by colons, with the backend and its plugins.
 """
 
 import os
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from router import Programs, Router
+from router import COMPANION, Programs, Router
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -22,6 +21,7 @@ LIBRARIES = (
     "libzenoh_backend_mst.so",
     "libzenoh_plugin_storage_manager.so",
     "libzenoh_plugin_rest.so",
+    COMPANION,
 )
 
 #: All that were started and are not ended yet, for the report of a failure.

@@ -8,7 +8,6 @@ to be reached to another.
 import itertools
 import json
 import re
-import shutil
 import socket
 import ssl
 from contextlib import ExitStack, contextmanager
@@ -18,9 +17,9 @@ import trustme
 import zenoh
 
 from client import Client
-from conftest import REPOSITORY, _library, _running
+from conftest import REPOSITORY, _running
 from polling import PATIENCE, wait_until
-from router import COMPANION, Router, free_port
+from router import Router, free_port
 
 SECURED = REPOSITORY / "config/secured.json5"
 DOCUMENTATION = REPOSITORY / "docs/security.md"
@@ -211,13 +210,6 @@ class SecuredRouter(Router):
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory):
     return Certificates(tmp_path_factory.mktemp("certificates"))
-
-
-@pytest.fixture(scope="session")
-def programs(programs):
-    """With the plugin that lends the backend the router's session."""
-    shutil.copy(_library(COMPANION), programs.libraries)
-    return programs
 
 
 @contextmanager

@@ -1,0 +1,396 @@
+//! The state machine, event by event.
+
+use std::{cell::RefCell, time::Duration};
+
+use super::*;
+use crate::{
+    cell::{Cell, CellKey, CellMeta, Content, Stamp},
+    mst::{Resident, RootHash},
+    replica::{Comparison, Span, Tree},
+};
+
+const NOW: u64 = 1_700_000_000 << 32;
+const OWN: ReplicaId = ReplicaId([1; 16]);
+const PEER: ReplicaId = ReplicaId([2; 16]);
+
+/// A replica that holds nothing, and of which all others differ.
+struct Empty;
+
+impl View for Empty {
+    fn tree(&self) -> Tree {
+        Tree::new(Resident::default())
+    }
+    fn compare(&self, theirs: &Span) -> Comparison {
+        match theirs.root {
+            RootHash([0, ..]) => Comparison::Equal,
+            RootHash([1, ..]) => Comparison::Behind,
+            RootHash([2, ..]) => Comparison::Unknown,
+            _ => Comparison::Divergent,
+        }
+    }
+    fn latest(&self) -> Option<(Span, u64)> {
+        Some((span(0), 0))
+    }
+    fn newest(&self, _: &CellKey) -> Option<Stamp> {
+        None
+    }
+    fn joined(&self) -> u64 {
+        u64::MAX
+    }
+    fn useful(&self) -> u64 {
+        0
+    }
+}
+
+fn span(root: u8) -> Span {
+    Span {
+        from: 0,
+        to: NOW,
+        root: RootHash([root; 32]),
+    }
+}
+
+fn group(key_expr: &str, strip_prefix: Option<&str>) -> Group {
+    Group {
+        key_expr: key_expr.to_owned(),
+        strip_prefix: strip_prefix.map(str::to_owned),
+    }
+}
+
+fn token(group: Group, replica: ReplicaId) -> Token {
+    Token {
+        protocol: PROTOCOL,
+        group,
+        replica,
+    }
+}
+
+fn announcement(root: u8) -> Announcement {
+    Announcement {
+        fingerprint: Fingerprint::of("lww"),
+        incarnation: Incarnation {
+            started: 5,
+            nonce: 5,
+        },
+        span: span(root),
+        cells: 1,
+    }
+}
+
+struct Run {
+    machine: Machine,
+    now: Duration,
+    random: RefCell<u64>,
+}
+
+impl Run {
+    fn new() -> Self {
+        let settings = Settings {
+            replica: OWN,
+            incarnation: Incarnation {
+                started: 5,
+                nonce: 5,
+            },
+            group: group("demo/**", Some("demo")),
+            fingerprint: Fingerprint::of("lww"),
+            sync_interval: Duration::from_secs(30),
+            max_clock_drift: Duration::from_secs(10),
+        };
+        let mut random = || 0;
+        let mut context = Context {
+            now: Duration::ZERO,
+            wall: NOW,
+            random: &mut random,
+            view: &Empty,
+        };
+        Self {
+            machine: Machine::new(settings, &mut context),
+            now: Duration::ZERO,
+            random: RefCell::new(0),
+        }
+    }
+
+    /// With a peer of the group.
+    fn with_peer() -> Self {
+        let mut run = Self::new();
+        run.handle(Event::Appeared(token(group("demo/**", Some("demo")), PEER)));
+        run
+    }
+
+    fn handle(&mut self, event: Event) -> Vec<Action> {
+        let mut random = || {
+            *self.random.borrow_mut() += 1;
+            *self.random.borrow()
+        };
+        let mut context = Context {
+            now: self.now,
+            wall: NOW,
+            random: &mut random,
+            view: &Empty,
+        };
+        self.machine.handle(event, &mut context)
+    }
+
+    fn hear(&mut self, root: u8) -> Vec<Action> {
+        self.handle(Event::Announced(PEER, announcement(root).encode()))
+    }
+
+    /// Goes on until a pull begins; its query.
+    fn pull(&mut self) -> u64 {
+        for _ in 0..100 {
+            let actions = self.handle(Event::Tick);
+            if let Some(request) = asked(&actions) {
+                return request;
+            }
+            self.now = self.machine.wake_at().max(self.now);
+        }
+        panic!("no pull");
+    }
+
+    fn relation(&self) -> Relation {
+        self.machine.status().peers[0].relation
+    }
+}
+
+fn asked(actions: &[Action]) -> Option<u64> {
+    actions.iter().find_map(|action| match action {
+        Action::Ask(request, ..) => Some(*request),
+        _ => None,
+    })
+}
+
+fn received(key: &str, time: u64) -> Received {
+    let key = CellKey::own(Some(zenoh_keyexpr::OwnedKeyExpr::try_from(key).unwrap()).into());
+    let cell = Cell {
+        stamp: Stamp { time, id: [7; 16] },
+        content: Content::Tombstone,
+    };
+    let mut check = [0; CHECK_BYTES];
+    check.copy_from_slice(&CellMeta::of(&key, &cell).version.digest.0[..CHECK_BYTES]);
+    Received { key, cell, check }
+}
+
+#[test]
+fn only_what_may_be_believed_is_joined() {
+    let mut run = Run::with_peer();
+    let request = asked(&run.hear(9)).expect("a pull begins");
+    let ahead = NOW + (11 << 32);
+    let mut damaged = received("d", NOW);
+    damaged.check[0] ^= 1;
+    let reply = EntriesReply {
+        done: 1,
+        cells: vec![
+            received("a", NOW),
+            received("c", ahead),
+            damaged,
+            received("e", NOW + (9 << 32)),
+        ],
+    };
+    let actions = run.handle(Event::Answer(request, Ok(reply.encode(false))));
+    let joined: Vec<&CellKey> = actions
+        .iter()
+        .flat_map(|action| match action {
+            Action::Join(cells) => cells.iter().map(|(key, _)| key).collect(),
+            _ => Vec::new(),
+        })
+        .collect();
+    let expected = [received("a", 0).key, received("e", 0).key];
+    assert_eq!(joined, expected.iter().collect::<Vec<_>>());
+    let rejected = run.machine.status().rejected;
+    assert_eq!((rejected.clock, rejected.digest), (1, 1));
+    assert_eq!(rejected.total(), 2);
+    let is_told = |action: &Action| matches!(action, Action::Report(Report::Rejected(PEER, _)));
+    assert!(actions.iter().any(is_told));
+}
+
+#[test]
+fn keys_outside_of_the_storage_are_rejected() {
+    let mut run = Run::new();
+    // The storage's keys have one chunk below the prefix.
+    let settings = Settings {
+        group: group("demo/*", Some("demo")),
+        ..run.machine.settings().clone()
+    };
+    run.machine = Machine::new(
+        settings,
+        &mut Context {
+            now: Duration::ZERO,
+            wall: NOW,
+            random: &mut || 0,
+            view: &Empty,
+        },
+    );
+    run.handle(Event::Appeared(token(group("demo/*", Some("demo")), PEER)));
+    let request = asked(&run.hear(9)).expect("a pull begins");
+    let reply = EntriesReply {
+        done: 1,
+        cells: vec![received("a", NOW), received("a/b", NOW)],
+    };
+    run.handle(Event::Answer(request, Ok(reply.encode(false))));
+    let status = run.machine.status();
+    assert_eq!((status.cells_received, status.rejected.key_expr), (1, 1));
+}
+
+#[test]
+fn a_bad_answer_ends_the_pull_and_the_next_comes_later_and_later() {
+    let mut run = Run::with_peer();
+    let mut request = asked(&run.hear(9)).expect("a pull begins");
+    let mut pauses = Vec::new();
+    for _ in 0..9 {
+        let failed_at = run.now;
+        let actions = run.handle(Event::Answer(request, Ok(vec![0xff; 20])));
+        assert!(asked(&actions).is_none());
+        request = run.pull();
+        pauses.push(run.now - failed_at);
+    }
+    assert!(pauses[0] < Duration::from_secs(1), "{pauses:?}");
+    assert!(
+        pauses.windows(2).all(|two| two[0] < two[1] * 2),
+        "{pauses:?}"
+    );
+    assert!(pauses[5] > Duration::from_secs(10), "{pauses:?}");
+    assert!(pauses[8] < Duration::from_secs(40), "{pauses:?}");
+    let status = run.machine.status();
+    assert_eq!((status.failed, status.rejected.malformed), (9, 9));
+    // A link that heals is reason to try at once.
+    run.handle(Event::Answer(request, Err("gone".to_owned())));
+    let healed = run.handle(Event::Appeared(token(group("demo/**", Some("demo")), PEER)));
+    assert!(asked(&healed).is_some());
+}
+
+#[test]
+fn an_answer_that_does_not_come_is_not_waited_for_for_ever() {
+    let mut run = Run::with_peer();
+    assert!(asked(&run.hear(9)).is_some());
+    run.now = run.machine.wake_at().max(REQUEST_TIMEOUT * 2);
+    run.handle(Event::Tick);
+    assert_eq!(run.machine.status().failed, 1);
+    // What comes too late is not taken for an answer to something else.
+    let request = run.pull();
+    let late = run.handle(Event::Answer(request - 1, Ok(vec![])));
+    assert!(late.is_empty() && !run.machine.is_idle());
+}
+
+#[test]
+fn only_a_peer_that_differs_is_pulled_from() {
+    for (root, relation) in [(0, Relation::Equal), (1, Relation::Behind)] {
+        let mut run = Run::with_peer();
+        assert!(asked(&run.hear(root)).is_none());
+        assert_eq!(run.relation(), relation);
+        run.now = Duration::from_secs(20);
+        assert!(asked(&run.handle(Event::Tick)).is_none());
+    }
+    // One that cannot be compared counts as different, after a time.
+    let mut run = Run::with_peer();
+    assert!(asked(&run.hear(2)).is_none());
+    assert_eq!(run.relation(), Relation::Unknown);
+    run.pull();
+    assert!(run.now >= Duration::from_secs(3) && run.now < Duration::from_secs(4));
+    // One that is not there is left alone.
+    let mut run = Run::new();
+    assert!(asked(&run.hear(9)).is_none());
+}
+
+#[test]
+fn of_many_with_one_root_one_is_asked() {
+    let mut run = Run::new();
+    for n in 2..50u8 {
+        let id = ReplicaId([n; 16]);
+        run.handle(Event::Appeared(token(group("demo/**", Some("demo")), id)));
+        run.handle(Event::Announced(id, announcement(9).encode()));
+    }
+    run.now = REQUEST_TIMEOUT / 2;
+    run.handle(Event::Tick);
+    let status = run.machine.status();
+    assert_eq!((status.started, status.peers.len()), (1, 48));
+}
+
+#[test]
+fn replicas_that_merge_or_are_named_otherwise_are_isolated() {
+    let mut run = Run::with_peer();
+    let other = Announcement {
+        fingerprint: Fingerprint::of("magic"),
+        ..announcement(9)
+    };
+    let actions = run.handle(Event::Announced(PEER, other.encode()));
+    assert!(asked(&actions).is_none());
+    assert_eq!(run.relation(), Relation::Isolated);
+    let tell = |actions: &[Action]| {
+        let reports = actions.iter().filter_map(|action| match action {
+            Action::Report(report @ Report::Isolated(..)) => Some(report.to_string()),
+            _ => None,
+        });
+        reports.collect::<Vec<_>>()
+    };
+    assert_eq!(tell(&actions).len(), 1);
+    let again = run.handle(Event::Announced(PEER, other.encode()));
+    assert!(tell(&again).is_empty(), "once is enough");
+    // It was configured anew.
+    assert!(asked(&run.hear(9)).is_some());
+
+    let mut run = Run::new();
+    let mut newer = token(group("demo/**", Some("demo")), PEER);
+    newer.protocol = 2;
+    for (token, reason) in [
+        (token(group("demo/*", Some("demo")), PEER), "key expression"),
+        (token(group("demo/**", None), PEER), "strip_prefix"),
+        (newer, "protocol 2"),
+    ] {
+        let told = tell(&run.handle(Event::Appeared(token)));
+        assert!(told.len() == 1 && told[0].contains(reason), "{told:?}");
+    }
+    // What has no key in common is nothing to us.
+    let stranger = token(group("else/**", None), ReplicaId([9; 16]));
+    assert!(tell(&run.handle(Event::Appeared(stranger))).is_empty());
+    assert_eq!(run.machine.status().peers.len(), 1);
+}
+
+#[test]
+fn of_two_with_one_identity_the_younger_takes_another() {
+    let with = |started| Announcement {
+        incarnation: Incarnation { started, nonce: 5 },
+        ..announcement(9)
+    };
+    let mut run = Run::new();
+    // Itself, as heard by way of its own subscription.
+    assert!(!renames(
+        &run.handle(Event::Announced(OWN, with(5).encode()))
+    ));
+    run.now = Duration::from_secs(5);
+    let actions = run.handle(Event::Announced(OWN, with(6).encode()));
+    assert!(!renames(&actions));
+    // The younger hears of it, and when it is silent all is declared again.
+    let is_announced = |actions: &[Action]| {
+        let announce = |action: &Action| matches!(action, Action::Announce(_));
+        actions.iter().any(announce)
+    };
+    assert!(is_announced(&actions));
+    run.now = Duration::from_secs(7);
+    assert!(run.handle(Event::Tick).contains(&Action::DeclareAgain));
+
+    let actions = run.handle(Event::Announced(OWN, with(4).encode()));
+    assert!(is_announced(&actions) && renames(&actions));
+}
+
+fn renames(actions: &[Action]) -> bool {
+    actions.contains(&Action::TakeNewIdentity)
+}
+
+#[test]
+fn who_is_silent_is_asked_and_what_cannot_be_read_is_counted() {
+    let mut run = Run::with_peer();
+    let mut asks = 0;
+    while run.now < Duration::from_secs(60) {
+        run.now = run.machine.wake_at();
+        let actions = run.handle(Event::Tick);
+        asks += actions
+            .iter()
+            .filter(|a| **a == Action::AskRoot(PEER))
+            .count();
+    }
+    assert!((5..12).contains(&asks), "{asks} times");
+    run.handle(Event::Announced(PEER, vec![7, 7]));
+    run.handle(Event::Announced(PEER, Vec::new()));
+    let status = run.machine.status();
+    assert_eq!((status.rejected.malformed, status.heard), (2, 0));
+}
