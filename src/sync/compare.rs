@@ -15,7 +15,7 @@ type TreeNode = NodeOf<Resident<CellKey, CellMeta>>;
 
 /// Entries that the first fragment of a comparison has, at least: the topmost
 /// node is often narrow, and to begin with one entry would waste a round trip.
-pub(super) const FIRST_ENTRIES: usize = 6;
+pub(super) const FIRST_ENTRIES: usize = 32;
 
 fn node<'a>(tree: &'a Tree, link: &'a Link) -> &'a TreeNode {
     let Ok(node) = tree.store().load(link);
@@ -81,6 +81,26 @@ impl<'a> Part<'a> {
     }
 }
 
+/// Entries of which a fragment names each. Of more it names some.
+const FEW: usize = 8;
+
+/// Of `entries` in a row, how far apart those are that a fragment names.
+///
+/// To name all would cost the most where nearly all are equal, since a node that
+/// a random key is in has about thirty. So about the root of their number is
+/// named, and what is skipped is part of the gaps: their contents have a digest
+/// like those of any range. Then the few in the gap that differs are named.
+fn stride(entries: usize) -> usize {
+    match entries {
+        0..=FEW => 1,
+        _ => {
+            let named = entries.isqrt() + 1;
+            let named = named.max(entries.div_ceil(FEW + 1));
+            (entries + 1).div_ceil(named + 1)
+        }
+    }
+}
+
 /// Says what is in `link`: its topmost node, and nodes below while there are
 /// fewer than `least` entries. As far as `room` bytes go, but one entry at the
 /// least.
@@ -100,33 +120,44 @@ pub(super) fn fragment(
             break;
         }
     }
-    let mut fragment = Fragment {
-        gaps: Vec::with_capacity(entries + 1),
-        entries: Vec::with_capacity(entries),
-        is_cut: false,
+    let whole = Mst::of_part(tree.store().clone(), link.clone());
+    let short = |link: &Link| {
+        let Ok(hash) = tree.hash_of(link);
+        salted.short(&hash.0)
+    };
+    let stride = stride(entries);
+    let mut fragment = Fragment::default();
+    // The last that was named, how many were skipped since, and what is before
+    // the next.
+    let (mut low, mut skipped, mut child) = (None, 0, None);
+    let gap = |low: Option<&CellKey>, high, skipped, child: Option<&Link>| match skipped {
+        0 => child.map(short),
+        _ => {
+            let Ok(part) = whole.between(low, high);
+            part.as_ref().map(short)
+        }
     };
     let mut bytes = 0;
     for item in items {
         match item {
-            Item::Gap(None) => fragment.gaps.push(None),
-            Item::Gap(Some(link)) => {
-                let Ok(hash) = tree.hash_of(link);
-                fragment.gaps.push(Some(salted.short(&hash.0)));
-            }
+            Item::Gap(link) => child = link,
+            Item::Entry(..) if skipped + 1 < stride => skipped += 1,
             Item::Entry(key, meta) => {
                 bytes += key.canonical_len() + salted.entry_bytes();
                 if bytes > room && !fragment.entries.is_empty() {
                     // What is after the last entry is not said.
                     fragment.is_cut = true;
-                    fragment.gaps.pop();
                     fragment.gaps.push(None);
-                    break;
+                    return fragment;
                 }
+                fragment.gaps.push(gap(low, Some(key), skipped, child));
                 let entry = (key.clone(), salted.short(meta.digest()));
                 fragment.entries.push(entry);
+                (low, skipped, child) = (Some(key), 0, None);
             }
         }
     }
+    fragment.gaps.push(gap(low, None, skipped, child));
     fragment
 }
 

@@ -5,7 +5,7 @@
 //! that lies there. The asker sends fragments of its own; the answer names the
 //! entries and the gaps in which the answerer has something else, with
 //! fragments of what it has there; in which the asker finds the gaps to ask about
-//! next. So a round trip goes down two levels of the tree.
+//! next. So a round trip takes two steps down the tree.
 //!
 //! Digests are truncated to [`Salted::width`] bytes, of hashes that are salted
 //! afresh in every session: nobody can prepare two contents that look equal, and

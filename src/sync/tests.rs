@@ -220,6 +220,13 @@ proptest! {
     }
 }
 
+/// Names of which nothing can be foretold.
+fn random_key(number: u32) -> CellKey {
+    let hash = crate::hash::sha256(&[&number.to_be_bytes()]);
+    let text = format!("bench/{:02x}/{}", hash[0], hex(&hash[1..9]));
+    CellKey::own(Some(zenoh_keyexpr::OwnedKeyExpr::try_from(text).unwrap()).into())
+}
+
 /// 100,000 keys, of which some were overwritten over there.
 fn overwritten(count: u32, seed: u64) -> (Cells, Cells) {
     let mut rng = StdRng::seed_from_u64(seed);
@@ -234,21 +241,35 @@ fn overwritten(count: u32, seed: u64) -> (Cells, Cells) {
 #[test]
 fn a_pull_costs_the_difference() {
     for (count, bytes) in [
-        (0, 500),
-        (1, 2_000),
-        (10, 10_000),
-        (100, 80_000),
-        (1000, 400_000),
+        (0, 800),
+        (1, 1_500),
+        (10, 6_000),
+        (100, 35_000),
+        (1000, 180_000),
     ] {
         let (mut own, theirs) = overwritten(count, 1);
         let cost = pull(&mut own, &theirs);
         println!("{count}: {cost:?}");
         assert_eq!(own, theirs);
-        assert!(cost.digest_trips <= 4, "{count}: {cost:?}");
+        assert!(cost.digest_trips <= 5, "{count}: {cost:?}");
         assert!(cost.digest_bytes <= bytes, "{count}: {cost:?}");
         assert_eq!(cost.useless, 0);
         assert!(cost.cells <= count as usize);
         assert!(cost.entries_trips <= 1);
+    }
+    for (count, bytes) in [(1, 2_500), (10, 11_000), (100, 70_000), (1000, 400_000)] {
+        let mut own: Cells = (0..100_000)
+            .map(|n| (random_key(n), cell(1, "b")))
+            .collect();
+        let mut theirs = own.clone();
+        // New ones this time.
+        theirs.extend((0..count).map(|n| (random_key(200_000 + n), cell(2, "a"))));
+        let cost = pull(&mut own, &theirs);
+        println!("{count} new, random: {cost:?}");
+        assert_eq!(own, theirs);
+        assert!(cost.digest_trips <= 5, "{count}: {cost:?}");
+        assert!(cost.digest_bytes <= bytes, "{count}: {cost:?}");
+        assert_eq!((cost.useless, cost.cells), (0, count as usize));
     }
 }
 
