@@ -1,23 +1,18 @@
 //! When to announce, whom to compare with, whom to pull from.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
-
-use zenoh_keyexpr::{keyexpr, OwnedKeyExpr};
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{
+    admission::Admission,
     announcement::Announcement,
     digests::{Salted, WIDTHS},
-    entries::Received,
-    identity::{Fingerprint, Group, Incarnation, ReplicaId, Token, PROTOCOL},
-    peers::{Isolation, Peer, PeerStatus, Peers, Relation},
+    identity::{Incarnation, ReplicaId, Token, PROTOCOL},
+    interface::{Action, Context, Event, Query, Settings, Status, View},
+    peers::{Isolation, Peer, Peers, Relation},
     pull::{Ask, Pull, Rejections},
-    wire::MessageError,
+    report::Report,
 };
-use crate::{
-    cell::{ntp64_span, Cell, CellKey, Stamp, MAX_KEY_BYTES},
-    mst::RootHash,
-    replica::{Comparison, Span, Tree, MAX_VALUE_BYTES},
-};
+use crate::mst::RootHash;
 
 /// The shortest time between two announcements, but to those who appear.
 const ANNOUNCE_EVERY: Duration = Duration::from_secs(1);
@@ -51,207 +46,6 @@ const BACK_OFF: Duration = Duration::from_millis(500);
 /// over this time for every other one beside itself and the peer, up to a bound.
 const SPREAD_EACH: Duration = Duration::from_millis(2);
 const MAX_SPREAD: Duration = Duration::from_millis(500);
-
-/// What a machine has to know of its replica.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Which replica this is.
-    pub replica: ReplicaId,
-    /// Which life of it.
-    pub incarnation: Incarnation,
-    /// What it replicates.
-    pub group: Group,
-    /// By which rules.
-    pub fingerprint: Fingerprint,
-    /// The time between two announcements if nothing happens.
-    pub sync_interval: Duration,
-    /// How far ahead of the clock a timestamp may be.
-    pub max_clock_drift: Duration,
-}
-
-/// What a machine reads of its replica.
-pub trait View {
-    /// The tree, as it is settled.
-    fn tree(&self) -> Tree;
-    /// Compares a root with one's own.
-    fn compare(&self, theirs: &Span) -> Comparison;
-    /// The latest root and the number of cells, if there is a root.
-    fn latest(&self) -> Option<(Span, u64)>;
-    /// The stamp of the newest cell of a key, settled or not.
-    fn newest(&self, key: &CellKey) -> Option<Stamp>;
-    /// Of the cells that the machine had joined, how many are part of the root,
-    /// or need not be because there are newer ones, or their time has not come.
-    fn joined(&self) -> u64;
-    /// Of the cells that the machine had joined, how many were newer than what
-    /// was there.
-    fn useful(&self) -> u64;
-}
-
-/// What time it is, and what else a machine does not have by itself.
-pub struct Context<'a> {
-    /// Time since some fixed instant; never goes back.
-    pub now: Duration,
-    /// What the clock shows, in NTP64.
-    pub wall: u64,
-    /// A random number each time.
-    pub random: &'a mut dyn FnMut() -> u64,
-    /// The replica.
-    pub view: &'a dyn View,
-}
-
-impl Context<'_> {
-    /// A random part of `span`.
-    fn up_to(&mut self, span: Duration) -> Duration {
-        let nanos = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
-        Duration::from_nanos((self.random)() % nanos.saturating_add(1))
-    }
-
-    /// `span`, give or take a fifth.
-    fn about(&mut self, span: Duration) -> Duration {
-        span - span / 5 + self.up_to(span * 2 / 5)
-    }
-}
-
-/// What happens to a machine.
-#[derive(Debug)]
-pub enum Event {
-    /// The token of a replica, perhaps of another group, appeared.
-    Appeared(Token),
-    /// A token disappeared.
-    Gone(Token),
-    /// A replica of the group said something of itself.
-    Announced(ReplicaId, Vec<u8>),
-    /// A root was made.
-    Root,
-    /// An answer to a query, or why there is none.
-    Answer(u64, Result<Vec<u8>, String>),
-    /// It is time: see [`Machine::wake_at`].
-    Tick,
-}
-
-/// Which queryable is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Query {
-    /// For digests.
-    Digest,
-    /// For cells.
-    Entries,
-}
-
-/// What a machine wants done, in this order.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Publish this as one's own announcement.
-    Announce(Vec<u8>),
-    /// Have a replica say what its root is.
-    AskRoot(ReplicaId),
-    /// Ask a replica; the answer bears the number.
-    Ask(u64, ReplicaId, Query, Vec<u8>),
-    /// Join these cells. When they are part of the root, [`View::joined`] counts
-    /// them and [`Event::Root`] is due.
-    Join(Vec<(CellKey, Cell)>),
-    /// Another replica has this identity and is older: take a new one, and make a
-    /// new machine.
-    TakeNewIdentity,
-    /// Another replica had this identity and has given it up: declare again what
-    /// it undeclared, since a router takes the one for the other.
-    DeclareAgain,
-    /// Tell the operator.
-    Report(Report),
-}
-
-/// What an operator should know.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Report {
-    /// A replica and this one exchange no data.
-    Isolated(ReplicaId, Isolation),
-    /// A replica with this one's identity is there.
-    SameIdentity {
-        /// Whether this one is the younger.
-        is_younger: bool,
-    },
-    /// A message could not be read.
-    Malformed(ReplicaId, MessageError),
-    /// Cells were rejected.
-    Rejected(ReplicaId, Rejections),
-    /// A pull failed.
-    Failed(ReplicaId, String),
-    /// A pull is over.
-    Pulled {
-        /// From whom.
-        peer: ReplicaId,
-        /// Cells that it brought.
-        cells: u64,
-    },
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Isolated(peer, isolation) => {
-                write!(f, "no data is exchanged with replica {peer}: {isolation}")
-            }
-            Self::SameIdentity { is_younger: true } => f.write_str(
-                "another replica has this one's identity, as after copying its folder, and is \
-                 older: this one takes a new identity",
-            ),
-            Self::SameIdentity { is_younger: false } => f.write_str(
-                "another replica has this one's identity, as after copying its folder, and is \
-                 younger: it has to take a new identity",
-            ),
-            Self::Malformed(peer, error) => {
-                write!(f, "a message of replica {peer} was rejected: {error}")
-            }
-            Self::Rejected(peer, rejections) => {
-                let Rejections {
-                    key_expr,
-                    digest,
-                    clock,
-                    too_large,
-                    ..
-                } = rejections;
-                write!(
-                    f,
-                    "cells of replica {peer} were rejected: {key_expr} outside of the key \
-                     expression, {digest} damaged, {clock} too far ahead of the clock, \
-                     {too_large} too large"
-                )
-            }
-            Self::Failed(peer, error) => write!(f, "a pull from replica {peer} failed: {error}"),
-            Self::Pulled { peer, cells } => {
-                write!(f, "a pull from replica {peer} brought {cells} cells")
-            }
-        }
-    }
-}
-
-/// What a machine has done.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Status {
-    /// The other replicas.
-    pub peers: Vec<PeerStatus>,
-    /// Pulls that were begun.
-    pub started: u64,
-    /// Pulls that came to their end.
-    pub completed: u64,
-    /// Pulls that did not.
-    pub failed: u64,
-    /// Queries that were answered.
-    pub round_trips: u64,
-    /// Bytes of queries.
-    pub bytes_sent: u64,
-    /// Bytes of answers.
-    pub bytes_received: u64,
-    /// Cells that were received and not rejected.
-    pub cells_received: u64,
-    /// Announcements that were made.
-    pub announced: u64,
-    /// Announcements of others.
-    pub heard: u64,
-    /// What was rejected.
-    pub rejected: Rejections,
-}
 
 /// A pull that is going on.
 struct Going {
@@ -294,7 +88,7 @@ enum State {
 /// The state machine of one replica.
 pub struct Machine {
     settings: Settings,
-    key_expr: Option<OwnedKeyExpr>,
+    admission: Admission,
     peers: Peers,
     /// Replicas of other groups, and why they are not of ours.
     foreign: BTreeMap<ReplicaId, Peer>,
@@ -317,7 +111,7 @@ impl Machine {
     #[must_use]
     pub fn new(settings: Settings, context: &mut Context<'_>) -> Self {
         Self {
-            key_expr: OwnedKeyExpr::try_from(settings.group.key_expr.as_str()).ok(),
+            admission: Admission::new(&settings.group, settings.max_clock_drift),
             settings,
             peers: Peers::default(),
             foreign: BTreeMap::new(),
@@ -443,11 +237,10 @@ impl Machine {
     /// Why the replica of this token is none of ours, if it might be taken for one.
     fn isolation(&self, token: &Token) -> Option<Isolation> {
         let own = &self.settings.group;
-        let theirs = keyexpr::new(token.group.key_expr.as_str()).ok()?;
-        if token.group.key_expr != own.key_expr {
-            let ours = self.key_expr.as_ref()?;
-            let has_common = ours.intersects(theirs);
-            return has_common.then(|| Isolation::KeyExpr(token.group.key_expr.clone()));
+        let theirs = &token.group.key_expr;
+        if *theirs != own.key_expr {
+            let has_common = self.admission.intersects(theirs);
+            return has_common.then(|| Isolation::KeyExpr(theirs.clone()));
         }
         if token.group.strip_prefix != own.strip_prefix {
             return Some(Isolation::StripPrefix(token.group.strip_prefix.clone()));
@@ -694,7 +487,8 @@ impl Machine {
             return;
         };
         if !received.is_empty() {
-            let cells = self.admit(received, &mut going.rejected, context);
+            let rejected = &mut going.rejected;
+            let cells = self.admission.admit(received, rejected, context.wall);
             going.pull.received += cells.len() as u64;
             self.status.cells_received += cells.len() as u64;
             self.joined += cells.len() as u64;
@@ -703,56 +497,6 @@ impl Machine {
             }
         }
         self.go_on(*going, context, actions);
-    }
-
-    /// What may be believed of what was received.
-    fn admit(
-        &self,
-        received: Vec<Received>,
-        rejected: &mut Rejections,
-        context: &Context<'_>,
-    ) -> Vec<(CellKey, Cell)> {
-        let latest = context
-            .wall
-            .saturating_add(ntp64_span(self.settings.max_clock_drift));
-        let is_admitted = |received: &Received| {
-            let counter = if !self.is_within(&received.key) {
-                &mut rejected.key_expr
-            } else if received.cell.value_bytes() > MAX_VALUE_BYTES
-                || received.key.canonical_len() > MAX_KEY_BYTES
-            {
-                &mut rejected.too_large
-            } else if received.cell.stamp.time > latest {
-                &mut rejected.clock
-            } else if !received.is_intact() {
-                &mut rejected.digest
-            } else {
-                return true;
-            };
-            *counter += 1;
-            false
-        };
-        let mut admitted = received;
-        admitted.retain(is_admitted);
-        let cells = admitted.into_iter();
-        cells
-            .map(|received| (received.key, received.cell))
-            .collect()
-    }
-
-    /// Whether a key, with its prefix, is within the storage's key expression.
-    fn is_within(&self, key: &CellKey) -> bool {
-        let Some(storage) = &self.key_expr else {
-            return false;
-        };
-        let prefix = self.settings.group.strip_prefix.as_deref();
-        let full = match (prefix, key.key.as_str()) {
-            (None, None) => return false,
-            (None, Some(key)) => key.to_owned(),
-            (Some(prefix), None) => prefix.to_owned(),
-            (Some(prefix), Some(key)) => format!("{prefix}/{key}"),
-        };
-        keyexpr::new(full.as_str()).is_ok_and(|full| storage.includes(full))
     }
 
     fn finish(&mut self, going: Going, context: &mut Context<'_>, actions: &mut Vec<Action>) {

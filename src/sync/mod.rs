@@ -18,21 +18,26 @@
 //! | `compare` | a tree against what a peer says of its own |
 //! | `pull` | one repair: from the first query to the last cell |
 //! | `peers` | what is known of the others |
+//! | `admission` | what may be believed of the cells of others |
 //! | `machine` | when to announce, whom to pull from |
+//! | `interface`, `report` | what goes into the machine, and what comes out |
 //! | `respond` | answers to queries |
 //!
 //! **Termination.** Each query of digests is about ranges that lie strictly
 //! within those of the query before, with at least one entry less; a pull ends
 //! when none is left. **Bounds**: the constants below, and those of `machine`.
 
+mod admission;
 mod announcement;
 mod compare;
 mod digests;
 mod entries;
 mod identity;
+mod interface;
 mod machine;
 mod peers;
 mod pull;
+mod report;
 mod respond;
 mod wire;
 
@@ -49,11 +54,11 @@ pub use entries::{EntriesQuery, EntriesReply, Received, Want, CHECK_BYTES};
 pub use identity::{
     Fingerprint, Group, Incarnation, InvalidReplicaId, ReplicaId, Token, PREFIX, PROTOCOL,
 };
-pub use machine::{
-    Action, Context, Event, Machine, Query, Report, Settings, Status, View, REQUEST_TIMEOUT,
-};
+pub use interface::{Action, Context, Event, Query, Settings, Status, View};
+pub use machine::{Machine, REQUEST_TIMEOUT};
 pub use peers::{Isolation, PeerStatus, Relation};
 pub use pull::Rejections;
+pub use report::Report;
 pub use respond::{answer_digests, answer_entries, RespondError};
 pub use wire::{MessageError, MAX_KEY_TEXT};
 

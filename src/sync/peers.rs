@@ -7,7 +7,7 @@ use std::{
 
 use thiserror::Error;
 
-use super::{announcement::Announcement, identity::ReplicaId, machine::View, Fingerprint};
+use super::{announcement::Announcement, identity::ReplicaId, interface::View, Fingerprint};
 use crate::replica::{Comparison, Span};
 
 /// For how long roots may have no cut in common before they count as different.

@@ -1,0 +1,82 @@
+//! What may be believed of the cells that another replica sends.
+
+use std::time::Duration;
+
+use zenoh_keyexpr::{keyexpr, OwnedKeyExpr};
+
+use super::{entries::Received, identity::Group, pull::Rejections};
+use crate::{
+    cell::{ntp64_span, Cell, CellKey, MAX_KEY_BYTES},
+    replica::MAX_VALUE_BYTES,
+};
+
+/// What a storage takes.
+pub(super) struct Admission {
+    /// Nothing, if it is no key expression; then nothing is taken.
+    key_expr: Option<OwnedKeyExpr>,
+    strip_prefix: Option<String>,
+    max_clock_drift: Duration,
+}
+
+impl Admission {
+    pub(super) fn new(group: &Group, max_clock_drift: Duration) -> Self {
+        Self {
+            key_expr: OwnedKeyExpr::try_from(group.key_expr.as_str()).ok(),
+            strip_prefix: group.strip_prefix.clone(),
+            max_clock_drift,
+        }
+    }
+
+    /// Whether some key is both within the storage's key expression and the other.
+    pub(super) fn intersects(&self, other: &str) -> bool {
+        let other = keyexpr::new(other).ok();
+        let both = self.key_expr.as_deref().zip(other);
+        both.is_some_and(|(own, other)| own.intersects(other))
+    }
+
+    /// The cells that may be joined when the clock shows `wall`; the others are
+    /// counted. Hashes them.
+    pub(super) fn admit(
+        &self,
+        mut received: Vec<Received>,
+        rejected: &mut Rejections,
+        wall: u64,
+    ) -> Vec<(CellKey, Cell)> {
+        let latest = wall.saturating_add(ntp64_span(self.max_clock_drift));
+        received.retain(|received| {
+            let counter = if !self.includes(&received.key) {
+                &mut rejected.key_expr
+            } else if received.cell.value_bytes() > MAX_VALUE_BYTES
+                || received.key.canonical_len() > MAX_KEY_BYTES
+            {
+                &mut rejected.too_large
+            } else if received.cell.stamp.time > latest {
+                &mut rejected.clock
+            } else if !received.is_intact() {
+                &mut rejected.digest
+            } else {
+                return true;
+            };
+            *counter += 1;
+            false
+        });
+        let cells = received.into_iter();
+        cells
+            .map(|received| (received.key, received.cell))
+            .collect()
+    }
+
+    /// Whether a key, with its prefix, is within the storage's key expression.
+    fn includes(&self, key: &CellKey) -> bool {
+        let Some(storage) = &self.key_expr else {
+            return false;
+        };
+        let full = match (self.strip_prefix.as_deref(), key.key.as_str()) {
+            (None, None) => return false,
+            (None, Some(key)) => key.to_owned(),
+            (Some(prefix), None) => prefix.to_owned(),
+            (Some(prefix), Some(key)) => format!("{prefix}/{key}"),
+        };
+        keyexpr::new(full.as_str()).is_ok_and(|full| storage.includes(full))
+    }
+}

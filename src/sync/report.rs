@@ -1,0 +1,71 @@
+//! What an operator should hear of.
+
+use std::fmt;
+
+use super::{identity::ReplicaId, peers::Isolation, pull::Rejections, wire::MessageError};
+
+/// What an operator should know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Report {
+    /// A replica and this one exchange no data.
+    Isolated(ReplicaId, Isolation),
+    /// A replica with this one's identity is there.
+    SameIdentity {
+        /// Whether this one is the younger.
+        is_younger: bool,
+    },
+    /// A message could not be read.
+    Malformed(ReplicaId, MessageError),
+    /// Cells were rejected.
+    Rejected(ReplicaId, Rejections),
+    /// A pull failed.
+    Failed(ReplicaId, String),
+    /// A pull is over.
+    Pulled {
+        /// From whom.
+        peer: ReplicaId,
+        /// Cells that it brought.
+        cells: u64,
+    },
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Isolated(peer, isolation) => {
+                write!(f, "no data is exchanged with replica {peer}: {isolation}")
+            }
+            Self::SameIdentity { is_younger: true } => f.write_str(
+                "another replica has this one's identity, as after copying its folder, and is \
+                 older: this one takes a new identity",
+            ),
+            Self::SameIdentity { is_younger: false } => f.write_str(
+                "another replica has this one's identity, as after copying its folder, and is \
+                 younger: it has to take a new identity",
+            ),
+            Self::Malformed(peer, error) => {
+                write!(f, "a message of replica {peer} was rejected: {error}")
+            }
+            Self::Rejected(peer, rejections) => {
+                let Rejections {
+                    key_expr,
+                    digest,
+                    clock,
+                    too_large,
+                    ..
+                } = rejections;
+                write!(
+                    f,
+                    "cells of replica {peer} were rejected: {key_expr} outside of the key \
+                     expression, {digest} damaged, {clock} too far ahead of the clock, \
+                     {too_large} too large"
+                )
+            }
+            Self::Failed(peer, error) => write!(f, "a pull from replica {peer} failed: {error}"),
+            Self::Pulled { peer, cells } => {
+                write!(f, "a pull from replica {peer} brought {cells} cells")
+            }
+        }
+    }
+}
