@@ -86,7 +86,7 @@ pub enum Event {
     Root,
     /// An answer to a query, or why there is none.
     Answer(u64, Result<Vec<u8>, String>),
-    /// It is time: see [`Machine::wake_at`].
+    /// It is time: see [`wake_at`](super::Machine::wake_at).
     Tick,
 }
 
