@@ -57,6 +57,19 @@ impl Settled {
         true
     }
 
+    /// Joins several. The earliest time of those that changed the tree, if any
+    /// did.
+    pub(super) fn join_all(&mut self, cells: &[(CellKey, CellMeta)]) -> Option<u64> {
+        let mut earliest = None;
+        for (key, meta) in cells {
+            if self.join(key.clone(), *meta) {
+                let time = meta.version.stamp.time;
+                earliest = Some(earliest.map_or(time, |earliest: u64| earliest.min(time)));
+            }
+        }
+        earliest
+    }
+
     pub(super) fn set_cut(&mut self, cut: u64) {
         self.cut = cut;
     }

@@ -94,12 +94,8 @@ impl VirtualReplica {
         let mut made = false;
         while let Some((step, is_root_due)) = self.ledger.next_step(cut, self.is_stale) {
             let (cut, due) = self.ledger.settle(step);
-            let mut earliest = None;
+            let earliest = self.settled.join_all(&due);
             for (key, meta) in due {
-                if self.settled.join(key.clone(), meta) {
-                    let time = meta.version.stamp.time;
-                    earliest = Some(earliest.map_or(time, |e: u64| e.min(time)));
-                }
                 if self.pending.get(&key).is_some_and(|v| *v <= meta.version) {
                     self.pending.remove(&key);
                 }

@@ -251,12 +251,5 @@ fn join(shared: &Shared, chunk: &[(CellKey, CellMeta)]) -> Option<u64> {
         .settled
         .write()
         .unwrap_or_else(PoisonError::into_inner);
-    let mut earliest = None;
-    for (key, meta) in chunk {
-        if settled.join(key.clone(), *meta) {
-            let time = meta.version.stamp.time;
-            earliest = Some(earliest.map_or(time, |earliest: u64| earliest.min(time)));
-        }
-    }
-    earliest
+    settled.join_all(chunk)
 }

@@ -1,7 +1,7 @@
 //! Comparing a tree with what another replica says of its own.
 
 use super::{
-    digests::{Bounds, Differing, DigestQuery, DigestReplyWriter, Fragment, Range, Salted},
+    digests::{Bounds, Differing, DigestQuery, DigestReplyWriter, Fragment, Range, Salted, Short},
     entries::Want,
 };
 use crate::{
@@ -28,9 +28,14 @@ pub(super) fn part(tree: &Tree, range: &Range) -> Option<Link> {
     part
 }
 
+/// The digest of a node, and of all below it.
+fn short(tree: &Tree, link: &Link, salted: &Salted) -> Short {
+    let Ok(hash) = tree.hash_of(link);
+    salted.short(&hash.0)
+}
+
 /// A part of a tree, to be asked for parts of it in ascending order.
 struct Part<'a> {
-    tree: &'a Tree,
     top: &'a TreeNode,
     /// The part as a tree of its own.
     whole: Tree,
@@ -41,17 +46,15 @@ struct Part<'a> {
 impl<'a> Part<'a> {
     fn new(tree: &'a Tree, link: &'a Link) -> Self {
         Self {
-            tree,
             top: node(tree, link),
             whole: Mst::of_part(tree.store().clone(), link.clone()),
             passed: 0,
         }
     }
 
-    /// What lies between two keys that are neighbours over there; each time
-    /// above the time before.
+    /// What lies between two keys; each time above the time before.
     fn between(&mut self, (low, high): Bounds<'_>) -> Option<Link> {
-        // Nearly always they are neighbours here, too.
+        // Of neighbours in the topmost node, it is a child.
         let keys = self.top.keys();
         if let (Some(low), Some(high)) = (low, high) {
             while keys.get(self.passed).is_some_and(|key| key <= low) {
@@ -73,11 +76,6 @@ impl<'a> Part<'a> {
         }
         let Ok(meta) = self.whole.get(key);
         meta
-    }
-
-    fn short(&self, link: &Link, salted: &Salted) -> super::digests::Short {
-        let Ok(hash) = self.tree.hash_of(link);
-        salted.short(&hash.0)
     }
 }
 
@@ -121,10 +119,7 @@ pub(super) fn fragment(
         }
     }
     let whole = Mst::of_part(tree.store().clone(), link.clone());
-    let short = |link: &Link| {
-        let Ok(hash) = tree.hash_of(link);
-        salted.short(&hash.0)
-    };
+    let short = |link: &Link| short(tree, link, salted);
     let stride = stride(entries);
     let mut fragment = Fragment::default();
     // The last that was named, how many were skipped since, and what is before
@@ -200,7 +195,7 @@ pub(super) fn answer(tree: &Tree, query: &DigestQuery, max_bytes: usize) -> Vec<
                 let found = own.between(theirs.gap_bounds(range, place));
                 if let Some(link) = &found {
                     let told = theirs.gaps[place];
-                    if told != Some(own.short(link, &salted)) {
+                    if told != Some(short(tree, link, &salted)) {
                         let room = max_bytes.saturating_sub(writer.len());
                         let has_room = room > 0 && writer.key_text() < super::MAX_KEY_TEXT_SENT;
                         writer.push(&match told {
@@ -246,10 +241,10 @@ pub(super) fn look(tree: &Tree, salted: &Salted, range: &Range, theirs: &Fragmen
         } else if let Some(told) = theirs.gaps[place] {
             let bounds = theirs.gap_bounds(range, place);
             let here = own.as_mut().and_then(|own| own.between(bounds));
-            match (&here, &own) {
-                (Some(link), Some(own)) if own.short(link, salted) == told => {}
-                (Some(_), _) => found.open.push(gap()),
-                (None, _) => found.wants.push(Want::All(gap())),
+            match &here {
+                Some(link) if short(tree, link, salted) == told => {}
+                Some(_) => found.open.push(gap()),
+                None => found.wants.push(Want::All(gap())),
             }
         }
         if let Some((key, told)) = theirs.entries.get(place) {

@@ -365,28 +365,31 @@ impl Machine {
             _ => self.settings.sync_interval,
         };
         self.announce_at = context.now + context.about(pause);
-        let latest = context.view.latest();
-        let (Some((span, _)), Some(bytes)) = (latest, self.announcement(context.view)) else {
+        let Some(announcement) = self.own_announcement(context.view) else {
             // A root is being made.
             self.announce_at = context.now + GREETING;
             return;
         };
-        self.announced = Some((context.now, span.root));
+        self.announced = Some((context.now, announcement.span.root));
         self.status.announced += 1;
-        actions.push(Action::Announce(bytes));
+        actions.push(Action::Announce(announcement.encode()));
     }
 
     /// What this replica has to say of itself now, if it has a root.
     #[must_use]
     pub fn announcement(&self, view: &dyn View) -> Option<Vec<u8>> {
+        let announcement = self.own_announcement(view)?;
+        Some(announcement.encode())
+    }
+
+    fn own_announcement(&self, view: &dyn View) -> Option<Announcement> {
         let (span, cells) = view.latest()?;
-        let announcement = Announcement {
+        Some(Announcement {
             fingerprint: self.settings.fingerprint,
             incarnation: self.settings.incarnation,
             span,
             cells,
-        };
-        Some(announcement.encode())
+        })
     }
 
     fn begin_pull(&mut self, context: &mut Context<'_>, actions: &mut Vec<Action>) {

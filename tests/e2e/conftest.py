@@ -69,12 +69,13 @@ def programs(tmp_path_factory):
     return Programs(zenohd, folder)
 
 
-def _routers(programs, folder):
+def starting(make, programs, folder):
+    """Starts routers, each in a folder of its own; what the caller gives is for `make`."""
     with ExitStack() as at_the_end:
 
-        def start(storages, **options):
+        def start(*arguments, **options):
             number = len(list(folder.glob("router-*")))
-            router = Router(programs, folder / f"router-{number}", storages, **options)
+            router = make(programs, folder / f"router-{number}", *arguments, **options)
             _running.append(router)
             at_the_end.callback(_running.remove, router)
             at_the_end.callback(router.kill)
@@ -86,13 +87,13 @@ def _routers(programs, folder):
 @pytest.fixture
 def start_router(programs, tmp_path):
     """Starts routers: `start_router({"demo": storage("demo/**")})`. They end with the test."""
-    yield from _routers(programs, tmp_path)
+    yield from starting(Router, programs, tmp_path)
 
 
 @pytest.fixture(scope="module")
 def start_shared_router(programs, tmp_path_factory):
     """Starts routers that all tests of a module share. They end with the module."""
-    yield from _routers(programs, tmp_path_factory.mktemp("shared"))
+    yield from starting(Router, programs, tmp_path_factory.mktemp("shared"))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -153,17 +153,23 @@ def test_a_delete_of_a_router_that_was_alone_wins_after_its_restart(start_cluste
     check_all_have(cluster, values, tombstones=10)
 
 
+def fill(router):
+    """Puts what takes many messages to exchange, and returns it."""
+    order = random.Random(1)
+    values = {f"demo/{n}": order.randbytes(10_000) for n in range(2000)}
+    for key, payload in values.items():
+        router.client.put(key, payload)
+    router.wait_until_settled("demo", keys=len(values))
+    return values
+
+
 @pytest.mark.parametrize("killed", [0, 1], ids=["who has it", "who lacks it"])
 def test_a_kill_in_the_middle_of_an_exchange_only_delays_it(start_cluster, killed):
     cluster = start_cluster(chain(2))
     full, empty = cluster.routers
     link = cluster.link(0, 1)
     cluster.cut()
-    order = random.Random(1)
-    values = {f"demo/{n}": order.randbytes(10_000) for n in range(2000)}
-    for key, payload in values.items():
-        full.client.put(key, payload)
-    full.wait_until_settled("demo", keys=len(values))
+    values = fill(full)
 
     link.heal(for_bytes=5_000_000)
     wait_until(lambda: link.is_cut, "a part was sent")
@@ -180,11 +186,7 @@ def test_an_exchange_goes_on_after_cuts_in_its_middle(start_cluster):
     full, empty = cluster.routers
     link = cluster.link(0, 1)
     cluster.cut()
-    order = random.Random(1)
-    values = {f"demo/{n}": order.randbytes(10_000) for n in range(2000)}
-    for key, payload in values.items():
-        full.client.put(key, payload)
-    full.wait_until_settled("demo", keys=len(values))
+    values = fill(full)
     for _ in range(2):
         link.heal(for_bytes=5_000_000)
         wait_until(lambda: link.is_cut, "a part was sent")

@@ -10,14 +10,14 @@ import json
 import re
 import socket
 import ssl
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 
 import pytest
 import trustme
 import zenoh
 
 from client import Client
-from conftest import REPOSITORY, _running
+from conftest import REPOSITORY, starting
 from polling import PATIENCE, wait_until
 from router import Router, free_port
 
@@ -215,19 +215,11 @@ def certificates(tmp_path_factory):
 @contextmanager
 def _starting(programs, folder, certificates):
     """Starts routers: `start(ROUTERS[0])`. They end with the test or the module."""
-    with ExitStack() as at_the_end:
 
-        def start(name, **options):
-            number = len(list(folder.glob("router-*")))
-            router = SecuredRouter(
-                programs, folder / f"router-{number}", certificates, name, **options
-            )
-            _running.append(router)
-            at_the_end.callback(_running.remove, router)
-            at_the_end.callback(router.kill)
-            return router.start()
+    def make(programs, folder, name, **options):
+        return SecuredRouter(programs, folder, certificates, name, **options)
 
-        yield start
+    yield from starting(make, programs, folder)
 
 
 @pytest.fixture
@@ -446,22 +438,16 @@ def test_the_data_is_there_for_everyone(secured, intruder):
 @each_try
 def test_routers_reach_each_other(secured, attempt):
     first, _, replica = secured
-    party = first.party(ROUTERS[1])
-    try:
+    with closing(first.party(ROUTERS[1])) as party:
         assert reached(attempt, party, replica, "") != []
-    finally:
-        party.close()
 
 
 @each_try
 @each_way
 def test_without_access_control_everyone_reaches_replication(unprotected, attempt, before):
     first, _, replica = unprotected
-    client = first.party(CLIENT)
-    try:
+    with closing(first.party(CLIENT)) as client:
         assert reached(attempt, client, replica, before) != []
-    finally:
-        client.close()
 
 
 @pytest.fixture(scope="module", params=["client", "router"])
@@ -483,11 +469,8 @@ def test_replication_can_be_closed_where_all_else_is_open(allowing, outsider, at
 @each_try
 def test_routers_reach_each_other_where_all_else_is_open(allowing, attempt):
     first, _, replica = allowing
-    party = first.party(ROUTERS[1])
-    try:
+    with closing(first.party(ROUTERS[1])) as party:
         assert reached(attempt, party, replica, "") != []
-    finally:
-        party.close()
 
 
 def test_the_status_is_for_operators(secured):
