@@ -20,6 +20,7 @@ use rand::{rngs::StdRng, seq::SliceRandom, Rng, SeedableRng};
 use zenoh_backend_mst::{
     cell::{Cell, CellKey, CellMeta, Content, Key, Row, Stamp, Value},
     config::Durability,
+    merge::MergeRules,
     replica::{Clock, Options, Replica, BUCKET},
     store::{DurableStore, Store},
 };
@@ -70,7 +71,8 @@ fn open(path: &std::path::Path, time: &Time) -> Replica {
         max_clock_drift: Duration::from_secs(10),
     };
     let store = DurableStore::open(path, CACHE).expect("a store");
-    Replica::open("bench", Box::new(store), options, time.clock(), ()).expect("a replica")
+    let rules = Arc::new(MergeRules::lww());
+    Replica::open("bench", Box::new(store), options, rules, time.clock(), ()).expect("a replica")
 }
 
 /// The engine alone: a database with one keyspace, and its defaults but for the
@@ -124,7 +126,7 @@ fn main() {
             let now = time.next();
             for number in chunk {
                 let put = replica
-                    .put(key(*number), cell(now, &mut rng))
+                    .put(key(*number).key, cell(now, &mut rng))
                     .expect("taken");
                 drop(put.committed.map(|committed| committed.wait()));
             }
@@ -142,7 +144,7 @@ fn main() {
         let start = Instant::now();
         for group in groups {
             for (number, cell) in group {
-                let put = replica.put(key(number), cell).expect("taken");
+                let put = replica.put(key(number).key, cell).expect("taken");
                 drop(put.committed.map(|committed| committed.wait()));
             }
             replica.sync().expect("synced");

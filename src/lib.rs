@@ -2,9 +2,9 @@
 //! in a Merkle Search Tree.
 //!
 //! `zenohd` loads this library as a volume of its storage manager. Each storage
-//! is a map of key expressions to values, of which the last write wins; its tree
-//! gives it a root hash that two storages have in common exactly if they hold the
-//! same data.
+//! is a map of key expressions to values, of which the last write wins, or which are
+//! merged by a strategy that it names; its tree gives it a root hash that two
+//! storages have in common exactly if they hold the same data.
 //!
 //! # Layers
 //!
@@ -17,6 +17,7 @@
 //! | [`mst`] | the Merkle Search Tree |
 //! | [`cell`] | the record: key, part, timestamp, value or tombstone; its bytes and its digest |
 //! | [`config`] | typed configuration |
+//! | [`merge`] | the strategies: how a put becomes cells, and cells become a value |
 //! | [`store`] | where cells are kept, in memory or on disk |
 //! | [`replica`] | the replicated map: local writes, settling, snapshots |
 //! | [`sync`] | anti-entropy: when to compare with whom, and what to fetch |
@@ -53,6 +54,7 @@
 pub mod cell;
 pub mod config;
 mod hash;
+pub mod merge;
 pub mod mst;
 #[cfg(feature = "plugin")]
 pub mod net;

@@ -29,6 +29,7 @@ use rand::{rngs::StdRng, Rng, SeedableRng};
 use zenoh_backend_mst::{
     cell::{Cell, CellKey, CellMeta, Content, Key, Stamp, Value},
     config::Durability,
+    merge::{Form, MergeRules},
     mst::{Mst, Resident, RootHash},
     replica::{Clock, Lookup, Options, Replica, BUCKET},
     store::DurableStore,
@@ -108,7 +109,8 @@ fn open(path: &Path, durability: Durability, clock: Clock) -> Replica {
         max_clock_drift: Duration::from_secs(10),
     };
     let store = DurableStore::open(path, CACHE).expect("the store opens");
-    Replica::open("crash", Box::new(store), options, clock, ()).expect("the replica opens")
+    let rules = Arc::new(MergeRules::lww());
+    Replica::open("crash", Box::new(store), options, rules, clock, ()).expect("the replica opens")
 }
 
 /// Writes from number `next` on until it is killed, and says of each write
@@ -128,7 +130,7 @@ fn child(path: &Path, durability: Durability, next: u64) {
         let (key, cell) = write(number);
         now.store(cell.stamp.time, Ordering::Relaxed);
         let began = start.elapsed().as_micros();
-        let outcome = replica.put(key, cell).expect("the write is taken");
+        let outcome = replica.put(key.key, cell).expect("the write is taken");
         if let Some(committed) = outcome.committed {
             committed.wait().expect("the write is committed");
         }
@@ -168,10 +170,10 @@ fn verify(path: &Path, durability: Durability, properly: bool) {
     );
     assert_eq!(replica.published().root, snapshot.root());
     for (key, cell) in &model {
-        let read = match replica.get(key) {
+        let read = match replica.get(&key.key, Form::Usual) {
             Lookup::Absent => None,
             Lookup::Found(cell) => Some(cell),
-            Lookup::Stored(key, version) => replica.read(&key, version).expect("a read"),
+            Lookup::Stored(stored) => replica.read(&stored).expect("a read"),
         };
         let expected = cell.value().map(|_| cell);
         assert_eq!(read.as_deref(), expected, "{key:?}");

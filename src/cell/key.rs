@@ -91,6 +91,12 @@ impl Part {
     /// The part of the key's own cell.
     pub const EMPTY: Self = Self(None);
 
+    /// Whether this is the part of the key's own cell.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// The part's bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {

@@ -3,6 +3,7 @@
 //! A storage or volume whose configuration is not understood is refused with a
 //! message that names the option, what was found, and what is allowed.
 
+mod merge;
 mod replication;
 mod units;
 
@@ -16,7 +17,8 @@ use serde::{de::DeserializeOwned, Deserialize};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-pub use replication::{ReplicationConfig, Strategy};
+pub use merge::{MergeConfig, StrategyConfig};
+pub use replication::ReplicationConfig;
 pub use units::{ByteSize, Span};
 
 use replication::ReplicationOptions;
@@ -166,6 +168,8 @@ pub struct StorageConfig {
     pub max_clock_drift: Duration,
     /// Bytes of memory for the storage engine's buffers and caches.
     pub cache_size: u64,
+    /// How puts are merged.
+    pub merge: MergeConfig,
     /// How the storage is replicated, if it is.
     pub replication: Option<ReplicationConfig>,
 }
@@ -219,6 +223,10 @@ impl StorageConfig {
             other => return Err(ConfigError::NotAnObject(other)),
         };
         let options: StorageOptions = parse(options)?;
+        let (merge, replication) = match options.replication {
+            Some(replication) => replication.validate()?,
+            None => (MergeConfig::default(), None),
+        };
         Ok(Self {
             persistence: options.persistence,
             dir: parse_dir(options.dir.as_deref().unwrap_or(name))?,
@@ -247,10 +255,8 @@ impl StorageConfig {
                 limits::CACHE,
                 limits::DEFAULT_CACHE,
             )?,
-            replication: match options.replication {
-                Some(replication) => replication.validate()?,
-                None => None,
-            },
+            merge,
+            replication,
         })
     }
 }
@@ -272,6 +278,8 @@ fn parse_dir(dir: &str) -> Result<PathBuf, ConfigError> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use serde_json::json;
 
     use super::*;
@@ -294,6 +302,7 @@ mod tests {
             settle: Duration::from_millis(500),
             max_clock_drift: Duration::from_secs(10),
             cache_size: 128 << 20,
+            merge: MergeConfig::default(),
             replication: None,
         };
         assert_eq!(config, expected);
@@ -304,7 +313,13 @@ mod tests {
         let options = json!({
             "persistence": "memory", "dir": "a/b", "durability": "always", "sync_every": "1s",
             "settle": "50ms", "max_clock_drift": "2m", "cache_size": "16MiB",
-            "replication": { "sync_interval": "1m", "compression": false, "default_strategy": "lww" },
+            "replication": {
+                "sync_interval": "1m", "compression": false, "default_strategy": "object",
+                "type_overrides": { "counter": "additive" },
+                "key_overrides": {
+                    "demo/*/state": { "strategy": "object", "fields": { "hours": "additive" } },
+                },
+            },
         });
         let config = StorageConfig::parse("demo", options).expect("valid");
         let expected = StorageConfig {
@@ -315,10 +330,20 @@ mod tests {
             settle: Duration::from_millis(50),
             max_clock_drift: Duration::from_secs(120),
             cache_size: 16 << 20,
+            merge: MergeConfig {
+                default: "object".into(),
+                types: BTreeMap::from([("counter".to_owned(), "additive".into())]),
+                keys: vec![(
+                    "demo/*/state".try_into().expect("a key expression"),
+                    StrategyConfig {
+                        name: "object".to_owned(),
+                        fields: BTreeMap::from([("hours".to_owned(), "additive".into())]),
+                    },
+                )],
+            },
             replication: Some(ReplicationConfig {
                 sync_interval: Duration::from_secs(60),
                 compression: false,
-                default_strategy: Strategy::Lww,
             }),
         };
         assert_eq!(config, expected);
@@ -356,13 +381,33 @@ mod tests {
         assert!(deep.contains("`replication.sync_interval`"), "{deep}");
         let deep = error(json!({ "replication": { "intervall": "1s" } }));
         assert!(deep.contains("`intervall`"), "{deep}");
-        let deep = error(json!({ "replication": { "default_strategy": "magic" } }));
-        assert!(deep.contains("`replication.default_strategy`"), "{deep}");
+        let deep = error(json!({ "replication": { "default_strategy": 7 } }));
+        assert!(
+            deep.contains("`replication.default_strategy`") && deep.contains("strategy"),
+            "{deep}"
+        );
+        let deep = error(json!({ "replication": { "key_overrides": { "a//b": "lww" } } }));
+        assert!(deep.contains("`replication.key_overrides"), "{deep}");
+        let object = json!({ "strategy": "object", "felds": {} });
+        let deep = error(json!({ "replication": { "type_overrides": { "x": object } } }));
+        assert!(
+            deep.contains("`felds`") && deep.contains("`fields`"),
+            "{deep}"
+        );
         for dir in ["", "/tmp/x", "../x", "a/../../x", "."] {
             let error = error(json!({ "dir": dir }));
             assert!(error.contains("`dir`"), "{error}");
         }
         assert!(error(json!(["mst"])).contains("object"));
+    }
+
+    #[test]
+    fn a_storage_that_is_not_replicated_can_merge() {
+        let options = json!({ "enabled": false, "default_strategy": "additive" });
+        let config = StorageConfig::parse("demo", json!({ "replication": options }));
+        let config = config.expect("valid");
+        assert_eq!(config.replication, None);
+        assert_eq!(config.merge.default, "additive".into());
     }
 
     #[test]

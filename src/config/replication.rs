@@ -1,19 +1,11 @@
 //! The configuration of replication.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::Deserialize;
+use zenoh_keyexpr::OwnedKeyExpr;
 
-use super::{limits, within, ConfigError, Span};
-
-/// How values of one key are merged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Strategy {
-    /// The last writer wins.
-    #[default]
-    Lww,
-}
+use super::{limits, option_error, within, ConfigError, MergeConfig, Span, StrategyConfig};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -24,7 +16,11 @@ pub(super) struct ReplicationOptions {
     #[serde(default = "yes")]
     compression: bool,
     #[serde(default)]
-    default_strategy: Strategy,
+    default_strategy: StrategyConfig,
+    #[serde(default)]
+    type_overrides: BTreeMap<String, StrategyConfig>,
+    #[serde(default)]
+    key_overrides: BTreeMap<String, StrategyConfig>,
 }
 
 fn yes() -> bool {
@@ -38,13 +34,12 @@ pub struct ReplicationConfig {
     pub sync_interval: Duration,
     /// Whether cells are compressed on their way.
     pub compression: bool,
-    /// How values are merged.
-    pub default_strategy: Strategy,
 }
 
 impl ReplicationOptions {
-    /// Nothing if replication is not enabled.
-    pub(super) fn validate(self) -> Result<Option<ReplicationConfig>, ConfigError> {
+    /// How puts are merged, and how the storage is replicated; nothing for the
+    /// latter if that is not enabled.
+    pub(super) fn validate(self) -> Result<(MergeConfig, Option<ReplicationConfig>), ConfigError> {
         let sync_interval = within(
             "replication.sync_interval",
             self.sync_interval.map(|span| span.0),
@@ -54,18 +49,19 @@ impl ReplicationOptions {
         let config = ReplicationConfig {
             sync_interval,
             compression: self.compression,
-            default_strategy: self.default_strategy,
         };
-        Ok(self.enabled.then_some(config))
-    }
-}
-
-impl ReplicationConfig {
-    /// All by which replicas have to merge alike, in one form.
-    #[must_use]
-    pub fn merge_rules(&self) -> &'static str {
-        match self.default_strategy {
-            Strategy::Lww => "lww",
-        }
+        let keys = self.key_overrides.into_iter().map(|(rule, strategy)| {
+            let option = format!("replication.key_overrides.{rule}");
+            match OwnedKeyExpr::try_from(rule) {
+                Ok(rule) => Ok((rule, strategy)),
+                Err(error) => Err(option_error(&option, error.to_string())),
+            }
+        });
+        let merge = MergeConfig {
+            default: self.default_strategy,
+            types: self.type_overrides,
+            keys: keys.collect::<Result<_, _>>()?,
+        };
+        Ok((merge, self.enabled.then_some(config)))
     }
 }

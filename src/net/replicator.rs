@@ -39,6 +39,8 @@ pub struct Replication {
     pub group: Group,
     /// How it was configured.
     pub config: ReplicationConfig,
+    /// The rules by which puts are merged, as text.
+    pub rules: String,
     /// How far ahead of the clock a timestamp may be.
     pub max_clock_drift: std::time::Duration,
     /// The folder of the data, where the identity is kept; nothing if the data is
@@ -79,6 +81,7 @@ impl Replicator {
             name,
             group,
             config,
+            rules,
             max_clock_drift,
             folder,
             clock,
@@ -94,7 +97,7 @@ impl Replicator {
                 nonce: random::number() as u32,
             },
             group,
-            fingerprint: Fingerprint::of(config.merge_rules()),
+            fingerprint: Fingerprint::of(&rules),
             sync_interval: config.sync_interval,
             max_clock_drift,
         };

@@ -69,6 +69,7 @@ pub(super) fn replication_status(
             "digest": status.rejected.digest,
             "clock": status.rejected.clock,
             "too_large": status.rejected.too_large,
+            "strategy": status.rejected.strategy,
         },
     })
 }

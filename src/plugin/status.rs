@@ -19,7 +19,7 @@ pub(super) fn storage_status(
         "configuration": configuration,
         "root": published.root.to_string(),
         "cut": NTP64(published.cut).to_string_rfc3339_lossy(),
-        "keys": published.cells - published.tombstones,
+        "keys": published.keys,
         "cells": published.cells,
         "tombstones": published.tombstones,
         "disk_bytes": replica.disk_bytes(),

@@ -13,6 +13,7 @@ use serde_json::Value;
 use zenoh::{
     bytes::{Encoding, ZBytes},
     key_expr::OwnedKeyExpr,
+    query::Parameters,
     time::Timestamp,
     Result as ZResult,
 };
@@ -21,10 +22,15 @@ use zenoh_util::ffi::JsonValue;
 
 use super::{claims::Claim, convert, runtime, status};
 use crate::{
-    cell::{Cell, CellKey},
+    cell::{Cell, Key},
+    merge::Form,
     net::Replicator,
     replica::{Lookup, Replica},
 };
+
+/// Parameters of a get: the cells of a key instead of its value; the value as JSON.
+const RAW: &str = "raw";
+const JSON: &str = "json";
 
 pub(super) struct MstStorage {
     /// There until the storage is dropped.
@@ -66,7 +72,7 @@ impl MstStorage {
     async fn write(&self, key: Option<OwnedKeyExpr>, cell: Cell) -> ZResult<bool> {
         // The storage manager logs the error in its debug form: a text is
         // readable in that.
-        let outcome = self.replica.put(CellKey::own(key.into()), cell);
+        let outcome = self.replica.put(key.into(), cell);
         let outcome = outcome.map_err(|error| error.to_string())?;
         if let Some(committed) = outcome.committed {
             committed.await.map_err(|error| error.to_string())?;
@@ -130,14 +136,28 @@ impl Storage for MstStorage {
     async fn get(
         &mut self,
         key: Option<OwnedKeyExpr>,
-        _parameters: &str,
+        parameters: &str,
     ) -> ZResult<Vec<StoredData>> {
-        let cell = match self.replica.get(&CellKey::own(key.into())) {
+        let parameters = Parameters::from(parameters);
+        let key = Key::from(key);
+        if parameters.contains_key(RAW) {
+            let replica = Arc::clone(&self.replica);
+            let reading = runtime()?.spawn_blocking(move || replica.raw(&key));
+            let Some(cell) = reading.await?? else {
+                return Ok(Vec::new());
+            };
+            return Ok(convert::stored_data(&cell)?.into_iter().collect());
+        }
+        let form = match parameters.contains_key(JSON) {
+            true => Form::Json,
+            false => Form::Usual,
+        };
+        let cell = match self.replica.get(&key, form) {
             Lookup::Absent => return Ok(Vec::new()),
             Lookup::Found(cell) => cell,
-            Lookup::Stored(key, version) => {
+            Lookup::Stored(stored) => {
                 let replica = Arc::clone(&self.replica);
-                let reading = runtime()?.spawn_blocking(move || replica.read(&key, version));
+                let reading = runtime()?.spawn_blocking(move || replica.read(&stored));
                 match reading.await?? {
                     Some(cell) => cell,
                     None => return Ok(Vec::new()),

@@ -20,6 +20,7 @@ use super::{claims::Claim, runtime, storage::MstStorage};
 use crate::{
     cell::ntp64_span,
     config::{Persistence, StorageConfig, VolumeConfig},
+    merge::MergeRules,
     net::{Replication, Replicator, Sessions},
     replica::{Clock, Options, Replica},
     store::{DurableStore, MemoryStore, Store, StoreError, FORMAT_VERSION},
@@ -103,6 +104,9 @@ type Opened = (MstStorage, Option<Arc<Replicator>>);
 
 fn open(root: PathBuf, config: &ZStorageConfig) -> ZResult<Opened> {
     let options = StorageConfig::parse(&config.name, config.volume_cfg.into_serde_value())?;
+    let prefix = config.strip_prefix.as_deref();
+    let rules = MergeRules::new(&options.merge, &config.key_expr, prefix)?;
+    let rules_text = rules.text().to_owned();
     let (mut claim, mut folder) = (None, None);
     let store: Box<dyn Store> = match options.persistence {
         Persistence::Memory => Box::new(MemoryStore::default()),
@@ -120,19 +124,26 @@ fn open(root: PathBuf, config: &ZStorageConfig) -> ZResult<Opened> {
         settle: options.settle,
         max_clock_drift: options.max_clock_drift,
     };
-    let replica = Replica::open(&config.name, store, replica_options, system_clock(), claim)?;
+    let replica = Replica::open(
+        &config.name,
+        store,
+        replica_options,
+        Arc::new(rules),
+        system_clock(),
+        claim,
+    )?;
     let published = replica.published();
     tracing::info!(
-        "storage '{}' on {}: {} cells, root {}",
+        "storage '{}' on {}: {} keys, {} cells, root {}",
         config.name,
         config.key_expr,
+        published.keys,
         published.cells,
         published.root
     );
     let replica = Arc::new(replica);
     let mut replicator = None;
     if let Some(replication) = options.replication {
-        let prefix = config.strip_prefix.as_ref();
         let replication = Replication {
             name: config.name.clone(),
             group: Group {
@@ -140,6 +151,7 @@ fn open(root: PathBuf, config: &ZStorageConfig) -> ZResult<Opened> {
                 strip_prefix: prefix.map(ToString::to_string),
             },
             config: replication,
+            rules: rules_text,
             max_clock_drift: options.max_clock_drift,
             folder: folder.clone(),
             clock: system_clock(),

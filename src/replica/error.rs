@@ -7,6 +7,7 @@ use thiserror::Error;
 use super::MAX_VALUE_BYTES;
 use crate::{
     cell::{Stamp, MAX_KEY_BYTES},
+    merge::{Misfit, ReadError, Unfit},
     store::StoreError,
 };
 
@@ -29,7 +30,10 @@ pub enum Refusal {
         allowed: Duration,
     },
     /// The key is too long.
-    #[error("its key has {bytes} bytes, allowed are {MAX_KEY_BYTES}")]
+    #[error(
+        "its key has {bytes} bytes, together with an element or field if it is made of such; \
+         allowed are {MAX_KEY_BYTES}"
+    )]
     KeyTooLong {
         /// Bytes of the key.
         bytes: usize,
@@ -40,6 +44,20 @@ pub enum Refusal {
         /// Bytes of the value.
         bytes: usize,
     },
+    /// The strategy that merges the key cannot take the value.
+    #[error("`{strategy}` cannot take it: {reason}")]
+    Unfit {
+        /// The strategy.
+        strategy: Arc<str>,
+        /// Why not.
+        reason: Unfit,
+    },
+}
+
+impl From<Misfit> for Refusal {
+    fn from(Misfit { strategy, reason }: Misfit) -> Self {
+        Self::Unfit { strategy, reason }
+    }
 }
 
 fn ntp64_duration(span: u64) -> Duration {
@@ -64,6 +82,21 @@ pub enum ReplicaError {
     /// The replica was closed.
     #[error("the storage is closed")]
     Closed,
+}
+
+/// Why a key cannot be read.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum GetError {
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// It is not known how to read what is there.
+    #[error(transparent)]
+    Merge(#[from] ReadError),
+    /// The strategy panicked, which is a mistake in it.
+    #[error("the strategy that reads it panicked, which is a mistake in it")]
+    Panic,
 }
 
 /// Why a replica takes no more writes.

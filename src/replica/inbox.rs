@@ -7,12 +7,13 @@ use std::{
 };
 
 use super::{
+    merging::Slot,
     recent::{bytes_of, Recent, Shown},
     settled::Settled,
     Queues,
 };
 use crate::{
-    cell::{Cell, CellKey, CellMeta, Stamp},
+    cell::{Cell, CellKey, CellMeta, Key, Part, Stamp},
     store::Write,
 };
 
@@ -56,6 +57,35 @@ pub(super) enum Offer {
     },
 }
 
+/// When the cells of a key were written: enough to say whether it has a value.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct KeyStamps {
+    /// Of its own cell, and whether that is a value.
+    own: Option<(Stamp, bool)>,
+    /// Of the newest of the others.
+    newest_part: Option<Stamp>,
+}
+
+impl KeyStamps {
+    /// There is this cell; the newest of a part is seen first, or alone.
+    pub(super) fn see(&mut self, part: &Part, stamp: Stamp, is_tombstone: bool) {
+        if !part.is_empty() {
+            self.newest_part = self.newest_part.max(Some(stamp));
+        } else if self.own.is_none() {
+            self.own = Some((stamp, !is_tombstone));
+        }
+    }
+
+    /// When the value was last written, if there is one.
+    pub(super) fn last_write(&self) -> Option<Stamp> {
+        let own = self.own.map(|(stamp, _)| stamp);
+        match self.newest_part > own {
+            true => self.newest_part,
+            false => self.own.filter(|(_, is_value)| *is_value).and(own),
+        }
+    }
+}
+
 struct State {
     recent: Recent,
     queue: Vec<Update>,
@@ -75,6 +105,37 @@ struct State {
     closed: bool,
     /// Whether the thread waits without a time.
     asleep: bool,
+}
+
+impl State {
+    /// Whether the cell is the newest of its key that is pending; nothing, if a
+    /// later one is settled.
+    fn offer(&mut self, key: CellKey, cell: Cell, settled: &RwLock<Settled>) -> Option<bool> {
+        let cell = Arc::new(cell);
+        let mut is_tied = false;
+        if cell.stamp.time < self.cut && !self.recent.contains(&key) {
+            // Late: the tree may have a newer one. (Locks are taken in this
+            // order everywhere: inbox, then tree.)
+            let settled = settled.read().unwrap_or_else(PoisonError::into_inner);
+            let is_newer = settled.get(&key).is_some_and(|meta| {
+                let stamp = meta.version.stamp;
+                is_tied = stamp == cell.stamp;
+                stamp > cell.stamp || (is_tied && *meta >= CellMeta::of(&key, &cell))
+            });
+            if is_newer || settled.covering(&key) >= Some(cell.stamp) {
+                return None;
+            }
+        }
+        self.queued_bytes += bytes_of(&key, &cell);
+        self.sequence += 1;
+        let is_newest = self.recent.offer(&key, &cell, is_tied);
+        self.queue.push(Update {
+            key,
+            cell,
+            is_newest,
+        });
+        Some(is_newest)
+    }
 }
 
 /// What the thread has to do.
@@ -97,10 +158,13 @@ pub(super) struct Inbox {
 }
 
 impl Inbox {
-    pub(super) fn new(cut: u64) -> Self {
+    /// `merged` are the keys that have settled cells beside their own.
+    pub(super) fn new<'a>(cut: u64, merged: impl Iterator<Item = &'a Key>) -> Self {
+        let mut recent = Recent::default();
+        merged.for_each(|key| recent.merged(key.clone()));
         Self {
             state: Mutex::new(State {
-                recent: Recent::default(),
+                recent,
                 queue: Vec::new(),
                 queued_bytes: 0,
                 committing: 0,
@@ -123,51 +187,38 @@ impl Inbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes an update. The writer is to wait for the commit if the oldest update
-    /// that is not committed came `patience` ago: so those that are acknowledged
-    /// and not committed never span more than that. If it is zero the commit is
-    /// not put off.
+    /// Takes the cells of an update, all or none. The writer is to wait for the
+    /// commit if the oldest update that is not committed came `patience` ago: so
+    /// those that are acknowledged and not committed never span more than that. If
+    /// it is zero the commit is not put off.
     pub(super) fn offer(
         &self,
-        key: CellKey,
-        cell: Cell,
+        cells: impl IntoIterator<Item = (CellKey, Cell)>,
         patience: Duration,
         settled: &RwLock<Settled>,
     ) -> Offer {
         let durable = patience.is_zero();
-        let cell = Arc::new(cell);
-        let bytes = bytes_of(&key, &cell);
         let mut state = self.state();
         if state.closed {
             return Offer::Closed;
         }
-        if cell.stamp.time < state.cut && !state.recent.contains(&key) {
-            // Late: the tree may have a newer one. (Locks are taken in this
-            // order everywhere: inbox, then tree.)
-            let settled = settled.read().unwrap_or_else(PoisonError::into_inner);
-            let newer = settled.get(&key).is_some_and(|meta| {
-                let stamp = meta.version.stamp;
-                stamp > cell.stamp || (stamp == cell.stamp && *meta >= CellMeta::of(&key, &cell))
-            });
-            if newer {
-                return Offer::Outdated;
+        let (mut is_taken, mut is_newest) = (false, false);
+        for (key, cell) in cells {
+            if let Some(newest) = state.offer(key, cell, settled) {
+                is_taken = true;
+                is_newest |= newest;
             }
         }
-        let is_newest = state.recent.offer(&key, &cell);
-        state.queue.push(Update {
-            key,
-            cell,
-            is_newest,
-        });
-        state.queued_bytes += bytes;
-        state.sequence += 1;
+        if !is_taken {
+            return Offer::Outdated;
+        }
         state.commit_now |= durable;
         let now = Instant::now();
         let oldest = *state.since.get_or_insert(now);
         let oldest = state.committing_since.unwrap_or(oldest);
         let is_overdue = durable || now.duration_since(oldest) >= patience;
         let is_full = state.queue.len() > MAX_QUEUED || state.queued_bytes > MAX_QUEUED_BYTES;
-        if state.asleep || durable || state.queue.len() == GROUP || is_full {
+        if state.asleep || durable || state.queue.len() >= GROUP || is_full {
             state.asleep = false;
             self.wake.notify_one();
         }
@@ -178,19 +229,50 @@ impl Inbox {
         }
     }
 
-    /// The newest pending cell of `key`.
-    pub(super) fn recent(&self, key: &CellKey) -> Option<Shown> {
-        self.state().recent.get(key).cloned()
+    /// Whether a key has cells beside its own; and its newest own one that is
+    /// pending.
+    pub(super) fn look_up(&self, key: &CellKey) -> (bool, Option<Shown>) {
+        let state = self.state();
+        let is_merged = state.recent.is_merged(&key.key);
+        (is_merged, state.recent.get(key).cloned())
     }
 
-    /// For each key with pending updates the stamp of the newest, and whether it
-    /// is a tombstone.
-    pub(super) fn all_recent(&self) -> HashMap<CellKey, (Stamp, bool)> {
+    /// As [`Recent::begin_log`].
+    pub(super) fn begin_log(&self, key: &Key, reader: &Arc<Slot>) -> Vec<(Part, Shown)> {
+        self.state().recent.begin_log(key, reader)
+    }
+
+    /// As [`Recent::drain_log`].
+    pub(super) fn drain_log(
+        &self,
+        key: &Key,
+        reader: &Arc<Slot>,
+        max: usize,
+    ) -> Option<Vec<(Part, Arc<Cell>)>> {
+        self.state().recent.drain_log(key, reader, max)
+    }
+
+    /// For the thread: keys that have no settled cells but their own any more.
+    pub(super) fn unmerged(&self, keys: &[Key]) {
+        let mut state = self.state();
+        keys.iter().for_each(|key| state.recent.unmerged(key));
+    }
+
+    /// For the thread: leaves those of the keys of which no cell is pending.
+    pub(super) fn retain_settled(&self, keys: &mut Vec<CellKey>) {
         let state = self.state();
-        let recent = state.recent.iter();
-        recent
-            .map(|(key, shown)| (key.clone(), (shown.stamp(), shown.is_tombstone())))
-            .collect()
+        keys.retain(|key| !state.recent.contains(key));
+    }
+
+    /// What is pending of each key.
+    pub(super) fn all_recent(&self) -> HashMap<Key, KeyStamps> {
+        let state = self.state();
+        let mut keys = HashMap::<_, KeyStamps>::with_capacity(state.recent.len());
+        for (key, shown) in state.recent.iter() {
+            let stamps = keys.entry(key.key.clone()).or_default();
+            stamps.see(&key.part, shown.stamp(), shown.is_tombstone());
+        }
+        keys
     }
 
     pub(super) fn queues(&self) -> Queues {

@@ -23,6 +23,7 @@
 //! | `settled` | the tree and its counts |
 //! | `roots` | the roots that the tree has had, and over which cuts |
 //! | `recent` | what is pending, as readers see it |
+//! | `merging` | keys whose values are made of several cells, as readers see them |
 //! | `commits` | who waits for which commit |
 //! | `inbox` | the hand-over to the thread |
 //! | `writer` | the thread |
@@ -32,11 +33,14 @@ mod counters;
 mod error;
 mod inbox;
 mod ledger;
+mod merging;
 mod recent;
 mod roots;
 mod settled;
 mod writer;
 
+#[cfg(test)]
+mod merging_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -53,7 +57,7 @@ use std::{
 
 pub use commits::Committed;
 pub use counters::{Counters, Counts};
-pub use error::{Failure, OpenError, Refusal, ReplicaError};
+pub use error::{Failure, GetError, OpenError, Refusal, ReplicaError};
 pub use ledger::{cut_at, BUCKET};
 pub use roots::{Comparison, Published, Roots, Span};
 pub use settled::Tree;
@@ -63,16 +67,18 @@ pub(crate) use virtual_time::VirtualReplica;
 
 use commits::Commits;
 use counters::Counter;
-use inbox::{Inbox, Offer};
+use inbox::{Inbox, KeyStamps, Offer};
 use ledger::Ledger;
+use merging::Folds;
 use recent::Shown;
-use settled::Settled;
+use settled::{Loader, Settled};
 use writer::Writer;
 
 use crate::{
     cell::{ntp64_span, Cell, CellKey, CellMeta, Content, Key, Stamp, Version, MAX_KEY_BYTES},
     config::Durability,
-    mst::{Builder, Resident, RootHash},
+    merge::{Form, MergeRules},
+    mst::RootHash,
     store::{Store, StoreError},
 };
 
@@ -116,8 +122,32 @@ pub enum Lookup {
     Absent,
     /// Here.
     Found(Arc<Cell>),
-    /// In the store, to be had with [`Replica::read`], which blocks.
-    Stored(CellKey, Version),
+    /// In the store, or it takes its time to be put together: to be had with
+    /// [`Replica::read`], which blocks.
+    Stored(Stored),
+}
+
+/// Where a value is that is not at hand.
+#[derive(Debug)]
+pub struct Stored(Place);
+
+#[derive(Debug)]
+enum Place {
+    /// One cell.
+    Own(CellKey, Version),
+    /// To be put together of several.
+    Merged(Key, Form),
+}
+
+/// What the store has of a cell that is in the tree.
+#[derive(Debug)]
+pub enum Kept {
+    /// That, or a later one.
+    Cell(Arc<Cell>),
+    /// A newer cell of its key covers it, so that it is not needed any more.
+    Covered,
+    /// Nothing: it is damaged.
+    Missing,
 }
 
 /// The tree as it is at a cut.
@@ -155,7 +185,9 @@ struct Shared {
     clock: Clock,
     store: Box<dyn Store>,
     inbox: Inbox,
+    rules: Arc<MergeRules>,
     settled: RwLock<Settled>,
+    folds: Folds,
     roots: RwLock<Roots>,
     on_root: OnceLock<OnRoot>,
     commits: Arc<Commits>,
@@ -173,8 +205,9 @@ impl Shared {
 
 /// What a store holds.
 struct Loaded {
-    tree: Tree,
-    tombstones: usize,
+    settled: Settled,
+    /// Rows that a crash left behind.
+    covered: Vec<CellKey>,
     /// The latest time of a cell.
     latest: u64,
 }
@@ -188,16 +221,15 @@ fn load(store: &dyn Store) -> Result<Loaded, OpenError> {
     let (sender, chunks) = mpsc::sync_channel::<Vec<(CellKey, CellMeta)>>(LOAD_AHEAD);
     std::thread::scope(|scope| {
         let building = std::thread::Builder::new().spawn_scoped(scope, move || {
-            let mut builder = Builder::new(Resident::default());
-            let (mut tombstones, mut latest) = (0, 0);
+            let mut loader = Loader::new();
+            let mut latest = 0;
             for (key, meta) in chunks.into_iter().flatten() {
-                tombstones += usize::from(meta.version.tombstone);
                 latest = latest.max(meta.version.stamp.time);
-                builder.push(key, meta);
+                loader.push(key, meta);
             }
             Loaded {
-                tree: builder.finish(),
-                tombstones,
+                covered: std::mem::take(&mut loader.covered),
+                settled: loader.finish(),
                 latest,
             }
         })?;
@@ -241,26 +273,32 @@ impl Replica {
         name: &str,
         store: Box<dyn Store>,
         options: Options,
+        rules: Arc<MergeRules>,
         clock: Clock,
         when_closed: impl Send + Sync + 'static,
     ) -> Result<Self, OpenError> {
         let Loaded {
-            tree,
-            tombstones,
+            mut settled,
+            covered,
             latest,
         } = load(&*store)?;
+        if !covered.is_empty() {
+            store.remove(&covered)?;
+        }
         // What is stored is settled. Should there be cells of a time to come,
         // because the clock was set back, the cut is where they are.
         let cut = cut_at(clock(), options.settle).max(ledger::cut_above(latest));
-        let settled = Settled::new(tree, tombstones, cut);
+        settled.set_cut(cut);
         let roots = Roots::new(settled.publish());
         let disk_bytes = store.disk_bytes()?;
         let shared = Arc::new(Shared {
             options,
             clock,
             store,
-            inbox: Inbox::new(cut),
+            rules,
+            inbox: Inbox::new(cut, settled.merged_keys()),
             settled: RwLock::new(settled),
+            folds: Folds::new(),
             roots: RwLock::new(roots),
             on_root: OnceLock::new(),
             commits: Arc::default(),
@@ -278,30 +316,59 @@ impl Replica {
         })
     }
 
-    /// Writes `cell`, a value or a tombstone, to `key`. Costs memory work.
+    /// Puts a value to `key`, or deletes it: `cell` is what its clients say, which
+    /// the strategy that merges the key turns into cells. Costs memory work.
     ///
     /// # Errors
     /// If the write is [refused](Refusal), if the replica [failed](Failure), or if it
-    /// is closed.
-    pub fn put(&self, key: CellKey, cell: Cell) -> Result<Outcome, ReplicaError> {
+    /// is closed. Then nothing is written.
+    pub fn put(&self, key: Key, cell: Cell) -> Result<Outcome, ReplicaError> {
         let shared = &*self.shared;
-        let refused = self.check(&key, &cell);
-        self.count_refused(refused)?;
         let counter = match cell.value() {
             Some(_) => &shared.counters.puts,
             None => &shared.counters.deletes,
         };
-        self.write(key, cell, counter)
+        if shared.rules.is_lww() {
+            let key = CellKey::own(key);
+            let checked = self.check(&key, &cell);
+            self.count_refused(checked)?;
+            return self.write([(key, cell)], counter);
+        }
+        let cells = self.count_refused(self.cells_of(key, cell))?;
+        self.write(cells, counter)
     }
 
-    fn write(&self, key: CellKey, cell: Cell, counter: &Counter) -> Result<Outcome, ReplicaError> {
+    /// The cells that a put writes, each of which may be written.
+    fn cells_of(&self, key: Key, cell: Cell) -> Result<Vec<(CellKey, Cell)>, Refusal> {
+        let stamp = cell.stamp;
+        // What is too large is not taken to pieces.
+        let own = CellKey::own(key);
+        self.check(&own, &cell)?;
+        let key = own.key;
+        let written = self.shared.rules.write(&key, cell)?;
+        let cells = written.into_iter().map(|(part, content)| {
+            let key = key.clone();
+            (CellKey { key, part }, Cell { stamp, content })
+        });
+        let cells: Vec<_> = cells.collect();
+        for (key, cell) in &cells {
+            self.check(key, cell)?;
+        }
+        Ok(cells)
+    }
+
+    fn write(
+        &self,
+        cells: impl IntoIterator<Item = (CellKey, Cell)>,
+        counter: &Counter,
+    ) -> Result<Outcome, ReplicaError> {
         let shared = &*self.shared;
         let patience = match shared.options.durability {
             Durability::Always => Duration::ZERO,
             Durability::Interval => shared.options.sync_every,
             Durability::None => Duration::MAX,
         };
-        match shared.inbox.offer(key, cell, patience, &shared.settled) {
+        match shared.inbox.offer(cells, patience, &shared.settled) {
             Offer::Closed => {
                 shared.commits.check()?;
                 Err(ReplicaError::Closed)
@@ -337,12 +404,12 @@ impl Replica {
     /// # Errors
     /// As of [`put`](Self::put).
     pub fn merge(&self, key: CellKey, cell: Cell) -> Result<Outcome, ReplicaError> {
-        let refused = self.check(&key, &cell);
-        self.count_refused(refused)?;
-        self.write(key, cell, &self.shared.counters.merged)
+        let checked = self.check(&key, &cell);
+        self.count_refused(checked)?;
+        self.write([(key, cell)], &self.shared.counters.merged)
     }
 
-    fn count_refused(&self, checked: Result<(), Refusal>) -> Result<(), Refusal> {
+    fn count_refused<T>(&self, checked: Result<T, Refusal>) -> Result<T, Refusal> {
         checked.inspect_err(|_| self.shared.counters.refused.add())
     }
 
@@ -367,42 +434,65 @@ impl Replica {
         Ok(())
     }
 
-    /// Looks `key` up. Does not block on disk.
+    /// Looks `key` up, to be read in a form. Does not block on disk.
     #[must_use]
-    pub fn get(&self, key: &CellKey) -> Lookup {
+    pub fn get(&self, key: &Key, form: Form) -> Lookup {
         let shared = &*self.shared;
         shared.counters.gets.add();
-        let version = match shared.inbox.recent(key) {
-            Some(shown) if shown.is_tombstone() => return Lookup::Absent,
-            Some(Shown::Here(cell)) => return Lookup::Found(cell),
-            Some(Shown::Stored(version)) => version,
-            None => match shared.settled().get(key) {
+        let key = CellKey::own(key.clone());
+        let version = match shared.inbox.look_up(&key) {
+            (true, _) => {
+                let key = key.key;
+                return match shared.folds.try_read(shared, &key, form) {
+                    Some(Some(cell)) => Lookup::Found(cell),
+                    Some(None) => Lookup::Absent,
+                    None => Lookup::Stored(Stored(Place::Merged(key, form))),
+                };
+            }
+            (false, Some(shown)) if shown.is_tombstone() => return Lookup::Absent,
+            (false, Some(Shown::Here(cell))) => return Lookup::Found(cell),
+            (false, Some(Shown::Stored(version))) => version,
+            (false, None) => match shared.settled().get(&key) {
                 Some(meta) if !meta.version.tombstone => meta.version,
                 _ => return Lookup::Absent,
             },
         };
-        match shared.store.peek(key, version) {
+        match shared.store.peek(&key, version) {
             Some(cell) if cell.value().is_some() => Lookup::Found(cell),
             Some(_) => Lookup::Absent,
-            None => Lookup::Stored(key.clone(), version),
+            None => Lookup::Stored(Stored(Place::Own(key, version))),
         }
     }
 
-    /// What [`get`](Self::get) said is in the store. Blocks on disk.
+    /// What [`get`](Self::get) said is not at hand. Blocks on disk.
+    ///
+    /// # Errors
+    /// If the store cannot be read, or it is not known how to read what is there.
+    pub fn read(&self, stored: &Stored) -> Result<Option<Arc<Cell>>, GetError> {
+        match &stored.0 {
+            Place::Own(key, version) => {
+                let cell = self.shared.store.read(key, *version)?;
+                Ok(cell.filter(|cell| cell.value().is_some()))
+            }
+            Place::Merged(key, form) => self.shared.folds.read(&self.shared, key, *form),
+        }
+    }
+
+    /// The cells of `key`, tombstones among them, as JSON for people; nothing if
+    /// there are none. Blocks on disk.
     ///
     /// # Errors
     /// If the store cannot be read.
-    pub fn read(&self, key: &CellKey, version: Version) -> Result<Option<Arc<Cell>>, StoreError> {
-        let cell = self.shared.store.read(key, version)?;
-        Ok(cell.filter(|cell| cell.value().is_some()))
+    pub fn raw(&self, key: &Key) -> Result<Option<Cell>, StoreError> {
+        Folds::raw(&self.shared, key)
     }
 
     /// The stamp of the newest cell of `key`, pending or settled.
     #[must_use]
     pub fn newest(&self, key: &CellKey) -> Option<Stamp> {
-        match self.shared.inbox.recent(key) {
-            Some(shown) => Some(shown.stamp()),
-            None => self
+        match self.shared.inbox.look_up(key) {
+            (_, Some(shown)) => Some(shown.stamp()),
+            (_, None) => self
                 .shared
                 .settled()
                 .get(key)
@@ -415,19 +505,25 @@ impl Replica {
     ///
     /// # Errors
     /// If the store cannot be read.
-    pub fn settled_cell(
-        &self,
-        key: &CellKey,
-        version: Version,
-    ) -> Result<Option<Arc<Cell>>, StoreError> {
+    pub fn settled_cell(&self, key: &CellKey, version: Version) -> Result<Kept, StoreError> {
         if version.tombstone {
             // All of a tombstone is in the tree.
-            return Ok(Some(Arc::new(Cell {
+            return Ok(Kept::Cell(Arc::new(Cell {
                 stamp: version.stamp,
                 content: Content::Tombstone,
             })));
         }
-        self.shared.store.read(key, version)
+        if let Some(cell) = self.shared.store.read(key, version)? {
+            return Ok(Kept::Cell(cell));
+        }
+        let covering = match key.part.is_empty() {
+            true => None,
+            false => self.newest(&CellKey::own(key.key.clone())),
+        };
+        Ok(match covering >= Some(version.stamp) {
+            true => Kept::Covered,
+            false => Kept::Missing,
+        })
     }
 
     /// Shows all keys that have a value, each with the timestamp of its last
@@ -435,17 +531,29 @@ impl Replica {
     pub fn for_each_key(&self, mut visit: impl FnMut(&Key, Stamp)) {
         // First what is pending, then what is settled: what settles between is
         // in both, and what is in both is shown as pending.
-        let recent = self.shared.inbox.all_recent();
+        let mut recent = self.shared.inbox.all_recent();
         let settled = self.shared.settled();
-        for (key, meta) in settled.iter() {
-            if !meta.version.tombstone && (recent.is_empty() || !recent.contains_key(key)) {
-                visit(&key.key, meta.version.stamp);
+        let mut cells = settled.iter().peekable();
+        while let Some((first, meta)) = cells.next() {
+            let key = &first.key;
+            let mut of_key = None;
+            let stamps = match recent.get_mut(key) {
+                Some(stamps) => stamps,
+                None => of_key.insert(KeyStamps::default()),
+            };
+            stamps.see(&first.part, meta.version.stamp, meta.version.tombstone);
+            while let Some((next, meta)) = cells.next_if(|(next, _)| next.key == *key) {
+                stamps.see(&next.part, meta.version.stamp, meta.version.tombstone);
+            }
+            if let Some(stamp) = of_key.and_then(|stamps| stamps.last_write()) {
+                visit(key, stamp);
             }
         }
+        drop(cells);
         drop(settled);
-        for (key, (stamp, tombstone)) in &recent {
-            if !tombstone {
-                visit(&key.key, *stamp);
+        for (key, stamps) in &recent {
+            if let Some(stamp) = stamps.last_write() {
+                visit(key, stamp);
             }
         }
     }

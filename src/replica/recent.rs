@@ -5,7 +5,8 @@ use std::{
     sync::Arc,
 };
 
-use crate::cell::{Cell, CellKey, CellMeta, Stamp, Version};
+use super::merging::{Merging, Slot};
+use crate::cell::{Cell, CellKey, CellMeta, Key, Part, Stamp, Version};
 
 /// Values of more bytes are shown from the store once they are committed.
 const KEPT_VALUE_BYTES: usize = 4096;
@@ -64,13 +65,17 @@ pub(super) struct Recent {
     /// Keys of which two different writes bear one timestamp.
     tied: HashSet<CellKey>,
     bytes: usize,
+    /// Keys that have cells beside their own, pending or settled.
+    merging: HashMap<Key, Merging>,
 }
 
 impl Recent {
-    /// Shows `cell`, if there is no newer one. True if it is shown.
-    pub(super) fn offer(&mut self, key: &CellKey, cell: &Arc<Cell>) -> bool {
+    /// Shows `cell`, if there is no newer one. True if it is shown. It is tied if it
+    /// bears the timestamp of another that is settled.
+    pub(super) fn offer(&mut self, key: &CellKey, cell: &Arc<Cell>, is_tied: bool) -> bool {
         let offered = Shown::Here(Arc::clone(cell));
         let bytes = offered.bytes(key);
+        let mut is_tied = is_tied;
         match self.cells.entry(key.clone()) {
             Entry::Vacant(vacant) => {
                 vacant.insert(offered);
@@ -85,12 +90,21 @@ impl Recent {
                         return false;
                     }
                     self.tied.insert(key.clone());
+                    is_tied = true;
                 }
                 self.bytes -= other.bytes(key);
                 shown.insert(offered);
             }
         }
         self.bytes += bytes;
+        if !key.part.is_empty() {
+            let merging = self.merging.entry(key.key.clone()).or_default();
+            merging.offered(&key.part, cell, is_tied);
+        } else if !self.merging.is_empty() {
+            if let Some(merging) = self.merging.get_mut(&key.key) {
+                merging.log(&key.part, cell, is_tied);
+            }
+        }
         true
     }
 
@@ -121,6 +135,11 @@ impl Recent {
             self.bytes -= shown.bytes(key);
             self.cells.remove(key);
             self.tied.remove(key);
+            if !key.part.is_empty() {
+                if let Some(merging) = self.merging.get_mut(&key.key) {
+                    merging.settled(&key.part);
+                }
+            }
         }
         if self.cells.is_empty() {
             // A burst may have made it large.
@@ -130,6 +149,53 @@ impl Recent {
 
     pub(super) fn get(&self, key: &CellKey) -> Option<&Shown> {
         self.cells.get(key)
+    }
+
+    /// Whether a key has cells beside its own.
+    pub(super) fn is_merged(&self, key: &Key) -> bool {
+        !self.merging.is_empty() && self.merging.contains_key(key)
+    }
+
+    /// A key has settled cells beside its own.
+    pub(super) fn merged(&mut self, key: Key) {
+        self.merging.entry(key).or_default();
+    }
+
+    /// A key has no settled cells but its own any more.
+    pub(super) fn unmerged(&mut self, key: &Key) {
+        if self.merging.get(key).is_some_and(Merging::is_settled) {
+            self.merging.remove(key);
+        }
+    }
+
+    /// The pending cells of a key, after which `reader` has to be told of those
+    /// that come.
+    pub(super) fn begin_log(&mut self, key: &Key, reader: &Arc<Slot>) -> Vec<(Part, Shown)> {
+        let own = CellKey::own(key.clone());
+        let mut pending = Vec::new();
+        pending.extend(self.get(&own).map(|own| (Part::EMPTY, own.clone())));
+        if let Some(merging) = self.merging.get_mut(key) {
+            merging.begin_log(reader);
+            for part in merging.pending() {
+                let (key, part) = (key.clone(), part.clone());
+                let key = CellKey { key, part };
+                if let Some(shown) = self.cells.get(&key) {
+                    pending.push((key.part, shown.clone()));
+                }
+            }
+        }
+        pending
+    }
+
+    /// The cells of a key that came since `reader` was told the last time, if
+    /// they are known and no more than `max`.
+    pub(super) fn drain_log(
+        &mut self,
+        key: &Key,
+        reader: &Arc<Slot>,
+        max: usize,
+    ) -> Option<Vec<(Part, Arc<Cell>)>> {
+        self.merging.get_mut(key)?.drain_log(reader, max)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&CellKey, &Shown)> {

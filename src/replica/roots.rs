@@ -55,6 +55,8 @@ pub struct Published {
     pub cut: u64,
     /// The root.
     pub root: RootHash,
+    /// Keys that have a value.
+    pub keys: usize,
     /// Cells, tombstones among them.
     pub cells: usize,
     /// Tombstones.
@@ -213,6 +215,7 @@ mod tests {
         Published {
             cut: cut * BUCKET,
             root: root(n),
+            keys: 0,
             cells: 0,
             tombstones: 0,
         }

@@ -1,29 +1,111 @@
 //! What is settled: the tree, and its counts.
 
+use std::{collections::HashMap, ops::Bound};
+
 use super::{Published, Snapshot};
 use crate::{
-    cell::{CellKey, CellMeta},
-    mst::{Mst, Resident},
+    cell::{CellKey, CellMeta, Key, Stamp},
+    mst::{Builder, Mst, Resident},
 };
 
 /// The tree of a replica.
 pub type Tree = Mst<Resident<CellKey, CellMeta>>;
 
+/// What comes of joining cells.
+#[derive(Debug, Default)]
+pub(super) struct Joined {
+    /// The earliest time of those that changed the tree, if any did.
+    pub(super) earliest: Option<u64>,
+    /// Cells of which one was covered.
+    pub(super) covered: Vec<CellKey>,
+    /// Keys that had no cells any more but their own, for a moment at least.
+    pub(super) unmerged: Vec<Key>,
+    /// Own cells that may cover others that are in the tree.
+    covering: Vec<CellKey>,
+}
+
+impl Joined {
+    /// After a batch: of what it covered, newer cells may have come with it.
+    pub(super) fn forget_what_is_there(&mut self, settled: &Settled) {
+        self.covered.retain(|key| settled.get(key).is_none());
+        self.unmerged.retain(|key| !settled.parts.contains_key(key));
+    }
+}
+
 /// The tree, and what can be said of it without walking it.
 ///
-/// Invariant: every cell in the tree has a time below `cut`.
+/// Invariants: every cell in the tree has a time below `cut`; and none is covered,
+/// that is, each is newer than the own cell of its key, if it is not that itself.
+/// So the tree is a function of the cells that were joined, whatever their order:
+/// what covers a cell, or is newer than what does, is never dropped for it.
 pub(super) struct Settled {
     tree: Tree,
     tombstones: usize,
     cut: u64,
+    /// How many cells each key has beside its own, if it has any.
+    parts: HashMap<Key, usize>,
+    /// Keys whose own cell is a value.
+    own_values: usize,
+    /// Those of them that have other cells too.
+    own_values_with_parts: usize,
+}
+
+/// Builds the tree from cells in order, and leaves out what is covered.
+pub(super) struct Loader {
+    builder: Builder<Resident<CellKey, CellMeta>>,
+    counts: Settled,
+    /// The own cell of the key that comes last.
+    own: Option<(Key, CellMeta)>,
+    pub(super) covered: Vec<CellKey>,
+}
+
+impl Loader {
+    pub(super) fn new() -> Self {
+        Self {
+            builder: Builder::new(Resident::default()),
+            counts: Settled::new(0),
+            own: None,
+            covered: Vec::new(),
+        }
+    }
+
+    pub(super) fn push(&mut self, key: CellKey, meta: CellMeta) {
+        let own = self.own.as_ref().filter(|(own, _)| *own == key.key);
+        let own = own.map(|(_, meta)| *meta);
+        if key.part.is_empty() {
+            self.own = Some((key.key.clone(), meta));
+            self.counts.own_values += usize::from(!meta.version.tombstone);
+        } else {
+            if own.is_some_and(|own| own.version.stamp >= meta.version.stamp) {
+                self.covered.push(key);
+                return;
+            }
+            let parts = self.counts.parts.entry(key.key.clone()).or_default();
+            *parts += 1;
+            let is_first = *parts == 1 && own.is_some_and(|own| !own.version.tombstone);
+            self.counts.own_values_with_parts += usize::from(is_first);
+        }
+        self.counts.tombstones += usize::from(meta.version.tombstone);
+        self.builder.push(key, meta);
+    }
+
+    pub(super) fn finish(self) -> Settled {
+        Settled {
+            tree: self.builder.finish(),
+            ..self.counts
+        }
+    }
 }
 
 impl Settled {
-    pub(super) fn new(tree: Tree, tombstones: usize, cut: u64) -> Self {
+    fn new(cut: u64) -> Self {
         Self {
-            tree,
-            tombstones,
+            tree: Tree::new(Resident::default()),
+            tombstones: 0,
             cut,
+            parts: HashMap::new(),
+            own_values: 0,
+            own_values_with_parts: 0,
         }
     }
 
@@ -32,8 +114,23 @@ impl Settled {
         meta
     }
 
+    /// The newest cell of what decides whether `key` is in the tree: its own, or
+    /// one that covers it.
+    pub(super) fn covering(&self, key: &CellKey) -> Option<Stamp> {
+        if key.part.is_empty() {
+            return None;
+        }
+        let own = self.get(&CellKey::own(key.key.clone()))?;
+        Some(own.version.stamp)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.tree.len()
+    }
+
+    /// Keys that have cells beside their own.
+    pub(super) fn merged_keys(&self) -> impl Iterator<Item = &Key> {
+        self.parts.keys()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&CellKey, &CellMeta)> {
@@ -44,30 +141,109 @@ impl Settled {
         })
     }
 
-    /// Joins a cell into the tree: last writer wins. True if it did.
-    pub(super) fn join(&mut self, key: CellKey, meta: CellMeta) -> bool {
+    /// Joins a cell into the tree, unless it is covered: last writer wins.
+    fn join(&mut self, key: &CellKey, meta: CellMeta, joined: &mut Joined) {
+        if !key.part.is_empty() && self.covering(key) >= Some(meta.version.stamp) {
+            joined.covered.push(key.clone());
+            return;
+        }
         let Ok(old) = self.tree.upsert(key.clone(), meta);
         if let Some(old) = old.filter(|old| old.version >= meta.version) {
             // Only what is late can lose: to look first would cost every write.
-            let Ok(_) = self.tree.upsert(key, old);
-            return false;
+            let Ok(_) = self.tree.upsert(key.clone(), old);
+            return;
         }
         self.tombstones += usize::from(meta.version.tombstone);
         self.tombstones -= usize::from(old.is_some_and(|old| old.version.tombstone));
-        true
+        let time = meta.version.stamp.time;
+        joined.earliest = Some(joined.earliest.map_or(time, |earliest| earliest.min(time)));
+        if key.part.is_empty() {
+            self.count_own(key, old, &meta, joined);
+        } else if old.is_none() {
+            self.count_part(&key.key);
+        }
     }
 
-    /// Joins several. The earliest time of those that changed the tree, if any
-    /// did.
-    pub(super) fn join_all(&mut self, cells: &[(CellKey, CellMeta)]) -> Option<u64> {
-        let mut earliest = None;
-        for (key, meta) in cells {
-            if self.join(key.clone(), *meta) {
-                let time = meta.version.stamp.time;
-                earliest = Some(earliest.map_or(time, |earliest: u64| earliest.min(time)));
+    fn count_own(
+        &mut self,
+        key: &CellKey,
+        old: Option<CellMeta>,
+        new: &CellMeta,
+        joined: &mut Joined,
+    ) {
+        let was_value = usize::from(old.is_some_and(|old| !old.version.tombstone));
+        let is_value = usize::from(!new.version.tombstone);
+        self.own_values += is_value;
+        self.own_values -= was_value;
+        if !self.parts.is_empty() && self.parts.contains_key(&key.key) {
+            self.own_values_with_parts += is_value;
+            self.own_values_with_parts -= was_value;
+            joined.covering.push(key.clone());
+        }
+    }
+
+    /// Takes out of the tree what cells that were joined cover, but no more than
+    /// `most` cells; true if there may be more.
+    pub(super) fn cover(&mut self, joined: &mut Joined, most: usize) -> bool {
+        let Some(own) = joined.covering.last() else {
+            return false;
+        };
+        let Some(meta) = self.get(own).copied() else {
+            return joined.covering.pop().is_some();
+        };
+        let covered = self.parts_covered_by(own, meta.version.stamp, most);
+        for key in &covered {
+            let Ok(removed) = self.tree.remove(key);
+            let is_tombstone = removed.is_some_and(|meta| meta.version.tombstone);
+            self.tombstones -= usize::from(is_tombstone);
+        }
+        if let Some(parts) = self.parts.get_mut(&own.key) {
+            *parts -= covered.len();
+            if *parts == 0 {
+                self.parts.remove(&own.key);
+                self.own_values_with_parts -= usize::from(!meta.version.tombstone);
+                joined.unmerged.push(own.key.clone());
             }
         }
-        earliest
+        if covered.len() < most {
+            joined.covering.pop();
+        }
+        joined.covered.extend(covered);
+        !joined.covering.is_empty()
+    }
+
+    fn count_part(&mut self, key: &Key) {
+        if let Some(parts) = self.parts.get_mut(key) {
+            *parts += 1;
+            return;
+        }
+        self.parts.insert(key.clone(), 1);
+        let own = self.get(&CellKey::own(key.clone()));
+        let is_value = own.is_some_and(|own| !own.version.tombstone);
+        self.own_values_with_parts += usize::from(is_value);
+    }
+
+    fn parts_covered_by(&self, own: &CellKey, stamp: Stamp, most: usize) -> Vec<CellKey> {
+        let Ok(after) = self
+            .tree
+            .range((Bound::Excluded(own.clone()), Bound::Unbounded));
+        after
+            .map(|entry| {
+                let Ok(entry) = entry;
+                entry
+            })
+            .take_while(|(key, _)| key.key == own.key)
+            .filter(|(_, meta)| meta.version.stamp <= stamp)
+            .map(|(key, _)| key.clone())
+            .take(most)
+            .collect()
+    }
+
+    /// Joins several. What they cover is still to be [taken out](Self::cover).
+    pub(super) fn join_all(&mut self, cells: &[(CellKey, CellMeta)], joined: &mut Joined) {
+        for (key, meta) in cells {
+            self.join(key, *meta, joined);
+        }
     }
 
     pub(super) fn set_cut(&mut self, cut: u64) {
@@ -87,6 +263,9 @@ impl Settled {
         Published {
             cut: self.cut,
             root,
+            // A key with cells beside its own has a value, since none of them is
+            // covered.
+            keys: self.own_values - self.own_values_with_parts + self.parts.len(),
             cells: self.tree.len(),
             tombstones: self.tombstones,
         }

@@ -10,17 +10,22 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use rand::{rngs::StdRng, seq::SliceRandom, Rng, SeedableRng};
 
-use super::{inbox::Update, *};
+use super::{
+    inbox::Update,
+    settled::{Joined, Loader},
+    *,
+};
 use crate::{
     cell::{tests::key, Content, Value},
+    mst::Resident,
     store::{
         faulty::{FaultyStore, Verdict},
         DurableStore, MemoryStore, Write,
     },
 };
 
-const CACHE: u64 = 4 << 20;
-const DEADLINE: Duration = Duration::from_secs(20);
+pub(super) const CACHE: u64 = 4 << 20;
+pub(super) const DEADLINE: Duration = Duration::from_secs(20);
 
 fn cell(time: u64, writer: u8, content: Option<u8>) -> Cell {
     let content = content.map_or(Content::Tombstone, |byte| {
@@ -82,7 +87,7 @@ impl Core {
     fn new() -> Self {
         Self {
             ledger: Ledger::new(0),
-            settled: Settled::new(Tree::default(), 0, 0),
+            settled: Loader::new().finish(),
             stored: BTreeMap::new(),
             newest: BTreeMap::new(),
         }
@@ -112,9 +117,7 @@ impl Core {
 
     fn settle(&mut self, cut: u64) {
         let (cut, due) = self.ledger.settle(cut);
-        for (key, meta) in due {
-            self.settled.join(key, meta);
-        }
+        self.settled.join_all(&due, &mut Joined::default());
         self.settled.set_cut(cut);
     }
 }
@@ -155,14 +158,14 @@ proptest! {
 
 /// A clock that a test sets.
 #[derive(Clone, Default)]
-struct ManualClock(Arc<AtomicU64>);
+pub(super) struct ManualClock(Arc<AtomicU64>);
 
 impl ManualClock {
-    fn at(time: u64) -> Self {
+    pub(super) fn at(time: u64) -> Self {
         Self(Arc::new(AtomicU64::new(time)))
     }
 
-    fn set(&self, time: u64) {
+    pub(super) fn set(&self, time: u64) {
         self.0.store(time, Ordering::SeqCst);
     }
 
@@ -182,26 +185,30 @@ fn options(durability: Durability) -> Options {
 }
 
 fn open(store: impl Store + 'static, durability: Durability, clock: &ManualClock) -> Replica {
-    Replica::open(
-        "test",
-        Box::new(store),
-        options(durability),
-        clock.clock(),
-        (),
-    )
-    .expect("a replica")
+    let rules = Arc::new(MergeRules::lww());
+    open_with(Box::new(store), durability, rules, clock)
 }
 
-fn settle(replica: &Replica) {
+pub(super) fn open_with(
+    store: Box<dyn Store>,
+    durability: Durability,
+    rules: Arc<MergeRules>,
+    clock: &ManualClock,
+) -> Replica {
+    let options = options(durability);
+    Replica::open("test", store, options, rules, clock.clock(), ()).expect("a replica")
+}
+
+pub(super) fn settle(replica: &Replica) {
     let settled = replica.wait_until_settled(Instant::now() + DEADLINE);
     assert!(settled, "still pending: {:?}", replica.queues());
 }
 
 fn read(replica: &Replica, key: &CellKey) -> Option<Arc<Cell>> {
-    match replica.get(key) {
+    match replica.get(&key.key, Form::Usual) {
         Lookup::Absent => None,
         Lookup::Found(cell) => Some(cell),
-        Lookup::Stored(key, version) => replica.read(&key, version).expect("a read"),
+        Lookup::Stored(stored) => replica.read(&stored).expect("a read"),
     }
 }
 
@@ -233,14 +240,15 @@ proptest! {
                 false => Box::new(MemoryStore::default()),
             }
         };
-        let open = |clock: &ManualClock| Replica::open(
-            "test", store(), options(Durability::Interval), clock.clock(), (),
-        ).expect("a replica");
+        let open = |clock: &ManualClock| {
+            let rules = Arc::new(MergeRules::lww());
+            open_with(store(), Durability::Interval, rules, clock)
+        };
         let clock = ManualClock::at(10 * BUCKET);
         let replica = open(&clock);
         let mut written = Vec::new();
         for (count, (number, cell)) in updates.iter().enumerate() {
-            let outcome = replica.put(cell_key(*number), cell.clone()).expect("taken");
+            let outcome = replica.put(cell_key(*number).key, cell.clone()).expect("taken");
             written.push((*number, cell.clone()));
             let winner = join_of(&written)[&cell_key(*number)].version.stamp;
             prop_assert!(!outcome.is_newest || winner == cell.stamp);
@@ -280,7 +288,9 @@ fn an_update_is_not_in_the_root_before_its_time() {
     let replica = open(MemoryStore::default(), Durability::Interval, &clock);
     let empty = replica.snapshot().root();
     let update = (1, cell(100 * BUCKET + 7, 1, Some(1)));
-    let _ = replica.put(cell_key(1), update.1.clone()).expect("taken");
+    let _ = replica
+        .put(cell_key(1).key, update.1.clone())
+        .expect("taken");
     replica.sync().expect("synced");
     assert_eq!(replica.snapshot().root(), empty);
     assert!(read(&replica, &cell_key(1)).is_some(), "and yet it is read");
@@ -307,7 +317,7 @@ fn a_clock_that_is_set_back_stops_nothing() {
     ];
     let put = |replica: &Replica, (number, cell): &(u8, Cell)| {
         replica
-            .put(cell_key(*number), cell.clone())
+            .put(cell_key(*number).key, cell.clone())
             .expect("taken")
             .is_newest
     };
@@ -328,7 +338,8 @@ fn a_clock_that_is_set_back_stops_nothing() {
 fn what_cannot_be_taken_is_refused_and_counted() {
     let clock = ManualClock::at(1_000 << 32);
     let replica = open(MemoryStore::default(), Durability::Interval, &clock);
-    let put = |key: CellKey, cell: Cell| replica.put(key, cell).map(|outcome| outcome.is_newest);
+    let put =
+        |key: CellKey, cell: Cell| replica.put(key.key, cell).map(|outcome| outcome.is_newest);
     assert!(
         put(cell_key(1), cell(1_010 << 32, 1, None)).is_ok(),
         "10 s ahead is allowed"
@@ -373,7 +384,7 @@ fn what_was_acknowledged_is_there_after_a_failure_and_nothing_more_is_taken() {
                 cell((1_000 + u64::from(count)) * BUCKET, 1, Some(count)),
             );
             offered.push(update.clone());
-            let outcome = replica.put(cell_key(update.0), update.1.clone());
+            let outcome = replica.put(cell_key(update.0).key, update.1.clone());
             let outcome = outcome
                 .and_then(|outcome| outcome.committed.expect("durability is `always`").wait());
             match outcome {
@@ -409,7 +420,7 @@ fn the_longest_key_is_stored_and_read_back() {
     let replica = open(store(), Durability::Always, &clock);
     for key in &longest {
         let outcome = replica
-            .put(key.clone(), cell(1, 1, Some(1)))
+            .put(key.key.clone(), cell(1, 1, Some(1)))
             .expect("taken");
         outcome
             .committed
@@ -432,13 +443,13 @@ fn a_panic_of_the_thread_is_a_failure_like_any_other() {
     });
     let replica = open(store, Durability::Always, &clock);
     let outcome = replica
-        .put(cell_key(1), cell(1, 1, Some(1)))
+        .put(cell_key(1).key, cell(1, 1, Some(1)))
         .expect("taken");
     let error = outcome.committed.expect("durability is `always`").wait();
     let error = error.expect_err("it cannot be committed").to_string();
     assert!(error.contains("a mistake in the engine"), "{error}");
     let error = replica
-        .put(cell_key(2), cell(2, 1, Some(1)))
+        .put(cell_key(2).key, cell(2, 1, Some(1)))
         .expect_err("it failed");
     assert!(matches!(error, ReplicaError::Failed(_)), "{error}");
     assert!(replica.sync().is_err() && replica.failure().is_some());
@@ -452,21 +463,21 @@ fn different_writes_of_one_timestamp_have_one_winner_whenever_they_come() {
         .collect();
     tied.sort_by_key(|cell| CellMeta::of(&cell_key(1), cell).version);
     let (least, between, greatest) = (&tied[0], &tied[1], &tied[2]);
-    let inbox = Inbox::new(0);
-    let settled = RwLock::new(Settled::new(Tree::default(), 0, 0));
-    let offer = |cell: &Cell| match inbox.offer(cell_key(1), cell.clone(), Duration::MAX, &settled)
-    {
-        Offer::Taken { is_newest, .. } => is_newest,
-        _ => panic!("not taken"),
-    };
+    let inbox = Inbox::new(0, std::iter::empty());
+    let settled = RwLock::new(Loader::new().finish());
+    let offer =
+        |cell: &Cell| match inbox.offer([(cell_key(1), cell.clone())], Duration::MAX, &settled) {
+            Offer::Taken { is_newest, .. } => is_newest,
+            _ => panic!("not taken"),
+        };
     assert!(offer(least));
     assert!(offer(greatest));
     inbox.forget(&[(cell_key(1), CellMeta::of(&cell_key(1), least))]);
     assert!(!offer(between), "a greater one is pending");
-    let shown = inbox.recent(&cell_key(1));
+    let (_, shown) = inbox.look_up(&cell_key(1));
     assert!(matches!(shown, Some(Shown::Here(cell)) if *cell == *greatest));
     inbox.forget(&[(cell_key(1), CellMeta::of(&cell_key(1), greatest))]);
-    assert!(inbox.recent(&cell_key(1)).is_none());
+    assert!(inbox.look_up(&cell_key(1)).1.is_none());
     assert_eq!(inbox.queues().unsettled, 0);
 }
 
@@ -478,7 +489,7 @@ fn a_tombstone_wins_over_a_value_of_the_same_timestamp() {
         for (number, first, second) in (0..8).map(|byte| (byte, Some(byte), None)) {
             for content in [first, second, first] {
                 let _ = replica
-                    .put(cell_key(number), cell(7, 1, content))
+                    .put(cell_key(number).key, cell(7, 1, content))
                     .expect("taken");
                 if settle_between {
                     settle(&replica);
@@ -506,14 +517,16 @@ fn a_large_pending_value_is_shown_from_the_store_once_it_is_there() {
         cell
     };
     for (byte, time) in [(1, 1), (2, 2)] {
-        let _ = replica.put(cell_key(1), large(byte, time)).expect("taken");
+        let _ = replica
+            .put(cell_key(1).key, large(byte, time))
+            .expect("taken");
         assert_eq!(
             read(&replica, &cell_key(1)).as_deref(),
             Some(&large(byte, time))
         );
         replica.sync().expect("synced");
         assert!(matches!(
-            replica.shared.inbox.recent(&cell_key(1)),
+            replica.shared.inbox.look_up(&cell_key(1)).1,
             Some(Shown::Stored(_))
         ));
         assert_eq!(
@@ -547,7 +560,7 @@ fn the_queue_is_bounded_and_then_writers_wait() {
     for count in 0..200_000u64 {
         let cell = cell(1_000 * BUCKET + count, 1, Some(1));
         let outcome = replica
-            .put(cell_key((count % 5) as u8), cell)
+            .put(cell_key((count % 5) as u8).key, cell)
             .expect("taken");
         if let Some(committed) = outcome.committed {
             told_to_wait = Some((count, committed));
@@ -572,7 +585,7 @@ fn what_is_acknowledged_and_not_committed_spans_no_more_than_the_interval() {
     let replica = open(store, Durability::Interval, &clock);
     let put = |count: u64| {
         let cell = cell(1_000 * BUCKET + count, 1, Some(1));
-        replica.put(cell_key(1), cell).expect("taken").committed
+        replica.put(cell_key(1).key, cell).expect("taken").committed
     };
     assert!(put(0).is_none());
     let first_acknowledged = Instant::now();
@@ -600,7 +613,7 @@ fn puts_are_committed_in_groups_within_the_interval() {
     let replica = open(MemoryStore::default(), Durability::Interval, &clock);
     for count in 0..1_000 {
         let cell = cell(1_000 * BUCKET + count, 1, Some(1));
-        let _ = replica.put(cell_key(count as u8), cell).expect("taken");
+        let _ = replica.put(cell_key(count as u8).key, cell).expect("taken");
     }
     let deadline = Instant::now() + DEADLINE;
     while replica.queues().uncommitted > 0 {
@@ -620,7 +633,9 @@ fn a_snapshot_stays_as_it_is() {
         .map(|n| (n, cell(u64::from(n), 1, Some(n))))
         .collect();
     let put = |(number, cell): &(u8, Cell)| {
-        let _ = replica.put(cell_key(*number), cell.clone()).expect("taken");
+        let _ = replica
+            .put(cell_key(*number).key, cell.clone())
+            .expect("taken");
     };
     updates[..25].iter().for_each(put);
     settle(&replica);
@@ -654,7 +669,7 @@ fn many_writers_and_readers_agree_in_the_end() {
             let replica = &replica;
             scope.spawn(move || {
                 for (number, cell) in updates(writer) {
-                    let _ = replica.put(cell_key(number), cell).expect("taken");
+                    let _ = replica.put(cell_key(number).key, cell).expect("taken");
                 }
             });
         }

@@ -11,13 +11,10 @@ use super::{
     cut_at,
     inbox::Update,
     ledger::{cut_above, Ledger},
-    settled::Settled,
+    settled::{Joined, Loader, Settled},
     Roots, Snapshot, Tree,
 };
-use crate::{
-    cell::{Cell, CellKey, CellMeta, Stamp, Version},
-    mst::Resident,
-};
+use crate::cell::{Cell, CellKey, CellMeta, Stamp, Version};
 
 pub(crate) struct VirtualReplica {
     settle: Duration,
@@ -41,15 +38,18 @@ impl VirtualReplica {
         Self::open(self.disk, self.settle, now)
     }
 
-    fn open(disk: BTreeMap<CellKey, Arc<Cell>>, settle: Duration, now: u64) -> Self {
-        let entries = disk
-            .iter()
-            .map(|(key, cell)| (key.clone(), CellMeta::of(key, cell)));
-        let tree = Tree::from_sorted(Resident::default(), entries);
-        let tombstones = disk.values().filter(|cell| cell.value().is_none()).count();
+    fn open(mut disk: BTreeMap<CellKey, Arc<Cell>>, settle: Duration, now: u64) -> Self {
+        let mut loader = Loader::new();
+        for (key, cell) in &disk {
+            loader.push(key.clone(), CellMeta::of(key, cell));
+        }
+        for covered in std::mem::take(&mut loader.covered) {
+            disk.remove(&covered);
+        }
+        let mut settled = loader.finish();
         let latest = disk.values().map(|cell| cell.stamp.time).max().unwrap_or(0);
         let cut = cut_at(now, settle).max(cut_above(latest));
-        let settled = Settled::new(tree, tombstones, cut);
+        settled.set_cut(cut);
         Self {
             settle,
             ledger: Ledger::new(cut),
@@ -94,14 +94,22 @@ impl VirtualReplica {
         let mut made = false;
         while let Some((step, is_root_due)) = self.ledger.next_step(cut, self.is_stale) {
             let (cut, due) = self.ledger.settle(step);
-            let earliest = self.settled.join_all(&due);
+            let mut joined = Joined::default();
+            self.settled.join_all(&due, &mut joined);
+            while self.settled.cover(&mut joined, 16) {}
             for (key, meta) in due {
                 if self.pending.get(&key).is_some_and(|v| *v <= meta.version) {
                     self.pending.remove(&key);
                 }
             }
+            joined.forget_what_is_there(&self.settled);
+            for covered in &joined.covered {
+                if !self.pending.contains_key(covered) {
+                    self.disk.remove(covered);
+                }
+            }
             self.settled.set_cut(cut);
-            if let Some(earliest) = earliest {
+            if let Some(earliest) = joined.earliest {
                 self.roots.changed(earliest);
                 self.is_stale = true;
             }

@@ -6,15 +6,24 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{cut_at, inbox::Work, ledger::Ledger, Failure, Roots, Shared};
+use super::{
+    cut_at,
+    inbox::Work,
+    ledger::Ledger,
+    settled::{Joined, Settled},
+    Failure, Roots, Shared,
+};
 use crate::{
-    cell::{ntp64_span, CellKey, CellMeta},
+    cell::{ntp64_span, CellKey},
     config::Durability,
     store::Commit,
 };
 
 /// Cells that go into the tree at a time, while readers wait.
 const CHUNK: usize = 128;
+
+/// Cells that are removed from the store at a time.
+const REMOVED_AT_ONCE: usize = 4096;
 
 /// When nothing has settled for this long, and nothing is to, the root is made.
 const ROOT_WHEN_QUIET: Duration = Duration::from_millis(50);
@@ -176,21 +185,41 @@ impl Writer {
         let (cut, due) = self.ledger.settle(cut);
         let batch = shared.inbox.batch();
         shared.inbox.set_cut(cut);
-        let earliest = due.chunks(CHUNK).filter_map(|chunk| join(shared, chunk));
-        let earliest = earliest.min();
-        let mut settled = shared
-            .settled
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut joined = Joined::default();
+        for chunk in due.chunks(CHUNK) {
+            settled_mut(shared).join_all(chunk, &mut joined);
+        }
+        while settled_mut(shared).cover(&mut joined, CHUNK) {}
+        let mut settled = settled_mut(shared);
         settled.set_cut(cut);
-        if let Some(earliest) = earliest {
+        joined.forget_what_is_there(&settled);
+        if let Some(earliest) = joined.earliest {
             self.is_root_stale = true;
             self.roots().changed(earliest);
         }
         drop(settled);
         drop(batch);
         shared.inbox.forget(&due);
+        shared.inbox.unmerged(&joined.unmerged);
         self.settled = Instant::now();
+        self.remove(joined.covered);
+    }
+
+    /// Removes from the store what is not in the tree any more. Should that not
+    /// come to pass, it is left out of the tree, and removed, at the next opening.
+    fn remove(&self, mut covered: Vec<CellKey>) {
+        let shared = &*self.shared;
+        if covered.is_empty() || shared.commits.failure().is_some() {
+            return;
+        }
+        // What is pending is in the store already, and newer.
+        shared.inbox.retain_settled(&mut covered);
+        for chunk in covered.chunks(REMOVED_AT_ONCE) {
+            if let Err(error) = shared.store.remove(chunk) {
+                fail(shared, error.into());
+                return;
+            }
+        }
     }
 
     fn roots(&self) -> RwLockWriteGuard<'_, Roots> {
@@ -245,11 +274,7 @@ fn fail(shared: &Shared, failure: Failure) {
     shared.commits.fail(failure);
 }
 
-/// The earliest time of what changed the tree, if anything did.
-fn join(shared: &Shared, chunk: &[(CellKey, CellMeta)]) -> Option<u64> {
-    let mut settled = shared
-        .settled
-        .write()
-        .unwrap_or_else(PoisonError::into_inner);
-    settled.join_all(chunk)
+fn settled_mut(shared: &Shared) -> RwLockWriteGuard<'_, Settled> {
+    let settled = shared.settled.write();
+    settled.unwrap_or_else(PoisonError::into_inner)
 }

@@ -12,12 +12,12 @@ use std::{
 
 use bytes::Bytes;
 use fjall::{
-    Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode, Readable,
+    Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode, Readable, Snapshot,
 };
 use quick_cache::{sync::Cache, Weighter};
 
 use super::{folder, Commit, Store, StoreError, Write};
-use crate::cell::{Cell, CellKey, CellMeta, DecodeError, Row, Version};
+use crate::cell::{Cell, CellKey, CellMeta, DecodeError, Key, Part, Row, Version};
 
 /// Payloads of more bytes than this have rows of their own.
 const INLINE_LIMIT: usize = 1024;
@@ -137,6 +137,30 @@ impl DurableStore {
         }
     }
 
+    /// The cell that a row is, its payload from the same snapshot.
+    fn cell_of(
+        &self,
+        snapshot: &Snapshot,
+        key_bytes: &[u8],
+        row: &[u8],
+    ) -> Result<(Arc<Cell>, Version), StoreError> {
+        let row = Row::decode(row).map_err(self.damaged(key_bytes))?;
+        let version = row.meta.version;
+        let cell = row.into_cell(|expected| {
+            let payload = snapshot.get(&self.payloads, key_bytes);
+            payload
+                .map_err(self.failed("read"))?
+                .filter(|payload| payload.len() as u64 == expected)
+                .map(|payload| Bytes::copy_from_slice(&payload))
+                .ok_or_else(|| StoreError::Payload {
+                    path: self.path.clone(),
+                    key: String::from_utf8_lossy(key_bytes).into_owned(),
+                    expected,
+                })
+        })?;
+        Ok((Arc::new(cell), version))
+    }
+
     /// Costs nothing until there is an error: a scan asks for it at every row.
     fn damaged<'a>(&'a self, key: &'a [u8]) -> impl FnOnce(DecodeError) -> StoreError + 'a {
         move |source| StoreError::Row {
@@ -192,24 +216,11 @@ impl Store for DurableStore {
         let key_bytes = key.to_canonical();
         // One snapshot, so that a row and its payload are of one commit.
         let snapshot = self.database.snapshot();
-        let read = |keyspace| snapshot.get(keyspace, &key_bytes);
-        let Some(row) = read(&self.cells).map_err(self.failed("read"))? else {
+        let row = snapshot.get(&self.cells, &key_bytes);
+        let Some(row) = row.map_err(self.failed("read"))? else {
             return Ok(None);
         };
-        let row = Row::decode(&row).map_err(self.damaged(&key_bytes))?;
-        let version = row.meta.version;
-        let cell = row.into_cell(|expected| {
-            let payload = read(&self.payloads).map_err(self.failed("read"))?;
-            payload
-                .filter(|payload| payload.len() as u64 == expected)
-                .map(|payload| Bytes::copy_from_slice(&payload))
-                .ok_or_else(|| StoreError::Payload {
-                    path: self.path.clone(),
-                    key: key.key.to_string(),
-                    expected,
-                })
-        })?;
-        let cell = Arc::new(cell);
+        let (cell, version) = self.cell_of(&snapshot, &key_bytes, &row)?;
         self.recent
             .insert(key.clone(), (Arc::clone(&cell), version));
         Ok(Some(cell))
@@ -218,6 +229,34 @@ impl Store for DurableStore {
     fn peek(&self, key: &CellKey, at_least: Version) -> Option<Arc<Cell>> {
         let (cell, version) = self.recent.get(key)?;
         (version >= at_least).then_some(cell)
+    }
+
+    fn read_parts(&self, key: &Key) -> Result<Vec<(Part, Arc<Cell>)>, StoreError> {
+        let snapshot = self.database.snapshot();
+        // The bytes of the key's own cell begin those of all its cells, and of
+        // no other's.
+        let prefix = CellKey::own(key.clone()).to_canonical();
+        let mut cells = Vec::new();
+        for row in snapshot.prefix(&self.cells, &prefix) {
+            let (key_bytes, row) = row.into_inner().map_err(self.failed("scan"))?;
+            let (cell, _) = self.cell_of(&snapshot, &key_bytes, &row)?;
+            cells.push((Part::from(&key_bytes[prefix.len()..]), cell));
+        }
+        Ok(cells)
+    }
+
+    fn remove(&self, keys: &[CellKey]) -> Result<(), StoreError> {
+        let mut apart = self.apart.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut batch = self.database.batch().durability(Some(PersistMode::Buffer));
+        for key in keys {
+            let key_bytes = key.to_canonical();
+            if apart.remove(key) {
+                batch.remove(&self.payloads, key_bytes.as_slice());
+            }
+            batch.remove(&self.cells, key_bytes);
+            self.recent.remove(key);
+        }
+        batch.commit().map_err(self.failed("write to"))
     }
 
     fn disk_bytes(&self) -> Result<u64, StoreError> {

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use super::{Commit, Store, StoreError, Write};
-use crate::cell::{Cell, CellKey, CellMeta, Version};
+use crate::cell::{Cell, CellKey, CellMeta, Key, Part, Version};
 
 /// What becomes of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +61,14 @@ impl<S: Store> Store for FaultyStore<S> {
 
     fn peek(&self, key: &CellKey, at_least: Version) -> Option<Arc<Cell>> {
         self.inner.peek(key, at_least)
+    }
+
+    fn read_parts(&self, key: &Key) -> Result<Vec<(Part, Arc<Cell>)>, StoreError> {
+        self.inner.read_parts(key)
+    }
+
+    fn remove(&self, keys: &[CellKey]) -> Result<(), StoreError> {
+        self.inner.remove(keys)
     }
 
     fn disk_bytes(&self) -> Result<u64, StoreError> {

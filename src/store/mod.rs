@@ -23,7 +23,7 @@ pub use folder::FORMAT_VERSION;
 pub use identity::{read_identity, write_identity};
 pub use memory::MemoryStore;
 
-use crate::cell::{Cell, CellKey, CellMeta, Version};
+use crate::cell::{Cell, CellKey, CellMeta, Key, Part, Version};
 
 /// A cell to be written, in the place of whatever cell the key had.
 #[derive(Clone, Debug)]
@@ -72,6 +72,19 @@ pub trait Store: Send + Sync {
 
     /// As [`read`](Self::read), but nothing if that would mean to wait for a disk.
     fn peek(&self, key: &CellKey, at_least: Version) -> Option<Arc<Cell>>;
+
+    /// All cells of `key`, ascending by part. Blocks on disk.
+    ///
+    /// # Errors
+    /// If the disk cannot be read, or what is there is not a cell.
+    fn read_parts(&self, key: &Key) -> Result<Vec<(Part, Arc<Cell>)>, StoreError>;
+
+    /// Removes cells of which nobody asks any more. All or nothing, but it may be
+    /// that after a crash they are there again. Blocks on disk.
+    ///
+    /// # Errors
+    /// If the disk cannot be written.
+    fn remove(&self, keys: &[CellKey]) -> Result<(), StoreError>;
 
     /// Bytes on disk.
     ///

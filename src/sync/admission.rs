@@ -7,6 +7,7 @@ use zenoh_keyexpr::{keyexpr, OwnedKeyExpr};
 use super::{entries::Received, identity::Group, pull::Rejections};
 use crate::{
     cell::{ntp64_span, Cell, CellKey, MAX_KEY_BYTES},
+    merge,
     replica::MAX_VALUE_BYTES,
 };
 
@@ -54,6 +55,8 @@ impl Admission {
                 &mut rejected.clock
             } else if !received.is_intact() {
                 &mut rejected.digest
+            } else if merge::check(&received.key.part, &received.cell).is_err() {
+                &mut rejected.strategy
             } else {
                 return true;
             };

@@ -35,13 +35,16 @@ pub struct Rejections {
     pub clock: u64,
     /// Cells whose key or value is too long.
     pub too_large: u64,
+    /// Cells that no strategy writes.
+    pub strategy: u64,
 }
 
 impl Rejections {
     /// All of them.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.malformed + self.key_expr + self.digest + self.clock + self.too_large
+        let of_cells = self.key_expr + self.digest + self.clock + self.too_large + self.strategy;
+        self.malformed + of_cells
     }
 
     /// Adds those of another.
@@ -51,6 +54,7 @@ impl Rejections {
         self.digest += other.digest;
         self.clock += other.clock;
         self.too_large += other.too_large;
+        self.strategy += other.strategy;
     }
 }
 
@@ -112,6 +116,12 @@ impl Pull {
                 let pending = newest(key).map(|stamp| stamp.time);
                 if pending > *have {
                     *have = pending.map(|time| time.saturating_add(1));
+                }
+                // Nor what the key's own cell covers. (Of its own time there may be
+                // one that it does not cover, of a clock with a greater ID.)
+                if !key.part.is_empty() {
+                    let own = newest(&CellKey::own(key.key.clone()));
+                    *have = (*have).max(own.map(|own| own.time));
                 }
             }
         }

@@ -53,13 +53,14 @@ impl fmt::Display for Report {
                     digest,
                     clock,
                     too_large,
-                    ..
+                    strategy,
+                    malformed: _,
                 } = rejections;
                 write!(
                     f,
                     "cells of replica {peer} were rejected: {key_expr} outside of the key \
                      expression, {digest} damaged, {clock} too far ahead of the clock, \
-                     {too_large} too large"
+                     {too_large} too large, {strategy} of no strategy that there is here"
                 )
             }
             Self::Failed(peer, error) => write!(f, "a pull from replica {peer} failed: {error}"),

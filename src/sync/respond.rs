@@ -14,8 +14,8 @@ use super::{
     MAX_MESSAGE, MESSAGE_BYTES,
 };
 use crate::{
-    cell::{Cell, CellKey, CellMeta, Version},
-    replica::Tree,
+    cell::{CellKey, CellMeta, Version},
+    replica::{Kept, Tree},
     store::StoreError,
 };
 
@@ -54,18 +54,19 @@ pub fn answer_digests(tree: &Tree, query: &[u8]) -> Result<Vec<u8>, MessageError
 }
 
 /// Answers a query of cells: of those that `tree` names, `read` gives each. It is
-/// given the version in the tree; what it gives may be newer.
+/// given the version in the tree; what it gives may be newer, and what is covered
+/// meanwhile is not sent.
 ///
 /// A cell that is not what the tree says it is is left out: damage does not
 /// spread. `damaged` is told of it.
 ///
 /// # Errors
 /// If the query cannot be read, or `read` fails.
-pub fn answer_entries<C: AsRef<Cell>>(
+pub fn answer_entries(
     tree: &Tree,
     query: &[u8],
     compress: bool,
-    mut read: impl FnMut(&CellKey, Version) -> Result<Option<C>, StoreError>,
+    mut read: impl FnMut(&CellKey, Version) -> Result<Kept, StoreError>,
     mut damaged: impl FnMut(&CellKey),
 ) -> Result<Vec<u8>, RespondError> {
     check_length(query)?;
@@ -75,12 +76,15 @@ pub fn answer_entries<C: AsRef<Cell>>(
     let mut done = 0;
     // False if there is no more room.
     let mut send = |key: &CellKey, meta: &CellMeta| -> Result<bool, StoreError> {
-        let Some(cell) = read(key, meta.version)? else {
-            damaged(key);
-            return Ok(true);
+        let cell = match read(key, meta.version)? {
+            Kept::Cell(cell) => cell,
+            Kept::Covered => return Ok(true),
+            Kept::Missing => {
+                damaged(key);
+                return Ok(true);
+            }
         };
-        let cell = cell.as_ref();
-        let found = CellMeta::of(key, cell);
+        let found = CellMeta::of(key, &cell);
         if found < *meta {
             damaged(key);
             return Ok(true);
@@ -90,7 +94,7 @@ pub fn answer_entries<C: AsRef<Cell>>(
         }
         let mut check = [0; CHECK_BYTES];
         check.copy_from_slice(&found.version.digest.0[..CHECK_BYTES]);
-        writer.push(key, cell, &check);
+        writer.push(key, &cell, &check);
         Ok(true)
     };
     'wants: for want in &query.wants {

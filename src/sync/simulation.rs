@@ -8,6 +8,7 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, BinaryHeap},
+    sync::Arc,
     time::Duration,
 };
 
@@ -16,7 +17,8 @@ use rand::{rngs::StdRng, Rng, RngCore, SeedableRng};
 use super::*;
 use crate::{
     cell::{ntp64_span, Cell, CellKey, CellMeta, Content, Stamp, Value, Version},
-    replica::{Comparison, Span, Tree, VirtualReplica},
+    merge::{tests::merging, Form, MergeRules, Merged, PartCell},
+    replica::{Comparison, Kept, Span, Tree, VirtualReplica},
 };
 
 const START: u64 = 1_700_000_000 << 32;
@@ -93,7 +95,7 @@ enum Happening {
 
 #[derive(Clone)]
 enum Message {
-    Update(CellKey, Cell),
+    Update(Vec<(CellKey, Cell)>),
     Appeared(ReplicaId),
     Gone(ReplicaId),
     Announced(ReplicaId, Vec<u8>),
@@ -186,6 +188,138 @@ fn key(number: u32) -> CellKey {
     CellKey::own(Some(zenoh_keyexpr::OwnedKeyExpr::try_from(text).unwrap()).into())
 }
 
+/// What each key is, by its number: of some the last writer wins, others count,
+/// are sets, or objects with a field that counts.
+const KINDS: [&str; 5] = ["lww", "lww", "additive", "set_union", "object"];
+
+/// What was put to a key, and what has to come of it.
+#[derive(Clone, Copy)]
+enum Put {
+    Any(u32),
+    Add(i64),
+    /// An element, and whether it is added.
+    Element(u8, bool),
+    Fields {
+        plain: u32,
+        hours: i64,
+    },
+}
+
+/// The merge rules, and all that was put.
+struct Merging {
+    rules: Vec<MergeRules>,
+    puts: BTreeMap<u32, Vec<(Stamp, Option<Put>)>>,
+}
+
+impl Merging {
+    fn new() -> Self {
+        let rules = KINDS.iter().map(|kind| merging(kind)).collect();
+        let puts = BTreeMap::new();
+        Self { rules, puts }
+    }
+
+    fn kind(number: u32) -> usize {
+        number as usize % KINDS.len()
+    }
+
+    fn draw(&self, number: u32, rng: &mut StdRng) -> Put {
+        match KINDS[Self::kind(number)] {
+            "additive" => Put::Add(rng.gen_range(-9..=9)),
+            "set_union" => Put::Element(rng.gen_range(0..5), rng.gen_ratio(2, 3)),
+            "object" => Put::Fields {
+                plain: rng.gen(),
+                hours: rng.gen_range(-9..=9),
+            },
+            _ => Put::Any(rng.gen()),
+        }
+    }
+
+    fn write(&mut self, number: u32, stamp: Stamp, put: Option<Put>) -> Vec<(CellKey, Cell)> {
+        self.puts.entry(number).or_default().push((stamp, put));
+        let text = put.map(|put| match put {
+            Put::Any(number) => number.to_string(),
+            Put::Add(number) => number.to_string(),
+            Put::Element(element, true) => format!("[{element}]"),
+            Put::Element(element, false) => format!("{{\"remove\":[{element}]}}"),
+            Put::Fields { plain, hours } => format!("{{\"plain\":{plain},\"hours\":{hours}}}"),
+        });
+        let content = text.map_or(Content::Tombstone, |text| {
+            Content::Value(Value {
+                encoding_id: 0,
+                schema: None,
+                payload: text.into(),
+            })
+        });
+        let own = key(number);
+        let rules = &self.rules[Self::kind(number)];
+        let cells = rules.write(&own.key, Cell { stamp, content });
+        let cells = cells.expect("taken").into_iter();
+        cells
+            .map(|(part, content)| {
+                let key = own.key.clone();
+                (CellKey { key, part }, Cell { stamp, content })
+            })
+            .collect()
+    }
+
+    /// What is read of a key that merges: of all puts that are newer than the last
+    /// delete every one counts, once.
+    fn expected(&self, number: u32) -> Option<String> {
+        let puts = &self.puts[&number];
+        let deleted = puts.iter().filter(|(_, put)| put.is_none());
+        let deleted = deleted.map(|(stamp, _)| *stamp).max();
+        let mut visible: Vec<_> = puts
+            .iter()
+            .filter_map(|(stamp, put)| Some((*stamp, (*put)?)))
+            .filter(|(stamp, _)| Some(*stamp) > deleted)
+            .collect();
+        visible.sort_by_key(|(stamp, _)| *stamp);
+        let (mut sum, mut elements, mut last) = (0, BTreeSet::new(), None);
+        for (_, put) in &visible {
+            match *put {
+                Put::Any(number) => last = Some(number),
+                Put::Add(number) => sum += number,
+                Put::Element(element, true) => drop(elements.insert(element)),
+                Put::Element(element, false) => drop(elements.remove(&element)),
+                Put::Fields { plain, hours } => {
+                    last = Some(plain);
+                    sum += hours;
+                }
+            }
+        }
+        let last = last.unwrap_or_default();
+        (!visible.is_empty()).then(|| match KINDS[Self::kind(number)] {
+            "additive" => sum.to_string(),
+            "set_union" => {
+                let elements: Vec<_> = elements.iter().map(u8::to_string).collect();
+                format!("[{}]", elements.join(","))
+            }
+            "object" => format!("{{\"hours\":{sum},\"plain\":{last}}}"),
+            _ => last.to_string(),
+        })
+    }
+
+    fn check(&self, disk: &BTreeMap<CellKey, Arc<Cell>>) {
+        for number in self.puts.keys() {
+            let key = key(*number).key;
+            let cells = disk.range(CellKey::own(key.clone())..);
+            let cells = cells.take_while(|(cell, _)| cell.key == key);
+            let cells: Vec<_> = cells
+                .map(|(key, cell)| PartCell {
+                    part: key.part.as_bytes(),
+                    cell,
+                })
+                .collect();
+            let read = Merged::fold(&cells).read(Form::Usual).expect("readable");
+            let text = read.map(|cell| {
+                let payload = cell.value().expect("a value").payload.to_vec();
+                String::from_utf8(payload).expect("text")
+            });
+            assert_eq!(text, self.expected(*number), "of key {number}");
+        }
+    }
+}
+
 struct World {
     rng: StdRng,
     scenario: Scenario,
@@ -200,6 +334,7 @@ struct World {
     /// The join of all that was written, and all that was.
     model: BTreeMap<CellKey, Version>,
     written: BTreeSet<Version>,
+    merging: Merging,
     faulty: bool,
     largest_message: usize,
     bytes: u64,
@@ -244,6 +379,7 @@ impl World {
             sequence: 0,
             model: BTreeMap::new(),
             written: BTreeSet::new(),
+            merging: Merging::new(),
             faulty: true,
             largest_message: 0,
             bytes: 0,
@@ -359,21 +495,18 @@ impl World {
             time: author.last_stamp,
             id: id(node).0,
         };
-        let content = match delete {
-            true => Content::Tombstone,
-            false => Content::Value(Value {
-                encoding_id: 0,
-                schema: None,
-                payload: format!("{}", self.rng.gen::<u32>()).into_bytes().into(),
-            }),
-        };
-        let (key, cell) = (key(number), Cell { stamp, content });
-        self.wrote(&key, &cell);
-        self.update(node, key.clone(), cell.clone());
+        let put = (!delete).then(|| self.merging.draw(number, &mut self.rng));
+        let cells = self.merging.write(number, stamp, put);
+        for (key, cell) in &cells {
+            self.wrote(key, cell);
+        }
         for other in 0..self.nodes.len() {
             if other != node {
-                self.send(node, other, Message::Update(key.clone(), cell.clone()));
+                self.send(node, other, Message::Update(cells.clone()));
             }
+        }
+        for (key, cell) in cells {
+            self.update(node, key, cell);
         }
     }
 
@@ -447,8 +580,10 @@ impl World {
 
     fn arrive(&mut self, to: usize, message: Message) {
         match message {
-            Message::Update(key, cell) => {
-                self.update(to, key, cell);
+            Message::Update(cells) => {
+                for (key, cell) in cells {
+                    self.update(to, key, cell);
+                }
             }
             Message::Appeared(other) => {
                 if self.is_linked(to, node_of(other)) {
@@ -478,7 +613,10 @@ impl World {
                         &tree,
                         &bytes,
                         true,
-                        |key, _| Ok(replica.disk().get(key)),
+                        |key, _| {
+                            let cell = replica.disk().get(key);
+                            Ok(cell.map_or(Kept::Covered, |cell| Kept::Cell(Arc::clone(cell))))
+                        },
                         |_| panic!("nothing is damaged"),
                     )
                     .unwrap(),
@@ -621,16 +759,28 @@ impl World {
         2 * u64::from(self.nodes.len().next_power_of_two().ilog2()) + 6
     }
 
-    /// The model, and nothing else, is on every replica.
+    /// The model, without what is covered, and nothing else, is on every replica.
     fn check(&self) {
+        let covers = |key: &CellKey| {
+            let own = self.model.get(&CellKey::own(key.key.clone()));
+            own.filter(|_| !key.part.is_empty()).map(|own| own.stamp)
+        };
+        let cells = self
+            .model
+            .iter()
+            .map(|(key, version)| (key.clone(), *version));
+        let model: BTreeMap<CellKey, Version> = cells
+            .filter(|(key, version)| covers(key) < Some(version.stamp))
+            .collect();
         for (number, node) in self.nodes.iter().enumerate() {
             let disk = node.replica.disk();
             let versions: BTreeMap<CellKey, Version> = disk
                 .iter()
                 .map(|(key, cell)| (key.clone(), CellMeta::of(key, cell).version))
                 .collect();
-            assert_eq!(versions, self.model, "replica {number}");
-            assert_eq!(node.replica.tree().len(), self.model.len());
+            assert_eq!(versions, model, "replica {number}");
+            assert_eq!(node.replica.tree().len(), model.len());
+            self.merging.check(disk);
         }
         assert!(self.largest_message <= MAX_MESSAGE);
     }

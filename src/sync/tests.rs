@@ -9,7 +9,7 @@ use super::{pull::Ask, *};
 use crate::{
     cell::{Cell, CellKey, CellMeta, Content, Stamp, Value},
     mst::Resident,
-    replica::Tree,
+    replica::{Kept, Tree},
 };
 
 type Cells = BTreeMap<CellKey, Cell>;
@@ -50,6 +50,12 @@ fn join(cells: &mut Cells, key: CellKey, cell: Cell) {
     }
 }
 
+/// As the store has a cell.
+fn kept(cells: &Cells, key: &CellKey) -> Kept {
+    let cell = cells.get(key).cloned();
+    cell.map_or(Kept::Missing, |cell| Kept::Cell(Arc::new(cell)))
+}
+
 /// What a pull cost.
 #[derive(Debug, Default)]
 struct Cost {
@@ -83,7 +89,7 @@ fn pull(own: &mut Cells, theirs: &Cells) -> Cost {
             }
             Ask::Entries(query) => {
                 cost.entries_trips += 1;
-                let read = |key: &CellKey, _| Ok(stored(theirs, key));
+                let read = |key: &CellKey, _| Ok(kept(theirs, key));
                 let damaged = |_: &CellKey| panic!("nothing is damaged");
                 answer_entries(&their_tree, &query, true, read, damaged).expect("answered")
             }
@@ -99,11 +105,6 @@ fn pull(own: &mut Cells, theirs: &Cells) -> Cost {
             join(own, key, cell);
         }
     }
-}
-
-/// What an answerer has of a key.
-fn stored(cells: &Cells, key: &CellKey) -> Option<Arc<Cell>> {
-    cells.get(key).cloned().map(Arc::new)
 }
 
 fn any_cells() -> impl Strategy<Value = Cells> {
@@ -156,7 +157,7 @@ proptest! {
                     &their_tree,
                     &query,
                     true,
-                    |key, _| Ok(stored(&theirs, key)),
+                    |key, _| Ok(kept(&theirs, key)),
                     |_| (),
                 )
                 .unwrap(),
@@ -195,7 +196,7 @@ proptest! {
             Ask::Entries(mut query) => {
                 let at = place.index(query.len());
                 query[at] = byte;
-                let _ = answer_entries(&tree, &query, true, |_, _| Ok(None::<Arc<Cell>>), |_| ());
+                let _ = answer_entries(&tree, &query, true, |_, _| Ok(Kept::Missing), |_| ());
             }
             Ask::Nothing => {}
         }

@@ -1,0 +1,181 @@
+//! A key, read.
+
+use std::sync::Arc;
+
+use serde_json::{json, Value as Json};
+use thiserror::Error;
+
+use super::{
+    element::write_element,
+    encoding,
+    part::{split, split_field, tag, Writer},
+    place::{self, Place, UnknownStrategy},
+    strategy::{Applied, Form, PartCell, Unfit},
+};
+use crate::cell::{Cell, Content, Part, Stamp, Value};
+
+/// Why a key cannot be read, though its cells are there.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The strategy that wrote the newest cell is not registered.
+    #[error(
+        "the value was written by the strategy `{0}`, which this backend does not have: use the \
+         backend that has it, or read the cells with the parameter `raw`"
+    )]
+    UnknownStrategy(String),
+}
+
+/// The cells of a key, folded.
+pub struct Merged {
+    place: Place,
+    /// The value as it is usually read, once it has been.
+    usual: Option<Option<Arc<Cell>>>,
+}
+
+impl Merged {
+    /// Folds the cells of a key: of each part the newest, ascending by part.
+    #[must_use]
+    pub fn fold(cells: &[PartCell<'_>]) -> Self {
+        Self {
+            place: Place::fold(cells),
+            usual: None,
+        }
+    }
+
+    /// Takes one more cell: of a new part, or later than the one of its part.
+    pub fn apply(&mut self, part: &[u8], cell: &Cell) -> Applied {
+        self.usual = None;
+        self.place.apply(part, cell)
+    }
+
+    /// The value, as a cell that was written when the newest of the key's was;
+    /// nothing if there is none.
+    ///
+    /// # Errors
+    /// If it is not known how to read the cells.
+    pub fn read(&mut self, form: Form) -> Result<Option<Arc<Cell>>, ReadError> {
+        if let (Form::Usual, Some(value)) = (form, &self.usual) {
+            return Ok(value.clone());
+        }
+        let read = self.place.read(form);
+        let read = read.map_err(|UnknownStrategy(name)| ReadError::UnknownStrategy(name))?;
+        let value = read.map(|(stamp, value)| {
+            let content = Content::Value(value);
+            Arc::new(Cell { stamp, content })
+        });
+        if form == Form::Usual {
+            self.usual = Some(value.clone());
+        }
+        Ok(value)
+    }
+
+    /// Bytes of memory that it takes, about.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let usual = self.usual.iter().flatten();
+        self.place.weight() + usual.map(|cell| cell.value_bytes()).sum::<usize>()
+    }
+}
+
+/// Whether a cell of another replica is one that some strategy writes. It may be of
+/// another than the one that merges the key here: puts of one key may be of several
+/// types, and rules may have been others before.
+///
+/// # Errors
+/// If it is not.
+pub fn check(part: &Part, cell: &Cell) -> Result<(), Unfit> {
+    match part.as_bytes() {
+        [] => Ok(()),
+        part => place::check(part, cell),
+    }
+}
+
+/// The cells of a key as JSON, for people: of each part the newest, ascending by
+/// part. Written when the newest of them was; nothing, if there are none.
+#[must_use]
+pub fn raw(cells: &[PartCell<'_>]) -> Option<Cell> {
+    let stamp = cells.iter().map(|part| part.cell.stamp).max()?;
+    let own = cells.first().filter(|first| first.part.is_empty());
+    let covers = own.map(|own| own.cell.stamp);
+    let cells = cells.iter().map(|cell| raw_cell(cell, covers));
+    let text = Json::from(cells.collect::<Vec<_>>()).to_string();
+    Some(Cell {
+        stamp,
+        content: Content::Value(Value {
+            encoding_id: encoding::APPLICATION_JSON,
+            schema: None,
+            payload: text.into(),
+        }),
+    })
+}
+
+fn raw_cell(PartCell { part, cell }: &PartCell<'_>, covers: Option<Stamp>) -> Json {
+    let (strategy, place) = describe(part);
+    let mut shown = json!({
+        "strategy": strategy,
+        "timestamp": cell.stamp.to_string(),
+    });
+    if let Some(place) = place {
+        shown["part"] = place;
+    }
+    if !part.is_empty() && covers.is_some_and(|own| own >= cell.stamp) {
+        shown["covered"] = true.into();
+    }
+    match cell.value() {
+        None => shown["deleted"] = true.into(),
+        Some(value) => {
+            let text = encoding::text(value.encoding_id, value.schema.as_deref());
+            shown["encoding"] = text.into();
+            shown["value"] = text_or_hex(&value.payload);
+        }
+    }
+    shown
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn text_or_hex(bytes: &[u8]) -> Json {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.into(),
+        Err(_) => json!({ "hex": hex(bytes) }),
+    }
+}
+
+/// Who wrote a part, and what it stands for.
+fn describe(part: &[u8]) -> (String, Option<Json>) {
+    if part.is_empty() {
+        return ("lww".to_owned(), None);
+    }
+    let (writer, rest) = split(part);
+    match writer {
+        Writer::BuiltIn(tag::ADDITIVE) => ("additive".to_owned(), None),
+        Writer::BuiltIn(tag::SET_UNION) => {
+            let mut element = String::new();
+            let is_element = write_element(rest, &mut element);
+            let element = is_element.then(|| serde_json::from_str(&element).ok());
+            ("set_union".to_owned(), element.flatten())
+        }
+        Writer::BuiltIn(tag::OBJECT) => match split_field(rest) {
+            None => ("object".to_owned(), None),
+            Some((name, within)) => {
+                let (strategy, inner) = describe(within);
+                let mut place = json!({ "field": name });
+                if !within.is_empty() {
+                    place["strategy"] = strategy.into();
+                }
+                if let Some(inner) = inner {
+                    place["part"] = inner;
+                }
+                ("object".to_owned(), Some(place))
+            }
+        },
+        Writer::BuiltIn(tag::AUTOMERGE) => ("automerge_crdt".to_owned(), Some(hex(rest).into())),
+        Writer::Custom(name) => (name.to_owned(), Some(text_or_hex(rest))),
+        Writer::BuiltIn(_) | Writer::Unknown => {
+            ("unknown".to_owned(), Some(json!({ "hex": hex(part) })))
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! Objects: the value is a JSON object, merged field by field.
+//!
+//! A put writes the fields that it names, and leaves the others alone. A field is
+//! a place of its own: of a field the last writer wins, unless it has another
+//! strategy. A field that is null is removed, as a key is deleted.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde_json::{value::RawValue, Value as Json};
+
+use super::{
+    additive::excerpt,
+    encoding,
+    part::{field_prefix, split_field},
+    place::{self, own_content, Place},
+    registry::Chosen,
+    strategy::{Applied, Fold, Form, PartCell, PartWrite, Put, Reading, Strategy, Unfit},
+};
+use crate::cell::{Cell, Content, Value};
+
+/// Merges JSON objects field by field.
+#[derive(Clone, Default)]
+pub struct Object {
+    /// Fields of which not the last writer wins.
+    fields: BTreeMap<String, Chosen>,
+}
+
+/// The part of the cell that says that there is an object, written by a put of
+/// an empty one.
+const EXISTS: &[u8] = &[];
+
+impl Object {
+    pub(super) fn with_fields(fields: BTreeMap<String, Chosen>) -> Self {
+        Self { fields }
+    }
+}
+
+impl Strategy for Object {
+    fn write(&self, put: &Put<'_>) -> Result<Vec<PartWrite>, Unfit> {
+        let Value {
+            payload, schema, ..
+        } = put.value;
+        // The text of each value, as it is: what was put is what is read.
+        let fields = serde_json::from_slice::<BTreeMap<String, Box<RawValue>>>(payload);
+        let fields = fields.map_err(|error| {
+            let found = excerpt(payload);
+            Unfit::new(format!("found {found}, allowed is a JSON object ({error})"))
+        })?;
+        let mut writes = Vec::with_capacity(fields.len().max(1));
+        for (name, value) in fields {
+            let prefix = field_prefix(&name);
+            match (value.get(), self.fields.get(&name)) {
+                ("null", _) => writes.push(PartWrite {
+                    part: prefix,
+                    content: Content::Tombstone,
+                }),
+                (json, None) => writes.push(PartWrite {
+                    part: prefix,
+                    content: own_content(json, schema),
+                }),
+                (json, Some(chosen)) => {
+                    let of_field = |error| Unfit::within(format!("field `{name}`"), &error);
+                    let value = Value {
+                        encoding_id: encoding::APPLICATION_JSON,
+                        schema: schema.clone(),
+                        payload: Bytes::copy_from_slice(json.as_bytes()),
+                    };
+                    let put = Put {
+                        stamp: put.stamp,
+                        value: &value,
+                    };
+                    let within = chosen.strategy.write(&put).map_err(of_field)?;
+                    writes.extend(within.into_iter().map(|write| PartWrite {
+                        part: [&prefix, &*chosen.prefix, &write.part].concat(),
+                        content: write.content,
+                    }));
+                }
+            }
+        }
+        if writes.is_empty() {
+            writes.push(PartWrite {
+                part: EXISTS.to_vec(),
+                content: Content::Value(Value {
+                    payload: Bytes::new(),
+                    ..put.value.clone()
+                }),
+            });
+        }
+        Ok(writes)
+    }
+
+    fn check(&self, part: &[u8], cell: &Cell) -> Result<(), Unfit> {
+        if part == EXISTS {
+            return match cell.value() {
+                Some(value) if value.payload.is_empty() => Ok(()),
+                _ => Err(Unfit::new("an object is removed as a key is")),
+            };
+        }
+        let Some((name, within)) = split_field(part) else {
+            return Err(Unfit::new("the part is not that of a field"));
+        };
+        let of_field = |error| Unfit::within(format!("field `{name}`"), &error);
+        if !within.is_empty() {
+            return place::check(within, cell).map_err(of_field);
+        }
+        match cell.value() {
+            None => Ok(()),
+            Some(value) => serde_json::from_slice::<&RawValue>(&value.payload)
+                .map(drop)
+                .map_err(|error| of_field(Unfit::new(format!("it is not JSON: {error}")))),
+        }
+    }
+
+    fn fold(&self, cells: &[PartCell<'_>]) -> Box<dyn Fold> {
+        let cells = cells.iter();
+        let split: Vec<_> = cells
+            .filter_map(|PartCell { part, cell }| {
+                let (name, part) = split_field(part)?;
+                Some((name, PartCell { part, cell }))
+            })
+            .collect();
+        let fields = split.chunk_by(|(a, _), (b, _)| a == b).map(|field| {
+            let cells: Vec<_> = field.iter().map(|(_, cell)| *cell).collect();
+            (field[0].0.clone(), Place::fold(&cells))
+        });
+        Box::new(ObjectFold {
+            fields: fields.collect(),
+        })
+    }
+}
+
+struct ObjectFold {
+    fields: BTreeMap<String, Place>,
+}
+
+impl Fold for ObjectFold {
+    fn apply(&mut self, part: &[u8], cell: &Cell) -> Applied {
+        let Some((name, part)) = split_field(part) else {
+            return Applied::Yes;
+        };
+        match self.fields.get_mut(&name) {
+            Some(place) => place.apply(part, cell),
+            None => {
+                let place = Place::fold(&[PartCell { part, cell }]);
+                self.fields.insert(name, place);
+                Applied::Yes
+            }
+        }
+    }
+
+    fn read(&self, _: Form) -> Reading {
+        let mut text = String::from("{");
+        for (name, place) in &self.fields {
+            // A field whose strategy is not registered any more is not shown;
+            // its cells are.
+            let Ok(Some((_, value))) = place.read(Form::Json) else {
+                continue;
+            };
+            if text.len() > 1 {
+                text.push(',');
+            }
+            text.push_str(&Json::from(name.as_str()).to_string());
+            text.push(':');
+            match serde_json::from_slice::<&RawValue>(&value.payload) {
+                Ok(json) => text.push_str(json.get()),
+                // Of a custom strategy that knows no JSON.
+                Err(_) => {
+                    let payload = String::from_utf8_lossy(&value.payload);
+                    text.push_str(&Json::from(&*payload).to_string());
+                }
+            }
+        }
+        text.push('}');
+        Reading {
+            encoding_id: Some(encoding::APPLICATION_JSON),
+            payload: Bytes::from(text),
+        }
+    }
+
+    fn weight(&self) -> usize {
+        const FIELD: usize = 64;
+        let fields = self.fields.iter();
+        size_of::<Self>()
+            + fields
+                .map(|(name, place)| FIELD + name.len() + place.weight())
+                .sum::<usize>()
+    }
+}

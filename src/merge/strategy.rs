@@ -1,0 +1,144 @@
+//! What a strategy is.
+
+use std::fmt;
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use crate::cell::{Cell, Content, Stamp, Value};
+
+/// A put: what a strategy turns into cells.
+#[derive(Clone, Copy, Debug)]
+pub struct Put<'a> {
+    /// When, and by whom.
+    pub stamp: Stamp,
+    /// What.
+    pub value: &'a Value,
+}
+
+/// A cell that a put writes. It bears the put's timestamp.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartWrite {
+    /// Tells the cells of a key apart, among those of this strategy.
+    pub part: Vec<u8>,
+    /// A value, or that there is none any more.
+    pub content: Content,
+}
+
+/// A cell of a strategy's own, with its part.
+#[derive(Clone, Copy, Debug)]
+pub struct PartCell<'a> {
+    /// As in [`PartWrite::part`].
+    pub part: &'a [u8],
+    /// The newest cell of the part.
+    pub cell: &'a Cell,
+}
+
+/// Why a put, or a cell, does not fit its strategy.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("{reason}")]
+pub struct Unfit {
+    reason: String,
+}
+
+impl Unfit {
+    /// With a reason for people: what was found, and what is allowed.
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+        }
+    }
+
+    /// The reason, of a place within what was put.
+    pub(super) fn within(place: impl fmt::Display, inner: &Self) -> Self {
+        Self::new(format!("{place}: {inner}"))
+    }
+}
+
+/// In which form a value is to be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Form {
+    /// As the strategy gives it.
+    #[default]
+    Usual,
+    /// As JSON, if it can be.
+    Json,
+}
+
+/// What was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// The identifier of the payload's encoding in Zenoh; if there is none, it is
+    /// that of the newest put.
+    pub encoding_id: Option<u16>,
+    /// The value.
+    pub payload: Bytes,
+}
+
+/// Whether a fold could take a cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Applied {
+    /// It is part of it.
+    Yes,
+    /// All cells are to be folded anew.
+    FoldAgain,
+}
+
+/// How puts of one key become a value.
+///
+/// A put is turned into cells, each with a *part*. Cells of one part join by last
+/// writer wins, here and on every other replica, whatever the strategy: so all
+/// replicas come to hold the same cells, even if a strategy is broken. A read
+/// folds the cells of a key into its value.
+///
+/// # Laws
+///
+/// [`laws::check`](super::laws::check) tries them on puts that one gives it.
+///
+/// 1. All methods are pure: what they return depends on their arguments alone,
+///    not on clocks, randomness, state, or the process.
+/// 2. [`check`](Self::check) takes whatever [`write`](Self::write) writes.
+/// 3. [`fold`](Self::fold) reads any cells that `check` takes, whatever else is
+///    there or missing, without a panic.
+/// 4. A fold to which cells were [applied](Fold::apply) reads as the fold of
+///    all of them.
+pub trait Strategy: Send + Sync {
+    /// The cells that a put writes: at least one, and of one part only one.
+    ///
+    /// A part may hold some tens of thousands of bytes together with the key, and
+    /// is kept in memory.
+    ///
+    /// # Errors
+    /// If the value is none that this strategy can take. Then nothing is written.
+    fn write(&self, put: &Put<'_>) -> Result<Vec<PartWrite>, Unfit>;
+
+    /// Whether a cell is one that [`write`](Self::write) could have written: those
+    /// that other replicas send are checked.
+    ///
+    /// # Errors
+    /// If it is not.
+    fn check(&self, part: &[u8], cell: &Cell) -> Result<(), Unfit>;
+
+    /// Folds the cells of a key, of each part the newest, ascending by part.
+    fn fold(&self, cells: &[PartCell<'_>]) -> Box<dyn Fold>;
+}
+
+/// Cells of one key, as their strategy sees them together.
+pub trait Fold: Send {
+    /// Takes one more cell. Its part is new, or the cell is later than the one
+    /// of its part, which it replaces.
+    ///
+    /// Saves folding all again whenever a key is read between two puts; by
+    /// default that is what is done.
+    fn apply(&mut self, part: &[u8], cell: &Cell) -> Applied {
+        let _ = (part, cell);
+        Applied::FoldAgain
+    }
+
+    /// The value.
+    fn read(&self, form: Form) -> Reading;
+
+    /// Bytes of memory that it takes, about.
+    fn weight(&self) -> usize;
+}

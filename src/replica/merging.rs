@@ -1,0 +1,319 @@
+//! Reading keys whose values are made of several cells.
+//!
+//! Such a key is folded once; what is written to it afterwards is logged, and
+//! applied to the fold when it is read again. So reading a busy counter costs what
+//! was added since, not all that was ever added.
+//!
+//! A fold is in a [`Slot`] of a cache. The log of a key is kept by the inbox, under
+//! the lock under which updates are taken, and names the slot that it is for: as
+//! long as that is there, and what came fits in, the log has every cell that was
+//! taken after the fold was begun.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    panic::{catch_unwind, AssertUnwindSafe},
+    sync::{
+        atomic::{AtomicUsize, Ordering},
+        Arc, Mutex, MutexGuard, TryLockError, Weak,
+    },
+};
+
+use quick_cache::{
+    sync::{Cache, DefaultLifecycle},
+    DefaultHashBuilder, OptionsBuilder, Weighter,
+};
+
+use super::{recent::Shown, GetError, Shared};
+use crate::{
+    cell::{Cell, Key, Part},
+    merge::{raw, Applied, Form, Merged, PartCell},
+    store::StoreError,
+};
+
+/// Memory for the folds of a storage, about.
+const CACHE_BYTES: u64 = 32 << 20;
+
+/// Keys that are reckoned with.
+const CACHE_KEYS: usize = 16_384;
+
+/// Pieces of the cache that have locks of their own.
+const CACHE_SHARDS: usize = 2;
+
+/// Cells that are logged for a key that is not read.
+const MAX_LOGGED: usize = 16_384;
+
+/// What is done without leaving it to a thread that may take its time: cells
+/// applied, and bytes of a fold that is read.
+const QUICK_CELLS: usize = 256;
+const QUICK_BYTES: usize = 64 << 10;
+
+/// Times that a key is folded anew because it has changed meanwhile in a way that
+/// cannot be applied.
+const ATTEMPTS: usize = 3;
+
+/// The fold of a key, if it was made.
+#[derive(Default)]
+pub(super) struct Slot {
+    merged: Mutex<Option<Merged>>,
+    /// Bytes of it, as the cache knows them.
+    weight: AtomicUsize,
+}
+
+impl Slot {
+    fn lock(&self) -> MutexGuard<'_, Option<Merged>> {
+        // A strategy that panicked: its fold is not to be used.
+        self.merged.lock().unwrap_or_else(|poisoned| {
+            self.merged.clear_poison();
+            let mut merged = poisoned.into_inner();
+            *merged = None;
+            merged
+        })
+    }
+}
+
+/// What the inbox knows of a key that has cells beside its own.
+#[derive(Default)]
+pub(super) struct Merging {
+    /// Parts that are pending.
+    pending: BTreeSet<Part>,
+    log: Option<Box<Log>>,
+}
+
+struct Log {
+    reader: Weak<Slot>,
+    cells: Vec<(Part, Arc<Cell>)>,
+}
+
+impl Merging {
+    /// A cell with a part is pending now.
+    pub(super) fn offered(&mut self, part: &Part, cell: &Arc<Cell>, is_tied: bool) {
+        self.pending.insert(part.clone());
+        self.log(part, cell, is_tied);
+    }
+
+    /// Logs a cell, if there is a reader who wants to know. Of two that bear one
+    /// timestamp a fold cannot say which it has.
+    pub(super) fn log(&mut self, part: &Part, cell: &Arc<Cell>, is_tied: bool) {
+        let Some(log) = &mut self.log else {
+            return;
+        };
+        if is_tied || log.cells.len() == MAX_LOGGED || log.reader.strong_count() == 0 {
+            self.log = None;
+            return;
+        }
+        log.cells.push((part.clone(), Arc::clone(cell)));
+    }
+
+    pub(super) fn settled(&mut self, part: &Part) {
+        self.pending.remove(part);
+    }
+
+    pub(super) fn is_settled(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    pub(super) fn pending(&self) -> impl Iterator<Item = &Part> {
+        self.pending.iter()
+    }
+
+    pub(super) fn begin_log(&mut self, reader: &Arc<Slot>) {
+        self.log = Some(Box::new(Log {
+            reader: Arc::downgrade(reader),
+            cells: Vec::new(),
+        }));
+    }
+
+    pub(super) fn drain_log(
+        &mut self,
+        reader: &Arc<Slot>,
+        max: usize,
+    ) -> Option<Vec<(Part, Arc<Cell>)>> {
+        let log = self.log.as_mut()?;
+        let is_for_reader = log.reader.as_ptr() == Arc::as_ptr(reader);
+        (is_for_reader && log.cells.len() <= max).then(|| std::mem::take(&mut log.cells))
+    }
+}
+
+#[derive(Clone)]
+struct SlotWeight;
+
+impl Weighter<Key, Arc<Slot>> for SlotWeight {
+    fn weight(&self, key: &Key, slot: &Arc<Slot>) -> u64 {
+        let text = key.as_str().map_or(0, str::len);
+        (size_of::<Slot>() + text + slot.weight.load(Ordering::Relaxed)) as u64
+    }
+}
+
+/// The folds that are kept.
+pub(super) struct Folds(Cache<Key, Arc<Slot>, SlotWeight>);
+
+/// The cells of a key, of each part the newest.
+type KeyCells = BTreeMap<Part, Arc<Cell>>;
+
+fn part_cells(cells: &KeyCells) -> Vec<PartCell<'_>> {
+    let cells = cells.iter();
+    cells
+        .map(|(part, cell)| PartCell {
+            part: part.as_bytes(),
+            cell,
+        })
+        .collect()
+}
+
+/// Applies cells, but for those that the fold has already.
+fn apply(merged: &mut Merged, cells: &[(Part, Arc<Cell>)], folded: &KeyCells) -> Applied {
+    for (part, cell) in cells {
+        let has = folded.get(part);
+        let has = has.is_some_and(|folded| folded.stamp >= cell.stamp);
+        if !has && merged.apply(part.as_bytes(), cell) == Applied::FoldAgain {
+            return Applied::FoldAgain;
+        }
+    }
+    Applied::Yes
+}
+
+impl Folds {
+    pub(super) fn new() -> Self {
+        let options = OptionsBuilder::new()
+            .estimated_items_capacity(CACHE_KEYS)
+            .weight_capacity(CACHE_BYTES)
+            // What is larger than a shard is not kept at all.
+            .shards(CACHE_SHARDS)
+            .build();
+        Self(match options {
+            Ok(options) => Cache::with_options(
+                options,
+                SlotWeight,
+                DefaultHashBuilder::default(),
+                DefaultLifecycle::default(),
+            ),
+            // It cannot be: all that is required is given.
+            Err(_) => Cache::with_weighter(CACHE_KEYS, CACHE_BYTES, SlotWeight),
+        })
+    }
+
+    /// Reads a key if that is quickly done; nothing if it is not.
+    pub(super) fn try_read(
+        &self,
+        shared: &Shared,
+        key: &Key,
+        form: Form,
+    ) -> Option<Option<Arc<Cell>>> {
+        // What panics here does so again where it is reported.
+        catch_unwind(AssertUnwindSafe(|| self.read_quickly(shared, key, form)))
+            .ok()
+            .flatten()
+    }
+
+    fn read_quickly(&self, shared: &Shared, key: &Key, form: Form) -> Option<Option<Arc<Cell>>> {
+        let slot = self.0.get(key)?;
+        if slot.weight.load(Ordering::Relaxed) > QUICK_BYTES {
+            return None;
+        }
+        let mut merged = match slot.merged.try_lock() {
+            Ok(merged) => merged,
+            Err(TryLockError::WouldBlock | TryLockError::Poisoned(_)) => return None,
+        };
+        let fold = merged.as_mut()?;
+        let came = shared.inbox.drain_log(key, &slot, QUICK_CELLS)?;
+        if apply(fold, &came, &KeyCells::new()) == Applied::FoldAgain {
+            *merged = None;
+            return None;
+        }
+        fold.read(form).ok()
+    }
+
+    /// Reads a key. Blocks on disk.
+    pub(super) fn read(
+        &self,
+        shared: &Shared,
+        key: &Key,
+        form: Form,
+    ) -> Result<Option<Arc<Cell>>, GetError> {
+        // A strategy of the user's own must not take the storage down.
+        catch_unwind(AssertUnwindSafe(|| self.read_slowly(shared, key, form)))
+            .unwrap_or(Err(GetError::Panic))
+    }
+
+    fn read_slowly(
+        &self,
+        shared: &Shared,
+        key: &Key,
+        form: Form,
+    ) -> Result<Option<Arc<Cell>>, GetError> {
+        let slot = match self.0.get(key) {
+            Some(slot) => slot,
+            None => {
+                let slot = Arc::new(Slot::default());
+                self.0.insert(key.clone(), Arc::clone(&slot));
+                slot
+            }
+        };
+        let mut kept = slot.lock();
+        if let Some(mut merged) = kept.take() {
+            let came = shared.inbox.drain_log(key, &slot, usize::MAX);
+            let none = KeyCells::new();
+            if came.is_some_and(|came| apply(&mut merged, &came, &none) == Applied::Yes) {
+                return self.keep(&slot, kept, key, merged, form);
+            }
+        }
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let cells = gather(shared, key, &slot)?;
+            let mut merged = Merged::fold(&part_cells(&cells));
+            let came = shared.inbox.drain_log(key, &slot, usize::MAX);
+            if came.is_some_and(|came| apply(&mut merged, &came, &cells) == Applied::Yes) {
+                return self.keep(&slot, kept, key, merged, form);
+            }
+            if attempts == ATTEMPTS {
+                // As it was when it was gathered, which is after it was asked for.
+                return Ok(Merged::fold(&part_cells(&cells)).read(form)?);
+            }
+        }
+    }
+
+    fn keep(
+        &self,
+        slot: &Arc<Slot>,
+        mut kept: MutexGuard<'_, Option<Merged>>,
+        key: &Key,
+        mut merged: Merged,
+        form: Form,
+    ) -> Result<Option<Arc<Cell>>, GetError> {
+        let value = merged.read(form);
+        let (weight, known) = (merged.weight(), slot.weight.load(Ordering::Relaxed));
+        *kept = Some(merged);
+        drop(kept);
+        if weight > known + known / 4 || weight < known / 2 {
+            slot.weight.store(weight, Ordering::Relaxed);
+            self.0.insert(key.clone(), Arc::clone(slot));
+        }
+        Ok(value?)
+    }
+
+    /// The cells of a key, as JSON for people. Blocks on disk.
+    pub(super) fn raw(shared: &Shared, key: &Key) -> Result<Option<Cell>, StoreError> {
+        let nobody = Arc::new(Slot::default());
+        let cells = gather(shared, key, &nobody)?;
+        Ok(raw(&part_cells(&cells)))
+    }
+}
+
+/// The cells of a key, pending or committed; those that come from now on are
+/// logged for `reader`.
+fn gather(shared: &Shared, key: &Key, reader: &Arc<Slot>) -> Result<KeyCells, StoreError> {
+    // First what is pending: what is committed between is in both.
+    let pending = shared.inbox.begin_log(key, reader);
+    let stored = shared.store.read_parts(key)?;
+    let mut cells: KeyCells = stored.into_iter().collect();
+    for (part, shown) in pending {
+        if let Shown::Here(cell) = shown {
+            let is_newer = cells.get(&part).is_none_or(|old| old.stamp <= cell.stamp);
+            if is_newer {
+                cells.insert(part, cell);
+            }
+        }
+    }
+    Ok(cells)
+}
