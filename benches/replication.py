@@ -9,38 +9,34 @@ import argparse
 import hashlib
 import random
 import shutil
-import sys
 import tempfile
 import threading
 import time
 from collections import defaultdict
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from statistics import median
 
-PROJECT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(PROJECT / "tests/e2e"))
+# First, as it makes the modules of the tests importable.
+from harness import (
+    KEYS,
+    LIBRARIES,
+    bytes_until_quiet,
+    find_programs,
+    linked,
+    print_table,
+    reader,
+)
 
-import zenoh  # noqa: E402
-from client import Client, timestamp  # noqa: E402
-from cluster import Cluster, chain, mesh  # noqa: E402
-from router import COMPANION, Programs, Router, storage  # noqa: E402
+from client import timestamp
+from cluster import chain, mesh
+from router import COMPANION, storage
 
 VALUE_BYTES = 100
 #: Zenoh's own storages say what they have once in this time, by default.
 ZENOH_INTERVAL = 10.0
 MOMENTS_AGO = 0.1
 TEN_HOURS = 36_000.0
-PATIENCE = 120.0
-
-LIBRARIES = (
-    "libzenoh_backend_mst.so",
-    "examples/libzenoh_plugin_storage_manager.so",
-    "examples/libzenoh_plugin_rest.so",
-    f"examples/{COMPANION}",
-)
 
 
 @dataclass(frozen=True)
@@ -54,11 +50,11 @@ class System:
 
 
 def zenoh_storage(**options):
-    return {"key_expr": "bench/**", "volume": "memory", **options}
+    return {"key_expr": KEYS, "volume": "memory", **options}
 
 
 def mst_storage(persistence, **options):
-    return storage("bench/**", persistence=persistence, **options)
+    return storage(KEYS, persistence=persistence, **options)
 
 
 SYSTEMS = {
@@ -73,61 +69,10 @@ SYSTEMS = {
 # What the cases are made of.
 
 
-@contextmanager
 def started(programs, links, system, *, replicated=True):
     """Linked routers with a storage each; they end, and their data with them."""
-    with ExitStack() as at_the_end:
-        folder = at_the_end.enter_context(tempfile.TemporaryDirectory(prefix="mst-bench-"))
-        routers = []
-
-        def start(storages, **options):
-            folder_of_one = Path(folder) / f"router-{len(routers)}"
-            router = Router(programs, folder_of_one, storages, **options)
-            routers.append(router)
-            at_the_end.callback(router.kill)
-            return router.start()
-
-        config = system.replicated if replicated else system.alone
-        session = "runtime" if system.is_ours else None
-        # What is asked of a router is not to pass the link.
-        cluster = Cluster(start, links, {"bench": config}, session=session, own_gets="bench/**")
-        at_the_end.callback(cluster.close)
-        yield cluster
-
-
-class Reader(Client):
-    """Asks one router for many keys at once."""
-
-    def missing(self, keys):
-        """Those of `keys` for which there is no answer."""
-        found = set()
-        for start in range(0, len(keys), 200):
-            some = keys[start : start + 200]
-            for replies in [self._session.get(name) for name in some]:
-                found |= {str(reply.ok.key_expr) for reply in replies if reply.ok is not None}
-        return [name for name in keys if name not in found]
-
-    def wait_for_keys(self, keys):
-        """Returns the moment at which all are there."""
-        missing = list(keys)
-        deadline = time.monotonic() + PATIENCE
-        while missing:
-            assert time.monotonic() < deadline, f"{len(missing)} keys are missing"
-            # As long as the next are missing, the others need not be asked for.
-            if self.missing(missing[:5]):
-                time.sleep(0.005)
-            else:
-                missing = self.missing(missing[5:])
-        return time.monotonic()
-
-
-@contextmanager
-def reader(router):
-    client = Reader(router.port)
-    try:
-        yield client
-    finally:
-        client.close()
+    config = system.replicated if replicated else system.alone
+    return linked(programs, links, config, session="runtime" if system.is_ours else None)
 
 
 def key(number):
@@ -166,16 +111,6 @@ def wait_until_known(system, router):
         time.sleep(ZENOH_INTERVAL * random.uniform(1.1, 2.1))
 
 
-def bytes_until_quiet(link, before):
-    """What is sent after the last key came is a part of the exchange, too."""
-    for _ in range(10):
-        passed = link.bytes
-        time.sleep(0.2)
-        if link.bytes == passed:
-            break
-    return link.bytes - before
-
-
 # The cases. Each yields figures by their names.
 
 
@@ -206,7 +141,7 @@ def repair(options, system, seconds):
                 equal_at = client.wait_for_keys(added)
             yield f"{new} new keys: s from heal", equal_at - healed_at
             yield f"{new} new keys: s from connection", equal_at - link.connected_at
-            yield f"{new} new keys: bytes", bytes_until_quiet(link, before)
+            yield f"{new} new keys: bytes", bytes_until_quiet([link], before)
         with reader(right) as client:
             assert not client.missing(list(writes)), "the routers are not equal at the end"
 
@@ -228,7 +163,7 @@ def join(options, system):
                 # A part, so that asking for it takes no time that counts.
                 all_at = client.wait_for_keys(random.sample(list(writes), min(500, len(writes))))
                 yield "s from connection", all_at - link.connected_at
-                yield "bytes", bytes_until_quiet(link, before)
+                yield "bytes", bytes_until_quiet([link], before)
                 client.wait_for_keys(writes)
 
 
@@ -324,45 +259,23 @@ def arguments():
     return parser.parse_args()
 
 
-def find_programs(folder, systems):
-    """The programs of the repository, the libraries as they are now."""
-    for name in LIBRARIES:
-        if COMPANION not in name or systems != ["zenoh"]:
-            shutil.copy(PROJECT / "target/release" / name, folder)
-    zenohd = sorted(PROJECT.glob(".tools/zenohd-*/bin/zenohd"))
-    return Programs(zenohd[-1], Path(folder))
-
-
-def report(options, figures):
-    """Medians, and in brackets their ratios to the first system."""
-    columns = [SYSTEMS[name].title for name in options.systems]
-    print(f"{options.keys} keys, {VALUE_BYTES}-byte values, medians of {options.runs} runs")
-    print(f"{'':44}" + "".join(f"{title:>22}" for title in columns))
-    for row in dict.fromkeys(row for row, _ in figures):
-        cells = [figures.get((row, name)) for name in options.systems]
-        medians = [None if of_cell is None else median(of_cell) for of_cell in cells]
-        first = medians[0]
-        print(f"{row:44}" + "".join(f"{written(value, first):>22}" for value in medians))
-
-
-def written(value, first):
-    if value is None:
-        return "-"
-    ratio = f" ({value / first:.3f})" if first and value is not first else " " * 8
-    return f"{value:,.0f}{ratio}" if value >= 1000 else f"{value:,.3g}{ratio}"
+def libraries(systems):
+    """Zenoh's own storages need no plugin of ours."""
+    return [name for name in LIBRARIES if COMPANION not in name or systems != ["zenoh"]]
 
 
 def main():
     options = arguments()
     figures = defaultdict(list)
     with tempfile.TemporaryDirectory(prefix="mst-bench-") as folder:
-        options.programs = find_programs(folder, options.systems)
+        options.programs = find_programs(folder, libraries(options.systems))
         for case in options.cases:
             for name in options.systems:
                 for row, value in CASES[case](options, SYSTEMS[name]):
                     print(f"{case}, {SYSTEMS[name].title}: {row}: {value:,.3f}", flush=True)
                     figures[f"{case}: {row}", name].append(value)
-    report(options, figures)
+    print(f"{options.keys} keys, {VALUE_BYTES}-byte values, medians of {options.runs} runs")
+    print_table({name: SYSTEMS[name].title for name in options.systems}, figures)
 
 
 if __name__ == "__main__":

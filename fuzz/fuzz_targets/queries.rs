@@ -2,13 +2,13 @@
 //! within bounds.
 #![no_main]
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use libfuzzer_sys::fuzz_target;
 use zenoh_backend_mst::{
     cell::{Cell, CellKey, CellMeta, Content, Key, Stamp},
     mst::Resident,
-    replica::Tree,
+    replica::{Kept, Tree},
     sync::{answer_digests, answer_entries, DigestQuery, EntriesQuery, MAX_MESSAGE},
 };
 
@@ -41,7 +41,7 @@ fuzz_target!(|bytes: &[u8]| {
     if let Ok(query) = EntriesQuery::decode(bytes) {
         assert_eq!(query.encode(), bytes);
         let read = |_: &CellKey, version: zenoh_backend_mst::cell::Version| {
-            Ok(Some(Box::new(tombstone(version.stamp.time))))
+            Ok(Kept::Cell(Arc::new(tombstone(version.stamp.time))))
         };
         let answer = answer_entries(tree(), bytes, true, read, |_| panic!("nothing is damaged"));
         assert!(answer.expect("it was read").len() <= MAX_MESSAGE);
