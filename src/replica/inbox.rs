@@ -202,6 +202,7 @@ impl Inbox {
         if state.closed {
             return Offer::Closed;
         }
+        let was_queued = state.queue.len();
         let (mut is_taken, mut is_newest) = (false, false);
         for (key, cell) in cells {
             if let Some(newest) = state.offer(key, cell, settled) {
@@ -218,7 +219,8 @@ impl Inbox {
         let oldest = state.committing_since.unwrap_or(oldest);
         let is_overdue = durable || now.duration_since(oldest) >= patience;
         let is_full = state.queue.len() > MAX_QUEUED || state.queued_bytes > MAX_QUEUED_BYTES;
-        if state.asleep || durable || state.queue.len() >= GROUP || is_full {
+        let is_group = was_queued < GROUP && state.queue.len() >= GROUP;
+        if state.asleep || durable || is_group || is_full {
             state.asleep = false;
             self.wake.notify_one();
         }
