@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// Memory for the folds of a storage, about.
-const CACHE_BYTES: u64 = 32 << 20;
+pub(super) const CACHE_BYTES: u64 = 32 << 20;
 
 /// Keys that are reckoned with.
 const CACHE_KEYS: usize = 16_384;
@@ -55,7 +55,7 @@ const ATTEMPTS: usize = 3;
 #[derive(Default)]
 pub(super) struct Slot {
     merged: Mutex<Option<Merged>>,
-    /// Bytes of it, as the cache knows them.
+    /// Bytes of it, about.
     weight: AtomicUsize,
 }
 
@@ -134,18 +134,26 @@ impl Merging {
     }
 }
 
+/// A slot, as the cache has it: what grows is put there anew, since the cache asks
+/// for the weight again when it lets go of it.
+#[derive(Clone)]
+struct Weighed {
+    slot: Arc<Slot>,
+    weight: usize,
+}
+
 #[derive(Clone)]
 struct SlotWeight;
 
-impl Weighter<Key, Arc<Slot>> for SlotWeight {
-    fn weight(&self, key: &Key, slot: &Arc<Slot>) -> u64 {
+impl Weighter<Key, Weighed> for SlotWeight {
+    fn weight(&self, key: &Key, weighed: &Weighed) -> u64 {
         let text = key.as_str().map_or(0, str::len);
-        (size_of::<Slot>() + text + slot.weight.load(Ordering::Relaxed)) as u64
+        (size_of::<Slot>() + text + weighed.weight) as u64
     }
 }
 
 /// The folds that are kept.
-pub(super) struct Folds(Cache<Key, Arc<Slot>, SlotWeight>);
+pub(super) struct Folds(Cache<Key, Weighed, SlotWeight>);
 
 /// The cells of a key, of each part the newest.
 type KeyCells = BTreeMap<Part, Arc<Cell>>;
@@ -206,7 +214,7 @@ impl Folds {
     }
 
     fn read_quickly(&self, shared: &Shared, key: &Key, form: Form) -> Option<Option<Arc<Cell>>> {
-        let slot = self.0.get(key)?;
+        let Weighed { slot, .. } = self.0.get(key)?;
         if slot.weight.load(Ordering::Relaxed) > QUICK_BYTES {
             return None;
         }
@@ -220,7 +228,13 @@ impl Folds {
             *merged = None;
             return None;
         }
-        fold.read(form).ok()
+        let value = fold.read(form).ok();
+        if !came.is_empty() {
+            let weight = fold.weight();
+            drop(merged);
+            self.weigh(key, &slot, weight);
+        }
+        value
     }
 
     /// Reads a key. Blocks on disk.
@@ -242,10 +256,10 @@ impl Folds {
         form: Form,
     ) -> Result<Option<Arc<Cell>>, GetError> {
         let slot = match self.0.get(key) {
-            Some(slot) => slot,
+            Some(weighed) => weighed.slot,
             None => {
                 let slot = Arc::new(Slot::default());
-                self.0.insert(key.clone(), Arc::clone(&slot));
+                self.insert(key, &slot, 0);
                 slot
             }
         };
@@ -281,15 +295,31 @@ impl Folds {
         mut merged: Merged,
         form: Form,
     ) -> Result<Option<Arc<Cell>>, GetError> {
-        let value = merged.read(form);
-        let (weight, known) = (merged.weight(), slot.weight.load(Ordering::Relaxed));
+        let (value, weight) = (merged.read(form), merged.weight());
         *kept = Some(merged);
         drop(kept);
+        self.weigh(key, slot, weight);
+        Ok(value?)
+    }
+
+    /// Tells the cache, if it is not about what it knows.
+    fn weigh(&self, key: &Key, slot: &Arc<Slot>, weight: usize) {
+        let known = slot.weight.load(Ordering::Relaxed);
         if weight > known + known / 4 || weight < known / 2 {
             slot.weight.store(weight, Ordering::Relaxed);
-            self.0.insert(key.clone(), Arc::clone(slot));
+            self.insert(key, slot, weight);
         }
-        Ok(value?)
+    }
+
+    fn insert(&self, key: &Key, slot: &Arc<Slot>, weight: usize) {
+        let slot = Arc::clone(slot);
+        self.0.insert(key.clone(), Weighed { slot, weight });
+    }
+
+    /// Memory that all of it takes, about.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> u64 {
+        self.0.weight()
     }
 
     /// The cells of a key, as JSON for people. Blocks on disk.

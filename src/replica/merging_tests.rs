@@ -326,3 +326,29 @@ fn all_cells_of_a_put_are_there_or_none() {
     assert_eq!(text(&replica, &demo_key(2)), None);
     assert_eq!(replica.counts().refused, 2);
 }
+
+#[test]
+fn folds_that_grow_take_no_more_memory_than_they_may() {
+    const KEYS: usize = 60;
+    let clock = ManualClock::at(1_000 * BUCKET);
+    let rules = Arc::new(rules(json!({ "default_strategy": "set_union" })));
+    let store = Box::new(MemoryStore::default());
+    let replica = open_with(store, Durability::Interval, rules, &clock);
+    let set = |number: usize| key(&format!("set/{number}"));
+    for round in 0..6u64 {
+        for number in 0..KEYS {
+            let elements = (0..4).map(|n| format!("{round} {n} {}", "x".repeat(50_000)));
+            let payload = json!(elements.collect::<Vec<_>>()).to_string();
+            let cell = Cell {
+                stamp: stamp(1 + round, 1),
+                content: Content::Value(value(payload)),
+            };
+            let _ = replica.put(set(number), cell).expect("taken");
+            let read = text(&replica, &set(number)).expect("a value");
+            assert!(read.len() > 200_000 * (round as usize + 1));
+            assert!(replica.shared.folds.bytes() <= super::merging::CACHE_BYTES);
+        }
+    }
+    // More than there is room for was read, and some of it is kept.
+    assert!(replica.shared.folds.bytes() > super::merging::CACHE_BYTES / 4);
+}
