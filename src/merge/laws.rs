@@ -3,7 +3,7 @@
 //! To be used from the tests of a strategy of one's own, with puts that are made
 //! at random: the law that is broken says on which ones.
 
-use std::{collections::BTreeMap, fmt};
+use std::collections::BTreeMap;
 
 use thiserror::Error;
 
@@ -169,11 +169,5 @@ pub fn check(strategy: &dyn Strategy, puts: &[(Stamp, Value)], seed: u64) -> Res
             applied: show(&applied),
             folded: show(&folded),
         }),
-    }
-}
-
-impl fmt::Debug for dyn Strategy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Strategy")
     }
 }

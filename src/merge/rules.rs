@@ -37,9 +37,8 @@ struct KeyRule {
 /// The merge rules of a storage.
 ///
 /// A put is merged by the strategy of the most specific of the key rules that
-/// match its key; else by that of the first of the type rules, in the order of
-/// their names, of whose type it is, and whose name is the longest; else by the
-/// default.
+/// match its key; else by that of the type rules of whose type it is, of several by
+/// that with the longest name; else by the default.
 pub struct MergeRules {
     default: Option<Chosen>,
     /// Longer names first.

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use serde_json::Value as Json;
+use smallvec::SmallVec;
 
 use super::{
     additive::excerpt,
@@ -118,19 +119,24 @@ impl Strategy for SetUnion {
         let elements = cells.iter().filter(|part| part.cell.value().is_some());
         Box::new(SetFold {
             // In order already.
-            elements: elements.map(|part| Box::from(part.part)).collect(),
+            elements: elements
+                .map(|part| SmallVec::from_slice(part.part))
+                .collect(),
         })
     }
 }
 
+/// Bytes of an element that has no memory of its own.
+const INLINE: usize = 24;
+
 struct SetFold {
-    elements: BTreeSet<Box<[u8]>>,
+    elements: BTreeSet<SmallVec<[u8; INLINE]>>,
 }
 
 impl Fold for SetFold {
     fn apply(&mut self, part: &[u8], cell: &Cell) -> Applied {
         match cell.value() {
-            Some(_) => self.elements.insert(part.into()),
+            Some(_) => self.elements.insert(SmallVec::from_slice(part)),
             None => self.elements.remove(part),
         };
         Applied::Yes

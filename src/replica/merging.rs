@@ -10,7 +10,7 @@
 //! taken after the fold was begun.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     panic::{catch_unwind, AssertUnwindSafe},
     sync::{
         atomic::{AtomicUsize, Ordering},
@@ -74,8 +74,8 @@ impl Slot {
 /// What the inbox knows of a key that has cells beside its own.
 #[derive(Default)]
 pub(super) struct Merging {
-    /// Parts that are pending.
-    pending: BTreeSet<Part>,
+    /// Cells of it that are pending, beside its own.
+    pending: usize,
     log: Option<Box<Log>>,
 }
 
@@ -85,10 +85,9 @@ struct Log {
 }
 
 impl Merging {
-    /// A cell with a part is pending now.
-    pub(super) fn offered(&mut self, part: &Part, cell: &Arc<Cell>, is_tied: bool) {
-        self.pending.insert(part.clone());
-        self.log(part, cell, is_tied);
+    /// One cell more is pending.
+    pub(super) fn pending(&mut self) {
+        self.pending += 1;
     }
 
     /// Logs a cell, if there is a reader who wants to know. Of two that bear one
@@ -104,16 +103,13 @@ impl Merging {
         log.cells.push((part.clone(), Arc::clone(cell)));
     }
 
-    pub(super) fn settled(&mut self, part: &Part) {
-        self.pending.remove(part);
+    /// One that was has settled.
+    pub(super) fn settled(&mut self) {
+        self.pending -= 1;
     }
 
     pub(super) fn is_settled(&self) -> bool {
-        self.pending.is_empty()
-    }
-
-    pub(super) fn pending(&self) -> impl Iterator<Item = &Part> {
-        self.pending.iter()
+        self.pending == 0
     }
 
     pub(super) fn begin_log(&mut self, reader: &Arc<Slot>) {

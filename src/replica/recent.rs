@@ -75,10 +75,11 @@ impl Recent {
     pub(super) fn offer(&mut self, key: &CellKey, cell: &Arc<Cell>, is_tied: bool) -> bool {
         let offered = Shown::Here(Arc::clone(cell));
         let bytes = offered.bytes(key);
-        let mut is_tied = is_tied;
+        let (mut is_tied, mut is_first) = (is_tied, false);
         match self.cells.entry(key.clone()) {
             Entry::Vacant(vacant) => {
                 vacant.insert(offered);
+                is_first = true;
             }
             Entry::Occupied(mut shown) => {
                 let other = shown.get();
@@ -99,7 +100,10 @@ impl Recent {
         self.bytes += bytes;
         if !key.part.is_empty() {
             let merging = self.merging.entry(key.key.clone()).or_default();
-            merging.offered(&key.part, cell, is_tied);
+            if is_first {
+                merging.pending();
+            }
+            merging.log(&key.part, cell, is_tied);
         } else if !self.merging.is_empty() {
             if let Some(merging) = self.merging.get_mut(&key.key) {
                 merging.log(&key.part, cell, is_tied);
@@ -137,7 +141,7 @@ impl Recent {
             self.tied.remove(key);
             if !key.part.is_empty() {
                 if let Some(merging) = self.merging.get_mut(&key.key) {
-                    merging.settled(&key.part);
+                    merging.settled();
                 }
             }
         }
@@ -169,19 +173,18 @@ impl Recent {
     }
 
     /// The pending cells of a key, after which `reader` has to be told of those
-    /// that come.
+    /// that come. O(all that is pending): a key is folded anew seldom, and to know
+    /// its cells would cost every put.
     pub(super) fn begin_log(&mut self, key: &Key, reader: &Arc<Slot>) -> Vec<(Part, Shown)> {
         let own = CellKey::own(key.clone());
         let mut pending = Vec::new();
         pending.extend(self.get(&own).map(|own| (Part::EMPTY, own.clone())));
         if let Some(merging) = self.merging.get_mut(key) {
             merging.begin_log(reader);
-            for part in merging.pending() {
-                let (key, part) = (key.clone(), part.clone());
-                let key = CellKey { key, part };
-                if let Some(shown) = self.cells.get(&key) {
-                    pending.push((key.part, shown.clone()));
-                }
+            if !merging.is_settled() {
+                let cells = self.cells.iter();
+                let of_key = cells.filter(|(cell, _)| cell.key == *key && !cell.part.is_empty());
+                pending.extend(of_key.map(|(cell, shown)| (cell.part.clone(), shown.clone())));
             }
         }
         pending

@@ -42,12 +42,20 @@ pub(super) struct Settled {
     tree: Tree,
     tombstones: usize,
     cut: u64,
-    /// How many cells each key has beside its own, if it has any.
-    parts: HashMap<Key, usize>,
+    /// The keys that have cells beside their own.
+    parts: HashMap<Key, Parts>,
     /// Keys whose own cell is a value.
     own_values: usize,
     /// Those of them that have other cells too.
     own_values_with_parts: usize,
+}
+
+/// What is known of a key that has cells beside its own.
+struct Parts {
+    /// How many they are.
+    cells: usize,
+    /// When its own cell was written, if it has one.
+    own: Option<Stamp>,
 }
 
 /// Builds the tree from cells in order, and leaves out what is covered.
@@ -80,9 +88,13 @@ impl Loader {
                 self.covered.push(key);
                 return;
             }
-            let parts = self.counts.parts.entry(key.key.clone()).or_default();
-            *parts += 1;
-            let is_first = *parts == 1 && own.is_some_and(|own| !own.version.tombstone);
+            let parts = self.counts.parts.entry(key.key.clone());
+            let parts = parts.or_insert_with(|| Parts {
+                cells: 0,
+                own: own.map(|own| own.version.stamp),
+            });
+            parts.cells += 1;
+            let is_first = parts.cells == 1 && own.is_some_and(|own| !own.version.tombstone);
             self.counts.own_values_with_parts += usize::from(is_first);
         }
         self.counts.tombstones += usize::from(meta.version.tombstone);
@@ -114,11 +126,14 @@ impl Settled {
         meta
     }
 
-    /// The newest cell of what decides whether `key` is in the tree: its own, or
-    /// one that covers it.
+    /// When the own cell of a key was written, if `key` is another cell of it: what
+    /// is not newer is covered.
     pub(super) fn covering(&self, key: &CellKey) -> Option<Stamp> {
         if key.part.is_empty() {
             return None;
+        }
+        if let Some(parts) = self.parts.get(&key.key) {
+            return parts.own;
         }
         let own = self.get(&CellKey::own(key.key.clone()))?;
         Some(own.version.stamp)
@@ -175,7 +190,11 @@ impl Settled {
         let is_value = usize::from(!new.version.tombstone);
         self.own_values += is_value;
         self.own_values -= was_value;
-        if !self.parts.is_empty() && self.parts.contains_key(&key.key) {
+        if self.parts.is_empty() {
+            return;
+        }
+        if let Some(parts) = self.parts.get_mut(&key.key) {
+            parts.own = Some(new.version.stamp);
             self.own_values_with_parts += is_value;
             self.own_values_with_parts -= was_value;
             joined.covering.push(key.clone());
@@ -198,8 +217,8 @@ impl Settled {
             self.tombstones -= usize::from(is_tombstone);
         }
         if let Some(parts) = self.parts.get_mut(&own.key) {
-            *parts -= covered.len();
-            if *parts == 0 {
+            parts.cells -= covered.len();
+            if parts.cells == 0 {
                 self.parts.remove(&own.key);
                 self.own_values_with_parts -= usize::from(!meta.version.tombstone);
                 joined.unmerged.push(own.key.clone());
@@ -214,11 +233,15 @@ impl Settled {
 
     fn count_part(&mut self, key: &Key) {
         if let Some(parts) = self.parts.get_mut(key) {
-            *parts += 1;
+            parts.cells += 1;
             return;
         }
-        self.parts.insert(key.clone(), 1);
-        let own = self.get(&CellKey::own(key.clone()));
+        let own = self.get(&CellKey::own(key.clone())).copied();
+        let parts = Parts {
+            cells: 1,
+            own: own.map(|own| own.version.stamp),
+        };
+        self.parts.insert(key.clone(), parts);
         let is_value = own.is_some_and(|own| !own.version.tombstone);
         self.own_values_with_parts += usize::from(is_value);
     }
