@@ -197,9 +197,21 @@ impl CellKey {
     }
 }
 
-/// The text of a key, and what comes after its end. Copied only if there are
-/// zeros in it.
-fn read_text(bytes: &[u8]) -> Result<(Cow<'_, [u8]>, &[u8]), DecodeError> {
+/// Writes text with an end, so that it sorts as the text does, and none is the
+/// beginning of another.
+pub(crate) fn write_text(text: &str, out: &mut Vec<u8>) {
+    let mut pieces = text.as_bytes().split(|byte| *byte == 0);
+    out.extend_from_slice(pieces.next().unwrap_or_default());
+    for piece in pieces {
+        out.extend_from_slice(&ZERO);
+        out.extend_from_slice(piece);
+    }
+    out.extend_from_slice(&END);
+}
+
+/// Text as [`write_text`] writes it, and what comes after its end. Copied only if
+/// there are zeros in it.
+pub(crate) fn read_text(bytes: &[u8]) -> Result<(Cow<'_, [u8]>, &[u8]), DecodeError> {
     let mut text = Cow::Borrowed(&[][..]);
     let mut rest = bytes;
     loop {
@@ -231,13 +243,7 @@ impl TreeKey for CellKey {
             None => out.push(NONE),
             Some(key) => {
                 out.push(SOME);
-                let mut pieces = key.as_bytes().split(|byte| *byte == 0);
-                out.extend_from_slice(pieces.next().unwrap_or_default());
-                for piece in pieces {
-                    out.extend_from_slice(&ZERO);
-                    out.extend_from_slice(piece);
-                }
-                out.extend_from_slice(&END);
+                write_text(key, out);
             }
         }
         out.extend_from_slice(self.part.as_bytes());

@@ -24,7 +24,7 @@ use std::fmt;
 use bytes::Bytes;
 
 pub use digest::{cell_digest, CellDigest};
-pub(crate) use key::END as KEY_END;
+pub(crate) use key::{read_text, write_text, END as KEY_END};
 pub use key::{CellKey, Key, Part, MAX_KEY_BYTES};
 pub use reader::DecodeError;
 pub use row::{Payload, Row, RowValue};

@@ -5,6 +5,8 @@
 //! them, so that cells say by themselves how they are to be read. Within an
 //! object the name of the field is followed by what would be a part of its own.
 
+use crate::cell::{read_text, write_text};
+
 /// Tags of strategies. They are on disk and on the wire.
 pub(super) mod tag {
     pub(in crate::merge) const ADDITIVE: u8 = 1;
@@ -54,42 +56,19 @@ pub(super) fn split(part: &[u8]) -> (Writer<'_>, &[u8]) {
     }
 }
 
-/// Ends the name of a field: below every byte that can follow it in a longer one.
-const END: [u8; 2] = [0, 1];
-/// A zero byte within a name.
-const ZERO: [u8; 2] = [0, 0xff];
-
 /// What the parts of a field begin with: so that fields are in the order of their
 /// names, and none is the beginning of another.
 pub(super) fn field_prefix(name: &str) -> Vec<u8> {
-    let mut prefix = Vec::with_capacity(name.len() + END.len());
-    for byte in name.bytes() {
-        match byte {
-            0 => prefix.extend_from_slice(&ZERO),
-            byte => prefix.push(byte),
-        }
-    }
-    prefix.extend_from_slice(&END);
+    let mut prefix = Vec::new();
+    write_text(name, &mut prefix);
     prefix
 }
 
 /// Splits a part of an object into the name of the field and what follows it.
 /// Nothing, if it is no such part.
 pub(super) fn split_field(part: &[u8]) -> Option<(String, &[u8])> {
-    let mut name = Vec::new();
-    let mut rest = part;
-    loop {
-        let zero = rest.iter().position(|byte| *byte == 0)?;
-        name.extend_from_slice(&rest[..zero]);
-        match rest[zero..].split_first_chunk() {
-            Some((&END, after)) => return Some((String::from_utf8(name).ok()?, after)),
-            Some((&ZERO, after)) => {
-                name.push(0);
-                rest = after;
-            }
-            Some(_) | None => return None,
-        }
-    }
+    let (name, after) = read_text(part).ok()?;
+    Some((String::from_utf8(name.into_owned()).ok()?, after))
 }
 
 #[cfg(test)]
