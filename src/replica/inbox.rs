@@ -240,7 +240,7 @@ impl Inbox {
     }
 
     /// As [`Recent::begin_log`].
-    pub(super) fn begin_log(&self, key: &Key, reader: &Arc<Slot>) -> Vec<(Part, Shown)> {
+    pub(super) fn begin_log(&self, key: &Key, reader: Option<&Arc<Slot>>) -> Vec<(Part, Shown)> {
         self.state().recent.begin_log(key, reader)
     }
 

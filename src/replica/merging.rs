@@ -270,7 +270,7 @@ impl Folds {
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let cells = gather(shared, key, &slot)?;
+            let cells = gather(shared, key, Some(&slot))?;
             let mut merged = Merged::fold(&part_cells(&cells));
             let came = shared.inbox.drain_log(key, &slot, usize::MAX);
             if came.is_some_and(|came| apply(&mut merged, &came, &cells) == Applied::Yes) {
@@ -320,15 +320,14 @@ impl Folds {
 
     /// The cells of a key, as JSON for people. Blocks on disk.
     pub(super) fn raw(shared: &Shared, key: &Key) -> Result<Option<Cell>, StoreError> {
-        let nobody = Arc::new(Slot::default());
-        let cells = gather(shared, key, &nobody)?;
+        let cells = gather(shared, key, None)?;
         Ok(raw(&part_cells(&cells)))
     }
 }
 
 /// The cells of a key, pending or committed; those that come from now on are
-/// logged for `reader`.
-fn gather(shared: &Shared, key: &Key, reader: &Arc<Slot>) -> Result<KeyCells, StoreError> {
+/// logged for `reader`, if there is one.
+fn gather(shared: &Shared, key: &Key, reader: Option<&Arc<Slot>>) -> Result<KeyCells, StoreError> {
     // First what is pending: what is committed between is in both.
     let pending = shared.inbox.begin_log(key, reader);
     let stored = shared.store.read_parts(key)?;

@@ -172,15 +172,21 @@ impl Recent {
         }
     }
 
-    /// The pending cells of a key, after which `reader` has to be told of those
-    /// that come. O(all that is pending): a key is folded anew seldom, and to know
+    /// The pending cells of a key, after which `reader`, if there is one, has to be
+    /// told of those that come. O(all that is pending): a key is folded anew seldom, and to know
     /// its cells would cost every put.
-    pub(super) fn begin_log(&mut self, key: &Key, reader: &Arc<Slot>) -> Vec<(Part, Shown)> {
+    pub(super) fn begin_log(
+        &mut self,
+        key: &Key,
+        reader: Option<&Arc<Slot>>,
+    ) -> Vec<(Part, Shown)> {
         let own = CellKey::own(key.clone());
         let mut pending = Vec::new();
         pending.extend(self.get(&own).map(|own| (Part::EMPTY, own.clone())));
         if let Some(merging) = self.merging.get_mut(key) {
-            merging.begin_log(reader);
+            if let Some(reader) = reader {
+                merging.begin_log(reader);
+            }
             if !merging.is_settled() {
                 let cells = self.cells.iter();
                 let of_key = cells.filter(|(cell, _)| cell.key == *key && !cell.part.is_empty());
