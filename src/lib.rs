@@ -54,6 +54,7 @@
 pub mod cell;
 pub mod config;
 mod hash;
+pub mod hex;
 pub mod merge;
 pub mod mst;
 #[cfg(feature = "plugin")]

@@ -205,7 +205,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::cell::{key::tests::any_cell_key, key::tests::key, CellKey};
+    use crate::{
+        cell::{key::tests::any_cell_key, key::tests::key, CellKey},
+        hex::encode as hex,
+    };
 
     fn any_cell() -> impl Strategy<Value = Cell> {
         let value = (
@@ -222,10 +225,6 @@ mod tests {
             stamp: Stamp { time, id: [id; 16] },
             content: value.map_or(Content::Tombstone, Content::Value),
         })
-    }
-
-    fn hex(bytes: &[u8]) -> String {
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     proptest! {

@@ -12,7 +12,10 @@ use super::{
     place::{self, Place, UnknownStrategy},
     strategy::{Applied, Form, PartCell, Unfit},
 };
-use crate::cell::{Cell, Content, Part, Stamp, Value};
+use crate::{
+    cell::{Cell, Content, Part, Stamp, Value},
+    hex,
+};
 
 /// Why a key cannot be read, though its cells are there.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -133,14 +136,10 @@ fn raw_cell(PartCell { part, cell }: &PartCell<'_>, covers: Option<Stamp>) -> Js
     shown
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 fn text_or_hex(bytes: &[u8]) -> Json {
     match std::str::from_utf8(bytes) {
         Ok(text) => text.into(),
-        Err(_) => json!({ "hex": hex(bytes) }),
+        Err(_) => json!({ "hex": hex::encode(bytes) }),
     }
 }
 
@@ -172,10 +171,13 @@ fn describe(part: &[u8]) -> (String, Option<Json>) {
                 ("object".to_owned(), Some(place))
             }
         },
-        Writer::BuiltIn(tag::AUTOMERGE) => ("automerge_crdt".to_owned(), Some(hex(rest).into())),
-        Writer::Custom(name) => (name.to_owned(), Some(text_or_hex(rest))),
-        Writer::BuiltIn(_) | Writer::Unknown => {
-            ("unknown".to_owned(), Some(json!({ "hex": hex(part) })))
+        Writer::BuiltIn(tag::AUTOMERGE) => {
+            ("automerge_crdt".to_owned(), Some(hex::encode(rest).into()))
         }
+        Writer::Custom(name) => (name.to_owned(), Some(text_or_hex(rest))),
+        Writer::BuiltIn(_) | Writer::Unknown => (
+            "unknown".to_owned(),
+            Some(json!({ "hex": hex::encode(part) })),
+        ),
     }
 }

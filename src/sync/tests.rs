@@ -8,6 +8,7 @@ use rand::{rngs::StdRng, Rng, SeedableRng};
 use super::{pull::Ask, *};
 use crate::{
     cell::{Cell, CellKey, CellMeta, Content, Stamp, Value},
+    hex::encode as hex,
     mst::Resident,
     replica::{Kept, Tree},
 };
@@ -314,10 +315,6 @@ fn keys_of_any_length_fit_into_messages() {
         .collect();
     pull(&mut own, &theirs);
     assert_eq!(own, theirs);
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[test]
