@@ -21,6 +21,7 @@ pub(crate) mod tag {
     pub(crate) const FORK: &[u8; 8] = b"mst1fork";
     pub(crate) const SHORT: &[u8; 8] = b"mst1shrt";
     pub(crate) const FINGERPRINT: &[u8; 8] = b"mst1conf";
+    pub(crate) const BACKUP: &[u8; 8] = b"mst1bkup";
 }
 
 /// SHA-256 of the pieces, one after the other.

@@ -1,6 +1,6 @@
-//! The digest of a cell.
+//! The digest of a cell, and what stands for a cell where its payload is not.
 
-use super::{Cell, CellKey, Content};
+use super::{reader::Reader, Cell, CellKey, Content, DecodeError, Stamp};
 use crate::{
     hash::{hex_display, sha256, tag, HASH_BYTES},
     mst::TreeKey,
@@ -15,38 +15,109 @@ use crate::{
 pub struct CellDigest(pub [u8; HASH_BYTES]);
 hex_display!(CellDigest);
 
+/// What a digest covers of a cell's content: all of it, the payload by its length
+/// and its hash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outline {
+    /// There is nothing: it was deleted.
+    Tombstone,
+    /// There is a value.
+    Value {
+        /// The identifier of Zenoh's encoding.
+        encoding_id: u16,
+        /// The encoding's schema, if it has one.
+        schema: Option<Box<[u8]>>,
+        /// Bytes of the payload.
+        payload_len: u64,
+        /// SHA-256 of the payload, after a tag.
+        payload_hash: [u8; HASH_BYTES],
+    },
+}
+
+impl Outline {
+    /// The outline of `content`. Hashes the payload.
+    #[must_use]
+    pub fn of(content: &Content) -> Self {
+        match content {
+            Content::Tombstone => Self::Tombstone,
+            Content::Value(value) => Self::Value {
+                encoding_id: value.encoding_id,
+                schema: value.schema.clone(),
+                payload_len: value.payload.len() as u64,
+                payload_hash: sha256(&[tag::PAYLOAD, &value.payload]),
+            },
+        }
+    }
+}
+
 /// The digest of `cell` at `key`.
 ///
 /// Every field of variable length is preceded by its length, so no two
 /// different cells have the same bytes.
 #[must_use]
 pub fn cell_digest(key: &CellKey, cell: &Cell) -> CellDigest {
-    let mut head =
-        Vec::with_capacity(tag::CELL.len() + 4 + key.canonical_len() + 24 + 16 + HASH_BYTES);
-    head.extend_from_slice(tag::CELL);
-    let length_at = head.len();
-    head.extend_from_slice(&[0; 4]);
-    key.write_canonical(&mut head);
-    let length = (head.len() - length_at - 4) as u32;
-    head[length_at..length_at + 4].copy_from_slice(&length.to_be_bytes());
-    head.extend_from_slice(&cell.stamp.time.to_be_bytes());
-    head.extend_from_slice(&cell.stamp.id);
-    match &cell.content {
-        Content::Tombstone => head.push(0),
-        Content::Value(value) => {
-            head.push(1);
-            head.extend_from_slice(&value.encoding_id.to_be_bytes());
-            match &value.schema {
-                None => head.push(0),
+    let mut bytes = Vec::with_capacity(key.canonical_len() + 128);
+    key.write_canonical(&mut bytes);
+    let key_len = bytes.len();
+    write_outline(cell.stamp, &Outline::of(&cell.content), &mut bytes);
+    let (canonical, outline) = bytes.split_at(key_len);
+    outlined_digest(canonical, outline)
+}
+
+/// The digest of a cell from its canonical key and from the bytes of its
+/// [outline](write_outline).
+pub(crate) fn outlined_digest(canonical: &[u8], outline: &[u8]) -> CellDigest {
+    let key_len = (canonical.len() as u32).to_be_bytes();
+    CellDigest(sha256(&[tag::CELL, &key_len, canonical, outline]))
+}
+
+/// Appends what a digest covers after the key.
+pub(crate) fn write_outline(stamp: Stamp, content: &Outline, out: &mut Vec<u8>) {
+    out.extend_from_slice(&stamp.time.to_be_bytes());
+    out.extend_from_slice(&stamp.id);
+    match content {
+        Outline::Tombstone => out.push(0),
+        Outline::Value {
+            encoding_id,
+            schema,
+            payload_len,
+            payload_hash,
+        } => {
+            out.push(1);
+            out.extend_from_slice(&encoding_id.to_be_bytes());
+            match schema {
+                None => out.push(0),
                 Some(schema) => {
-                    head.push(1);
-                    head.extend_from_slice(&(schema.len() as u32).to_be_bytes());
-                    head.extend_from_slice(schema);
+                    out.push(1);
+                    out.extend_from_slice(&(schema.len() as u32).to_be_bytes());
+                    out.extend_from_slice(schema);
                 }
             }
-            head.extend_from_slice(&(value.payload.len() as u64).to_be_bytes());
-            head.extend_from_slice(&sha256(&[tag::PAYLOAD, &value.payload]));
+            out.extend_from_slice(&payload_len.to_be_bytes());
+            out.extend_from_slice(payload_hash);
         }
     }
-    CellDigest(sha256(&[&head]))
+}
+
+/// Reads what [`write_outline`] writes. It has its end in it.
+pub(crate) fn read_outline(reader: &mut Reader<'_>) -> Result<(Stamp, Outline), DecodeError> {
+    let stamp = reader.stamp()?;
+    if !reader.flag("cell")? {
+        return Ok((stamp, Outline::Tombstone));
+    }
+    let encoding_id = reader.u16("encoding")?;
+    let schema = match reader.flag("schema")? {
+        false => None,
+        true => {
+            let length = u32::from_be_bytes(reader.array("schema")?);
+            Some(reader.take(length as usize, "schema")?.into())
+        }
+    };
+    let content = Outline::Value {
+        encoding_id,
+        schema,
+        payload_len: u64::from_be_bytes(reader.array("length")?),
+        payload_hash: reader.array("hash of the payload")?,
+    };
+    Ok((stamp, content))
 }

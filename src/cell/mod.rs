@@ -23,10 +23,12 @@ use std::fmt;
 
 use bytes::Bytes;
 
-pub use digest::{cell_digest, CellDigest};
+pub use digest::{cell_digest, CellDigest, Outline};
+pub(crate) use digest::{outlined_digest, read_outline, write_outline};
 pub(crate) use key::{read_text, write_text, END as KEY_END};
 pub use key::{CellKey, Key, Part, MAX_KEY_BYTES};
 pub use reader::DecodeError;
+pub(crate) use reader::Reader;
 pub use row::{Payload, Row, RowValue};
 pub use stamp::{ntp64_span, Stamp, STAMP_ID_BYTES};
 

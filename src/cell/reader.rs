@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use super::{Stamp, STAMP_ID_BYTES};
+
 /// Why bytes are not what they should be.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
@@ -41,10 +43,11 @@ pub enum DecodeError {
 }
 
 /// A cursor over untrusted bytes: takes what is there, or says what is missing.
-pub(super) struct Reader<'a>(pub(super) &'a [u8]);
+#[derive(Debug)]
+pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Reader<'a> {
-    pub(super) fn take(&mut self, len: usize, what: &'static str) -> Result<&'a [u8], DecodeError> {
+    pub(crate) fn take(&mut self, len: usize, what: &'static str) -> Result<&'a [u8], DecodeError> {
         let (taken, rest) = self
             .0
             .split_at_checked(len)
@@ -53,7 +56,7 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
-    pub(super) fn array<const N: usize>(
+    pub(crate) fn array<const N: usize>(
         &mut self,
         what: &'static str,
     ) -> Result<[u8; N], DecodeError> {
@@ -65,7 +68,37 @@ impl<'a> Reader<'a> {
         Ok(*taken)
     }
 
-    pub(super) fn u8(&mut self, what: &'static str) -> Result<u8, DecodeError> {
+    pub(crate) fn u8(&mut self, what: &'static str) -> Result<u8, DecodeError> {
         Ok(self.array::<1>(what)?[0])
+    }
+
+    pub(crate) fn u16(&mut self, what: &'static str) -> Result<u16, DecodeError> {
+        self.array(what).map(u16::from_be_bytes)
+    }
+
+    /// A byte that is 0 or 1.
+    pub(crate) fn flag(&mut self, what: &'static str) -> Result<bool, DecodeError> {
+        match self.u8(what)? {
+            0 => Ok(false),
+            1 => Ok(true),
+            tag => Err(DecodeError::Tag { what, tag }),
+        }
+    }
+
+    pub(crate) fn stamp(&mut self) -> Result<Stamp, DecodeError> {
+        let time = u64::from_be_bytes(self.array("timestamp")?);
+        let id = self.array("timestamp")?;
+        match id == [0; STAMP_ID_BYTES] {
+            true => Err(DecodeError::StampId),
+            false => Ok(Stamp { time, id }),
+        }
+    }
+
+    /// For what has to end here.
+    pub(crate) fn finish(self) -> Result<(), DecodeError> {
+        match self.0.len() {
+            0 => Ok(()),
+            trailing => Err(DecodeError::Trailing(trailing)),
+        }
     }
 }

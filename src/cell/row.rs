@@ -17,10 +17,7 @@
 
 use bytes::Bytes;
 
-use super::{
-    reader::Reader, Cell, CellDigest, CellMeta, Content, DecodeError, Stamp, Value, Version,
-    STAMP_ID_BYTES,
-};
+use super::{reader::Reader, Cell, CellDigest, CellMeta, Content, DecodeError, Value, Version};
 
 const TOMBSTONE: u8 = 0;
 const INLINE: u8 = 1;
@@ -130,14 +127,10 @@ impl Row {
                 tag: kind,
             });
         }
-        let time = u64::from_be_bytes(reader.array("timestamp")?);
-        let id: [u8; STAMP_ID_BYTES] = reader.array("timestamp")?;
-        if id == [0; STAMP_ID_BYTES] {
-            return Err(DecodeError::StampId);
-        }
+        let stamp = reader.stamp()?;
         let meta = CellMeta {
             version: Version {
-                stamp: Stamp { time, id },
+                stamp,
                 tombstone: kind == TOMBSTONE,
                 digest: CellDigest(reader.array("digest")?),
             },
@@ -154,7 +147,7 @@ impl Row {
         let (meta, kind) = Self::read_meta(&mut reader)?;
         let mut value = None;
         if kind != TOMBSTONE {
-            let encoding_id = u16::from_be_bytes(reader.array("encoding")?);
+            let encoding_id = reader.u16("encoding")?;
             let length = u32::from_be_bytes(reader.array("schema")?);
             let schema = match length.checked_sub(1) {
                 None => None,
@@ -171,10 +164,8 @@ impl Row {
                 payload,
             });
         }
-        match reader.0.len() {
-            0 => Ok(Self { meta, value }),
-            trailing => Err(DecodeError::Trailing(trailing)),
-        }
+        reader.finish()?;
+        Ok(Self { meta, value })
     }
 }
 
@@ -206,7 +197,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        cell::{key::tests::any_cell_key, key::tests::key, CellKey},
+        cell::{key::tests::any_cell_key, key::tests::key, CellKey, Stamp},
         hex::encode as hex,
     };
 

@@ -4,12 +4,12 @@
 //! the order of the fields is the format. A key is not written out: the digest
 //! of its value covers it.
 
-use super::node::{Digested, NodeOf, NodeStore};
+use super::{
+    fork::{Fork, Forks, GROUP},
+    level::Level,
+    node::{Digested, NodeOf, NodeStore},
+};
 use crate::hash::{hex_display, sha256, tag, HASH_BYTES};
-
-/// Items hashed together inside a node, and forks of the small Merkle tree
-/// above them: a proof shows one group and a few hashes, not the whole node.
-pub const GROUP: usize = 4;
 
 /// The hash of a node and of all that hangs below it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -44,56 +44,77 @@ pub(super) fn node_hash<S: NodeStore>(store: &S, node: &NodeOf<S>) -> Result<Nod
     Ok(*node.hash.get_or_init(|| hash))
 }
 
-fn link_hash<S: NodeStore>(store: &S, link: &S::Link) -> Result<NodeHash, S::Error> {
-    node_hash(store, store.load(link)?)
-}
-
-/// Child links are written as a presence byte and, if present, the hash.
-fn write_child<S: NodeStore>(
-    store: &S,
-    child: Option<&S::Link>,
-    out: &mut Vec<u8>,
-) -> Result<(), S::Error> {
+/// Appends what is covered of a child: a presence byte and, if it is there, its
+/// hash.
+pub(crate) fn write_child(child: Option<&NodeHash>, out: &mut Vec<u8>) {
     match child {
         None => out.push(0),
-        Some(link) => {
+        Some(hash) => {
             out.push(1);
-            out.extend_from_slice(&link_hash(store, link)?.0);
+            out.extend_from_slice(&hash.0);
         }
     }
-    Ok(())
+}
+
+/// The hash of a group, from its items: of each entry the digest, and the
+/// [child](write_child) after it.
+pub(crate) fn group_hash(items: &[u8]) -> [u8; HASH_BYTES] {
+    sha256(&[tag::GROUP, items])
+}
+
+/// The hash of a fork, from those of its parts.
+pub(super) fn fork_hash(parts: &[[u8; HASH_BYTES]]) -> [u8; HASH_BYTES] {
+    sha256(&[tag::FORK, parts.as_flattened()])
+}
+
+/// The hash of a node of so many entries, from the child before them and the hash
+/// at the top of its forks.
+pub(crate) fn head_hash(
+    level: Level,
+    entries: usize,
+    first_child: Option<&NodeHash>,
+    top: &[u8; HASH_BYTES],
+) -> NodeHash {
+    let mut head = Vec::with_capacity(2 + 4 + 1 + 2 * HASH_BYTES);
+    head.extend_from_slice(&[level.digit, level.rank]);
+    head.extend_from_slice(&(entries as u32).to_be_bytes());
+    write_child(first_child, &mut head);
+    head.extend_from_slice(top);
+    NodeHash(sha256(&[tag::NODE, &head]))
+}
+
+/// The hash of a part of a node's forks.
+pub(crate) fn part_hash<S: NodeStore>(
+    store: &S,
+    node: &NodeOf<S>,
+    part: Fork,
+) -> Result<[u8; HASH_BYTES], S::Error> {
+    if let Some(entries) = part.group() {
+        let mut items = Vec::with_capacity(GROUP * (HASH_BYTES + 1 + HASH_BYTES));
+        for place in entries {
+            items.extend_from_slice(node.values[place].digest());
+            write_child(child_hash(store, node, place + 1)?.as_ref(), &mut items);
+        }
+        return Ok(group_hash(&items));
+    }
+    let parts = part.parts().map(|part| part_hash(store, node, part));
+    Ok(fork_hash(&parts.collect::<Result<Forks, _>>()?))
+}
+
+fn child_hash<S: NodeStore>(
+    store: &S,
+    node: &NodeOf<S>,
+    place: usize,
+) -> Result<Option<NodeHash>, S::Error> {
+    let link = node.child(place);
+    link.map(|link| node_hash(store, store.load(link)?))
+        .transpose()
 }
 
 /// The hash from the node's content, the node's own cache left aside.
 pub(super) fn compute<S: NodeStore>(store: &S, node: &NodeOf<S>) -> Result<NodeHash, S::Error> {
-    let mut bytes = Vec::with_capacity(512);
-    let mut hashes = Vec::with_capacity(node.values.len().div_ceil(GROUP));
-    for (group, values) in node.values.chunks(GROUP).enumerate() {
-        bytes.clear();
-        bytes.extend_from_slice(tag::GROUP);
-        for (offset, value) in values.iter().enumerate() {
-            bytes.extend_from_slice(value.digest());
-            write_child(store, node.child(group * GROUP + offset + 1), &mut bytes)?;
-        }
-        hashes.push(sha256(&[&bytes]));
-    }
-    while hashes.len() > 1 {
-        hashes = hashes
-            .chunks(GROUP)
-            .map(|forks| {
-                bytes.clear();
-                bytes.extend_from_slice(tag::FORK);
-                forks.iter().for_each(|hash| bytes.extend_from_slice(hash));
-                sha256(&[&bytes])
-            })
-            .collect();
-    }
-    bytes.clear();
-    bytes.extend_from_slice(tag::NODE);
-    bytes.push(node.level.digit);
-    bytes.push(node.level.rank);
-    bytes.extend_from_slice(&(node.keys.len() as u32).to_be_bytes());
-    write_child(store, node.child(0), &mut bytes)?;
-    hashes.iter().for_each(|hash| bytes.extend_from_slice(hash));
-    Ok(NodeHash(sha256(&[&bytes])))
+    let entries = node.values.len();
+    let first_child = child_hash(store, node, 0)?;
+    let top = part_hash(store, node, Fork::top(entries))?;
+    Ok(head_hash(node.level, entries, first_child.as_ref(), &top))
 }

@@ -36,7 +36,8 @@ fn word(head: &[u8], skip: usize) -> u64 {
     }
 }
 
-fn shared_prefix(a: &[u8], b: &[u8]) -> usize {
+/// How many bytes two texts have in common, at the beginning.
+pub(crate) fn shared_prefix(a: &[u8], b: &[u8]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 

@@ -11,6 +11,13 @@ pub const MAX_DIGITS: u8 = (HASH_BYTES * 2) as u8;
 pub struct Position(pub [u8; HASH_BYTES]);
 
 impl Position {
+    /// The position of the key with these canonical bytes: SHA-256 over a domain
+    /// tag and the bytes.
+    #[must_use]
+    pub fn of_canonical(bytes: &[u8]) -> Self {
+        Self(sha256(&[tag::POSITION, bytes]))
+    }
+
     /// Leading zero digits of the position in base 16. O(1).
     ///
     /// The base is part of the tree's format: another base gives other roots.
@@ -42,14 +49,13 @@ pub trait TreeKey: Ord + Clone {
         &[]
     }
 
-    /// The key's position: SHA-256 over a domain tag and the canonical bytes.
+    /// The key's position: that of its canonical bytes.
     ///
     /// Tests replace it to force any shape of tree.
     fn position(&self) -> Position {
         let mut bytes = Vec::with_capacity(64);
-        bytes.extend_from_slice(tag::POSITION);
         self.write_canonical(&mut bytes);
-        Position(sha256(&[&bytes]))
+        Position::of_canonical(&bytes)
     }
 }
 

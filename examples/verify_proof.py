@@ -1,0 +1,145 @@
+#!/usr/bin/env python3
+"""Says what a proof proves of a key to whoever trusts a root. docs/formats.md says why.
+
+    verify_proof.py ROOT KEY PROOF_FILE [VALUE_FILE]
+
+ROOT is in hexadecimal; KEY is relative to the storage's strip_prefix, and empty for the
+strip_prefix itself; VALUE_FILE has what should be the payload of one of the cells.
+Ends with 0 if all of it holds, else with 1.
+"""
+
+import re
+import sys
+from hashlib import sha256
+from io import BytesIO
+
+MAX_BYTES, MAX_DEPTH = 16 << 20, 256
+
+
+def check(holds, why):
+    if not holds:
+        raise ValueError(why)
+
+
+def hash_of(tag, *pieces):
+    return sha256(tag + b"".join(pieces)).digest()
+
+
+def canonical(key):
+    if not key:
+        return b"\x00"
+    check(all(key.split("/")) and not set(key) & set("*$#?"), "KEY is no key")
+    return b"\x01" + key.encode().replace(b"\0", b"\0\xff") + b"\0\x01"
+
+
+class Proof:
+    def __init__(self, data, key):
+        check(len(data) <= MAX_BYTES, "it has too many bytes")
+        self.data, self.key, self.key_bytes, self.cells = BytesIO(data), key, 0, []
+        # What is in the tree, in order: "h" hidden, "<" a cell below the key, "o" the key's
+        # own cell, "p" another one of it, ">" a cell above.
+        self.order = []
+        check(self.number(1) == 1, "it is of another version")
+        check(self.take(self.number(2, 60_000)) == key, "it is of another key")
+        self.root = self.child(self.number(1), (65, 0), 0)[1:] or hash_of(b"mst1none")
+        check(not self.data.read(1), "there are bytes after its end")
+        # Nothing is hidden where the key could have a cell.
+        order = re.fullmatch("(h*<p*|h*op*|p*)(>h*)?", "".join(self.order))
+        check(order, "it hides what could be the key's, or shows more than it has to")
+        check(all(a[0] < b[0] for a, b in zip(self.cells, self.cells[1:])), "its cells do not ascend")
+
+    def take(self, length):
+        piece = self.data.read(length)
+        check(len(piece) == length, "it ends too early")
+        return piece
+
+    def number(self, length, most=2**64):
+        number = int.from_bytes(self.take(length), "big")
+        check(number <= most, "a number is too large")
+        return number
+
+    def hidden(self):
+        self.order.append("h")
+        return self.take(32)
+
+    def child(self, what, above, depth):
+        """What a node's hash covers of a child, whose level is below `above`."""
+        check(what <= 2, "unknown flags")
+        if what == 0:
+            return b"\x00"
+        return b"\x01" + (self.hidden() if what == 1 else self.node(above, depth + 1))
+
+    def node(self, above, depth):
+        start, level, entries = len(self.order), tuple(self.take(2)), self.number(1, 128)
+        check(level < above and depth <= MAX_DEPTH, "a node is on a wrong level, or too deep")
+        head = bytes(level) + entries.to_bytes(4, "big")
+        head += self.child(self.number(1), level, depth)
+        first, count, groups = self.number(1), self.number(1), (entries + 3) // 4
+        check(entries and first + count <= groups and (count or not first), "groups are missing")
+
+        def fork(at, room):
+            """The hash of the groups from `at` on, as many as have room."""
+            if at >= first + count or at + room <= first:
+                return self.hidden()
+            if room == 1:
+                return self.group(min(4, entries - 4 * at), level, depth)
+            parts = range(at, min(at + room, groups), room // 4)
+            return hash_of(b"mst1fork", *[fork(part, room // 4) for part in parts])
+
+        top = fork(0, min(room for room in (1, 4, 16, 64) if room >= groups))
+        check(set(self.order[start:]) - {"h"}, "a node is open for nothing")
+        return hash_of(b"mst1node", head, top)
+
+    def group(self, entries, level, depth):
+        start, items = len(self.order), b""
+        for _ in range(entries):
+            flags = self.number(1)
+            items += self.cell(level[0]) if flags & 4 else self.hidden()
+            items += self.child(flags & ~4, level, depth)
+        check(set(self.order[start:]) - {"h"}, "a group is open for nothing")
+        return hash_of(b"mst1grup", items)
+
+    def cell(self, digit):
+        common, further = self.number(2, len(self.key)), self.take(self.number(2))
+        key, start, value = self.key[:common] + further, self.data.tell(), None
+        time, id = self.number(8), self.take(16)
+        if self.number(1, 1):
+            self.take(2)  # the encoding
+            self.number(1, 1) and self.take(self.number(4))  # the schema, if there is one
+            value = (self.number(8), self.take(32))
+        outline = self.data.getvalue()[start:self.data.tell()]
+        self.key_bytes += len(key)
+        check(any(id) and self.key_bytes <= MAX_BYTES, "a stamp without an ID, or too long keys")
+        if common == len(self.key):
+            self.order.append("p" if further else "o")
+            self.cells.append((further, f"{time}/{int.from_bytes(id, 'little'):x}", value))
+        else:
+            check(further[:1] != self.key[common:common + 1], "a key has more in common")
+            self.order.append("<" if key < self.key else ">")
+        position = hash_of(b"mst1posn", key).hex()
+        check(len(position) - len(position.lstrip("0")) == digit, "a cell is on a wrong level")
+        return hash_of(b"mst1cell", len(key).to_bytes(4, "big"), key, outline)
+
+
+def main(root, key, proof_file, value_file=None):
+    with open(proof_file, "rb") as file:
+        proof = Proof(file.read(MAX_BYTES + 1), canonical(key))
+    check(proof.root.hex() == root.lower(), f"it is against the root {proof.root.hex()}")
+    print(f"cells of {key or 'the strip_prefix'}: {len(proof.cells)}")
+    for part, stamp, value in proof.cells:
+        print(stamp, part.hex() or "own", f"{value[0]} bytes" if value else "deleted")
+    if value_file:
+        with open(value_file, "rb") as file:
+            payload = file.read()
+        payload = (len(payload), hash_of(b"mst1load", payload))
+        check(payload in [value for _, _, value in proof.cells], "the value is another one")
+
+
+if __name__ == "__main__":
+    if not 4 <= len(sys.argv) <= 5:
+        sys.exit(__doc__)
+    sys.setrecursionlimit(20 * MAX_DEPTH)
+    try:
+        main(*sys.argv[1:])
+    except (ValueError, OSError) as why:
+        sys.exit(f"The proof does not hold: {why}")

@@ -1,0 +1,100 @@
+//! Proofs: what a storage holds of a key, for whoever knows its root.
+//!
+//! A proof is the tree, pruned. Of all that is in the tree it *shows* the cells of
+//! the key, and the cell before and after them; of the rest it has the hashes that
+//! it takes to compute the root. In the order of keys it is a sequence, in which
+//! nothing is hidden between the cells that are shown. So whoever knows that the
+//! root is that of a tree, whose keys ascend, knows all cells that the key has in
+//! it; that there are none is the same proof, without any between two neighbours.
+//!
+//! A cell is shown by what its digest covers: key, timestamp, encoding, and length
+//! and hash of the payload, which itself is not in the proof.
+//!
+//! Of one root and one key, one proof is accepted, to the byte. The bytes, and the
+//! argument why they prove it, are in docs/formats.md, "Proofs".
+//!
+//! Making a proof costs O(log n), and the reading and hashing of the cells that it
+//! shows; checking it costs a few dozen hashes. No I/O is in here.
+
+mod error;
+mod prove;
+mod sequence;
+mod verify;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::{ProofError, ProveError};
+pub use prove::prove;
+pub use verify::{read, verify};
+
+use crate::cell::{Cell, Key, Outline, Part, Stamp};
+
+/// The version of the format, which is the first byte of a proof.
+pub const VERSION: u8 = 1;
+
+/// Bytes that a proof may have; and the keys of all cells that it shows, when they
+/// are written out, so that a few bytes cannot make for a lot of hashing.
+///
+/// A key of last writer wins is far from it. One that is merged has as many cells
+/// as it has elements or puts: some 100,000 can be proven.
+pub const MAX_PROOF_BYTES: usize = 16 << 20;
+
+/// Nodes on a path that a proof may have.
+///
+/// Far more than a tree can be made to have: a path meets a digit once, and once
+/// more for each rank, and a run of r ranks has some 2^r times
+/// [`MAX_WIDTH`](crate::mst::MAX_WIDTH) entries, each of which was mined.
+pub const MAX_DEPTH: usize = 256;
+
+/// What a child's place in a proof is: nothing, its hash, or the node itself.
+mod child {
+    pub(super) const NONE: u8 = 0;
+    pub(super) const HIDDEN: u8 = 1;
+    pub(super) const OPEN: u8 = 2;
+}
+
+/// What is added to an entry's child to say that its cell is shown.
+const SHOWN: u8 = 4;
+
+/// What was proven: all that the tree under a root holds of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proven {
+    /// The key.
+    pub key: Key,
+    /// All of its cells, ascending by part.
+    pub cells: Vec<ProvenCell>,
+}
+
+impl Proven {
+    /// Whether the key has no value: it was never put, or it was deleted.
+    ///
+    /// That is, it has no cells but a tombstone of its own. A key with other cells
+    /// has a value, even if they all are tombstones: a set of which all elements
+    /// were removed is an empty set.
+    #[must_use]
+    pub fn is_absent(&self) -> bool {
+        let is_deletion =
+            |cell: &ProvenCell| cell.part.is_empty() && cell.content == Outline::Tombstone;
+        self.cells.iter().all(is_deletion)
+    }
+}
+
+/// A cell that was proven to be in the tree, but for its payload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProvenCell {
+    /// The part of the key.
+    pub part: Part,
+    /// When it was written, and by whom.
+    pub stamp: Stamp,
+    /// What, the payload by its length and hash.
+    pub content: Outline,
+}
+
+impl ProvenCell {
+    /// Whether it is `cell` that was proven, payload and all. Hashes the payload.
+    #[must_use]
+    pub fn is_of(&self, cell: &Cell) -> bool {
+        self.stamp == cell.stamp && self.content == Outline::of(&cell.content)
+    }
+}
