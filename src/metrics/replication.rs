@@ -1,0 +1,235 @@
+//! The metrics of replication.
+
+use std::collections::BTreeMap;
+
+use super::openmetrics::{place, Writer};
+
+/// How a peer can stand to the replica, as the status names it.
+pub const RELATIONS: [&str; 5] = ["unknown", "equal", "behind", "divergent", "isolated"];
+
+/// What there is to say of a storage that is replicated. Counters begin at 0 when
+/// it is opened, and when it takes a new name.
+#[derive(Clone, Debug, Default)]
+pub struct ReplicationMetrics {
+    /// The other replicas, by their names.
+    pub peers: BTreeMap<String, PeerMetrics>,
+    /// What it got from others.
+    pub pulls: PullMetrics,
+    /// What others got from it.
+    pub served: ServedMetrics,
+    /// What replicas say of their roots.
+    pub announcements: AnnouncementMetrics,
+    /// What it did not take.
+    pub rejected: RejectionMetrics,
+}
+
+/// Another replica.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PeerMetrics {
+    /// Whether it can be reached.
+    pub is_present: bool,
+    /// How it stands to this one: one of [`RELATIONS`]; anything else counts as
+    /// the first of them.
+    pub relation: &'static str,
+    /// When both were last known to hold the same, in seconds since 1970.
+    pub last_equal: Option<f64>,
+}
+
+/// Pulls from peers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PullMetrics {
+    /// Pulls that were begun.
+    pub started: u64,
+    /// Pulls that came to their end.
+    pub completed: u64,
+    /// Pulls that broke off.
+    pub failed: u64,
+    /// Queries that were answered.
+    pub round_trips: u64,
+    /// Bytes of queries.
+    pub sent_bytes: u64,
+    /// Bytes of answers.
+    pub received_bytes: u64,
+    /// Cells that came and were not rejected.
+    pub cells: u64,
+    /// Of these, cells that were not newer than what was there.
+    pub useless_cells: u64,
+}
+
+/// Queries of peers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ServedMetrics {
+    /// Queries for where trees differ.
+    pub digest_queries: u64,
+    /// Queries for cells.
+    pub entries_queries: u64,
+    /// Bytes of the answers.
+    pub sent_bytes: u64,
+    /// Cells that were not sent, because they are damaged.
+    pub damaged_cells: u64,
+}
+
+/// Announcements of roots.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AnnouncementMetrics {
+    /// Those of this replica.
+    pub sent: u64,
+    /// Those of others.
+    pub received: u64,
+}
+
+/// Why something of a peer was not taken.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RejectionMetrics {
+    /// Messages that could not be read.
+    pub malformed: u64,
+    /// Cells of keys that the storage does not hold.
+    pub key_expr: u64,
+    /// Cells that are not what their sender meant.
+    pub digest: u64,
+    /// Cells stamped too far ahead of the clock.
+    pub clock: u64,
+    /// Cells that are too long.
+    pub too_large: u64,
+    /// Cells that no strategy writes.
+    pub strategy: u64,
+}
+
+impl ReplicationMetrics {
+    pub(super) fn write(&self, writer: &mut Writer) {
+        self.write_peers(writer);
+        self.pulls.write(writer);
+        self.served.write(writer);
+        writer.counter(
+            "zenoh_mst_announcements_sent",
+            "Times that this replica said what its root is.",
+            self.announcements.sent,
+        );
+        writer.counter(
+            "zenoh_mst_announcements_received",
+            "Times that others said what their root is.",
+            self.announcements.received,
+        );
+        self.rejected.write(writer);
+    }
+
+    fn write_peers(&self, writer: &mut Writer) {
+        let peers = || self.peers.iter().map(|(name, peer)| (name.as_str(), peer));
+        let mut counts = RELATIONS.map(|relation| (relation, 0));
+        for peer in self.peers.values().filter(|peer| peer.is_present) {
+            counts[place(&RELATIONS, peer.relation)].1 += 1;
+        }
+        writer.gauges(
+            "zenoh_mst_peers",
+            "Other replicas that can be reached, by how they stand to this one.",
+            "relation",
+            counts,
+        );
+        writer.gauges(
+            "zenoh_mst_peer_present",
+            "Whether the peer can be reached.",
+            "peer",
+            peers().map(|(name, peer)| (name, peer.is_present)),
+        );
+        writer.states_of(
+            "zenoh_mst_peer_relation",
+            "How the peer stood to this replica when it last said something.",
+            &RELATIONS,
+            "peer",
+            peers().map(|(name, peer)| (name, peer.relation)),
+        );
+        writer.gauges(
+            "zenoh_mst_peer_last_equal_timestamp_seconds",
+            "When the peer was last found to hold the same.",
+            "peer",
+            peers().filter_map(|(name, peer)| Some((name, peer.last_equal?))),
+        );
+    }
+}
+
+impl PullMetrics {
+    fn write(&self, writer: &mut Writer) {
+        writer.counter(
+            "zenoh_mst_pulls_started",
+            "Pulls that were begun.",
+            self.started,
+        );
+        writer.counter(
+            "zenoh_mst_pulls_completed",
+            "Pulls that came to their end.",
+            self.completed,
+        );
+        writer.counter(
+            "zenoh_mst_pulls_failed",
+            "Pulls that broke off.",
+            self.failed,
+        );
+        writer.counter(
+            "zenoh_mst_pull_round_trips",
+            "Queries of pulls that were answered.",
+            self.round_trips,
+        );
+        writer.counter(
+            "zenoh_mst_pull_sent_bytes",
+            "Bytes of the queries of pulls.",
+            self.sent_bytes,
+        );
+        writer.counter(
+            "zenoh_mst_pull_received_bytes",
+            "Bytes of the answers to pulls.",
+            self.received_bytes,
+        );
+        writer.counter(
+            "zenoh_mst_pull_cells",
+            "Cells that pulls brought and that were not rejected.",
+            self.cells,
+        );
+        writer.counter(
+            "zenoh_mst_pull_useless_cells",
+            "Of the cells that pulls brought, those that were not newer than what was there.",
+            self.useless_cells,
+        );
+    }
+}
+
+impl ServedMetrics {
+    fn write(&self, writer: &mut Writer) {
+        writer.counters(
+            "zenoh_mst_served_queries",
+            "Queries of other replicas.",
+            "kind",
+            [
+                ("digest", self.digest_queries),
+                ("entries", self.entries_queries),
+            ],
+        );
+        writer.counter(
+            "zenoh_mst_served_bytes",
+            "Bytes of the answers to other replicas.",
+            self.sent_bytes,
+        );
+        writer.counter(
+            "zenoh_mst_served_damaged_cells",
+            "Cells that were not sent to others, because they are damaged.",
+            self.damaged_cells,
+        );
+    }
+}
+
+impl RejectionMetrics {
+    fn write(&self, writer: &mut Writer) {
+        writer.counters(
+            "zenoh_mst_rejections",
+            "Cells, and if malformed messages, of other replicas that were not taken.",
+            "reason",
+            [
+                ("malformed", self.malformed),
+                ("key_expr", self.key_expr),
+                ("digest", self.digest),
+                ("clock", self.clock),
+                ("too_large", self.too_large),
+                ("strategy", self.strategy),
+            ],
+        );
+    }
+}
