@@ -5,6 +5,7 @@
 
 mod merge;
 mod replication;
+mod scrub;
 mod units;
 
 use std::{
@@ -19,9 +20,11 @@ use thiserror::Error;
 
 pub use merge::{MergeConfig, StrategyConfig};
 pub use replication::ReplicationConfig;
+pub use scrub::ScrubConfig;
 pub use units::{ByteSize, Span};
 
 use replication::ReplicationOptions;
+use scrub::ScrubOptions;
 
 /// Overrides the folder under which storages keep theirs, where the volume does
 /// not set `root`.
@@ -146,6 +149,8 @@ struct StorageOptions {
     settle: Option<Span>,
     max_clock_drift: Option<Span>,
     cache_size: Option<ByteSize>,
+    #[serde(default)]
+    scrub: ScrubOptions,
     replication: Option<ReplicationOptions>,
 }
 
@@ -168,6 +173,8 @@ pub struct StorageConfig {
     pub max_clock_drift: Duration,
     /// Bytes of memory for the storage engine's buffers and caches.
     pub cache_size: u64,
+    /// How the cells are compared with what is on the disk.
+    pub scrub: ScrubConfig,
     /// How puts are merged.
     pub merge: MergeConfig,
     /// How the storage is replicated, if it is.
@@ -189,6 +196,9 @@ mod limits {
     pub(super) const DEFAULT_DRIFT: Duration = Duration::from_secs(10);
     pub(super) const CACHE: RangeInclusive<u64> = 4 << 20..=1 << 40;
     pub(super) const DEFAULT_CACHE: u64 = 128 << 20;
+    pub(super) const SCRUB: RangeInclusive<Duration> =
+        Duration::from_secs(60)..=Duration::from_secs(366 * 24 * 3600);
+    pub(super) const DEFAULT_SCRUB: Duration = Duration::from_secs(7 * 24 * 3600);
     pub(super) const SYNC_INTERVAL: RangeInclusive<Duration> =
         Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
     pub(super) const DEFAULT_SYNC_INTERVAL: Duration = Duration::from_secs(30);
@@ -255,6 +265,7 @@ impl StorageConfig {
                 limits::CACHE,
                 limits::DEFAULT_CACHE,
             )?,
+            scrub: options.scrub.validate()?,
             merge,
             replication,
         })
@@ -302,6 +313,10 @@ mod tests {
             settle: Duration::from_millis(500),
             max_clock_drift: Duration::from_secs(10),
             cache_size: 128 << 20,
+            scrub: ScrubConfig {
+                enabled: true,
+                interval: Duration::from_secs(7 * 24 * 3600),
+            },
             merge: MergeConfig::default(),
             replication: None,
         };
@@ -313,6 +328,7 @@ mod tests {
         let options = json!({
             "persistence": "memory", "dir": "a/b", "durability": "always", "sync_every": "1s",
             "settle": "50ms", "max_clock_drift": "2m", "cache_size": "16MiB",
+            "scrub": { "enabled": false, "interval": "30d" },
             "replication": {
                 "sync_interval": "1m", "compression": false, "default_strategy": "object",
                 "type_overrides": { "counter": "additive" },
@@ -330,6 +346,10 @@ mod tests {
             settle: Duration::from_millis(50),
             max_clock_drift: Duration::from_secs(120),
             cache_size: 16 << 20,
+            scrub: ScrubConfig {
+                enabled: false,
+                interval: Duration::from_secs(30 * 24 * 3600),
+            },
             merge: MergeConfig {
                 default: "object".into(),
                 types: BTreeMap::from([("counter".to_owned(), "additive".into())]),
@@ -379,6 +399,11 @@ mod tests {
         );
         let deep = error(json!({ "replication": { "sync_interval": "1ms" } }));
         assert!(deep.contains("`replication.sync_interval`"), "{deep}");
+        let deep = error(json!({ "scrub": { "interval": "1s" } }));
+        assert!(
+            deep.contains("`scrub.interval`") && deep.contains("60s"),
+            "{deep}"
+        );
         let deep = error(json!({ "replication": { "intervall": "1s" } }));
         assert!(deep.contains("`intervall`"), "{deep}");
         let deep = error(json!({ "replication": { "default_strategy": 7 } }));

@@ -7,7 +7,7 @@ use serde::{
     Deserialize, Deserializer,
 };
 
-/// A span of time: `"100ms"`, `"30s"`, `"5m"`, `"1h"`.
+/// A span of time: `"100ms"`, `"30s"`, `"5m"`, `"1h"`, `"7d"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span(pub Duration);
 
@@ -29,11 +29,17 @@ impl Visitor<'_> for SpanVisitor {
     type Value = Span;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a time with its unit, one of ms, s, m, h, such as \"100ms\"")
+        f.write_str("a time with its unit, one of ms, s, m, h, d, such as \"100ms\"")
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Span, E> {
-        let units = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
+        let units = [
+            ("ms", 1),
+            ("s", 1_000),
+            ("m", 60_000),
+            ("h", 3_600_000),
+            ("d", 86_400_000),
+        ];
         parse(text, &units)
             .map(|millis| Span(Duration::from_millis(millis)))
             .ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
@@ -92,7 +98,8 @@ mod tests {
         assert_eq!(span("30 s"), Some(Duration::from_secs(30)));
         assert_eq!(span("2m"), Some(Duration::from_secs(120)));
         assert_eq!(span("1h"), Some(Duration::from_secs(3600)));
-        for wrong in ["", "s", "5", "-1s", "1.5s", "1d", "99999999999999999999s"] {
+        assert_eq!(span("7d"), Some(Duration::from_secs(604_800)));
+        for wrong in ["", "s", "5", "-1s", "1.5s", "1w", "99999999999999999999s"] {
             assert_eq!(span(wrong), None, "{wrong}");
         }
     }

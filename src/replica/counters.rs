@@ -61,4 +61,10 @@ counters! {
     commits,
     /// Cells in these groups.
     committed_cells,
+    /// Cells of the tree that were compared with what is on the disk.
+    scrubbed,
+    /// Cells that were found damaged.
+    damaged,
+    /// Of these, those that were written anew, or replaced by what others sent.
+    repaired,
 }

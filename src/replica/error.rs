@@ -79,6 +79,12 @@ pub enum ReplicaError {
          remove the cause, then restart the storage"
     )]
     Failed(Arc<Failure>),
+    /// More is written than can be remembered while a checkpoint is made.
+    #[error("too much is being written to take all of it at one cut; try again when it is less")]
+    Busy,
+    /// The store cannot be read.
+    #[error(transparent)]
+    Unreadable(Arc<StoreError>),
     /// The replica was closed.
     #[error("the storage is closed")]
     Closed,
@@ -91,6 +97,17 @@ pub enum GetError {
     /// The store cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// It was found damaged.
+    #[error(
+        "the value of '{key}' of {stamp} is damaged, and in quarantine until another replica \
+         sends it, or the key is written anew"
+    )]
+    Quarantined {
+        /// The key.
+        key: String,
+        /// When the damaged cell was written.
+        stamp: Stamp,
+    },
     /// It is not known how to read what is there.
     #[error(transparent)]
     Merge(#[from] ReadError),

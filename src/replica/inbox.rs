@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{
+    checkpoint,
     merging::Slot,
     recent::{bytes_of, Recent, Shown},
     settled::Settled,
@@ -40,6 +41,17 @@ pub(super) struct Update {
     pub(super) cell: Arc<Cell>,
     /// Whether it was, of all that had been offered, the newest of its key.
     pub(super) is_newest: bool,
+}
+
+/// What the thread is asked for beside updates.
+pub(super) enum Request {
+    /// To make a checkpoint.
+    Checkpoint(checkpoint::Receiver),
+    /// To look at cells of which the tree says this, and to mend what is damaged.
+    Mend(Vec<(CellKey, CellMeta)>),
+    /// To say that all before this is done.
+    #[cfg(test)]
+    Answer(std::sync::mpsc::SyncSender<()>),
 }
 
 /// What came of an update that was offered.
@@ -101,6 +113,7 @@ struct State {
     sequence: u64,
     /// The cut up to which all is settled, as far as writers know.
     cut: u64,
+    requests: Vec<Request>,
     commit_now: bool,
     closed: bool,
     /// Whether the thread waits without a time.
@@ -143,6 +156,8 @@ pub(super) struct Work {
     pub(super) updates: Vec<Update>,
     /// The last of them.
     pub(super) sequence: u64,
+    /// To be done when they are committed.
+    pub(super) requests: Vec<Request>,
     /// Nothing more will come.
     pub(super) is_last: bool,
 }
@@ -173,6 +188,7 @@ impl Inbox {
                 committing_since: None,
                 sequence: 0,
                 cut,
+                requests: Vec::new(),
                 commit_now: false,
                 closed: false,
                 asleep: false,
@@ -295,6 +311,29 @@ impl Inbox {
         state.sequence
     }
 
+    /// Asks the thread for something, to be done when what was handed over before is
+    /// committed; it is dropped if nothing is taken any more.
+    pub(super) fn request(&self, request: Request) {
+        let mut state = self.state();
+        if state.closed {
+            return;
+        }
+        state.requests.push(request);
+        state.commit_now = true;
+        state.asleep = false;
+        self.wake.notify_one();
+    }
+
+    /// For the thread, when it ends: what nobody answers any more.
+    pub(super) fn take_requests(&self) -> Vec<Request> {
+        std::mem::take(&mut self.state().requests)
+    }
+
+    /// For the thread: whether no version of the cell is pending.
+    pub(super) fn is_settled(&self, key: &CellKey) -> bool {
+        !self.state().recent.contains(key)
+    }
+
     pub(super) fn close(&self) {
         let mut state = self.state();
         state.closed = true;
@@ -335,11 +374,12 @@ impl Inbox {
                 || state.closed
                 || state.queue.len() >= GROUP
                 || linger_ends.is_some_and(|end| end <= now);
-            let is_due = other_work.is_some_and(|at| at <= now);
+            let is_due = other_work.is_some_and(|at| at <= now) || !state.requests.is_empty();
             if commit || is_due {
                 let mut work = Work {
                     updates: Vec::new(),
                     sequence: state.sequence,
+                    requests: std::mem::take(&mut state.requests),
                     is_last: state.closed,
                 };
                 if commit {

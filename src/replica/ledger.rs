@@ -110,6 +110,12 @@ impl Ledger {
         self.buckets.keys().next().copied()
     }
 
+    /// The cut by which all is settled that was admitted so far.
+    pub(super) fn last_cut(&self) -> u64 {
+        let last = self.buckets.keys().next_back();
+        last.map_or(self.cut, |last| self.cut.max(*last))
+    }
+
     /// How far to settle next, if there is something to do by `cut`, and whether
     /// the root is to be made there.
     ///

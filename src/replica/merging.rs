@@ -312,6 +312,11 @@ impl Folds {
         self.0.insert(key.clone(), Weighed { slot, weight });
     }
 
+    /// Has a key folded anew when it is read next.
+    pub(super) fn forget(&self, key: &Key) {
+        self.0.remove(key);
+    }
+
     /// Memory that all of it takes, about.
     #[cfg(test)]
     pub(super) fn bytes(&self) -> u64 {
@@ -328,6 +333,8 @@ impl Folds {
 /// The cells of a key, pending or committed; those that come from now on are
 /// logged for `reader`, if there is one.
 fn gather(shared: &Shared, key: &Key, reader: Option<&Arc<Slot>>) -> Result<KeyCells, StoreError> {
+    // What the tree has is in the store, unless it is covered meanwhile.
+    let settled = shared.settled().of_key(key);
     // First what is pending: what is committed between is in both.
     let pending = shared.inbox.begin_log(key, reader);
     let stored = shared.store.read_parts(key)?;
@@ -338,6 +345,15 @@ fn gather(shared: &Shared, key: &Key, reader: Option<&Arc<Slot>>) -> Result<KeyC
             if is_newer {
                 cells.insert(part, cell);
             }
+        }
+    }
+    for (key, meta) in settled {
+        let found = cells.get(&key.part).map(|cell| cell.stamp);
+        let is_there = found.is_some_and(|found| found >= meta.version.stamp);
+        if !is_there && shared.settled().get(&key) == Some(&meta) {
+            return Err(StoreError::Lost {
+                key: key.key.to_string(),
+            });
         }
     }
     Ok(cells)

@@ -10,8 +10,9 @@ use super::{
     *,
 };
 use crate::{
-    cell::{tests::key, Value},
+    cell::{tests::key, CellMeta, Content, Stamp, Value},
     merge::tests::{any_put, rules, stamp, value, State},
+    merge::Form,
     mst::Resident,
     store::{DurableStore, MemoryStore},
 };

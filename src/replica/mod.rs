@@ -22,23 +22,34 @@
 //! | `ledger` | which updates to write, and which to settle; no clock, no I/O |
 //! | `settled` | the tree and its counts |
 //! | `roots` | the roots that the tree has had, and over which cuts |
+//! | `loading` | the tree, from a store that is opened |
+//! | `reading` | gets and listings |
+//! | `checkpoint` | all cells at one cut, while writes go on |
+//! | `integrity`, `quarantine` | what the tree says, compared with what the disk has |
 //! | `recent` | what is pending, as readers see it |
 //! | `merging` | keys whose values are made of several cells, as readers see them |
 //! | `commits` | who waits for which commit |
 //! | `inbox` | the hand-over to the thread |
 //! | `writer` | the thread |
 
+mod checkpoint;
 mod commits;
 mod counters;
 mod error;
 mod inbox;
+mod integrity;
 mod ledger;
+mod loading;
 mod merging;
+mod quarantine;
+mod reading;
 mod recent;
 mod roots;
 mod settled;
 mod writer;
 
+#[cfg(test)]
+mod integrity_tests;
 #[cfg(test)]
 mod merging_tests;
 #[cfg(test)]
@@ -49,16 +60,19 @@ mod virtual_time;
 use std::{
     sync::{
         atomic::{AtomicU64, Ordering},
-        mpsc, Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard,
+        Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard,
     },
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
+pub use checkpoint::Checkpoint;
 pub use commits::Committed;
 pub use counters::{Counters, Counts};
 pub use error::{Failure, GetError, OpenError, Refusal, ReplicaError};
+pub use integrity::{Damage, Scrubbed};
 pub use ledger::{cut_at, BUCKET};
+pub use reading::{Kept, Lookup, Stored};
 pub use roots::{Comparison, Published, Roots, Span};
 pub use settled::Tree;
 
@@ -67,19 +81,20 @@ pub(crate) use virtual_time::VirtualReplica;
 
 use commits::Commits;
 use counters::Counter;
-use inbox::{Inbox, KeyStamps, Offer};
+use inbox::{Inbox, Offer};
 use ledger::Ledger;
+use loading::{load, Loaded};
 use merging::Folds;
-use recent::Shown;
-use settled::{Loader, Settled};
+use quarantine::Quarantine;
+use settled::Settled;
 use writer::Writer;
 
 use crate::{
-    cell::{ntp64_span, Cell, CellKey, CellMeta, Content, Key, Stamp, Version, MAX_KEY_BYTES},
+    cell::{ntp64_span, Cell, CellKey, Key, MAX_KEY_BYTES},
     config::Durability,
-    merge::{Form, MergeRules},
+    merge::MergeRules,
     mst::RootHash,
-    store::{Store, StoreError},
+    store::Store,
 };
 
 /// Bytes that a value may have: Zenoh's own bound for a message.
@@ -115,41 +130,6 @@ pub struct Outcome {
     pub committed: Option<Committed>,
 }
 
-/// Where the answer to a read is.
-#[derive(Debug)]
-pub enum Lookup {
-    /// There is no value.
-    Absent,
-    /// Here.
-    Found(Arc<Cell>),
-    /// In the store, or it takes its time to be put together: to be had with
-    /// [`Replica::read`], which blocks.
-    Stored(Stored),
-}
-
-/// Where a value is that is not at hand.
-#[derive(Debug)]
-pub struct Stored(Place);
-
-#[derive(Debug)]
-enum Place {
-    /// One cell.
-    Own(CellKey, Version),
-    /// To be put together of several.
-    Merged(Key, Form),
-}
-
-/// What the store has of a cell that is in the tree.
-#[derive(Debug)]
-pub enum Kept {
-    /// That, or a later one.
-    Cell(Arc<Cell>),
-    /// A newer cell of its key covers it, so that it is not needed any more.
-    Covered,
-    /// Nothing: it is damaged.
-    Missing,
-}
-
 /// The tree as it is at a cut.
 #[derive(Clone)]
 pub struct Snapshot {
@@ -181,6 +161,8 @@ pub struct Queues {
 
 /// What the handle and the thread share.
 struct Shared {
+    /// Of the storage, for the log.
+    name: String,
     options: Options,
     clock: Clock,
     store: Box<dyn Store>,
@@ -188,6 +170,7 @@ struct Shared {
     rules: Arc<MergeRules>,
     settled: RwLock<Settled>,
     folds: Folds,
+    quarantine: Quarantine,
     roots: RwLock<Roots>,
     on_root: OnceLock<OnRoot>,
     commits: Arc<Commits>,
@@ -201,56 +184,6 @@ impl Shared {
     fn settled(&self) -> RwLockReadGuard<'_, Settled> {
         self.settled.read().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// What a store holds.
-struct Loaded {
-    settled: Settled,
-    /// Rows that a crash left behind.
-    covered: Vec<CellKey>,
-    /// The latest time of a cell.
-    latest: u64,
-}
-
-/// Cells that are handed over at once while loading, and hand-overs that may wait.
-const LOAD_CHUNK: usize = 4096;
-const LOAD_AHEAD: usize = 8;
-
-/// Builds the tree while the store is read: each takes a processor.
-fn load(store: &dyn Store) -> Result<Loaded, OpenError> {
-    let (sender, chunks) = mpsc::sync_channel::<Vec<(CellKey, CellMeta)>>(LOAD_AHEAD);
-    std::thread::scope(|scope| {
-        let building = std::thread::Builder::new().spawn_scoped(scope, move || {
-            let mut loader = Loader::new();
-            let mut latest = 0;
-            for (key, meta) in chunks.into_iter().flatten() {
-                latest = latest.max(meta.version.stamp.time);
-                loader.push(key, meta);
-            }
-            Loaded {
-                covered: std::mem::take(&mut loader.covered),
-                settled: loader.finish(),
-                latest,
-            }
-        })?;
-        let mut chunk = Vec::with_capacity(LOAD_CHUNK);
-        // A builder that is gone has panicked, which `join` tells.
-        let hand_over = |chunk| drop(sender.send(chunk));
-        let scanned = store.scan(&mut |key, meta| {
-            chunk.push((key, meta));
-            if chunk.len() == LOAD_CHUNK {
-                hand_over(std::mem::replace(
-                    &mut chunk,
-                    Vec::with_capacity(LOAD_CHUNK),
-                ));
-            }
-        });
-        hand_over(chunk);
-        drop(sender);
-        let loaded = building.join();
-        scanned?;
-        loaded.map_err(|_| OpenError::Panic)
-    })
 }
 
 /// A replica of a map, over a store.
@@ -280,6 +213,7 @@ impl Replica {
         let Loaded {
             mut settled,
             covered,
+            quarantined,
             latest,
         } = load(&*store)?;
         if !covered.is_empty() {
@@ -292,6 +226,7 @@ impl Replica {
         let roots = Roots::new(settled.publish());
         let disk_bytes = store.disk_bytes()?;
         let shared = Arc::new(Shared {
+            name: name.to_owned(),
             options,
             clock,
             store,
@@ -299,6 +234,7 @@ impl Replica {
             inbox: Inbox::new(cut, settled.merged_keys()),
             settled: RwLock::new(settled),
             folds: Folds::new(),
+            quarantine: Quarantine::new(quarantined),
             roots: RwLock::new(roots),
             on_root: OnceLock::new(),
             commits: Arc::default(),
@@ -432,130 +368,6 @@ impl Replica {
             return Err(Refusal::ValueTooLong { bytes });
         }
         Ok(())
-    }
-
-    /// Looks `key` up, to be read in a form. Does not block on disk.
-    #[must_use]
-    pub fn get(&self, key: &Key, form: Form) -> Lookup {
-        let shared = &*self.shared;
-        shared.counters.gets.add();
-        let key = CellKey::own(key.clone());
-        let version = match shared.inbox.look_up(&key) {
-            (true, _) => {
-                let key = key.key;
-                return match shared.folds.try_read(shared, &key, form) {
-                    Some(Some(cell)) => Lookup::Found(cell),
-                    Some(None) => Lookup::Absent,
-                    None => Lookup::Stored(Stored(Place::Merged(key, form))),
-                };
-            }
-            (false, Some(shown)) if shown.is_tombstone() => return Lookup::Absent,
-            (false, Some(Shown::Here(cell))) => return Lookup::Found(cell),
-            (false, Some(Shown::Stored(version))) => version,
-            (false, None) => match shared.settled().get(&key) {
-                Some(meta) if !meta.version.tombstone => meta.version,
-                _ => return Lookup::Absent,
-            },
-        };
-        match shared.store.peek(&key, version) {
-            Some(cell) if cell.value().is_some() => Lookup::Found(cell),
-            Some(_) => Lookup::Absent,
-            None => Lookup::Stored(Stored(Place::Own(key, version))),
-        }
-    }
-
-    /// What [`get`](Self::get) said is not at hand. Blocks on disk.
-    ///
-    /// # Errors
-    /// If the store cannot be read, or it is not known how to read what is there.
-    pub fn read(&self, stored: &Stored) -> Result<Option<Arc<Cell>>, GetError> {
-        match &stored.0 {
-            Place::Own(key, version) => {
-                let cell = self.shared.store.read(key, *version)?;
-                Ok(cell.filter(|cell| cell.value().is_some()))
-            }
-            Place::Merged(key, form) => self.shared.folds.read(&self.shared, key, *form),
-        }
-    }
-
-    /// The cells of `key`, tombstones among them, as JSON for people; nothing if
-    /// there are none. Blocks on disk.
-    ///
-    /// # Errors
-    /// If the store cannot be read.
-    pub fn raw(&self, key: &Key) -> Result<Option<Cell>, StoreError> {
-        Folds::raw(&self.shared, key)
-    }
-
-    /// The stamp of the newest cell of `key`, pending or settled.
-    #[must_use]
-    pub fn newest(&self, key: &CellKey) -> Option<Stamp> {
-        match self.shared.inbox.look_up(key) {
-            (_, Some(shown)) => Some(shown.stamp()),
-            (_, None) => self
-                .shared
-                .settled()
-                .get(key)
-                .map(|meta| meta.version.stamp),
-        }
-    }
-
-    /// The settled cell of `key`, be it a tombstone, of which the caller found
-    /// `version` in the tree. It is that, or a later one. Blocks on disk.
-    ///
-    /// # Errors
-    /// If the store cannot be read.
-    pub fn settled_cell(&self, key: &CellKey, version: Version) -> Result<Kept, StoreError> {
-        if version.tombstone {
-            // All of a tombstone is in the tree.
-            return Ok(Kept::Cell(Arc::new(Cell {
-                stamp: version.stamp,
-                content: Content::Tombstone,
-            })));
-        }
-        if let Some(cell) = self.shared.store.read(key, version)? {
-            return Ok(Kept::Cell(cell));
-        }
-        let covering = match key.part.is_empty() {
-            true => None,
-            false => self.newest(&CellKey::own(key.key.clone())),
-        };
-        Ok(match covering >= Some(version.stamp) {
-            true => Kept::Covered,
-            false => Kept::Missing,
-        })
-    }
-
-    /// Shows all keys that have a value, each with the timestamp of its last
-    /// write. In no order. O(n). Nothing settles meanwhile.
-    pub fn for_each_key(&self, mut visit: impl FnMut(&Key, Stamp)) {
-        // First what is pending, then what is settled: what settles between is
-        // in both, and what is in both is shown as pending.
-        let mut recent = self.shared.inbox.all_recent();
-        let settled = self.shared.settled();
-        let mut cells = settled.iter().peekable();
-        while let Some((first, meta)) = cells.next() {
-            let key = &first.key;
-            let mut of_key = None;
-            let stamps = match recent.get_mut(key) {
-                Some(stamps) => stamps,
-                None => of_key.insert(KeyStamps::default()),
-            };
-            stamps.see(&first.part, meta.version.stamp, meta.version.tombstone);
-            while let Some((next, meta)) = cells.next_if(|(next, _)| next.key == *key) {
-                stamps.see(&next.part, meta.version.stamp, meta.version.tombstone);
-            }
-            if let Some(stamp) = of_key.and_then(|stamps| stamps.last_write()) {
-                visit(key, stamp);
-            }
-        }
-        drop(cells);
-        drop(settled);
-        for (key, stamps) in &recent {
-            if let Some(stamp) = stamps.last_write() {
-                visit(key, stamp);
-            }
-        }
     }
 
     /// How many keys there are to be shown, about. O(1).

@@ -9,7 +9,8 @@
 //!
 //! A replica only ever adds: what it held when it had some root it holds now, in
 //! the same or a newer version. So of a peer that shows a root which this replica
-//! once had there is nothing to get.
+//! once had there is nothing to get. (If damage makes that untrue, all roots so far
+//! are forgotten.)
 
 use std::collections::{HashSet, VecDeque};
 
@@ -140,6 +141,15 @@ impl Roots {
         if let Some(span) = self.spans.back_mut() {
             span.to = span.to.min(last);
         }
+    }
+
+    /// Something was lost: what was held with the roots so far is not held any
+    /// more, so a peer that shows one of them may have what is missing.
+    pub(crate) fn lost(&mut self) {
+        self.is_current = false;
+        self.spans.clear();
+        self.past.clear();
+        self.is_past.clear();
     }
 
     pub(crate) fn set_next_cut(&mut self, next_cut: Option<u64>) {

@@ -246,6 +246,19 @@ impl Settled {
         self.own_values_with_parts += usize::from(is_value);
     }
 
+    /// The cells of a key. O(log n) and O(1) a cell.
+    pub(super) fn of_key(&self, key: &Key) -> Vec<(CellKey, CellMeta)> {
+        let Ok(cells) = self.tree.range(CellKey::own(key.clone())..);
+        cells
+            .map(|entry| {
+                let Ok(entry) = entry;
+                entry
+            })
+            .take_while(|(cell_key, _)| cell_key.key == *key)
+            .map(|(key, meta)| (key.clone(), *meta))
+            .collect()
+    }
+
     fn parts_covered_by(&self, own: &CellKey, stamp: Stamp, most: usize) -> Vec<CellKey> {
         let Ok(after) = self
             .tree
@@ -267,6 +280,37 @@ impl Settled {
         for (key, meta) in cells {
             self.join(key, *meta, joined);
         }
+    }
+
+    /// Takes a cell out of the tree that is not to be had any more, as if it had
+    /// never come; true if it was the last of its key beside the own one.
+    pub(super) fn take_out(&mut self, key: &CellKey) -> bool {
+        let Ok(removed) = self.tree.remove(key);
+        let Some(meta) = removed else {
+            return false;
+        };
+        self.tombstones -= usize::from(meta.version.tombstone);
+        let is_value = usize::from(!meta.version.tombstone);
+        if key.part.is_empty() {
+            self.own_values -= is_value;
+            if let Some(parts) = self.parts.get_mut(&key.key) {
+                parts.own = None;
+                self.own_values_with_parts -= is_value;
+            }
+            return false;
+        }
+        let Some(parts) = self.parts.get_mut(&key.key) else {
+            return false;
+        };
+        parts.cells -= 1;
+        if parts.cells > 0 {
+            return false;
+        }
+        self.parts.remove(&key.key);
+        let own = self.get(&CellKey::own(key.key.clone()));
+        let is_value = own.is_some_and(|own| !own.version.tombstone);
+        self.own_values_with_parts -= usize::from(is_value);
+        true
     }
 
     pub(super) fn set_cut(&mut self, cut: u64) {

@@ -12,11 +12,13 @@ use rand::{rngs::StdRng, seq::SliceRandom, Rng, SeedableRng};
 
 use super::{
     inbox::Update,
+    recent::Shown,
     settled::{Joined, Loader},
     *,
 };
 use crate::{
-    cell::{tests::key, Content, Value},
+    cell::{tests::key, CellMeta, Content, Stamp, Value, Version},
+    merge::Form,
     mst::Resident,
     store::{
         faulty::{FaultyStore, Verdict},
@@ -169,13 +171,13 @@ impl ManualClock {
         self.0.store(time, Ordering::SeqCst);
     }
 
-    fn clock(&self) -> Clock {
+    pub(super) fn clock(&self) -> Clock {
         let time = Arc::clone(&self.0);
         Arc::new(move || time.load(Ordering::SeqCst))
     }
 }
 
-fn options(durability: Durability) -> Options {
+pub(super) fn options(durability: Durability) -> Options {
     Options {
         durability,
         sync_every: Duration::from_millis(20),

@@ -7,16 +7,17 @@ use std::{
 };
 
 use super::{
+    checkpoint::Tap,
     cut_at,
-    inbox::Work,
-    ledger::Ledger,
+    inbox::{Request, Update},
+    ledger::{cut_above, Ledger},
     settled::{Joined, Settled},
-    Failure, Roots, Shared,
+    Damage, Failure, ReplicaError, Roots, Shared,
 };
 use crate::{
-    cell::{ntp64_span, CellKey},
+    cell::{ntp64_span, CellKey, CellMeta},
     config::Durability,
-    store::Commit,
+    store::{Commit, Write},
 };
 
 /// Cells that go into the tree at a time, while readers wait.
@@ -41,6 +42,8 @@ pub(super) struct Writer {
     is_root_stale: bool,
     /// When something settled last.
     settled: Instant,
+    /// Checkpoints that are being made.
+    taps: Vec<Tap>,
 }
 
 impl Writer {
@@ -51,6 +54,7 @@ impl Writer {
             committed: 0,
             is_root_stale: false,
             settled: Instant::now(),
+            taps: Vec::new(),
         }
     }
 
@@ -68,6 +72,8 @@ impl Writer {
             fail(&shared, Failure::Panic(message));
         }
         shared.inbox.close();
+        // Nobody answers these any more.
+        drop(shared.inbox.take_requests());
         if let Some(failure) = shared.commits.failure() {
             tracing::error!("a storage takes no more writes: {failure}");
         }
@@ -80,11 +86,15 @@ impl Writer {
         let linger = self.shared.options.sync_every / 2;
         loop {
             let work = self.shared.inbox.take(linger, self.next_work());
-            let is_last = work.is_last;
-            if !self.commit(work) {
+            let (is_last, requests) = (work.is_last, work.requests);
+            if !self.commit(work.updates, work.sequence) {
                 break;
             }
+            for request in requests {
+                self.handle(request);
+            }
             self.settle();
+            self.finish_checkpoints();
             self.publish();
             if is_last {
                 break;
@@ -112,7 +122,9 @@ impl Writer {
 
     /// When there is something to settle, or a root to be made at a whole second.
     fn next_settling(&self) -> Option<Instant> {
-        self.ledger.next_due(self.is_root_stale).map(|cut| {
+        let due = self.ledger.next_due(self.is_root_stale);
+        let awaited = self.taps.iter().map(Tap::until);
+        due.into_iter().chain(awaited).min().map(|cut| {
             let due = cut.saturating_add(ntp64_span(self.shared.options.settle));
             let left = match cut > self.ledger.cut() {
                 true => due.saturating_sub((self.shared.clock)()),
@@ -136,29 +148,145 @@ impl Writer {
     }
 
     /// False if the store failed.
-    fn commit(&mut self, work: Work) -> bool {
-        if work.updates.is_empty() {
+    fn commit(&mut self, updates: Vec<Update>, sequence: u64) -> bool {
+        if updates.is_empty() {
             return true;
         }
-        let writes = self.ledger.admit(work.updates);
+        let too_much = self.taps.extract_if(.., |tap| !tap.remember(&updates));
+        too_much.for_each(|tap| tap.fail(ReplicaError::Busy));
+        let writes = self.ledger.admit(updates);
         self.tell_next_cut();
-        let shared = &*self.shared;
+        let shared = Arc::clone(&self.shared);
         if !writes.is_empty() {
             let commit = match shared.options.durability {
                 Durability::Always | Durability::Interval => Commit::Synced,
                 Durability::None => Commit::Buffered,
             };
-            if let Err(error) = shared.store.commit(&writes, commit) {
-                fail(shared, error.into());
+            if !self.write(&writes, commit) {
                 return false;
             }
             shared.counters.commits.add();
             shared.counters.committed_cells.add_many(writes.len());
+            let replaced = shared.quarantine.replaced_by(&writes);
+            if !replaced.is_empty() {
+                self.release(&replaced);
+            }
         }
         shared.inbox.committed(&writes);
-        shared.commits.done(work.sequence);
-        self.committed = work.sequence;
+        shared.commits.done(sequence);
+        self.committed = sequence;
         true
+    }
+
+    /// False if the store failed.
+    fn write(&self, writes: &[Write], commit: Commit) -> bool {
+        let written = self.shared.store.commit(writes, commit);
+        if let Err(error) = written {
+            fail(&self.shared, error.into());
+            return false;
+        }
+        true
+    }
+
+    fn release(&self, replaced: &[CellKey]) {
+        let shared = &*self.shared;
+        shared.counters.repaired.add_many(replaced.len());
+        let name = &shared.name;
+        tracing::info!(
+            "storage '{name}': {} damaged cells have been replaced",
+            replaced.len()
+        );
+        if let Err(error) = shared.store.release(replaced) {
+            // Then it is found again, and let go of, at the next opening.
+            tracing::warn!("storage '{name}': the quarantine was not cleared: {error}");
+        }
+    }
+
+    fn handle(&mut self, request: Request) {
+        match request {
+            Request::Checkpoint(receiver) => match self.shared.store.view() {
+                Ok(view) => {
+                    // What is acknowledged has a time up to now, but for what is
+                    // ahead of the clock.
+                    let now = cut_above((self.shared.clock)());
+                    let until = self.ledger.last_cut().max(now);
+                    self.taps.push(Tap::new(view, until, receiver));
+                }
+                Err(error) => {
+                    let error = ReplicaError::Unreadable(Arc::new(error));
+                    // Whoever has stopped waiting does not need it.
+                    let _ = receiver.send(Err(error));
+                }
+            },
+            Request::Mend(cells) => {
+                for (key, meta) in cells {
+                    self.mend(key, meta);
+                }
+            }
+            #[cfg(test)]
+            Request::Answer(sender) => sender.send(()).expect("awaited"),
+        }
+    }
+
+    fn finish_checkpoints(&mut self) {
+        let cut = self.ledger.cut();
+        for tap in self.taps.extract_if(.., |tap| tap.is_ready(cut)) {
+            tap.finish(self.shared.settled().snapshot());
+        }
+    }
+
+    /// Looks at a cell that is said to be damaged, and mends it if it is.
+    fn mend(&mut self, key: CellKey, meta: CellMeta) {
+        let shared = Arc::clone(&self.shared);
+        let name = &shared.name;
+        // What is replaced already, or about to be, needs no mending.
+        if shared.settled().get(&key) != Some(&meta) || !shared.inbox.is_settled(&key) {
+            return;
+        }
+        let reason = match shared.is_damaged(&key, &meta) {
+            Ok(None) => return,
+            Ok(Some(reason)) => reason,
+            Err(error) => {
+                tracing::warn!("storage '{name}': a cell cannot be checked: {error}");
+                return;
+            }
+        };
+        shared.counters.damaged.add();
+        let damage = Damage { key, meta, reason };
+        let key = &damage.key;
+        if let Some(cell) = shared.known(key, &meta) {
+            let write = Write {
+                key: key.clone(),
+                cell,
+                meta,
+            };
+            if self.write(&[write], Commit::Synced) {
+                shared.counters.repaired.add();
+                tracing::error!(
+                    "storage '{name}': a cell was damaged, and is written anew: {damage}"
+                );
+            }
+            return;
+        }
+        if let Err(error) = shared.store.quarantine(key, &meta) {
+            fail(&shared, error.into());
+            return;
+        }
+        tracing::error!(
+            "storage '{name}': a cell is damaged, and in quarantine until another replica sends \
+             it, or its key is written anew: {damage}"
+        );
+        shared.quarantine.insert(key, meta);
+        let batch = shared.inbox.batch();
+        let is_unmerged = settled_mut(&shared).take_out(key);
+        drop(batch);
+        shared.folds.forget(&key.key);
+        if is_unmerged {
+            shared.inbox.unmerged(std::slice::from_ref(&key.key));
+        }
+        self.roots().lost();
+        self.is_root_stale = true;
+        self.settled = Instant::now();
     }
 
     /// Settles what is due, and makes the roots that are due on the way.
@@ -174,7 +302,8 @@ impl Writer {
                 self.make_root();
             }
         }
-        if was_due && self.ledger.cut() < cut {
+        let is_awaited = self.taps.iter().any(|tap| tap.is_ready(cut));
+        if (was_due || is_awaited) && self.ledger.cut() < cut {
             self.settle_to(cut);
         }
         self.tell_next_cut();

@@ -2,22 +2,28 @@
 //!
 //! Two keyspaces: `cells` holds the rows; `payloads` holds, under the same keys,
 //! the payloads of more than [`INLINE_LIMIT`] bytes, so that the scan at opening
-//! and compaction do not read and copy them.
+//! and compaction do not read and copy them. A third, `quarantine`, holds what was
+//! found damaged, as it was found: a row that cannot be read any more, with what
+//! the tree said of it.
 
 use std::{
     collections::HashSet,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use fjall::{
-    Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode, Readable, Snapshot,
+    Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode, Readable,
 };
 use quick_cache::{sync::Cache, Weighter};
 
-use super::{folder, Commit, Store, StoreError, Write};
-use crate::cell::{Cell, CellKey, CellMeta, DecodeError, Key, Part, Row, Version};
+use super::{
+    folder,
+    rows::{Rows, RowsView},
+    Commit, Store, StoreError, StoreView, Write,
+};
+use crate::cell::{Cell, CellKey, CellMeta, Key, Part, Row, Version};
 
 /// Payloads of more bytes than this have rows of their own.
 const INLINE_LIMIT: usize = 1024;
@@ -28,6 +34,11 @@ const MAX_OPEN_FILES: usize = 100;
 /// Bounds for a write buffer.
 const MIN_MEMTABLE: u64 = 2 << 20;
 const MAX_MEMTABLE: u64 = 64 << 20;
+
+/// For how long a flush of at most [`MAX_MEMTABLE`] is waited for, and how often
+/// one looks.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(20);
+const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// What a cached cell takes beside its key and value.
 const CELL_OVERHEAD: u64 = 224;
@@ -47,13 +58,12 @@ impl Weighter<CellKey, Cached> for CellWeight {
 
 /// Keeps cells in a folder. One at a time can have a folder open.
 pub struct DurableStore {
-    path: PathBuf,
     /// Cells that were read or written lately.
     recent: Cache<CellKey, Cached, CellWeight>,
     /// Keys whose payload has a row of its own.
     apart: Mutex<HashSet<CellKey>>,
-    cells: Keyspace,
-    payloads: Keyspace,
+    rows: Rows,
+    quarantine: Keyspace,
     database: Database,
 }
 
@@ -97,14 +107,20 @@ impl DurableStore {
                 options(cache_size / 8).with_kv_separation(Some(KvSeparationOptions::default()))
             })
             .map_err(failed)?;
+        let quarantine = database
+            .keyspace("quarantine", || options(MIN_MEMTABLE))
+            .map_err(failed)?;
         let weight = cache_size / 8 * 3;
         let items = (weight / (CELL_OVERHEAD + 128)) as usize;
         let store = Self {
-            path: path.to_owned(),
             recent: Cache::with_weighter(items, weight, CellWeight),
             apart: Mutex::default(),
-            cells,
-            payloads,
+            rows: Rows {
+                path: path.to_owned(),
+                cells,
+                payloads,
+            },
+            quarantine,
             database,
         };
         store.find_payloads()?;
@@ -113,70 +129,70 @@ impl DurableStore {
     }
 
     fn find_payloads(&self) -> Result<(), StoreError> {
+        let rows = &self.rows;
         let mut apart = self.apart.lock().unwrap_or_else(PoisonError::into_inner);
-        for row in self.payloads.iter() {
-            let bytes = row.key().map_err(self.failed("scan"))?;
-            apart.insert(CellKey::from_canonical(&bytes).map_err(self.damaged(&bytes))?);
+        for row in rows.payloads.iter() {
+            let bytes = row.key().map_err(rows.failed("scan"))?;
+            apart.insert(CellKey::from_canonical(&bytes).map_err(rows.damaged(&bytes))?);
         }
         Ok(())
+    }
+
+    /// The engine's own way to wait does not end if the thread that writes files
+    /// has given up, as it does when it meets a damaged one.
+    fn flush_keyspace(&self, keyspace: &Keyspace) -> Result<(), StoreError> {
+        keyspace
+            .rotate_memtable()
+            .map_err(self.rows.failed("flush"))?;
+        let start = Instant::now();
+        while keyspace.sealed_memtable_count() > 0 {
+            // Which fails, if the engine knows that it has.
+            self.database
+                .persist(PersistMode::Buffer)
+                .map_err(self.rows.failed("flush"))?;
+            if start.elapsed() > FLUSH_PATIENCE {
+                return Err(StoreError::Stuck {
+                    path: self.rows.path.clone(),
+                    waited: FLUSH_PATIENCE,
+                });
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+        Ok(())
+    }
+
+    pub(super) fn rows_view(&self) -> RowsView {
+        RowsView {
+            rows: self.rows.clone(),
+            snapshot: self.database.snapshot(),
+        }
     }
 
     /// Payloads that have rows of their own.
     #[cfg(test)]
     pub(super) fn payload_rows(&self) -> usize {
         let apart = self.apart.lock().unwrap_or_else(PoisonError::into_inner);
-        assert_eq!(self.payloads.len().ok(), Some(apart.len()));
+        assert_eq!(self.rows.payloads.len().ok(), Some(apart.len()));
         apart.len()
-    }
-
-    fn failed(&self, action: &'static str) -> impl Fn(fjall::Error) -> StoreError + '_ {
-        move |source| StoreError::Engine {
-            action,
-            path: self.path.clone(),
-            source: Box::new(source),
-        }
-    }
-
-    /// The cell that a row is, its payload from the same snapshot.
-    fn cell_of(
-        &self,
-        snapshot: &Snapshot,
-        key_bytes: &[u8],
-        row: &[u8],
-    ) -> Result<(Arc<Cell>, Version), StoreError> {
-        let row = Row::decode(row).map_err(self.damaged(key_bytes))?;
-        let version = row.meta.version;
-        let cell = row.into_cell(|expected| {
-            let payload = snapshot.get(&self.payloads, key_bytes);
-            payload
-                .map_err(self.failed("read"))?
-                .filter(|payload| payload.len() as u64 == expected)
-                .map(|payload| Bytes::copy_from_slice(&payload))
-                .ok_or_else(|| StoreError::Payload {
-                    path: self.path.clone(),
-                    key: String::from_utf8_lossy(key_bytes).into_owned(),
-                    expected,
-                })
-        })?;
-        Ok((Arc::new(cell), version))
-    }
-
-    /// Costs nothing until there is an error: a scan asks for it at every row.
-    fn damaged<'a>(&'a self, key: &'a [u8]) -> impl FnOnce(DecodeError) -> StoreError + 'a {
-        move |source| StoreError::Row {
-            path: self.path.clone(),
-            key: String::from_utf8_lossy(key).into_owned(),
-            source,
-        }
     }
 }
 
 impl Store for DurableStore {
     fn scan(&self, visit: &mut dyn FnMut(CellKey, CellMeta)) -> Result<(), StoreError> {
-        for row in self.cells.iter() {
-            let (key_bytes, row) = row.into_inner().map_err(self.failed("scan"))?;
-            let key = CellKey::from_canonical(&key_bytes).map_err(self.damaged(&key_bytes))?;
-            let meta = Row::decode_meta(&row).map_err(self.damaged(&key_bytes))?;
+        let rows = &self.rows;
+        let mut last: Option<CellKey> = None;
+        for row in rows.cells.iter() {
+            let (key_bytes, row) = row.into_inner().map_err(rows.failed("scan"))?;
+            let key = CellKey::from_canonical(&key_bytes).map_err(rows.damaged(&key_bytes))?;
+            let meta = Row::decode_meta(&row).map_err(rows.damaged(&key_bytes))?;
+            // As the tree is built from it, in one go.
+            if last.as_ref().is_some_and(|last| *last >= key) {
+                return Err(StoreError::Order {
+                    path: rows.path.clone(),
+                    key: String::from_utf8_lossy(&key_bytes).into_owned(),
+                });
+            }
+            last = Some(key.clone());
             visit(key, meta);
         }
         Ok(())
@@ -194,14 +210,16 @@ impl Store for DurableStore {
             let key_bytes = key.to_canonical();
             if let (true, Some(value)) = (is_apart, cell.value()) {
                 let payload: &[u8] = &value.payload;
-                engine_batch.insert(&self.payloads, key_bytes.as_slice(), payload);
+                engine_batch.insert(&self.rows.payloads, key_bytes.as_slice(), payload);
                 apart.insert(key.clone());
             } else if !apart.is_empty() && apart.remove(key) {
-                engine_batch.remove(&self.payloads, key_bytes.as_slice());
+                engine_batch.remove(&self.rows.payloads, key_bytes.as_slice());
             }
-            engine_batch.insert(&self.cells, key_bytes, row);
+            engine_batch.insert(&self.rows.cells, key_bytes, row);
         }
-        engine_batch.commit().map_err(self.failed("write to"))?;
+        engine_batch
+            .commit()
+            .map_err(self.rows.failed("write to"))?;
         for write in batch {
             let cached = (Arc::clone(&write.cell), write.meta.version);
             self.recent.insert(write.key.clone(), cached);
@@ -213,17 +231,17 @@ impl Store for DurableStore {
         if let Some(cell) = self.peek(key, at_least) {
             return Ok(Some(cell));
         }
-        let key_bytes = key.to_canonical();
         // One snapshot, so that a row and its payload are of one commit.
-        let snapshot = self.database.snapshot();
-        let row = snapshot.get(&self.cells, &key_bytes);
-        let Some(row) = row.map_err(self.failed("read"))? else {
+        let Some((cell, meta)) = self.rows.read(&self.database.snapshot(), key)? else {
             return Ok(None);
         };
-        let (cell, version) = self.cell_of(&snapshot, &key_bytes, &row)?;
-        self.recent
-            .insert(key.clone(), (Arc::clone(&cell), version));
+        let cached = (Arc::clone(&cell), meta.version);
+        self.recent.insert(key.clone(), cached);
         Ok(Some(cell))
+    }
+
+    fn reread(&self, key: &CellKey) -> Result<Option<(Arc<Cell>, CellMeta)>, StoreError> {
+        self.rows.read(&self.database.snapshot(), key)
     }
 
     fn peek(&self, key: &CellKey, at_least: Version) -> Option<Arc<Cell>> {
@@ -237,10 +255,15 @@ impl Store for DurableStore {
         // no other's.
         let prefix = CellKey::own(key.clone()).to_canonical();
         let mut cells = Vec::new();
-        for row in snapshot.prefix(&self.cells, &prefix) {
-            let (key_bytes, row) = row.into_inner().map_err(self.failed("scan"))?;
-            let (cell, _) = self.cell_of(&snapshot, &key_bytes, &row)?;
-            cells.push((Part::from(&key_bytes[prefix.len()..]), cell));
+        for row in snapshot.prefix(&self.rows.cells, &prefix) {
+            let (key_bytes, row) = row.into_inner().map_err(self.rows.failed("scan"))?;
+            let part = Part::from(&key_bytes[prefix.len()..]);
+            let key = CellKey {
+                key: key.clone(),
+                part,
+            };
+            let (cell, _) = self.rows.cell_of(&snapshot, &key, &key_bytes, &row)?;
+            cells.push((key.part, cell));
         }
         Ok(cells)
     }
@@ -251,26 +274,79 @@ impl Store for DurableStore {
         for key in keys {
             let key_bytes = key.to_canonical();
             if apart.remove(key) {
-                batch.remove(&self.payloads, key_bytes.as_slice());
+                batch.remove(&self.rows.payloads, key_bytes.as_slice());
             }
-            batch.remove(&self.cells, key_bytes);
+            batch.remove(&self.rows.cells, key_bytes);
             self.recent.remove(key);
         }
-        batch.commit().map_err(self.failed("write to"))
+        batch.commit().map_err(self.rows.failed("write to"))
     }
 
     fn disk_bytes(&self) -> Result<u64, StoreError> {
-        self.database.disk_space().map_err(self.failed("measure"))
+        self.database
+            .disk_space()
+            .map_err(self.rows.failed("measure"))
     }
 
     fn flush(&self) -> Result<(), StoreError> {
-        for keyspace in [&self.cells, &self.payloads] {
-            keyspace
-                .rotate_memtable_and_wait()
-                .map_err(self.failed("flush"))?;
+        for keyspace in [&self.rows.cells, &self.rows.payloads, &self.quarantine] {
+            self.flush_keyspace(keyspace)?;
         }
         self.database
             .persist(PersistMode::SyncAll)
-            .map_err(self.failed("sync"))
+            .map_err(self.rows.failed("sync"))
+    }
+
+    fn view(&self) -> Result<Box<dyn StoreView>, StoreError> {
+        Ok(Box::new(self.rows_view()))
+    }
+
+    fn quarantine(&self, key: &CellKey, meta: &CellMeta) -> Result<(), StoreError> {
+        let mut apart = self.apart.lock().unwrap_or_else(PoisonError::into_inner);
+        let key_bytes = key.to_canonical();
+        let mut batch = self
+            .database
+            .batch()
+            .durability(Some(PersistMode::SyncData));
+        let head = Row {
+            meta: *meta,
+            value: None,
+        };
+        let mut kept = head.encode();
+        // What cannot be read cannot be kept.
+        if let Ok(Some(row)) = self.rows.cells.get(&key_bytes) {
+            kept.extend_from_slice(&row);
+        }
+        if apart.remove(key) {
+            if let Ok(Some(payload)) = self.rows.payloads.get(&key_bytes) {
+                kept.extend_from_slice(&payload);
+            }
+            batch.remove(&self.rows.payloads, key_bytes.as_slice());
+        }
+        batch.insert(&self.quarantine, key_bytes.as_slice(), kept);
+        batch.remove(&self.rows.cells, key_bytes);
+        batch.commit().map_err(self.rows.failed("write to"))?;
+        self.recent.remove(key);
+        Ok(())
+    }
+
+    fn quarantined(&self) -> Result<Vec<(CellKey, CellMeta)>, StoreError> {
+        let rows = &self.rows;
+        let mut found = Vec::new();
+        for row in self.quarantine.iter() {
+            let (key_bytes, kept) = row.into_inner().map_err(rows.failed("scan"))?;
+            let key = CellKey::from_canonical(&key_bytes).map_err(rows.damaged(&key_bytes))?;
+            let meta = Row::decode_meta(&kept).map_err(rows.damaged(&key_bytes))?;
+            found.push((key, meta));
+        }
+        Ok(found)
+    }
+
+    fn release(&self, keys: &[CellKey]) -> Result<(), StoreError> {
+        let mut batch = self.database.batch().durability(Some(PersistMode::Buffer));
+        for key in keys {
+            batch.remove(&self.quarantine, key.to_canonical());
+        }
+        batch.commit().map_err(self.rows.failed("write to"))
     }
 }

@@ -1,6 +1,6 @@
 //! What can be wrong with a store.
 
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, time::Duration};
 
 use thiserror::Error;
 
@@ -91,8 +91,79 @@ pub enum StoreError {
         /// Bytes that it should have.
         expected: u64,
     },
+    /// A row is sound, and not the one that was written.
+    #[error("the cell at key {key} in {path} is damaged: it is not what its digest says")]
+    Digest {
+        /// The folder.
+        path: PathBuf,
+        /// The row's key, as far as it is text.
+        key: String,
+    },
+    /// Rows do not ascend.
+    #[error("the rows in {path} are damaged: they do not ascend at key {key}")]
+    Order {
+        /// The folder.
+        path: PathBuf,
+        /// The key of the row that is not above the one before, as far as it is
+        /// text.
+        key: String,
+    },
+    /// A cell that was written is not there.
+    #[error("a cell of key {key} is damaged: it is not on the disk any more")]
+    Lost {
+        /// The key.
+        key: String,
+    },
+    /// The storage engine does not come to an end.
+    #[error(
+        "the storage engine does not write {path} out, for {waited:?} now; \
+         is the disk slow, or a file damaged?"
+    )]
+    Stuck {
+        /// The folder.
+        path: PathBuf,
+        /// For how long it was waited for.
+        waited: Duration,
+    },
     /// A failure made for a test.
     #[cfg(test)]
     #[error("this commit was made to fail")]
     Made,
+}
+
+impl StoreError {
+    /// Whether what is on the disk is damaged: trying again does not help, and
+    /// neither does another disk or more memory.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Row { .. } | Self::Payload { .. } | Self::Digest { .. } | Self::Order { .. } => {
+                true
+            }
+            Self::Missing { .. } | Self::Lost { .. } => true,
+            Self::Engine { source, .. } => is_damage(source),
+            _ => false,
+        }
+    }
+}
+
+fn is_damage(error: &fjall::Error) -> bool {
+    match error {
+        fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) => {
+            is_unreadable(error)
+        }
+        fjall::Error::Poisoned | fjall::Error::Locked | fjall::Error::KeyspaceDeleted => false,
+        _ => true,
+    }
+}
+
+/// What a bad sector, a file that is too short or one with nonsense in it gives;
+/// and one that is missing.
+fn is_unreadable(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidData, InvalidInput, NotFound, UnexpectedEof};
+    const EIO: i32 = 5;
+    matches!(
+        error.kind(),
+        UnexpectedEof | InvalidData | InvalidInput | NotFound
+    ) || error.raw_os_error() == Some(EIO)
 }

@@ -5,7 +5,7 @@ use std::sync::{
     Arc,
 };
 
-use super::{Commit, Store, StoreError, Write};
+use super::{Commit, Store, StoreError, StoreView, Write};
 use crate::cell::{Cell, CellKey, CellMeta, Key, Part, Version};
 
 /// What becomes of a commit.
@@ -77,5 +77,24 @@ impl<S: Store> Store for FaultyStore<S> {
 
     fn flush(&self) -> Result<(), StoreError> {
         self.inner.flush()
+    }
+    fn reread(&self, key: &CellKey) -> Result<Option<(Arc<Cell>, CellMeta)>, StoreError> {
+        self.inner.reread(key)
+    }
+
+    fn view(&self) -> Result<Box<dyn StoreView>, StoreError> {
+        self.inner.view()
+    }
+
+    fn quarantine(&self, key: &CellKey, meta: &CellMeta) -> Result<(), StoreError> {
+        self.inner.quarantine(key, meta)
+    }
+
+    fn quarantined(&self) -> Result<Vec<(CellKey, CellMeta)>, StoreError> {
+        self.inner.quarantined()
+    }
+
+    fn release(&self, keys: &[CellKey]) -> Result<(), StoreError> {
+        self.inner.release(keys)
     }
 }

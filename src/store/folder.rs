@@ -3,7 +3,7 @@
 //! ```text
 //! <dir>/FORMAT    "zenoh-backend-mst storage\nformat 1\n"
 //! <dir>/cells/    the storage engine's files
-//! <dir>/REPLICA   the replica's identity: see `identity.rs`
+//! <dir>/REPLICA   and others: see `sidecar.rs`
 //! ```
 //!
 //! `FORMAT` is read before anything else is touched. While a folder is being

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
-use super::{Commit, Store, StoreError, Write};
+use super::{Commit, Store, StoreError, StoreView, Write};
 use crate::cell::{Cell, CellKey, CellMeta, Key, Part, Version};
 
 type Kept = (Arc<Cell>, CellMeta);
@@ -24,6 +24,23 @@ impl Cells {
             true => self.own.get(&key.key),
             false => self.parts.get(&key.key)?.get(&key.part),
         }
+    }
+}
+
+impl Cells {
+    fn sorted<T>(&self, of: impl Fn(&Kept) -> T) -> Vec<(CellKey, T)> {
+        let own = self.own.iter();
+        let own = own.map(|(key, kept)| (CellKey::own(key.clone()), of(kept)));
+        let parts = self.parts.iter().flat_map(|(key, parts)| {
+            let of = &of;
+            parts.iter().map(move |(part, kept)| {
+                let (key, part) = (key.clone(), part.clone());
+                (CellKey { key, part }, of(kept))
+            })
+        });
+        let mut sorted: Vec<_> = own.chain(parts).collect();
+        sorted.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        sorted
     }
 }
 
@@ -46,16 +63,8 @@ impl MemoryStore {
 impl Store for MemoryStore {
     fn scan(&self, visit: &mut dyn FnMut(CellKey, CellMeta)) -> Result<(), StoreError> {
         let cells = self.cells();
-        let own = cells.own.iter();
-        let own = own.map(|(key, (_, meta))| (CellKey::own(key.clone()), *meta));
-        let parts = cells.parts.iter().flat_map(|(key, parts)| {
-            parts.iter().map(|(part, (_, meta))| {
-                let (key, part) = (key.clone(), part.clone());
-                (CellKey { key, part }, *meta)
-            })
-        });
-        let mut sorted: Vec<_> = own.chain(parts).collect();
-        sorted.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        let sorted = cells.sorted(|(_, meta)| *meta);
+        drop(cells);
         for (key, meta) in sorted {
             visit(key, meta);
         }
@@ -90,6 +99,10 @@ impl Store for MemoryStore {
         cells.get(key).map(|(cell, _)| Arc::clone(cell))
     }
 
+    fn reread(&self, key: &CellKey) -> Result<Option<(Arc<Cell>, CellMeta)>, StoreError> {
+        Ok(self.cells().get(key).cloned())
+    }
+
     fn read_parts(&self, key: &Key) -> Result<Vec<(Part, Arc<Cell>)>, StoreError> {
         let cells = self.cells();
         let own = cells.own.get(key).map(|(cell, _)| (Part::EMPTY, cell));
@@ -120,5 +133,47 @@ impl Store for MemoryStore {
 
     fn flush(&self) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    /// O(n log n), while nothing is committed.
+    fn view(&self) -> Result<Box<dyn StoreView>, StoreError> {
+        Ok(Box::new(MemoryView(self.cells().sorted(Kept::clone))))
+    }
+
+    /// There is nothing to be kept of what was in memory only.
+    fn quarantine(&self, key: &CellKey, _: &CellMeta) -> Result<(), StoreError> {
+        self.remove(std::slice::from_ref(key))
+    }
+
+    fn quarantined(&self) -> Result<Vec<(CellKey, CellMeta)>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    fn release(&self, _: &[CellKey]) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+/// The cells as they were, ascending.
+struct MemoryView(Vec<(CellKey, Kept)>);
+
+impl StoreView for MemoryView {
+    fn scan(
+        &self,
+        after: Option<&CellKey>,
+        visit: &mut dyn FnMut(CellKey, Arc<Cell>, CellMeta) -> bool,
+    ) -> Result<(), StoreError> {
+        let passed = after.map_or(0, |after| self.0.partition_point(|(key, _)| key <= after));
+        for (key, (cell, meta)) in &self.0[passed..] {
+            if !visit(key.clone(), Arc::clone(cell), *meta) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&self, key: &CellKey) -> Result<Option<(Arc<Cell>, CellMeta)>, StoreError> {
+        let place = self.0.binary_search_by(|(other, _)| other.cmp(key));
+        Ok(place.ok().map(|place| self.0[place].1.clone()))
     }
 }

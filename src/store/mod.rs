@@ -7,8 +7,10 @@
 mod durable;
 mod error;
 mod folder;
-mod identity;
 mod memory;
+mod rows;
+mod salvage;
+mod sidecar;
 
 #[cfg(test)]
 pub(crate) mod faulty;
@@ -20,8 +22,9 @@ use std::sync::Arc;
 pub use durable::DurableStore;
 pub use error::StoreError;
 pub use folder::FORMAT_VERSION;
-pub use identity::{read_identity, write_identity};
 pub use memory::MemoryStore;
+pub use salvage::{recover, Recovered, SNAPSHOTS};
+pub use sidecar::Sidecar;
 
 use crate::cell::{Cell, CellKey, CellMeta, Key, Part, Version};
 
@@ -47,7 +50,8 @@ pub enum Commit {
 
 /// What a replica needs of its storage.
 ///
-/// The contract: a commit is all or nothing, whatever happens; what is read is
+/// The contract: what is read is what was written, or an error: it is compared with
+/// its digest whenever it comes from a disk. A commit is all or nothing, whatever happens; what is read is
 /// what was committed last; after an error of [`commit`](Self::commit) it is not
 /// known what is on disk, so the caller writes nothing more and opens it anew.
 pub trait Store: Send + Sync {
@@ -79,6 +83,12 @@ pub trait Store: Send + Sync {
     /// If the disk cannot be read, or what is there is not a cell.
     fn read_parts(&self, key: &Key) -> Result<Vec<(Part, Arc<Cell>)>, StoreError>;
 
+    /// The cell of `key` as it is on the disk, whatever is cached. Blocks on disk.
+    ///
+    /// # Errors
+    /// If the disk cannot be read, or what is there is not a cell.
+    fn reread(&self, key: &CellKey) -> Result<Option<(Arc<Cell>, CellMeta)>, StoreError>;
+
     /// Removes cells of which nobody asks any more. All or nothing, but it may be
     /// that after a crash they are there again. Blocks on disk.
     ///
@@ -97,4 +107,49 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// If the disk cannot be written. What was committed is safe even so.
     fn flush(&self) -> Result<(), StoreError>;
+
+    /// All cells as they are now, for as long as it is kept.
+    ///
+    /// # Errors
+    /// If the disk cannot be read.
+    fn view(&self) -> Result<Box<dyn StoreView>, StoreError>;
+
+    /// Takes a damaged cell out, and keeps what there is of it where it is in
+    /// nobody's way, under what the tree said of it. Blocks on disk.
+    ///
+    /// # Errors
+    /// If the disk cannot be written.
+    fn quarantine(&self, key: &CellKey, meta: &CellMeta) -> Result<(), StoreError>;
+
+    /// What is in quarantine, and what the tree said of it.
+    ///
+    /// # Errors
+    /// If the disk cannot be read.
+    fn quarantined(&self) -> Result<Vec<(CellKey, CellMeta)>, StoreError>;
+
+    /// Forgets what is in quarantine under these keys. Blocks on disk.
+    ///
+    /// # Errors
+    /// If the disk cannot be written.
+    fn release(&self, keys: &[CellKey]) -> Result<(), StoreError>;
+}
+
+/// The cells of a store as they were at one time.
+pub trait StoreView: Send + Sync {
+    /// Shows the cells above `after`, ascending by key, until `visit` says no.
+    /// Blocks on disk.
+    ///
+    /// # Errors
+    /// If the disk cannot be read, or what is there is not a cell.
+    fn scan(
+        &self,
+        after: Option<&CellKey>,
+        visit: &mut dyn FnMut(CellKey, Arc<Cell>, CellMeta) -> bool,
+    ) -> Result<(), StoreError>;
+
+    /// The cell of a key. Blocks on disk.
+    ///
+    /// # Errors
+    /// If the disk cannot be read, or what is there is not a cell.
+    fn read(&self, key: &CellKey) -> Result<Option<(Arc<Cell>, CellMeta)>, StoreError>;
 }

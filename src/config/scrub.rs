@@ -1,0 +1,51 @@
+//! The configuration of the scrub.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::{limits, within, ConfigError, Span};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ScrubOptions {
+    #[serde(default = "yes")]
+    enabled: bool,
+    interval: Option<Span>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Default for ScrubOptions {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            interval: None,
+        }
+    }
+}
+
+/// How the cells of a storage are compared with what is on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScrubConfig {
+    /// Whether that is done by itself.
+    pub enabled: bool,
+    /// The time in which all are, about.
+    pub interval: Duration,
+}
+
+impl ScrubOptions {
+    pub(super) fn validate(self) -> Result<ScrubConfig, ConfigError> {
+        Ok(ScrubConfig {
+            enabled: self.enabled,
+            interval: within(
+                "scrub.interval",
+                self.interval.map(|span| span.0),
+                limits::SCRUB,
+                limits::DEFAULT_SCRUB,
+            )?,
+        })
+    }
+}

@@ -1,0 +1,265 @@
+//! Gets and listings.
+
+use std::{collections::BTreeSet, ops::Bound, sync::Arc};
+
+use super::{
+    inbox::KeyStamps, integrity::tombstone, merging::Folds, recent::Shown, GetError, Replica,
+    Shared,
+};
+use crate::{
+    cell::{Cell, CellKey, Key, Stamp, Version},
+    merge::Form,
+    store::StoreError,
+};
+
+/// Where the answer to a read is.
+#[derive(Debug)]
+pub enum Lookup {
+    /// There is no value.
+    Absent,
+    /// Here.
+    Found(Arc<Cell>),
+    /// In the store, or it takes its time to be put together: to be had with
+    /// [`Replica::read`], which blocks.
+    Stored(Stored),
+}
+
+/// Where a value is that is not at hand.
+#[derive(Debug)]
+pub struct Stored(Place);
+
+#[derive(Debug)]
+enum Place {
+    /// One cell.
+    Own(CellKey, Version),
+    /// To be put together of several.
+    Merged(Key, Form),
+    /// Nowhere: a cell of the key is in quarantine.
+    Quarantined(Key, Stamp),
+}
+
+/// What the store has of a cell that is in the tree.
+#[derive(Debug)]
+pub enum Kept {
+    /// That, or a later one.
+    Cell(Arc<Cell>),
+    /// A newer cell of its key covers it, so that it is not needed any more.
+    Covered,
+    /// Nothing: it is damaged.
+    Missing,
+}
+
+impl Stored {
+    fn key(&self) -> &Key {
+        match &self.0 {
+            Place::Own(key, _) => &key.key,
+            Place::Merged(key, _) | Place::Quarantined(key, _) => key,
+        }
+    }
+}
+
+impl Replica {
+    /// Looks `key` up, to be read in a form. Does not block on disk.
+    #[must_use]
+    pub fn get(&self, key: &Key, form: Form) -> Lookup {
+        let shared = &*self.shared;
+        shared.counters.gets.add();
+        if shared.quarantine.has(key) {
+            if let Some(stamp) = shared.missing(key) {
+                return Lookup::Stored(Stored(Place::Quarantined(key.clone(), stamp)));
+            }
+        }
+        let key = CellKey::own(key.clone());
+        let version = match shared.inbox.look_up(&key) {
+            (true, _) => {
+                let key = key.key;
+                return match shared.folds.try_read(shared, &key, form) {
+                    Some(Some(cell)) => Lookup::Found(cell),
+                    Some(None) => Lookup::Absent,
+                    None => Lookup::Stored(Stored(Place::Merged(key, form))),
+                };
+            }
+            (false, Some(shown)) if shown.is_tombstone() => return Lookup::Absent,
+            (false, Some(Shown::Here(cell))) => return Lookup::Found(cell),
+            (false, Some(Shown::Stored(version))) => version,
+            (false, None) => match shared.settled().get(&key) {
+                Some(meta) if !meta.version.tombstone => meta.version,
+                _ => return Lookup::Absent,
+            },
+        };
+        match shared.store.peek(&key, version) {
+            Some(cell) if cell.value().is_some() => Lookup::Found(cell),
+            Some(_) => Lookup::Absent,
+            None => Lookup::Stored(Stored(Place::Own(key, version))),
+        }
+    }
+
+    /// What [`get`](Self::get) said is not at hand. Blocks on disk.
+    ///
+    /// # Errors
+    /// If the store cannot be read, or it is not known how to read what is there.
+    pub fn read(&self, stored: &Stored) -> Result<Option<Arc<Cell>>, GetError> {
+        let read = match &stored.0 {
+            Place::Own(key, version) => self.read_own(key, *version).map_err(GetError::Store),
+            Place::Merged(key, form) => self.shared.folds.read(&self.shared, key, *form),
+            Place::Quarantined(key, stamp) => Err(GetError::Quarantined {
+                key: key.to_string(),
+                stamp: *stamp,
+            }),
+        };
+        if let Err(GetError::Store(error)) = &read {
+            self.mend_if_damaged(stored.key(), error);
+        }
+        read
+    }
+
+    fn read_own(&self, key: &CellKey, version: Version) -> Result<Option<Arc<Cell>>, StoreError> {
+        match self.shared.store.read(key, version)? {
+            Some(cell) if cell.stamp >= version.stamp => {
+                Ok(Some(cell).filter(|cell| cell.value().is_some()))
+            }
+            _ => Err(StoreError::Lost {
+                key: key.key.to_string(),
+            }),
+        }
+    }
+
+    fn mend_if_damaged(&self, key: &Key, error: &StoreError) {
+        if error.is_damage() {
+            self.mend(self.shared.settled().of_key(key).into_iter());
+        }
+    }
+
+    /// The cells of `key`, tombstones among them, as JSON for people; nothing if
+    /// there are none. Blocks on disk.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn raw(&self, key: &Key) -> Result<Option<Cell>, StoreError> {
+        let cells = Folds::raw(&self.shared, key);
+        cells.inspect_err(|error| self.mend_if_damaged(key, error))
+    }
+
+    /// The stamp of the newest cell of `key`, pending or settled.
+    #[must_use]
+    pub fn newest(&self, key: &CellKey) -> Option<Stamp> {
+        match self.shared.inbox.look_up(key) {
+            (_, Some(shown)) => Some(shown.stamp()),
+            (_, None) => self
+                .shared
+                .settled()
+                .get(key)
+                .map(|meta| meta.version.stamp),
+        }
+    }
+
+    /// The stamp of the newest of all cells of `key`, pending or settled. O(cells of
+    /// the key).
+    #[must_use]
+    pub fn latest(&self, key: &Key) -> Option<Stamp> {
+        let pending = self.shared.inbox.begin_log(key, None).into_iter();
+        let pending = pending.map(|(_, shown)| shown.stamp()).max();
+        let settled = self.shared.settled().of_key(key).into_iter();
+        settled
+            .map(|(_, meta)| meta.version.stamp)
+            .max()
+            .max(pending)
+    }
+
+    /// The keys above one and up to the other that have cells, be they tombstones.
+    /// O(log n), and O(1) for each cell there and for each that is pending.
+    #[must_use]
+    pub fn keys_within(&self, low: Option<&Key>, high: Option<&Key>) -> BTreeSet<Key> {
+        let is_within =
+            |key: &Key| low.is_none_or(|low| low < key) && high.is_none_or(|high| key <= high);
+        let pending = self.shared.inbox.all_recent();
+        let mut keys: BTreeSet<Key> = pending.into_keys().filter(is_within).collect();
+        let tree = self.snapshot().tree;
+        let from = low.map_or(Bound::Unbounded, |low| {
+            Bound::Included(CellKey::own(low.clone()))
+        });
+        let Ok(cells) = tree.range((from, Bound::Unbounded));
+        for entry in cells {
+            let Ok((key, _)) = entry;
+            if is_within(&key.key) {
+                keys.insert(key.key.clone());
+            } else if low.is_none_or(|low| low < &key.key) {
+                break;
+            }
+        }
+        keys
+    }
+
+    /// Whether last writer wins for all keys.
+    #[must_use]
+    pub fn is_lww(&self) -> bool {
+        self.shared.rules.is_lww()
+    }
+
+    /// The settled cell of `key`, be it a tombstone, of which the caller found
+    /// `version` in the tree. It is that, or a later one. Blocks on disk.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn settled_cell(&self, key: &CellKey, version: Version) -> Result<Kept, StoreError> {
+        if version.tombstone {
+            // All of a tombstone is in the tree.
+            return Ok(Kept::Cell(tombstone(version.stamp)));
+        }
+        match self.shared.store.read(key, version) {
+            Ok(Some(cell)) => return Ok(Kept::Cell(cell)),
+            Ok(None) => {}
+            Err(error) if error.is_damage() => {}
+            Err(error) => return Err(error),
+        }
+        Ok(match self.shared.own_stamp(key) >= Some(version.stamp) {
+            true => Kept::Covered,
+            false => Kept::Missing,
+        })
+    }
+
+    /// Shows all keys that have a value, each with the timestamp of its last
+    /// write. In no order. O(n). Nothing settles meanwhile.
+    pub fn for_each_key(&self, mut visit: impl FnMut(&Key, Stamp)) {
+        // First what is pending, then what is settled: what settles between is
+        // in both, and what is in both is shown as pending.
+        let mut recent = self.shared.inbox.all_recent();
+        let settled = self.shared.settled();
+        let mut cells = settled.iter().peekable();
+        while let Some((first, meta)) = cells.next() {
+            let key = &first.key;
+            let mut of_key = None;
+            let stamps = match recent.get_mut(key) {
+                Some(stamps) => stamps,
+                None => of_key.insert(KeyStamps::default()),
+            };
+            stamps.see(&first.part, meta.version.stamp, meta.version.tombstone);
+            while let Some((next, meta)) = cells.next_if(|(next, _)| next.key == *key) {
+                stamps.see(&next.part, meta.version.stamp, meta.version.tombstone);
+            }
+            if let Some(stamp) = of_key.and_then(|stamps| stamps.last_write()) {
+                visit(key, stamp);
+            }
+        }
+        drop(cells);
+        drop(settled);
+        for (key, stamps) in &recent {
+            if let Some(stamp) = stamps.last_write() {
+                visit(key, stamp);
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// When a cell of `key` was written that is in quarantine, and that nothing has
+    /// replaced; nothing if there is none.
+    fn missing(&self, key: &Key) -> Option<Stamp> {
+        let lost = self.quarantine.of_key(key);
+        let missing = lost.into_iter().find(|(key, meta)| {
+            let pending = self.inbox.look_up(key).1.map(|shown| shown.stamp());
+            pending.max(self.own_stamp(key)) < Some(meta.version.stamp)
+        });
+        missing.map(|(_, meta)| meta.version.stamp)
+    }
+}
