@@ -12,18 +12,20 @@ use crate::{
 };
 
 /// What a storage takes.
-pub(super) struct Admission {
+pub struct Admission {
     /// Nothing, if it is no key expression; then nothing is taken.
     key_expr: Option<OwnedKeyExpr>,
-    strip_prefix: Option<String>,
+    group: Group,
     max_clock_drift: Duration,
 }
 
 impl Admission {
-    pub(super) fn new(group: &Group, max_clock_drift: Duration) -> Self {
+    /// Of the storage that holds this group's keys.
+    #[must_use]
+    pub fn new(group: &Group, max_clock_drift: Duration) -> Self {
         Self {
             key_expr: OwnedKeyExpr::try_from(group.key_expr.as_str()).ok(),
-            strip_prefix: group.strip_prefix.clone(),
+            group: group.clone(),
             max_clock_drift,
         }
     }
@@ -37,7 +39,8 @@ impl Admission {
 
     /// The cells that may be joined when the clock shows `wall`; the others are
     /// counted. Hashes them.
-    pub(super) fn admit(
+    #[must_use]
+    pub fn admit(
         &self,
         mut received: Vec<Received>,
         rejected: &mut Rejections,
@@ -70,15 +73,13 @@ impl Admission {
     }
 
     /// Whether a key, with its prefix, is within the storage's key expression.
-    fn includes(&self, key: &CellKey) -> bool {
+    #[must_use]
+    pub fn includes(&self, key: &CellKey) -> bool {
         let Some(storage) = &self.key_expr else {
             return false;
         };
-        let full = match (self.strip_prefix.as_deref(), key.key.as_str()) {
-            (None, None) => return false,
-            (None, Some(key)) => key.to_owned(),
-            (Some(prefix), None) => prefix.to_owned(),
-            (Some(prefix), Some(key)) => format!("{prefix}/{key}"),
+        let Some(full) = self.group.full_key(&key.key) else {
+            return false;
         };
         keyexpr::new(full.as_str()).is_ok_and(|full| storage.includes(full))
     }

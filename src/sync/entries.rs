@@ -17,6 +17,9 @@ use crate::cell::{Cell, CellKey, CellMeta, Content, Stamp, Value, MAX_KEY_BYTES,
 /// what was meant.
 pub const CHECK_BYTES: usize = 8;
 
+/// Bytes of a cell in a message, beside key, schema and payload, at the most.
+pub(crate) const CELL_OVERHEAD: usize = 64;
+
 /// What the asker wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Want {
@@ -158,14 +161,14 @@ const COMPRESSED: u8 = 1;
 const COMPRESSIBLE: std::ops::RangeInclusive<usize> = 256..=64 << 20;
 
 /// Writes an answer.
-pub(super) struct EntriesReplyWriter {
+pub(crate) struct EntriesReplyWriter {
     writer: Writer,
     ids: Vec<[u8; STAMP_ID_BYTES]>,
     cells: usize,
 }
 
 impl EntriesReplyWriter {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             writer: Writer::default(),
             ids: Vec::new(),
@@ -173,15 +176,20 @@ impl EntriesReplyWriter {
         }
     }
 
+    /// How many cells there are.
+    pub(crate) fn cells(&self) -> usize {
+        self.cells
+    }
+
     /// Whether a cell of this key and about this size may be added: one may
     /// always.
-    pub(super) fn has_room(&self, key: &CellKey, bytes: usize, max_bytes: usize) -> bool {
+    pub(crate) fn has_room(&self, key: &CellKey, bytes: usize, max_bytes: usize) -> bool {
         self.cells == 0
             || self.writer.len() + key.canonical_len() + bytes <= max_bytes
                 && self.writer.key_text() + MAX_KEY_BYTES <= super::MAX_KEY_TEXT_SENT
     }
 
-    pub(super) fn push(&mut self, key: &CellKey, cell: &Cell, check: &[u8; CHECK_BYTES]) {
+    pub(crate) fn push(&mut self, key: &CellKey, cell: &Cell, check: &[u8; CHECK_BYTES]) {
         self.cells += 1;
         let writer = &mut self.writer;
         writer.key(key);
@@ -211,7 +219,7 @@ impl EntriesReplyWriter {
     }
 
     /// The message. It is compressed if that is `wanted`, and helps.
-    pub(super) fn finish(self, done: usize, compress: bool) -> Vec<u8> {
+    pub(crate) fn finish(self, done: usize, compress: bool) -> Vec<u8> {
         let body = self.writer.into_bytes();
         let mut writer = begin(kind::ENTRIES_REPLY);
         writer.count(done);

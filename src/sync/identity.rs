@@ -5,14 +5,20 @@
 //! @mst/1/<group>/<replica>/root      announcements
 //! @mst/1/<group>/<replica>/digest    answers queries of digests
 //! @mst/1/<group>/<replica>/entries   answers queries of cells
-//! @mst/1/<group>/<replica>/status    answers with the status
 //! ```
+//!
+//! What operators ask for is declared beside these: see [`admin`](crate::admin).
 //!
 //! The first chunk is verbatim: no wildcard of a user matches it.
 
 use std::{fmt, str::FromStr};
 
-use crate::hash::{sha256, tag};
+use zenoh_keyexpr::OwnedKeyExpr;
+
+use crate::{
+    cell::Key,
+    hash::{sha256, tag},
+};
 
 /// Version of the protocol, and of the tree that it compares.
 pub const PROTOCOL: u8 = 1;
@@ -118,6 +124,33 @@ impl fmt::Display for Group {
 }
 
 impl Group {
+    /// The key that clients use for a key of the storage; nothing if none is
+    /// stored under it.
+    #[must_use]
+    pub fn full_key(&self, key: &Key) -> Option<String> {
+        match (self.strip_prefix.as_deref(), key.as_str()) {
+            (None, None) => None,
+            (None, Some(key)) => Some(key.to_owned()),
+            (Some(prefix), None) => Some(prefix.to_owned()),
+            (Some(prefix), Some(key)) => Some(format!("{prefix}/{key}")),
+        }
+    }
+
+    /// The storage's key for one that a client uses; nothing if it is none, or
+    /// does not begin with the prefix.
+    #[must_use]
+    pub fn stored_key(&self, full: &str) -> Option<Key> {
+        let rest = match self.strip_prefix.as_deref() {
+            None => full,
+            Some(prefix) => match full.strip_prefix(prefix)? {
+                "" => return Some(Key::NONE),
+                rest => rest.strip_prefix('/')?,
+            },
+        };
+        let key = OwnedKeyExpr::try_from(rest).ok()?;
+        (!key.is_wild()).then(|| Some(key).into())
+    }
+
     /// Reads a chunk of a key expression; nothing if it names no group.
     #[must_use]
     pub fn parse(chunk: &str) -> Option<Self> {

@@ -86,6 +86,8 @@ pub enum Event {
     Root,
     /// An answer to a query, or why there is none.
     Answer(u64, Result<Vec<u8>, String>),
+    /// An operator wants all peers compared with, now.
+    SyncNow,
     /// It is time: see [`wake_at`](super::Machine::wake_at).
     Tick,
 }

@@ -197,6 +197,15 @@ impl Machine {
                 }
             }
             Event::Answer(request, answer) => self.answered(request, answer, context, &mut actions),
+            Event::SyncNow => {
+                for (_, peer) in self.peers.iter_mut() {
+                    peer.failures = 0;
+                    peer.unanswered = 0;
+                    peer.not_before = Duration::ZERO;
+                    peer.ask_root_at = context.now;
+                }
+                self.announce_at = context.now;
+            }
             Event::Tick => {}
         }
         self.time_passes(context, &mut actions);

@@ -22,6 +22,7 @@
 //! | `machine` | when to announce, whom to pull from |
 //! | `interface`, `report` | what goes into the machine, and what comes out |
 //! | `respond` | answers to queries |
+//! | `walk` | where two replicas differ, for people |
 //!
 //! **Termination.** Each query of digests is about ranges that lie strictly
 //! within those of the query before, with at least one entry less; a pull ends
@@ -39,6 +40,7 @@ mod peers;
 mod pull;
 mod report;
 mod respond;
+mod walk;
 mod wire;
 
 #[cfg(test)]
@@ -48,9 +50,11 @@ mod simulation;
 #[cfg(test)]
 mod tests;
 
+pub use admission::Admission;
 pub use announcement::Announcement;
 pub use digests::{Differing, DigestQuery, DigestReply, Fragment, Range, Salted, Short, WIDTHS};
 pub use entries::{EntriesQuery, EntriesReply, Received, Want, CHECK_BYTES};
+pub(crate) use entries::{EntriesReplyWriter, CELL_OVERHEAD};
 pub use identity::{
     Fingerprint, Group, Incarnation, InvalidReplicaId, ReplicaId, Token, PREFIX, PROTOCOL,
 };
@@ -60,6 +64,7 @@ pub use peers::{Isolation, PeerStatus, Relation};
 pub use pull::Rejections;
 pub use report::Report;
 pub use respond::{answer_digests, answer_entries, RespondError};
+pub use walk::Walk;
 pub use wire::{MessageError, MAX_KEY_TEXT};
 
 /// Bytes of a query, and of an answer that the asker asks for, about: more means

@@ -131,7 +131,8 @@ impl Pull {
         Ask::Entries(query)
     }
 
-    fn ask_digests(&mut self, tree: &Tree) -> Option<Vec<u8>> {
+    /// The next query of digests, if there is still where to look.
+    pub(super) fn ask_digests(&mut self, tree: &Tree) -> Option<Vec<u8>> {
         let mut writer = DigestQueryWriter::new(self.salted, MESSAGE_BYTES as u32);
         let mut asked = Vec::new();
         while writer.has_room(MESSAGE_BYTES) {
@@ -194,6 +195,15 @@ impl Pull {
                 Ok(cells)
             }
         }
+    }
+
+    /// Cells and ranges that are wanted.
+    pub(super) fn found(&self) -> usize {
+        self.wants.len()
+    }
+
+    pub(super) fn into_wants(self) -> Vec<Want> {
+        self.wants.into()
     }
 
     fn look(&mut self, tree: &Tree, asked: &[(Range, Fragment)], reply: Vec<Vec<Differing>>) {

@@ -9,7 +9,7 @@ use thiserror::Error;
 use super::{
     compare,
     digests::DigestQuery,
-    entries::{EntriesQuery, EntriesReplyWriter, Want, CHECK_BYTES},
+    entries::{EntriesQuery, EntriesReplyWriter, Want, CELL_OVERHEAD, CHECK_BYTES},
     wire::MessageError,
     MAX_MESSAGE, MESSAGE_BYTES,
 };
@@ -67,7 +67,7 @@ pub fn answer_entries(
     query: &[u8],
     compress: bool,
     mut read: impl FnMut(&CellKey, Version) -> Result<Kept, StoreError>,
-    mut damaged: impl FnMut(&CellKey),
+    mut damaged: impl FnMut(&CellKey, &CellMeta),
 ) -> Result<Vec<u8>, RespondError> {
     check_length(query)?;
     let query = EntriesQuery::decode(query)?;
@@ -80,13 +80,13 @@ pub fn answer_entries(
             Kept::Cell(cell) => cell,
             Kept::Covered => return Ok(true),
             Kept::Missing => {
-                damaged(key);
+                damaged(key, meta);
                 return Ok(true);
             }
         };
         let found = CellMeta::of(key, &cell);
         if found < *meta {
-            damaged(key);
+            damaged(key, meta);
             return Ok(true);
         }
         if !writer.has_room(key, cell.value_bytes() + CELL_OVERHEAD, max_bytes) {
@@ -126,6 +126,3 @@ pub fn answer_entries(
     }
     Ok(writer.finish(done, compress))
 }
-
-/// Bytes of a cell in a message, beside key, schema and payload, at the most.
-const CELL_OVERHEAD: usize = 64;

@@ -617,7 +617,7 @@ impl World {
                             let cell = replica.disk().get(key);
                             Ok(cell.map_or(Kept::Covered, |cell| Kept::Cell(Arc::clone(cell))))
                         },
-                        |_| panic!("nothing is damaged"),
+                        |_, _| panic!("nothing is damaged"),
                     )
                     .unwrap(),
                 };

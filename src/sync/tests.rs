@@ -91,7 +91,7 @@ fn pull(own: &mut Cells, theirs: &Cells) -> Cost {
             Ask::Entries(query) => {
                 cost.entries_trips += 1;
                 let read = |key: &CellKey, _| Ok(kept(theirs, key));
-                let damaged = |_: &CellKey| panic!("nothing is damaged");
+                let damaged = |_: &CellKey, _: &CellMeta| panic!("nothing is damaged");
                 answer_entries(&their_tree, &query, true, read, damaged).expect("answered")
             }
         };
@@ -159,7 +159,7 @@ proptest! {
                     &query,
                     true,
                     |key, _| Ok(kept(&theirs, key)),
-                    |_| (),
+                    |_, _| (),
                 )
                 .unwrap(),
             };
@@ -197,7 +197,7 @@ proptest! {
             Ask::Entries(mut query) => {
                 let at = place.index(query.len());
                 query[at] = byte;
-                let _ = answer_entries(&tree, &query, true, |_, _| Ok(Kept::Missing), |_| ());
+                let _ = answer_entries(&tree, &query, true, |_, _| Ok(Kept::Missing), |_, _| ());
             }
             Ask::Nothing => {}
         }

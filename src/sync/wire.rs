@@ -55,6 +55,9 @@ pub enum MessageError {
     /// The compressed part cannot be decompressed.
     #[error("the compressed part of the message is damaged")]
     Compression,
+    /// A message that is not what was sent.
+    #[error("the message is damaged: its check does not fit")]
+    Check,
     /// An answer that answers nothing.
     #[error("the answer makes no progress")]
     NoProgress,

@@ -1,0 +1,88 @@
+//! What a backup says of itself.
+
+use serde::{Deserialize, Serialize};
+
+use super::{BackupError, FORMAT};
+use crate::{hex, mst::RootHash};
+
+/// What a backup says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The storage's key expression.
+    pub key_expr: String,
+    /// What it takes off the keys.
+    pub strip_prefix: Option<String>,
+    /// All updates with a time below this are in it, and none with a later; NTP64.
+    pub cut: u64,
+    /// The root of its cells.
+    pub root: RootHash,
+    /// How many they are.
+    pub cells: u64,
+    /// The rules by which puts were merged, as text.
+    pub rules: String,
+    /// The replica that it was taken from; nothing if it was not in use.
+    pub replica: Option<String>,
+    /// The name of the storage.
+    pub storage: String,
+}
+
+/// The same, as it is written. Numbers that JSON may not keep are texts.
+#[derive(Serialize, Deserialize)]
+struct Text {
+    format: u64,
+    key_expr: String,
+    strip_prefix: Option<String>,
+    cut: String,
+    root: String,
+    cells: u64,
+    rules: String,
+    replica: Option<String>,
+    storage: String,
+    #[serde(default)]
+    program: String,
+}
+
+#[derive(Deserialize)]
+struct Format {
+    format: u64,
+}
+
+impl Header {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let text = Text {
+            format: FORMAT.into(),
+            key_expr: self.key_expr.clone(),
+            strip_prefix: self.strip_prefix.clone(),
+            cut: self.cut.to_string(),
+            root: self.root.to_string(),
+            cells: self.cells,
+            rules: self.rules.clone(),
+            replica: self.replica.clone(),
+            storage: self.storage.clone(),
+            program: concat!("zenoh-backend-mst ", env!("CARGO_PKG_VERSION")).to_owned(),
+        };
+        // Of texts and numbers, which can always be written.
+        serde_json::to_vec(&text).unwrap_or_default()
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, BackupError> {
+        let damaged =
+            |error: &dyn ToString| BackupError::damaged("in its header", error.to_string());
+        let format: Format = serde_json::from_slice(bytes).map_err(|error| damaged(&error))?;
+        if format.format != u64::from(FORMAT) {
+            return Err(BackupError::Format(format.format));
+        }
+        let text: Text = serde_json::from_slice(bytes).map_err(|error| damaged(&error))?;
+        let root = hex::decode(&text.root).and_then(|root| root.try_into().ok());
+        Ok(Self {
+            key_expr: text.key_expr,
+            strip_prefix: text.strip_prefix,
+            cut: text.cut.parse().map_err(|error| damaged(&error))?,
+            root: RootHash(root.ok_or_else(|| damaged(&"its root is none"))?),
+            cells: text.cells,
+            rules: text.rules,
+            replica: text.replica,
+            storage: text.storage,
+        })
+    }
+}

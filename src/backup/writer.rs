@@ -1,0 +1,99 @@
+//! Writing a backup.
+
+use std::io::Write;
+
+use super::{
+    cell_check, check, BackupError, Header, END_PLACE, FRAME_BYTES, HEADER_PLACE, MAGIC, MAX_HEADER,
+};
+use crate::{
+    cell::{Cell, CellKey, CellMeta},
+    mst::RootHash,
+    sync::{EntriesReplyWriter, CELL_OVERHEAD},
+};
+
+/// Writes a backup, cell by cell.
+pub struct BackupWriter<W> {
+    sink: W,
+    frame: EntriesReplyWriter,
+    frames: u64,
+    cells: u64,
+    expected: u64,
+    root: RootHash,
+}
+
+impl<W: Write> BackupWriter<W> {
+    /// Begins with what the backup says of itself.
+    ///
+    /// # Errors
+    /// If `sink` cannot be written, or the header is too long.
+    pub fn new(mut sink: W, header: &Header) -> Result<Self, BackupError> {
+        let bytes = header.encode();
+        let length = u32::try_from(bytes.len()).ok();
+        let Some(length) = length.filter(|length| *length <= MAX_HEADER) else {
+            return Err(BackupError::Header(bytes.len()));
+        };
+        sink.write_all(MAGIC)?;
+        sink.write_all(&length.to_be_bytes())?;
+        sink.write_all(&bytes)?;
+        sink.write_all(&check(HEADER_PLACE, &bytes))?;
+        Ok(Self {
+            sink,
+            frame: EntriesReplyWriter::new(),
+            frames: 0,
+            cells: 0,
+            expected: header.cells,
+            root: header.root,
+        })
+    }
+
+    /// Adds a cell, of which the caller has the digest: a later one each time. That
+    /// it is so is for the reader to see, who makes the root anew.
+    ///
+    /// # Errors
+    /// If the sink cannot be written.
+    pub fn push(&mut self, key: &CellKey, meta: &CellMeta, cell: &Cell) -> Result<(), BackupError> {
+        let bytes = cell.value_bytes() + CELL_OVERHEAD;
+        if !self.frame.has_room(key, bytes, FRAME_BYTES) {
+            self.end_frame()?;
+        }
+        self.frame.push(key, cell, &cell_check(meta));
+        self.cells += 1;
+        Ok(())
+    }
+
+    fn end_frame(&mut self) -> Result<(), BackupError> {
+        let frame = std::mem::replace(&mut self.frame, EntriesReplyWriter::new());
+        let bytes = frame.finish(0, true);
+        self.frames += 1;
+        self.sink.write_all(&(bytes.len() as u32).to_be_bytes())?;
+        self.sink.write_all(&bytes)?;
+        self.sink.write_all(&check(self.frames, &bytes))?;
+        Ok(())
+    }
+
+    /// Ends the backup, and gives the sink back.
+    ///
+    /// # Errors
+    /// If the sink cannot be written, or the cells are not as many as the header
+    /// says.
+    pub fn finish(mut self) -> Result<W, BackupError> {
+        if self.frame.cells() > 0 {
+            self.end_frame()?;
+        }
+        if self.cells != self.expected {
+            return Err(BackupError::Cells {
+                expected: self.expected,
+                found: self.cells,
+            });
+        }
+        let mut end = Vec::with_capacity(48);
+        end.extend_from_slice(&self.frames.to_be_bytes());
+        end.extend_from_slice(&self.cells.to_be_bytes());
+        end.extend_from_slice(&self.root.0);
+        self.sink.write_all(&[0; 4])?;
+        self.sink.write_all(&end)?;
+        self.sink.write_all(&check(END_PLACE, &end))?;
+        self.sink.flush()?;
+        Ok(self.sink)
+    }
+}

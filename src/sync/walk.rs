@@ -1,0 +1,50 @@
+//! Where two replicas differ, without repairing it.
+
+use super::{digests::Salted, entries::Want, identity::ReplicaId, pull::Pull, wire::MessageError};
+use crate::replica::Tree;
+
+/// Differences after which a walk ends: an operator does not read more.
+const MAX_FOUND: usize = 100_000;
+
+/// The first half of a pull: it finds what a peer has and this replica does not,
+/// and leaves it at that.
+pub struct Walk {
+    pull: Pull,
+    tree: Tree,
+}
+
+impl Walk {
+    /// Compares `tree` with what `peer` has; `salt` is random.
+    #[must_use]
+    pub fn new(tree: Tree, peer: ReplicaId, salt: u64) -> Self {
+        // Nobody looks a second time: digests as wide as they can be.
+        let salted = Salted::new(salt.to_be_bytes(), *super::WIDTHS.end());
+        Self {
+            pull: Pull::new(peer, salted),
+            tree,
+        }
+    }
+
+    /// The next query of digests; nothing if all is found, or too much is.
+    pub fn ask(&mut self) -> Option<Vec<u8>> {
+        match self.pull.found() < MAX_FOUND {
+            true => self.pull.ask_digests(&self.tree),
+            false => None,
+        }
+    }
+
+    /// Takes the answer to the last query.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn answer(&mut self, bytes: &[u8]) -> Result<(), MessageError> {
+        self.pull.answer(bytes, &self.tree).map(drop)
+    }
+
+    /// What the peer has and this replica does not, and whether that is all.
+    #[must_use]
+    pub fn finish(self) -> (Vec<Want>, bool) {
+        let is_all = self.pull.found() < MAX_FOUND;
+        (self.pull.into_wants(), is_all)
+    }
+}
