@@ -17,9 +17,11 @@
 //! | [`mst`] | the Merkle Search Tree |
 //! | [`cell`] | the record: key, part, timestamp, value or tombstone; its bytes and its digest |
 //! | [`config`] | typed configuration |
+//! | [`metrics`] | what a storage measures of itself, as text for Prometheus |
 //! | [`merge`] | the strategies: how a put becomes cells, and cells become a value |
 //! | [`store`] | where cells are kept, in memory or on disk |
 //! | [`replica`] | the replicated map: local writes, settling, snapshots |
+//! | [`proof`] | proofs that a key has these cells, or none, under a root |
 //! | [`sync`] | anti-entropy: when to compare with whom, and what to fetch |
 //! | `net` | the Zenoh session: does what `sync` decides, and answers others |
 //! | `plugin` | what zenohd sees: a volume and its storages |
@@ -51,16 +53,20 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 #![forbid(unsafe_op_in_unsafe_fn)]
 
+pub mod admin;
+pub mod backup;
 pub mod cell;
 pub mod config;
 mod hash;
 pub mod hex;
 pub mod merge;
+pub mod metrics;
 pub mod mst;
 #[cfg(feature = "plugin")]
 pub mod net;
 #[cfg(feature = "plugin")]
 pub mod plugin;
+pub mod proof;
 pub mod replica;
 pub mod store;
 pub mod sync;

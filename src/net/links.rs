@@ -20,13 +20,12 @@ use crate::sync::{Event, Query, ReplicaId, Token, PREFIX, REQUEST_TIMEOUT};
 /// Events that wait to be handled; more are dropped, as on a bad link.
 pub(super) const MAX_EVENTS: usize = 4096;
 
-/// What a replica can be asked for.
+/// What a replica can be asked for by another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Digest,
     Entries,
     Root,
-    Status,
 }
 
 impl Kind {
@@ -36,7 +35,6 @@ impl Kind {
             Self::Digest => "digest",
             Self::Entries => "entries",
             Self::Root => "root",
-            Self::Status => "status",
         }
     }
 }
@@ -109,7 +107,7 @@ impl Links {
             })
             .await?;
         let mut queryables = Vec::new();
-        let kinds = [Kind::Digest, Kind::Entries, Kind::Root, Kind::Status];
+        let kinds = [Kind::Digest, Kind::Entries, Kind::Root];
         for kind in kinds {
             let asked = asked.clone();
             let queryable = session
@@ -192,7 +190,11 @@ impl Links {
 }
 
 /// The one answer to a query, or why there is none.
-async fn get(session: Session, key_expr: String, bytes: Vec<u8>) -> Result<Vec<u8>, String> {
+pub(super) async fn get(
+    session: Session,
+    key_expr: String,
+    bytes: Vec<u8>,
+) -> Result<Vec<u8>, String> {
     let replies = session
         .get(key_expr)
         .payload(bytes)

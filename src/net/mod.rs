@@ -8,9 +8,14 @@
 //! | `links` | what one replica declares, and what it asks |
 //! | `serve` | answers to queries |
 //! | `view` | a replica, as the state machine reads it |
-//! | `status` | all of it in JSON |
+//! | `operator`, `answers` | what operators can ask for |
+//! | `status`, `metrics` | all of it in JSON, and for Prometheus |
 
+mod answers;
+mod identity;
 mod links;
+mod metrics;
+mod operator;
 mod random;
 mod replicator;
 mod serve;
@@ -18,5 +23,7 @@ mod session;
 mod status;
 mod view;
 
-pub use replicator::{Replication, Replicator, StatusSource};
+pub use operator::Operator;
+pub(crate) use random::number as random_number;
+pub use replicator::{Replication, Replicator};
 pub use session::{attach, Sessions};

@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use crate::sync::ReplicaId;
 
 /// A number that nobody can foretell: a keyed hash under a key of its own.
-pub(super) fn number() -> u64 {
+pub(crate) fn number() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 

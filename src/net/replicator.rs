@@ -8,9 +8,13 @@ use std::{
 
 use serde_json::Value;
 use tokio::sync::{mpsc, Notify};
+use zenoh::Session;
 
 use super::{
-    links::{Events, Links, MAX_ASKED},
+    identity,
+    links::{get, Events, Links, MAX_ASKED},
+    metrics,
+    operator::{self, Operator},
     random,
     serve::{serve, Served},
     session::{Sessions, Way},
@@ -20,16 +24,14 @@ use super::{
 use crate::{
     cell::{Cell, CellKey},
     config::ReplicationConfig,
+    metrics::ReplicationMetrics,
     replica::{Clock, Replica, ReplicaError},
-    store::{read_identity, write_identity, StoreError},
+    store::StoreError,
     sync::{
         Action, Context, Event, Fingerprint, Group, Incarnation, Machine, ReplicaId, Report,
-        Settings, Token, PROTOCOL,
+        Settings, Token, Walk, Want, PROTOCOL,
     },
 };
-
-/// Gives the status of the storage, to be shown to whoever asks for it in Zenoh.
-pub type StatusSource = Box<dyn Fn() -> Value + Send + Sync>;
 
 /// What is to be replicated, and how.
 pub struct Replication {
@@ -66,13 +68,24 @@ pub struct Replicator {
     clock: Clock,
     epoch: Instant,
     core: Mutex<Core>,
-    way: OnceLock<Way>,
-    status: OnceLock<StatusSource>,
+    session: OnceLock<(Session, Way)>,
     stop: Notify,
+    sync_now: Notify,
+}
+
+/// What a peer has and this replica does not.
+#[derive(Default)]
+pub(super) struct Differences {
+    pub(super) wants: Vec<Want>,
+    /// False if there is more than anybody reads.
+    pub(super) is_all: bool,
+    pub(super) round_trips: usize,
+    /// Of queries and answers.
+    pub(super) bytes: usize,
 }
 
 impl Replicator {
-    /// Prepares to replicate; [`run`](Self::run) does it. Blocks on disk.
+    /// Prepares to replicate; an [`Operator`](super::Operator) runs it. Blocks on disk.
     ///
     /// # Errors
     /// If the identity cannot be read or written.
@@ -86,10 +99,7 @@ impl Replicator {
             folder,
             clock,
         } = replication;
-        let identity = match &folder {
-            None => random::identity(),
-            Some(folder) => load_identity(&name, folder)?,
-        };
+        let identity = identity::load(&name, folder.as_deref())?;
         let settings = Settings {
             replica: identity,
             incarnation: Incarnation {
@@ -115,19 +125,13 @@ impl Replicator {
             clock,
             epoch,
             core: Mutex::new(Core { machine, view }),
-            way: OnceLock::new(),
-            status: OnceLock::new(),
+            session: OnceLock::new(),
             stop: Notify::new(),
+            sync_now: Notify::new(),
         })
     }
 
-    /// Says where the status of the whole storage is to be had.
-    pub fn set_status_source(&self, source: StatusSource) {
-        // Whoever comes second has no use for it.
-        let _ = self.status.set(source);
-    }
-
-    /// Ends [`run`](Self::run), soon.
+    /// Has it end, soon.
     pub fn stop(&self) {
         self.stop.notify_one();
     }
@@ -143,15 +147,16 @@ impl Replicator {
             &status,
             &self.served,
             useless,
-            self.way.get().copied(),
+            self.session.get().map(|(_, way)| *way),
         )
     }
 
-    pub(super) fn status_text(&self) -> String {
-        let status = self.status.get();
-        status
-            .map_or_else(|| self.status(), |status| status())
-            .to_string()
+    /// The numbers of replication.
+    pub(super) fn metrics(&self) -> ReplicationMetrics {
+        let core = self.core();
+        let (status, useless) = (core.machine.status(), core.view.useless());
+        drop(core);
+        metrics::replication(&status, &self.served, useless)
     }
 
     /// What this replica has to say of itself.
@@ -164,14 +169,15 @@ impl Replicator {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Replicates until it is stopped.
-    pub async fn run(self: Arc<Self>, sessions: Arc<Sessions>) {
+    /// Replicates until it is stopped; and answers, in the replica's name, what
+    /// operators ask.
+    pub(super) async fn run(self: Arc<Self>, sessions: Arc<Sessions>, operator: Arc<Operator>) {
         let (session, way) = tokio::select! {
             opened = sessions.get() => opened,
             () = self.stop.notified() => return,
         };
         // It is set once: there is one session for good.
-        let _ = self.way.set(way);
+        let _ = self.session.set((session.clone(), way));
         let roots = Arc::new(Notify::new());
         let made = Arc::clone(&roots);
         self.replica.on_root(move || made.notify_one());
@@ -189,8 +195,14 @@ impl Replicator {
                     return;
                 }
             };
+            let of_operators = operator::Declared::declare(&session, &own, &operator).await;
+            if let Err(error) = &of_operators {
+                let name = &self.name;
+                tracing::error!("storage '{name}': operators cannot ask for anything: {error}");
+            }
             let serving = tokio::spawn(serve(Arc::clone(&self), own, asked));
             let end = self.work(&links, received, &roots).await;
+            drop(of_operators);
             drop(links);
             serving.abort();
             match end {
@@ -198,6 +210,45 @@ impl Replicator {
                 End::DeclareAgain => {}
             }
         }
+    }
+
+    /// Which replica this is, for now.
+    pub(super) fn identity(&self) -> ReplicaId {
+        self.core().machine.settings().replica
+    }
+
+    /// Has all peers compared with, and returns those that are there.
+    pub(super) fn sync_now(&self) -> Vec<ReplicaId> {
+        self.sync_now.notify_one();
+        let peers = self.core().machine.status().peers;
+        let present = peers.into_iter().filter(|peer| peer.present);
+        present.map(|peer| peer.replica).collect()
+    }
+
+    /// Finds what `peer` has and this replica does not.
+    ///
+    /// # Errors
+    /// If the peer does not answer, or not what it was asked.
+    pub(super) async fn differences(&self, peer: ReplicaId) -> Result<Differences, String> {
+        let (session, _) = self
+            .session
+            .get()
+            .ok_or("there is no session yet; ask again")?;
+        let token = Token {
+            replica: peer,
+            ..self.token()
+        };
+        let mut found = Differences::default();
+        let mut walk = Walk::new(self.replica.snapshot().tree, peer, random::number());
+        while let Some(query) = walk.ask() {
+            found.bytes += query.len();
+            let answer = get(session.clone(), format!("{token}/digest"), query).await?;
+            found.bytes += answer.len();
+            found.round_trips += 1;
+            walk.answer(&answer).map_err(|error| error.to_string())?;
+        }
+        (found.wants, found.is_all) = walk.finish();
+        Ok(found)
     }
 
     fn token(&self) -> Token {
@@ -226,6 +277,7 @@ impl Replicator {
                     None => return End::Stopped,
                 },
                 () = roots.notified() => Event::Root,
+                () = self.sync_now.notified() => Event::SyncNow,
                 () = tokio::time::sleep(pause) => Event::Tick,
                 () = self.stop.notified() => return End::Stopped,
             };
@@ -302,7 +354,7 @@ impl Replicator {
         settings.replica = random::identity();
         let (name, identity) = (&self.name, settings.replica);
         if let Some(folder) = &self.folder {
-            if let Err(error) = write_identity(folder, &identity.to_string()) {
+            if let Err(error) = identity::keep(folder, identity) {
                 tracing::error!("storage '{name}': its new identity was not kept: {error}");
             }
         }
@@ -341,18 +393,4 @@ fn with_context<T>(
         random: &mut random::number,
         view,
     })
-}
-
-/// The identity that is kept with the data, made if there is none.
-fn load_identity(name: &str, folder: &std::path::Path) -> Result<ReplicaId, StoreError> {
-    let kept = read_identity(folder)?;
-    if let Some(Ok(identity)) = kept.as_deref().map(str::parse) {
-        return Ok(identity);
-    }
-    if kept.is_some() {
-        tracing::warn!("storage '{name}': its identity is damaged, and a new one is made");
-    }
-    let identity = random::identity();
-    write_identity(folder, &identity.to_string())?;
-    Ok(identity)
 }

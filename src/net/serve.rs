@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use tokio::sync::{mpsc, Semaphore};
-use zenoh::{bytes::Encoding, query::Query as ZQuery, Wait};
+use zenoh::{query::Query as ZQuery, Wait};
 
 use super::{
     links::{Asked, Kind},
@@ -68,10 +68,6 @@ fn reply(replicator: &Replicator, own: &str, query: &ZQuery, answer: Result<Answ
                 .fetch_add(bytes.len() as u64, Ordering::Relaxed);
             query.reply(own, bytes).wait()
         }
-        Ok(Answer::Json(text)) => query
-            .reply(own, text)
-            .encoding(Encoding::APPLICATION_JSON)
-            .wait(),
         Ok(Answer::Nothing) => Ok(()),
         Err(error) => {
             if matches!(error, RespondError::Query(_)) {
@@ -89,7 +85,6 @@ fn reply(replicator: &Replicator, own: &str, query: &ZQuery, answer: Result<Answ
 /// What a query is answered with.
 enum Answer {
     Bytes(Vec<u8>),
-    Json(String),
     /// There is nothing to say at the moment.
     Nothing,
 }
@@ -115,8 +110,9 @@ impl Replicator {
                     &payload(),
                     self.compression,
                     |key, version| self.replica.settled_cell(key, version),
-                    |key| {
+                    |key, meta| {
                         self.served.damaged.fetch_add(1, Ordering::Relaxed);
+                        self.replica.mend(std::iter::once((key.clone(), *meta)));
                         let (name, key) = (&self.name, &key.key);
                         tracing::error!(
                             "storage '{name}': the value of '{key}' is damaged, and is not sent \
@@ -126,7 +122,6 @@ impl Replicator {
                 )?)
             }
             Kind::Root => self.announcement().map_or(Answer::Nothing, Answer::Bytes),
-            Kind::Status => Answer::Json(self.status_text()),
         })
     }
 }

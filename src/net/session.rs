@@ -5,7 +5,10 @@
 //! opens a session of its own, as a client of the local router. The router
 //! listens only when all its plugins have started, so that takes patience.
 
-use std::{sync::Mutex, sync::PoisonError, time::Duration};
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use serde_json::{json, Map, Value};
 use tokio::sync::OnceCell;
@@ -71,6 +74,8 @@ impl Way {
 pub struct Sessions {
     volume: String,
     client: Config,
+    /// Whether somebody said how to connect.
+    is_configured: bool,
     session: OnceCell<(Session, Way)>,
 }
 
@@ -93,6 +98,7 @@ impl Sessions {
     /// # Errors
     /// If Zenoh does not understand the configuration.
     pub fn new(volume: &str, options: Map<String, Value>) -> zenoh::Result<Self> {
+        let is_configured = !options.is_empty();
         let mut config = json!({
             "mode": "client",
             "connect": { "endpoints": ["tcp/localhost:7447"] },
@@ -104,8 +110,29 @@ impl Sessions {
         Ok(Self {
             volume: volume.to_owned(),
             client,
+            is_configured,
             session: OnceCell::new(),
         })
+    }
+
+    /// The session for what is not replicated, and only answers operators: that is
+    /// not worth to connect to a router of which it is only guessed that it is this
+    /// one.
+    pub(super) async fn get_for_operators(&self) -> Option<(Session, Way)> {
+        let deadline = Instant::now() + COMPANION;
+        while !self.is_configured && !self.session.initialized() && attached().is_none() {
+            if Instant::now() > deadline {
+                let volume = &self.volume;
+                tracing::info!(
+                    "volume '{volume}': what is not replicated cannot be reached by operators \
+                     through Zenoh; load the plugin `mst` in the router, or say in the volume's \
+                     `session` how to connect to it"
+                );
+                return None;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Some(self.get().await)
     }
 
     /// The session, when there is one.
@@ -134,8 +161,8 @@ impl Sessions {
                     return (session, Way::Client);
                 }
                 Err(error) if pause == MAX_PAUSE => tracing::warn!(
-                    "volume '{volume}': nothing is replicated, since there is no session: {error}; \
-                     load the plugin `mst` in the router, or say in the volume's `session` how to \
+                    "volume '{volume}': nothing is replicated, and no operator is answered, since \
+                     there is no session: {error}; load the plugin `mst` in the router, or say in the volume's `session` how to \
                      connect to it"
                 ),
                 Err(error) => tracing::debug!("volume '{volume}': no session yet: {error}"),

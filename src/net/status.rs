@@ -1,4 +1,4 @@
-//! The state of replication in JSON. Documented, field by field, in
+//! The state of a storage in JSON. Documented, field by field, in
 //! docs/operators.md.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,11 +6,93 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde_json::{json, Value};
 use zenoh::time::NTP64;
 
-use super::{serve::Served, session::Way};
-use crate::sync::{PeerStatus, Settings, Status, PROTOCOL};
+use super::{operator::Operator, replicator::Replicator, serve::Served, session::Way};
+use crate::{
+    replica::Damage,
+    sync::{PeerStatus, Settings, Status, PROTOCOL},
+};
 
-fn time(ntp64: u64) -> String {
+/// A time as people write it.
+pub(super) fn ntp64_text(ntp64: u64) -> String {
     NTP64(ntp64).to_string_rfc3339_lossy()
+}
+
+/// The status of a storage, beside its configuration.
+pub(super) fn storage_status(operator: &Operator, configuration: Value) -> Value {
+    let admin = &operator.admin;
+    let replica = &admin.replica;
+    let published = replica.published();
+    let queues = replica.queues();
+    let counts = replica.counts();
+    let replication = operator.replicator.as_deref().map(Replicator::status);
+    json!({
+        "name": admin.name,
+        "identity": operator.identity().to_string(),
+        "configuration": configuration,
+        "root": published.root.to_string(),
+        "cut": ntp64_text(published.cut),
+        "keys": published.keys,
+        "cells": published.cells,
+        "tombstones": published.tombstones,
+        "disk_bytes": replica.disk_bytes(),
+        "queues": {
+            "uncommitted": queues.uncommitted,
+            "uncommitted_bytes": queues.uncommitted_bytes,
+            "unsettled": queues.unsettled,
+        },
+        "counters": {
+            "puts": counts.puts,
+            "deletes": counts.deletes,
+            "merged": counts.merged,
+            "gets": counts.gets,
+            "outdated": counts.outdated,
+            "refused": counts.refused,
+            "commits": counts.commits,
+            "committed_cells": counts.committed_cells,
+        },
+        "scrub": scrub_json(operator),
+        "replication": replication,
+        "recovered": admin.recovered(),
+        "failure": replica.failure().map(|failure| failure.to_string()),
+    })
+}
+
+/// The state of the scrub, and what was found.
+pub(super) fn scrub_json(operator: &Operator) -> Value {
+    let admin = &operator.admin;
+    let (state, counts) = (admin.scrubbing.state(), admin.replica.counts());
+    let damaged = state.damaged.iter();
+    let damaged = damaged.map(|damage| damage_json(operator, damage));
+    let quarantined = admin.replica.quarantined();
+    let quarantined = quarantined.iter().map(|(key, meta)| {
+        json!({
+            "key": admin.group.full_key(&key.key),
+            "timestamp": meta.version.stamp.to_string(),
+        })
+    });
+    json!({
+        "state": state.name(),
+        "pass": {
+            "checked": state.checked,
+            "of": admin.replica.published().cells,
+            "started": state.started.map(ntp64_text),
+        },
+        "last_completed": state.completed.map(ntp64_text),
+        "checked_cells": counts.scrubbed,
+        "damaged_cells": counts.damaged,
+        "repaired_cells": counts.repaired,
+        "damaged": damaged.collect::<Vec<_>>(),
+        "quarantined": quarantined.collect::<Vec<_>>(),
+    })
+}
+
+pub(super) fn damage_json(operator: &Operator, damage: &Damage) -> Value {
+    json!({
+        "key": operator.admin.group.full_key(&damage.key.key),
+        "part": crate::hex::encode(damage.key.part.as_bytes()),
+        "timestamp": damage.meta.version.stamp.to_string(),
+        "reason": damage.reason,
+    })
 }
 
 fn peer(peer: &PeerStatus) -> Value {
@@ -21,10 +103,10 @@ fn peer(peer: &PeerStatus) -> Value {
         "relation": peer.relation.name(),
         "reason": peer.isolation.as_ref().map(ToString::to_string),
         "root": announced.map(|announced| announced.span.root.to_string()),
-        "cut": announced.map(|announced| time(announced.span.to)),
+        "cut": announced.map(|announced| ntp64_text(announced.span.to)),
         "cells": announced.map(|announced| announced.cells),
-        "since": time(peer.since),
-        "last_equal": peer.last_equal.map(time),
+        "since": ntp64_text(peer.since),
+        "last_equal": peer.last_equal.map(ntp64_text),
     })
 }
 

@@ -5,7 +5,7 @@
 
 mod claims;
 mod convert;
-mod status;
+mod scrub;
 mod storage;
 mod volume;
 
@@ -16,7 +16,7 @@ use std::sync::OnceLock;
 use tokio::runtime::{Builder, Handle, Runtime};
 
 /// Threads that block on disk, for all storages together.
-const BLOCKING_THREADS: usize = 8;
+const BLOCKING_THREADS: usize = 32;
 
 /// This library's own runtime: the methods of a storage are polled by another
 /// library's, which is out of reach from here.

@@ -6,10 +6,11 @@ use std::{
         atomic::{AtomicBool, Ordering},
         Arc,
     },
+    time::Instant,
 };
 
 use async_trait::async_trait;
-use serde_json::Value;
+use tokio::sync::Notify;
 use zenoh::{
     bytes::{Encoding, ZBytes},
     key_expr::OwnedKeyExpr,
@@ -20,11 +21,11 @@ use zenoh::{
 use zenoh_backend_traits::{Storage, StorageInsertionResult, StoredData};
 use zenoh_util::ffi::JsonValue;
 
-use super::{claims::Claim, convert, runtime, status};
+use super::{claims::Claim, convert, runtime};
 use crate::{
     cell::{Cell, Key},
     merge::Form,
-    net::Replicator,
+    net::Operator,
     replica::{Lookup, Replica},
 };
 
@@ -37,33 +38,19 @@ pub(super) struct MstStorage {
     replica: Arc<Replica>,
     /// If it is durable.
     path: Option<PathBuf>,
-    /// As it was given, for the status.
-    configuration: Value,
-    /// If it is replicated.
-    replicator: Option<Arc<Replicator>>,
+    operator: Arc<Operator>,
+    stop_scrub: Arc<Notify>,
     was_listed: AtomicBool,
 }
 
 impl MstStorage {
-    pub(super) fn new(
-        replica: Arc<Replica>,
-        path: Option<PathBuf>,
-        configuration: Value,
-        replicator: Option<Arc<Replicator>>,
-    ) -> Self {
-        if let Some(replicator) = &replicator {
-            let (replica, configuration) = (Arc::clone(&replica), configuration.clone());
-            let weak = Arc::downgrade(replicator);
-            replicator.set_status_source(Box::new(move || {
-                let replicator = weak.upgrade();
-                status::storage_status(&replica, configuration.clone(), replicator.as_deref())
-            }));
-        }
+    pub(super) fn new(operator: Arc<Operator>, stop_scrub: Arc<Notify>) -> Self {
+        let admin = operator.admin();
         Self {
-            replica,
-            path,
-            configuration,
-            replicator,
+            replica: Arc::clone(&admin.replica),
+            path: admin.folder().map(Into::into),
+            operator,
+            stop_scrub,
             was_listed: AtomicBool::new(false),
         }
     }
@@ -72,12 +59,37 @@ impl MstStorage {
     async fn write(&self, key: Option<OwnedKeyExpr>, cell: Cell) -> ZResult<bool> {
         // The storage manager logs the error in its debug form: a text is
         // readable in that.
+        let start = Instant::now();
         let outcome = self.replica.put(key.into(), cell);
         let outcome = outcome.map_err(|error| error.to_string())?;
         if let Some(committed) = outcome.committed {
             committed.await.map_err(|error| error.to_string())?;
         }
+        self.operator.put_durations.observe(start.elapsed());
         Ok(outcome.is_newest)
+    }
+
+    /// The value of a key, in the form that the parameters ask for.
+    async fn read(&self, key: Key, parameters: &str) -> ZResult<Option<Arc<Cell>>> {
+        let parameters = Parameters::from(parameters);
+        if parameters.contains_key(RAW) {
+            let replica = Arc::clone(&self.replica);
+            let reading = runtime()?.spawn_blocking(move || replica.raw(&key));
+            return Ok(reading.await??.map(Arc::new));
+        }
+        let form = match parameters.contains_key(JSON) {
+            true => Form::Json,
+            false => Form::Usual,
+        };
+        match self.replica.get(&key, form) {
+            Lookup::Absent => Ok(None),
+            Lookup::Found(cell) => Ok(Some(cell)),
+            Lookup::Stored(stored) => {
+                let replica = Arc::clone(&self.replica);
+                let reading = runtime()?.spawn_blocking(move || replica.read(&stored));
+                Ok(reading.await??)
+            }
+        }
     }
 }
 
@@ -88,9 +100,8 @@ impl Drop for MstStorage {
         if let Some(path) = &self.path {
             Claim::announce_closing(path);
         }
-        if let Some(replicator) = &self.replicator {
-            replicator.stop();
-        }
+        self.operator.stop();
+        self.stop_scrub.notify_one();
         self.replica.begin_close();
         if let Ok(runtime) = runtime() {
             let replica = Arc::clone(&self.replica);
@@ -102,8 +113,7 @@ impl Drop for MstStorage {
 #[async_trait]
 impl Storage for MstStorage {
     fn get_admin_status(&self) -> JsonValue {
-        let replicator = self.replicator.as_deref();
-        status::storage_status(&self.replica, self.configuration.clone(), replicator).into()
+        self.operator.status().into()
     }
 
     /// `Inserted` says that the value is the key's now; whether there was one
@@ -138,33 +148,11 @@ impl Storage for MstStorage {
         key: Option<OwnedKeyExpr>,
         parameters: &str,
     ) -> ZResult<Vec<StoredData>> {
-        let parameters = Parameters::from(parameters);
-        let key = Key::from(key);
-        if parameters.contains_key(RAW) {
-            let replica = Arc::clone(&self.replica);
-            let reading = runtime()?.spawn_blocking(move || replica.raw(&key));
-            let Some(cell) = reading.await?? else {
-                return Ok(Vec::new());
-            };
-            return Ok(convert::stored_data(&cell)?.into_iter().collect());
-        }
-        let form = match parameters.contains_key(JSON) {
-            true => Form::Json,
-            false => Form::Usual,
-        };
-        let cell = match self.replica.get(&key, form) {
-            Lookup::Absent => return Ok(Vec::new()),
-            Lookup::Found(cell) => cell,
-            Lookup::Stored(stored) => {
-                let replica = Arc::clone(&self.replica);
-                let reading = runtime()?.spawn_blocking(move || replica.read(&stored));
-                match reading.await?? {
-                    Some(cell) => cell,
-                    None => return Ok(Vec::new()),
-                }
-            }
-        };
-        Ok(convert::stored_data(&cell)?.into_iter().collect())
+        let start = Instant::now();
+        let cell = self.read(key.into(), parameters).await?;
+        self.operator.get_durations.observe(start.elapsed());
+        let data = cell.map(|cell| convert::stored_data(&cell)).transpose()?;
+        Ok(data.flatten().into_iter().collect())
     }
 
     async fn get_all_entries(&self) -> ZResult<Vec<(Option<OwnedKeyExpr>, Timestamp)>> {

@@ -1,14 +1,15 @@
 //! The volume: what zenohd loads.
 
 use std::{
-    path::PathBuf,
+    panic::{catch_unwind, AssertUnwindSafe},
+    path::{Path, PathBuf},
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use async_trait::async_trait;
-use serde_json::{json, Value};
-use zenoh::{internal::zenoh_home, Result as ZResult};
+use serde_json::json;
+use zenoh::{internal::zenoh_home, Error as ZError, Result as ZResult};
 use zenoh_backend_traits::{
     config::{StorageConfig as ZStorageConfig, VolumeConfig as ZVolumeConfig},
     Capability, History, Persistence as ZPersistence, Storage, Volume, VolumeInstance,
@@ -16,14 +17,15 @@ use zenoh_backend_traits::{
 use zenoh_plugin_trait::{plugin_long_version, plugin_version, Plugin};
 use zenoh_util::ffi::JsonValue;
 
-use super::{claims::Claim, runtime, storage::MstStorage};
+use super::{claims::Claim, runtime, scrub::scrub, storage::MstStorage};
 use crate::{
+    admin::{Administration, Scrubbing, Subject},
     cell::ntp64_span,
     config::{Persistence, StorageConfig, VolumeConfig},
     merge::MergeRules,
-    net::{Replication, Replicator, Sessions},
-    replica::{Clock, Options, Replica},
-    store::{DurableStore, MemoryStore, Store, StoreError, FORMAT_VERSION},
+    net::{Operator, Replication, Replicator, Sessions},
+    replica::{Clock, OpenError, Options, Replica},
+    store::{recover, DurableStore, MemoryStore, Recovered, StoreError, FORMAT_VERSION},
     sync::Group,
 };
 
@@ -89,49 +91,34 @@ impl Volume for MstVolume {
         let name = config.name.clone();
         let opening = runtime()?.spawn_blocking(move || open(root, &config));
         match opening.await? {
-            Ok((storage, replicator)) => {
-                if let Some(replicator) = replicator {
-                    runtime()?.spawn(replicator.run(Arc::clone(&self.sessions)));
-                }
-                Ok(Box::new(storage))
+            Ok(operator) => {
+                let (operator, stop) = (Arc::new(operator), Arc::default());
+                let runtime = runtime()?;
+                runtime.spawn(Arc::clone(&operator).run(Arc::clone(&self.sessions)));
+                let scrub = scrub(Arc::clone(&operator), system_clock(), Arc::clone(&stop));
+                runtime.spawn(scrub);
+                Ok(Box::new(MstStorage::new(operator, stop)))
             }
             Err(error) => Err(format!("storage '{name}': {error}").into()),
         }
     }
 }
 
-type Opened = (MstStorage, Option<Arc<Replicator>>);
-
-fn open(root: PathBuf, config: &ZStorageConfig) -> ZResult<Opened> {
+fn open(root: PathBuf, config: &ZStorageConfig) -> ZResult<Operator> {
     let options = StorageConfig::parse(&config.name, config.volume_cfg.into_serde_value())?;
     let prefix = config.strip_prefix.as_deref();
     let rules = MergeRules::new(&options.merge, &config.key_expr, prefix)?;
     let rules_text = rules.text().to_owned();
-    let (mut claim, mut folder) = (None, None);
-    let store: Box<dyn Store> = match options.persistence {
-        Persistence::Memory => Box::new(MemoryStore::default()),
-        Persistence::Durable => {
-            let path = root.join(&options.dir);
-            claim = Some(Claim::wait_for(&path).ok_or(StoreError::Locked { path: path.clone() })?);
-            let store = DurableStore::open(&path, options.cache_size)?;
-            folder = Some(path);
-            Box::new(store)
-        }
+    let group = Group {
+        key_expr: config.key_expr.to_string(),
+        strip_prefix: prefix.map(ToString::to_string),
     };
-    let replica_options = Options {
-        durability: options.durability,
-        sync_every: options.sync_every,
-        settle: options.settle,
-        max_clock_drift: options.max_clock_drift,
+    let folder = match options.persistence {
+        Persistence::Memory => None,
+        Persistence::Durable => Some(root.join(&options.dir)),
     };
-    let replica = Replica::open(
-        &config.name,
-        store,
-        replica_options,
-        Arc::new(rules),
-        system_clock(),
-        claim,
-    )?;
+    let opened = open_replica(&config.name, &options, folder.as_deref(), Arc::new(rules))?;
+    let (replica, recovered) = (Arc::new(opened.0), opened.1);
     let published = replica.published();
     tracing::info!(
         "storage '{}' on {}: {} keys, {} cells, root {}",
@@ -141,29 +128,93 @@ fn open(root: PathBuf, config: &ZStorageConfig) -> ZResult<Opened> {
         published.cells,
         published.root
     );
-    let replica = Arc::new(replica);
     let mut replicator = None;
     if let Some(replication) = options.replication {
         let replication = Replication {
             name: config.name.clone(),
-            group: Group {
-                key_expr: config.key_expr.to_string(),
-                strip_prefix: prefix.map(ToString::to_string),
-            },
+            group: group.clone(),
             config: replication,
-            rules: rules_text,
+            rules: rules_text.clone(),
             max_clock_drift: options.max_clock_drift,
             folder: folder.clone(),
             clock: system_clock(),
         };
-        replicator = Some(Arc::new(Replicator::new(
-            Arc::clone(&replica),
-            replication,
-        )?));
+        let made = Replicator::new(Arc::clone(&replica), replication)?;
+        replicator = Some(Arc::new(made));
     }
-    let configuration: Value = config.to_json_value();
-    let storage = MstStorage::new(replica, folder, configuration, replicator.clone());
-    Ok((storage, replicator))
+    let scrubbing = Scrubbing::open(options.scrub, folder.clone())?;
+    let subject = Subject {
+        name: config.name.clone(),
+        group,
+        replica,
+        folder,
+        rules: rules_text,
+        max_clock_drift: options.max_clock_drift,
+        clock: system_clock(),
+        recovered,
+    };
+    let admin = Administration::new(subject, scrubbing);
+    Ok(Operator::new(admin, replicator, config.to_json_value())?)
+}
+
+/// Opens the replica whose data is in `folder`, if it is on disk. If that is damaged
+/// so that it cannot be opened, and there are others to send it again, it is moved
+/// aside; a storage without replicas is left as it is, since there is nothing better.
+fn open_replica(
+    name: &str,
+    options: &StorageConfig,
+    folder: Option<&Path>,
+    rules: Arc<MergeRules>,
+) -> ZResult<(Replica, Option<Recovered>)> {
+    let replica_options = Options {
+        durability: options.durability,
+        sync_every: options.sync_every,
+        settle: options.settle,
+        max_clock_drift: options.max_clock_drift,
+    };
+    let clock = system_clock();
+    let Some(folder) = folder else {
+        let store = Box::new(MemoryStore::default());
+        return Ok((
+            Replica::open(name, store, replica_options, rules, clock, ())?,
+            None,
+        ));
+    };
+    let claim = Claim::wait_for(folder).ok_or(StoreError::Locked {
+        path: folder.to_owned(),
+    })?;
+    let claim = Arc::new(claim);
+    let open = |store: DurableStore| {
+        let (rules, clock) = (Arc::clone(&rules), Arc::clone(&clock));
+        let claim = Arc::clone(&claim);
+        Replica::open(name, Box::new(store), replica_options, rules, clock, claim)
+    };
+    let attempt =
+        || -> Result<Replica, OpenError> { open(DurableStore::open(folder, options.cache_size)?) };
+    // The engine may find what it holds to be impossible, and panic.
+    let error: ZError = match catch_unwind(AssertUnwindSafe(attempt)) {
+        Ok(Ok(replica)) => return Ok((replica, None)),
+        Ok(Err(OpenError::Store(error))) if error.is_damage() => error.into(),
+        Ok(Err(error)) => return Err(error.into()),
+        Err(_) => "the storage engine panicked, as it does if its files are damaged".into(),
+    };
+    if options.replication.is_none() {
+        return Err(format!(
+            "{error}; it is not replicated, and left as it is: `mstctl --dir {} verify` says more, \
+             and `mstctl restore` restores a backup",
+            folder.display()
+        )
+        .into());
+    }
+    tracing::error!("storage '{name}' cannot be opened: {error}");
+    let (store, recovered) = recover(folder, options.cache_size)?;
+    tracing::error!(
+        "storage '{name}': what could not be opened is in {}; {} of its cells were saved, the \
+         others come from the other replicas",
+        recovered.aside.display(),
+        recovered.saved
+    );
+    Ok((open(store)?, Some(recovered)))
 }
 
 fn system_clock() -> Clock {

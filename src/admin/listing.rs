@@ -1,0 +1,129 @@
+//! Keys, and the cells that they are made of.
+
+use std::ops::Bound;
+
+use zenoh_keyexpr::{keyexpr, OwnedKeyExpr};
+
+use super::{AdminError, Administration};
+use crate::cell::{Cell, CellKey, Key, Stamp};
+
+/// Keys in an answer, at the most.
+const MAX_LISTED: usize = 10_000;
+const DEFAULT_LISTED: usize = 1000;
+
+/// Cells that are looked at for an answer.
+const MAX_LOOKED_AT: usize = 200_000;
+
+/// Which keys are to be listed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// Those after this one, as clients write it.
+    pub after: Option<String>,
+    /// Those with cells above this one, and below the other.
+    pub low: Option<CellKey>,
+    /// See there.
+    pub high: Option<CellKey>,
+    /// Those that this key expression matches.
+    pub matching: Option<OwnedKeyExpr>,
+    /// Deleted ones too.
+    pub deleted: bool,
+    /// No more than this.
+    pub limit: Option<usize>,
+}
+
+/// A key, as it is settled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// As clients write it.
+    pub key: String,
+    /// Of its newest cell.
+    pub stamp: Stamp,
+    /// Of how many it is made.
+    pub cells: usize,
+    /// Whether it has no value.
+    pub deleted: bool,
+}
+
+/// Some keys.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Ascending.
+    pub keys: Vec<Listed>,
+    /// After which to go on; nothing at the end.
+    pub next: Option<String>,
+}
+
+impl Administration {
+    /// Lists keys as they are settled, in order. O(keys looked at).
+    ///
+    /// # Errors
+    /// If `after` is none of this storage's keys.
+    pub fn list(&self, listing: &Listing) -> Result<Page, AdminError> {
+        let limit = listing.limit.unwrap_or(DEFAULT_LISTED).clamp(1, MAX_LISTED);
+        let after = listing.after.as_deref();
+        let after = after.map(|after| self.stored_key(after)).transpose()?;
+        let low = match (&after, &listing.low) {
+            (Some(after), _) => Bound::Included(CellKey::own(after.clone())),
+            (None, Some(low)) => Bound::Excluded(low.clone()),
+            (None, None) => Bound::Unbounded,
+        };
+        let high = listing.high.clone();
+        let high = high.map_or(Bound::Unbounded, Bound::Excluded);
+        let tree = self.replica.snapshot().tree;
+        let Ok(cells) = tree.range((low, high));
+        let cells = cells.map(|entry| {
+            let Ok(entry) = entry;
+            entry
+        });
+        let mut cells = cells
+            .skip_while(|(key, _)| after.as_ref() == Some(&key.key))
+            .peekable();
+        let mut page = Page::default();
+        let mut looked_at = 0;
+        while let Some((first, meta)) = cells.next() {
+            let key = &first.key;
+            let (mut stamp, mut count) = (meta.version.stamp, 1);
+            // No part is covered, so a key with parts has a value.
+            let mut deleted = first.part.is_empty() && meta.version.tombstone;
+            while let Some((_, meta)) = cells.next_if(|(next, _)| next.key == *key) {
+                stamp = stamp.max(meta.version.stamp);
+                count += 1;
+                deleted = false;
+            }
+            looked_at += count;
+            let Some(full) = self.group.full_key(key) else {
+                continue;
+            };
+            if (listing.deleted || !deleted) && matches(listing, &full) {
+                page.keys.push(Listed {
+                    key: full.clone(),
+                    stamp,
+                    cells: count,
+                    deleted,
+                });
+            }
+            let is_full = page.keys.len() == limit || looked_at >= MAX_LOOKED_AT;
+            if is_full && cells.peek().is_some() {
+                page.next = Some(full);
+                break;
+            }
+        }
+        Ok(page)
+    }
+
+    /// The cells of a key, pending ones too, as JSON for people; nothing if there
+    /// are none. Blocks on disk.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn cells(&self, key: &Key) -> Result<Option<Cell>, AdminError> {
+        Ok(self.replica.raw(key)?)
+    }
+}
+
+fn matches(listing: &Listing, full: &str) -> bool {
+    let Some(pattern) = &listing.matching else {
+        return true;
+    };
+    keyexpr::new(full).is_ok_and(|full| pattern.includes(full))
+}

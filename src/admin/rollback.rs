@@ -1,0 +1,148 @@
+//! What was, again: by new writes, which replicate like any others.
+//!
+//! To go back in time by older cells would not do: replicas keep the newest. So
+//! what differs from the past is written anew, with timestamps of now: keys that
+//! did not exist are deleted, and values that were others are put again.
+//!
+//! A key whose value was made of several cells gets one put of that value, after a
+//! delete of all its cells: counters go on from the sum that they had, sets from the
+//! elements, documents from the state.
+
+use std::{
+    collections::BTreeMap,
+    panic::{catch_unwind, AssertUnwindSafe},
+};
+
+use super::{AdminError, Administration};
+use crate::{
+    backup::RollbackFrame,
+    cell::{Cell, Content, Key, Part, Stamp, Value, STAMP_ID_BYTES},
+    merge::{Form, Merged, PartCell},
+    replica::{GetError, Lookup},
+};
+
+/// What a rollback did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RolledBack {
+    /// Keys whose value was written anew.
+    pub restored: u64,
+    /// Keys that were deleted.
+    pub deleted: u64,
+    /// Keys that were as they had been.
+    pub kept: u64,
+}
+
+impl RolledBack {
+    pub(super) fn add(&mut self, other: Self) {
+        self.restored += other.restored;
+        self.deleted += other.deleted;
+        self.kept += other.kept;
+    }
+}
+
+/// The cells of a key in the past, by part.
+type PastCells = BTreeMap<Part, Cell>;
+
+impl Administration {
+    /// Makes the keys of a range what they were, by new writes that bear `id`. What
+    /// is written is committed when it returns. Blocks on disk.
+    ///
+    /// # Errors
+    /// If the replica takes no writes, or a strategy cannot read or write a value.
+    /// What was done until then is done; to do it again does no harm.
+    pub fn roll_back(
+        &self,
+        frame: RollbackFrame,
+        id: [u8; STAMP_ID_BYTES],
+    ) -> Result<RolledBack, AdminError> {
+        let mut past: BTreeMap<Key, PastCells> = BTreeMap::new();
+        for (key, cell) in frame.cells {
+            past.entry(key.key).or_default().insert(key.part, cell);
+        }
+        let mut done = RolledBack::default();
+        let now = self
+            .replica
+            .keys_within(frame.low.as_ref(), frame.high.as_ref());
+        for key in now.difference(&past.keys().cloned().collect()) {
+            self.make(key, &PastCells::new(), id, &mut done)?;
+        }
+        for (key, cells) in &past {
+            self.make(key, cells, id, &mut done)?;
+        }
+        if done.restored + done.deleted > 0 {
+            self.replica.sync()?;
+        }
+        Ok(done)
+    }
+
+    /// Makes a key what it was.
+    fn make(
+        &self,
+        key: &Key,
+        past: &PastCells,
+        id: [u8; STAMP_ID_BYTES],
+        done: &mut RolledBack,
+    ) -> Result<(), AdminError> {
+        // As JSON, where that can be: a document may be saved in several ways.
+        let shown = value_of(past, Form::Json)?;
+        if shown == self.current(key)? {
+            done.kept += u64::from(shown.is_some());
+            return Ok(());
+        }
+        let was = value_of(past, Form::Usual)?;
+        let mut stamp = self.stamp_above(key, id);
+        let is_plain = self.replica.is_lww() && past.keys().all(Part::is_empty);
+        if was.is_none() || !is_plain {
+            self.write(key, stamp, Content::Tombstone)?;
+            stamp.time += 1;
+        }
+        match was {
+            None => done.deleted += 1,
+            Some(was) => {
+                self.write(key, stamp, Content::Value(was))?;
+                done.restored += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&self, key: &Key, stamp: Stamp, content: Content) -> Result<(), AdminError> {
+        let outcome = self.replica.put(key.clone(), Cell { stamp, content })?;
+        if outcome.committed.is_some() {
+            // There is more on its way than may be.
+            self.replica.sync()?;
+        }
+        Ok(())
+    }
+
+    fn current(&self, key: &Key) -> Result<Option<Value>, AdminError> {
+        let cell = match self.replica.get(key, Form::Json) {
+            Lookup::Absent => None,
+            Lookup::Found(cell) => Some(cell),
+            Lookup::Stored(stored) => self.replica.read(&stored)?,
+        };
+        Ok(cell.and_then(|cell| cell.value().cloned()))
+    }
+
+    /// Of now, but after all that the key has.
+    fn stamp_above(&self, key: &Key, id: [u8; STAMP_ID_BYTES]) -> Stamp {
+        let latest = self.replica.latest(key).map_or(0, |stamp| stamp.time);
+        let time = (self.clock)().max(latest.saturating_add(1));
+        Stamp { time, id }
+    }
+}
+
+/// The value that a key had.
+fn value_of(cells: &PastCells, form: Form) -> Result<Option<Value>, AdminError> {
+    let cells: Vec<_> = cells
+        .iter()
+        .map(|(part, cell)| PartCell {
+            part: part.as_bytes(),
+            cell,
+        })
+        .collect();
+    let folded = catch_unwind(AssertUnwindSafe(|| Merged::fold(&cells).read(form)));
+    let value = folded.map_err(|_| GetError::Panic)?;
+    let value = value.map_err(GetError::Merge)?;
+    Ok(value.and_then(|cell| cell.value().cloned()))
+}

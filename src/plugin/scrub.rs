@@ -1,0 +1,41 @@
+//! The rounds of the scrub.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::Notify;
+
+use crate::{admin::Administration, net::Operator, replica::Clock};
+
+/// Has the cells of a storage compared with what is on the disk, a few at a time,
+/// until it is stopped.
+pub(super) async fn scrub(operator: Arc<Operator>, clock: Clock, stop: Arc<Notify>) {
+    loop {
+        let pause = jittered(operator.admin().scrubbing.pause_between_rounds());
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = stop.notified() => return,
+        }
+        let (operator, clock) = (Arc::clone(&operator), Arc::clone(&clock));
+        let round = tokio::task::spawn_blocking(move || {
+            let Administration {
+                scrubbing,
+                replica,
+                name,
+                ..
+            } = operator.admin();
+            if let Err(error) = scrubbing.round(replica, clock()) {
+                tracing::warn!("storage '{name}': the scrub cannot go on for now: {error}");
+            }
+        });
+        if round.await.is_err() {
+            // It panicked, which is in the log.
+            return;
+        }
+    }
+}
+
+/// Give or take a fifth: storages are not to keep step.
+fn jittered(pause: Duration) -> Duration {
+    let part = crate::net::random_number() % 401;
+    pause * (800 + part as u32) / 1000
+}
