@@ -29,9 +29,9 @@ test: build tools
 	cargo test --release --locked -p custom-backend
 	$(PYTHON) -m pytest tests/e2e
 
-## The backend, and the plugins to load beside it.
+## The backend, the plugins to load beside it, and mstctl.
 build:
-	cargo build --release --locked --lib --examples
+	cargo build --release --locked --lib --bins --examples
 
 tools: $(ZENOHD) $(PYTHON_READY) $(AUTOMERGE)
 
@@ -68,6 +68,7 @@ bench: build tools
 	cargo bench --locked
 	$(PYTHON) benches/replication.py
 	$(PYTHON) benches/merging.py
+	$(PYTHON) benches/operations.py
 
 ## Simulated replicas from many seeds; one that fails is named.
 SEEDS ?= 100000

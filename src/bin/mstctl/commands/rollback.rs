@@ -1,0 +1,155 @@
+//! `mstctl rollback`
+
+use std::path::Path;
+
+use indicatif::HumanCount;
+use serde_json::{json, Value};
+use zenoh_backend_mst::backup::{BackupReader, RollbackFrame};
+
+use super::{
+    confirm::confirm,
+    pump::{self, Sum},
+    restore::{backup_error, same_storage, verified},
+    stream::follow,
+    Context,
+};
+use crate::{
+    args::Rollback,
+    connection::Request,
+    exit::{Answer, Error},
+    files,
+    output::{note, safe, time, Output, Tone},
+    progress::Progress,
+    replicas::{storage, Replica},
+};
+
+/// What is asked; and one at a time, as a replica does few things at once that take
+/// long, and refuses more.
+const ROLLBACK: (&str, usize) = ("control/rollback", 1);
+
+/// What a rollback did, in keys.
+#[derive(Clone, Copy, Debug, Default)]
+struct RolledBack {
+    restored: Sum,
+    deleted: Sum,
+    kept: Sum,
+}
+
+impl RolledBack {
+    fn add(&mut self, answer: &Value) {
+        self.restored.add(answer, "restored");
+        self.deleted.add(answer, "deleted");
+        self.kept.add(answer, "kept");
+    }
+}
+
+pub(super) fn run(context: &Context, args: &Rollback) -> Result<Answer, Error> {
+    match (&args.file, &args.snapshot) {
+        (Some(file), _) => to_file(context, file, args.yes),
+        (None, Some(name)) => to_snapshot(context, name, args.yes),
+        (None, None) => Err(Error::Usage("give a FILE, or --snapshot NAME".to_owned())),
+    }
+}
+
+/// What is about to happen, for whoever has to agree.
+fn question(replica: &Replica, to: &str) -> String {
+    format!(
+        "This makes {} what it was {to}. What was put or deleted since is undone, at all of its \
+         replicas.",
+        storage(&replica.base.group)
+    )
+}
+
+fn to_file(context: &Context, path: &Path, is_sure: bool) -> Result<Answer, Error> {
+    let header = verified(path)?;
+    let connection = context.connect()?;
+    let same = same_storage(context.choice(), connection.replicas()?, &header)?;
+    let replica = context.choice().fullest(same)?;
+    if !is_sure {
+        let (cut, cells) = (time(header.cut), HumanCount(header.cells));
+        confirm(&question(
+            &replica,
+            &format!("at {cut}, with {cells} cells"),
+        ))?;
+    }
+    let damaged = backup_error(path);
+    let reader = BackupReader::open(files::open(path)?).map_err(&damaged)?;
+    let frames = reader
+        .rollback_frames()
+        .map(|frame| frame.map(|frame: RollbackFrame| frame.encode()));
+    let frames = frames.map(|frame| frame.map_err(&damaged));
+    let mut done = RolledBack::default();
+    let sent = {
+        let progress = Progress::new("rolling back, keys");
+        pump::send(&connection, &replica.base, ROLLBACK, frames, |answer| {
+            done.add(answer);
+            progress.set(done.restored.0 + done.deleted.0 + done.kept.0, None);
+        })
+    };
+    if sent.is_err() {
+        note("a part of it may be done; to roll back again is safe");
+    }
+    sent?;
+    said(context.output, &replica, &done)?;
+    Ok(Answer::Yes)
+}
+
+fn to_snapshot(context: &Context, name: &str, is_sure: bool) -> Result<Answer, Error> {
+    let (connection, replica) = context.one()?;
+    if !is_sure {
+        confirm(&question(
+            &replica,
+            &format!("at snapshot `{}`", safe(name)),
+        ))?;
+    }
+    let request =
+        Request::to(&replica.base, ROLLBACK.0).with("snapshot", super::snapshot::parameter(name)?);
+    let last = follow(
+        &connection,
+        request,
+        ("rolling back, keys", "keys"),
+        context.output,
+        |_| {},
+    )?;
+    if !context.output.json {
+        // Each part says what was done so far.
+        let mut done = RolledBack::default();
+        done.add(&last);
+        said(context.output, &replica, &done)?;
+    }
+    Ok(Answer::Yes)
+}
+
+fn said(output: Output, replica: &Replica, done: &RolledBack) -> Result<(), Error> {
+    let document = json!({
+        "replica": replica.base.replica.to_string(),
+        "restored": done.restored.0,
+        "deleted": done.deleted.0,
+        "kept": done.kept.0,
+    });
+    output.either(&document, |output| {
+        let text = format!(
+            "rolled back: {} keys put again, {} deleted, {} as they were",
+            HumanCount(done.restored.0),
+            HumanCount(done.deleted.0),
+            HumanCount(done.kept.0)
+        );
+        output.paint(Tone::Good, &text)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_add_up() {
+        let mut done = RolledBack::default();
+        done.add(&json!({ "restored": 1, "deleted": 2, "kept": 3 }));
+        done.add(&json!({ "restored": 10, "kept": 30 }));
+        assert_eq!(
+            (done.restored, done.deleted, done.kept),
+            (Sum(11), Sum(2), Sum(33))
+        );
+    }
+}

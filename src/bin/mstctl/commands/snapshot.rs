@@ -1,0 +1,145 @@
+//! `mstctl snapshot`
+
+use indicatif::{HumanBytes, HumanCount};
+use serde_json::{json, Value};
+
+use super::{stream::follow, Context};
+use crate::{
+    args::Snapshot,
+    connection::Request,
+    exit::{Answer, Error},
+    output::{safe, short, Align, Field, Output, Table, Tone},
+};
+
+/// Where snapshots are kept.
+const WHAT: &str = "control/snapshot";
+
+pub(super) fn run(context: &Context, args: &Snapshot) -> Result<Answer, Error> {
+    match args {
+        Snapshot::Create { name } => create(context, name),
+        Snapshot::List => list(context),
+        Snapshot::Delete { name } => delete(context, name),
+    }
+}
+
+/// A name as a parameter. Which names there can be is for the router to say; but
+/// one that would be another parameter never gets there.
+pub(super) fn parameter(name: &str) -> Result<&str, Error> {
+    match name.contains([';', '=', '|']) || name.is_empty() {
+        false => Ok(name),
+        true => Err(Error::Usage(format!(
+            "`{}` is no name of a snapshot",
+            safe(name)
+        ))),
+    }
+}
+
+fn create(context: &Context, name: &str) -> Result<Answer, Error> {
+    let name = parameter(name)?;
+    let (connection, replica) = context.one()?;
+    let request = Request::to(&replica.base, WHAT)
+        .with("do", "create")
+        .with("name", name);
+    let of = ("making a snapshot", "cells");
+    let last = follow(&connection, request, of, context.output, |_| {})?;
+    if !context.output.json {
+        let made = format!("snapshot {name} made at replica {}", replica.short());
+        let made = context.output.paint(Tone::Good, &made);
+        let entries = [(replica.short(), last)];
+        context
+            .output
+            .text(format!("{made}\n{}", table(&entries, context.output)))?;
+    }
+    Ok(Answer::Yes)
+}
+
+fn list(context: &Context) -> Result<Answer, Error> {
+    let (connection, replicas) = context.all()?;
+    let mut entries = Vec::new();
+    let mut documents = Vec::new();
+    for replica in &replicas {
+        let request = Request::to(&replica.base, WHAT).with("do", "list");
+        let piece = connection.ask(request)?;
+        let Value::Array(list) = piece.json()? else {
+            return Err(piece.problem("it is no list"));
+        };
+        entries.extend(list.iter().map(|entry| (replica.short(), entry.clone())));
+        documents.push(json!({
+            "replica": replica.base.replica.to_string(),
+            "key_expr": replica.base.group.key_expr,
+            "snapshots": list,
+        }));
+    }
+    context
+        .output
+        .either(&documents.into(), |output| match entries.is_empty() {
+            true => "no snapshots".to_owned(),
+            false => table(&entries, output),
+        })?;
+    Ok(Answer::Yes)
+}
+
+fn delete(context: &Context, name: &str) -> Result<Answer, Error> {
+    let name = parameter(name)?;
+    let (connection, replica) = context.one()?;
+    let request = Request::to(&replica.base, WHAT)
+        .with("do", "delete")
+        .with("name", name);
+    let answer = connection.ask(request)?.json()?;
+    context.output.either(&answer, |_| {
+        format!("snapshot {name} deleted at replica {}", replica.short())
+    })?;
+    Ok(Answer::Yes)
+}
+
+/// Entries, each with the replica that has it.
+fn table(entries: &[(String, Value)], output: Output) -> String {
+    let mut table = Table::new(&[
+        ("REPLICA", Align::Left),
+        ("NAME", Align::Left),
+        ("CUT", Align::Left),
+        ("CELLS", Align::Right),
+        ("SIZE", Align::Right),
+        ("ROOT", Align::Left),
+    ]);
+    for (replica, entry) in entries {
+        let text = |name: &str| entry[name].as_str().map(safe).unwrap_or_default();
+        let count = |name: &str| entry[name].as_u64();
+        let cells = count("cells").map(|cells| HumanCount(cells).to_string());
+        let bytes = count("bytes").map(|bytes| HumanBytes(bytes).to_string());
+        let fields = [
+            replica.clone(),
+            text("name"),
+            text("cut"),
+            cells.unwrap_or_default(),
+            bytes.unwrap_or_default(),
+            short(&text("root")),
+        ];
+        table.row(fields.map(Field::from));
+    }
+    table.render(output)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_parameters() {
+        assert!(parameter("before-upgrade.2").is_ok());
+        for wrong in ["", "a;do=delete", "a=b", "a|b"] {
+            assert!(parameter(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn entries_are_a_table() {
+        let entry =
+            json!({ "name": "n", "cut": "c", "cells": 1234, "bytes": 2048, "root": "abcdef0123" });
+        let text = table(&[("r".to_owned(), entry)], Output::new(true));
+        let expected = "\
+REPLICA  NAME  CUT  CELLS      SIZE  ROOT
+r        n     c    1,234  2.00 KiB  abcdef01";
+        assert_eq!(text, expected);
+    }
+}

@@ -1,0 +1,262 @@
+//! `mstctl status`
+
+use indicatif::{HumanBytes, HumanCount};
+use serde_json::Value;
+
+use super::Context;
+use crate::{
+    exit::{Answer, Error},
+    output::{plain, safe, short, Output, Tone},
+    replicas::{storage, Peer, Replica, Scrub, Status},
+};
+
+/// Damaged cells that are shown.
+const MAX_SHOWN: usize = 5;
+
+pub(super) fn run(context: &Context) -> Result<Answer, Error> {
+    let (_, replicas) = context.all()?;
+    let documents = replicas.iter().map(|replica| {
+        let mut document = replica.document.clone();
+        if let Some(fields) = document.as_object_mut() {
+            fields.insert("base".to_owned(), replica.base.to_string().into());
+        }
+        document
+    });
+    let documents: Value = documents.collect();
+    context.output.either(&documents, |output| {
+        let blocks = replicas.iter().map(|replica| {
+            let (health, tone) = health(&replica.status);
+            let health = output.paint(tone, &health);
+            let title = output.paint(Tone::Strong, &title(replica));
+            format!("{title}  {health}\n{}", block(&replica.status, output))
+        });
+        blocks.collect::<Vec<_>>().join("\n\n")
+    })?;
+    Ok(Answer::Yes)
+}
+
+fn title(replica: &Replica) -> String {
+    let storage = storage(&replica.base.group);
+    let name = replica.status.name.as_deref();
+    let name = name.map_or(String::new(), |name| format!("  `{}`", safe(name)));
+    format!("{storage}{name}  {}", replica.base.replica)
+}
+
+/// What an operator should look at first.
+fn health(status: &Status) -> (String, Tone) {
+    if status.failure.is_some() {
+        return ("FAILED: it takes no more writes".to_owned(), Tone::Bad);
+    }
+    match quarantined(status) {
+        0 => {}
+        1 => return ("DAMAGED: 1 cell".to_owned(), Tone::Bad),
+        count => return (format!("DAMAGED: {count} cells"), Tone::Bad),
+    }
+    let Some(replication) = &status.replication else {
+        return ("ok, not replicated".to_owned(), Tone::Good);
+    };
+    let with = |relation: &str| {
+        let present = replication.peers.iter().filter(|peer| peer.present);
+        present.filter(|peer| peer.relation == relation).count()
+    };
+    match (with("isolated"), with("divergent")) {
+        (0, 0) => ("ok".to_owned(), Tone::Good),
+        (0, count) => (format!("differs from {count}"), Tone::Warn),
+        (count, _) => (format!("ISOLATED from {count}"), Tone::Bad),
+    }
+}
+
+/// Cells that are damaged, and have not been had from another replica.
+fn quarantined(status: &Status) -> usize {
+    let scrub = status.scrub.as_ref();
+    scrub.map_or(0, |scrub| scrub.quarantined.len())
+}
+
+/// A line for each thing that there is to say.
+fn block(status: &Status, output: Output) -> String {
+    let mut lines = vec![
+        ("root", status.root.clone()),
+        ("cut", status.cut.clone()),
+        ("holds", holds(status)),
+        ("queues", queues(status)),
+        ("since open", counters(status)),
+    ];
+    if let Some(scrub) = &status.scrub {
+        lines.push(("scrub", self::scrub(scrub)));
+        let heads = std::iter::once("damaged").chain(std::iter::repeat(""));
+        let shown = scrub.quarantined.iter().take(MAX_SHOWN);
+        lines.extend(heads.zip(shown.map(|cell| output.paint(Tone::Bad, &plain(cell)))));
+        if scrub.quarantined.len() > MAX_SHOWN {
+            let more = scrub.quarantined.len() - MAX_SHOWN;
+            lines.push(("", format!("and {more} more: `mstctl scrub --json`")));
+        }
+    }
+    if let Some(aside) = &status.recovered {
+        let text = format!("what could not be opened is in {}", safe(aside));
+        lines.push(("recovered", output.paint(Tone::Warn, &text)));
+    }
+    if let Some(replication) = &status.replication {
+        let session = replication.session.as_deref();
+        lines.push(("session", session.unwrap_or("none yet").to_owned()));
+        let heads = std::iter::once("peers").chain(std::iter::repeat(""));
+        if replication.peers.is_empty() {
+            lines.push(("peers", "none".to_owned()));
+        }
+        let peers = replication
+            .peers
+            .iter()
+            .map(|peer| self::peer(peer, output));
+        lines.extend(heads.zip(peers));
+        if replication.pulls.failed > 0 {
+            let failed = HumanCount(replication.pulls.failed);
+            lines.push(("pulls", format!("{failed} failed")));
+        }
+    }
+    if let Some(failure) = &status.failure {
+        lines.push(("failure", output.paint(Tone::Bad, &safe(failure))));
+    }
+    layout(&lines, output)
+}
+
+/// Lines, each with its name before it.
+pub(super) fn layout(lines: &[(&str, String)], output: Output) -> String {
+    let lines = lines.iter().map(|(name, text)| {
+        let name = output.paint(Tone::Dim, &format!("{name:10}"));
+        format!("  {name}  {text}")
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// How much there is.
+pub(super) fn holds(status: &Status) -> String {
+    let mut holds = format!(
+        "{} keys, {} cells, {} of them tombstones",
+        HumanCount(status.keys),
+        HumanCount(status.cells),
+        HumanCount(status.tombstones)
+    );
+    match status.disk_bytes {
+        Some(0) => holds.push_str(", in memory"),
+        Some(bytes) => holds.push_str(&format!(", {} on disk", HumanBytes(bytes))),
+        None => {}
+    }
+    holds
+}
+
+fn queues(status: &Status) -> String {
+    let queues = &status.queues;
+    match queues.is_empty() {
+        true => "empty".to_owned(),
+        false => format!(
+            "{} not on disk ({}), {} not settled",
+            HumanCount(queues.uncommitted),
+            HumanBytes(queues.uncommitted_bytes),
+            HumanCount(queues.unsettled)
+        ),
+    }
+}
+
+/// How far the scrub is; also of `scrub`.
+pub(super) fn scrub(scrub: &Scrub) -> String {
+    let pass = &scrub.pass;
+    let (checked, of) = (HumanCount(pass.checked), HumanCount(pass.of));
+    let last = scrub.last_completed.as_deref().map_or_else(
+        || "none completed yet".to_owned(),
+        |last| format!("last completed {}", safe(last)),
+    );
+    let mut text = format!("{}, {checked} of {of} cells, {last}", safe(&scrub.state));
+    if scrub.damaged_cells > 0 {
+        let (damaged, repaired) = (scrub.damaged_cells, scrub.repaired_cells);
+        text.push_str(&format!("; {damaged} damaged, {repaired} of them repaired"));
+    }
+    text
+}
+
+fn counters(status: &Status) -> String {
+    let counters = &status.counters;
+    format!(
+        "{} puts, {} deletes, {} gets, {} refused",
+        HumanCount(counters.puts),
+        HumanCount(counters.deletes),
+        HumanCount(counters.gets),
+        HumanCount(counters.refused)
+    )
+}
+
+fn peer(peer: &Peer, output: Output) -> String {
+    let relation = format!("{:9}", peer.relation);
+    let relation = output.paint(Tone::of_relation(&peer.relation), &relation);
+    let presence = match peer.present {
+        true => "",
+        false => ", absent",
+    };
+    let reason = peer.reason.as_deref();
+    let reason = reason.map_or(String::new(), |reason| format!(": {}", safe(reason)));
+    let since = safe(&peer.since);
+    format!(
+        "{}  {relation}  since {since}{presence}{reason}",
+        short(&peer.replica)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize as _;
+    use serde_json::json;
+
+    use super::*;
+
+    fn status(document: Value) -> Status {
+        Status::deserialize(document).expect("a status")
+    }
+
+    #[test]
+    fn what_is_wrong_is_seen_first() {
+        let told = |document: Value| health(&status(document)).0;
+        let peers = |relations: &[&str]| -> Value {
+            let peers = relations.iter();
+            peers
+                .map(|relation| json!({ "present": true, "relation": relation }))
+                .collect()
+        };
+        assert_eq!(told(json!({})), "ok, not replicated");
+        let replicated =
+            |relations: &[&str]| told(json!({ "replication": { "peers": peers(relations) } }));
+        assert_eq!(replicated(&["equal"]), "ok");
+        assert_eq!(replicated(&["equal", "divergent"]), "differs from 1");
+        assert_eq!(replicated(&["isolated", "divergent"]), "ISOLATED from 1");
+        assert!(told(json!({ "failure": "full" })).starts_with("FAILED"));
+        let scrub = |quarantined: Value| told(json!({ "scrub": { "quarantined": quarantined } }));
+        assert_eq!(scrub(json!([])), "ok, not replicated");
+        assert_eq!(scrub(json!([{ "key": "a" }])), "DAMAGED: 1 cell");
+    }
+
+    #[test]
+    fn a_block_has_a_line_for_each_thing() {
+        let status = status(json!({
+            "root": "ab", "cut": "c", "keys": 1234, "cells": 1250, "tombstones": 16,
+            "disk_bytes": 67108864, "queues": { "uncommitted": 1, "unsettled": 2 },
+            "scrub": {
+                "state": "running", "pass": { "checked": 5, "of": 1250 }, "last_completed": "t",
+                "damaged_cells": 3, "repaired_cells": 2,
+                "quarantined": [{ "key": "k", "timestamp": "1/a" }],
+            },
+            "replication": { "peers": [
+                { "replica": "0123456789", "relation": "equal", "present": true, "since": "s" },
+                { "replica": "fedcba9876", "relation": "isolated", "reason": "r\u{1b}", "since": "s" },
+            ] },
+        }));
+        let expected = "  \
+  root        ab
+  cut         c
+  holds       1,234 keys, 1,250 cells, 16 of them tombstones, 64.00 MiB on disk
+  queues      1 not on disk (0 B), 2 not settled
+  since open  0 puts, 0 deletes, 0 gets, 0 refused
+  scrub       running, 5 of 1,250 cells, last completed t; 3 damaged, 2 of them repaired
+  damaged     key k, timestamp 1/a
+  session     none yet
+  peers       01234567  equal      since s
+              fedcba98  isolated   since s, absent: r\\u{1b}";
+        assert_eq!(block(&status, Output::new(true)), expected);
+    }
+}
