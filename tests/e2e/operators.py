@@ -1,0 +1,117 @@
+"""Asks storages what operators ask, as `mstctl` does: gets below `@mst/1/`."""
+
+import json
+import string
+from dataclasses import dataclass
+
+import zenoh
+
+from client import Client
+from polling import PATIENCE, wait_until
+
+_PLAIN = string.ascii_letters + string.digits + "_-."
+
+
+def group(key_expr, strip_prefix=None):
+    """The chunk that names the storages of these keys."""
+    parts = [key_expr] if strip_prefix is None else [key_expr, strip_prefix]
+    return "~".join(
+        "".join(
+            chr(byte) if chr(byte) in _PLAIN else f"%{byte:02x}" for byte in part.encode()
+        )
+        for part in parts
+    )
+
+
+def base(router, name):
+    """What the keys of a storage's queryables begin with."""
+    status = router.status(name)
+    configuration = status["configuration"]
+    keys = group(configuration["key_expr"], configuration.get("strip_prefix"))
+    return f"@mst/1/{keys}/{status['identity']}"
+
+
+class Refused(Exception):
+    """An error reply, with its text."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One reply."""
+
+    key: str
+    payload: bytes
+    encoding: str
+    #: As JSON; None if there is none.
+    attachment: object
+
+    def json(self):
+        return json.loads(self.payload)
+
+
+class Operator(Client):
+    """A client that asks. Closed at the end of a `with`."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def stream(self, selector, payload=None, timeout=PATIENCE):
+        """Yields the replies as they come; raises `Refused` for an error reply."""
+        replies = self._session.get(
+            selector,
+            payload=payload,
+            consolidation=zenoh.ConsolidationMode.NONE,
+            timeout=timeout,
+        )
+        for reply in replies:
+            if reply.ok is None:
+                raise Refused(reply.err.payload.to_string())
+            attachment = reply.ok.attachment
+            yield Answer(
+                str(reply.ok.key_expr),
+                bytes(reply.ok.payload),
+                str(reply.ok.encoding),
+                None if attachment is None else json.loads(attachment.to_string()),
+            )
+
+    def all(self, selector, payload=None, **options):
+        """All replies, in the order in which they come."""
+        return list(self.stream(selector, payload, **options))
+
+    def one(self, selector, payload=None, **options):
+        """The only reply."""
+        answers = self.all(selector, payload, **options)
+        assert len(answers) == 1, f"{selector} has one answer: {answers}"
+        return answers[0]
+
+    def ask(self, selector, payload=None, **options):
+        """The only reply, as JSON."""
+        return self.one(selector, payload, **options).json()
+
+    def refusal(self, selector, payload=None, **options):
+        """The text of the error reply, which there has to be."""
+        try:
+            answers = self.all(selector, payload, **options)
+        except Refused as refused:
+            return str(refused)
+        raise AssertionError(f"{selector} is refused, but was answered: {answers}")
+
+    def wait_for_answers(self, selector, number):
+        """Waits until so many answer: queryables come a moment after a storage."""
+        last = None
+
+        def check():
+            nonlocal last
+            last = self.all(selector)
+            return len(last) == number
+
+        wait_until(check, lambda: f"{selector} has {number} answers: {last}")
+        return last
+
+    def tokens(self, selector):
+        """The liveliness tokens that match."""
+        replies = self._session.liveliness().get(selector, timeout=PATIENCE)
+        return sorted(str(reply.ok.key_expr) for reply in replies if reply.ok is not None)
