@@ -17,13 +17,15 @@
 //! | [`mst`] | the Merkle Search Tree |
 //! | [`cell`] | the record: key, part, timestamp, value or tombstone; its bytes and its digest |
 //! | [`config`] | typed configuration |
-//! | [`metrics`] | what a storage measures of itself, as text for Prometheus |
 //! | [`merge`] | the strategies: how a put becomes cells, and cells become a value |
 //! | [`store`] | where cells are kept, in memory or on disk |
 //! | [`replica`] | the replicated map: local writes, settling, snapshots |
 //! | [`proof`] | proofs that a key has these cells, or none, under a root |
 //! | [`sync`] | anti-entropy: when to compare with whom, and what to fetch |
-//! | `net` | the Zenoh session: does what `sync` decides, and answers others |
+//! | [`backup`] | the file of a backup: written, read and verified |
+//! | [`admin`] | what an operator can ask of a storage in use |
+//! | [`metrics`] | what a storage measures of itself, as text for Prometheus |
+//! | `net` | the Zenoh session: does what `sync` decides, and answers others and operators |
 //! | `plugin` | what zenohd sees: a volume and its storages |
 //!
 //! # Invariants

@@ -63,12 +63,15 @@ pub enum StoreError {
         known: u32,
     },
     /// The folder says that it holds a storage, and does not hold one.
-    #[error(
-        "{path} is missing, although the folder above was in use; \
-         it is left as it is: bring the files back, or choose another `dir`"
-    )]
+    #[error("{path} is missing, or some of it, although the folder above was in use")]
     Missing {
         /// What is missing.
+        path: PathBuf,
+    },
+    /// What names the storage engine's files is not what was written.
+    #[error("{path}, a list of the storage engine's files, is damaged")]
+    List {
+        /// The file.
         path: PathBuf,
     },
     /// A row is not what a row is.
@@ -140,7 +143,7 @@ impl StoreError {
             Self::Row { .. } | Self::Payload { .. } | Self::Digest { .. } | Self::Order { .. } => {
                 true
             }
-            Self::Missing { .. } | Self::Lost { .. } => true,
+            Self::Missing { .. } | Self::List { .. } | Self::Lost { .. } => true,
             Self::Engine { source, .. } => is_damage(source),
             _ => false,
         }

@@ -17,7 +17,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::StoreError;
+use super::{layout, StoreError};
 
 /// The format that this version writes and reads.
 pub const FORMAT_VERSION: u32 = 1;
@@ -46,8 +46,7 @@ pub(super) fn prepare(dir: &Path) -> Result<PathBuf, StoreError> {
     create(dir).map_err(io_error("create the folder", dir))?;
     let engine = dir.join(ENGINE);
     match read_version(dir)? {
-        Some(FORMAT_VERSION) if engine.is_dir() => {}
-        Some(FORMAT_VERSION) => return Err(StoreError::Missing { path: engine }),
+        Some(FORMAT_VERSION) => layout::check(dir, &engine)?,
         Some(found) => {
             return Err(StoreError::Version {
                 path: dir.to_owned(),

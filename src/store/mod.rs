@@ -7,6 +7,7 @@
 mod durable;
 mod error;
 mod folder;
+mod layout;
 mod memory;
 mod rows;
 mod salvage;

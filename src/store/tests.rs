@@ -186,6 +186,74 @@ fn the_format_file_is_pinned() {
     assert_eq!(format, b"zenoh-backend-mst storage\nformat 1\n");
 }
 
+/// The engine would make what is missing anew, and throw the rest away.
+#[test]
+fn a_store_whose_files_are_not_named_any_more_is_damaged_and_left_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = DurableStore::open(folder.path(), CACHE).expect("a store");
+    store
+        .commit(&[write(1, cell(1, Some(3)))], Commit::Synced)
+        .expect("a commit");
+    store.flush().expect("a flush");
+    drop(store);
+    let whole = contents(folder.path());
+    let engine = folder.path().join("cells");
+    let keyspaces = contents(&engine.join("keyspaces"));
+    let is_named = |path: &&std::path::PathBuf| {
+        let name = path.file_name().expect("a name").to_string_lossy();
+        name == "current" || path.parent().expect("a folder").join("current").exists()
+    };
+    // Lists that are of no use any more are among these.
+    let named: Vec<_> = keyspaces.keys().filter(is_named).collect();
+    let others = [engine.join("version"), engine.join("lock")];
+    let mut damaged = 0;
+    for path in named.into_iter().chain(&others) {
+        let bytes = &whole[path];
+        let mut changed = vec![None];
+        if path.starts_with(engine.join("keyspaces")) {
+            changed.push(Some(vec![0; bytes.len()]));
+            changed.push(Some(bytes[..bytes.len() - 1].to_vec()));
+        }
+        for changed in changed {
+            match &changed {
+                None => fs::remove_file(path).expect("removed"),
+                Some(bytes) => fs::write(path, bytes).expect("written"),
+            }
+            let before = contents(folder.path());
+            if let Err(error) = DurableStore::open(folder.path(), CACHE) {
+                assert!(error.is_damage(), "{error}");
+                assert_eq!(contents(folder.path()), before, "{error}");
+                damaged += 1;
+            }
+            fs::remove_dir_all(folder.path()).expect("removed");
+            restore(&whole);
+        }
+    }
+    // `version` and `lock` when they are gone; of each keyspace both of what names
+    // its files, each in three ways.
+    assert!(damaged >= 2 + 4 * 2 * 3, "{damaged}");
+    for id in 0..4 {
+        fs::remove_dir_all(engine.join(format!("keyspaces/{id}"))).expect("removed");
+        let error = DurableStore::open(folder.path(), CACHE)
+            .err()
+            .expect("refused");
+        assert!(error.is_damage(), "{error}");
+        restore(&whole);
+    }
+    let store = DurableStore::open(folder.path(), CACHE).expect("a store");
+    assert!(store
+        .reread(&write(1, cell(1, None)).key)
+        .expect("read")
+        .is_some());
+}
+
+fn restore(files: &BTreeMap<std::path::PathBuf, Vec<u8>>) {
+    for (path, bytes) in files {
+        fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        fs::write(path, bytes).expect("written");
+    }
+}
+
 #[test]
 fn an_unfinished_store_is_not_taken_for_an_empty_one() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -1,0 +1,98 @@
+//! What the storage engine's folder has to have, before the engine is let at it.
+//!
+//! The engine takes a list of files that is missing for a keyspace whose making was
+//! interrupted, and removes the rest of it. In a store that was made completely it
+//! is damage; and what is left may be all that there is. So this is looked at first:
+//!
+//! ```text
+//! <engine>/lock                     held while the store is open
+//! <engine>/version                  the engine's format
+//! <engine>/keyspaces/<n>/current    the number of the list that holds: 8 bytes; the list's
+//!                                   XXH3-128: 16; 0: all little-endian
+//! <engine>/keyspaces/<n>/v<number>  a list of files
+//! ```
+//!
+//! Keyspace 0 is the engine's own, with the names of the others. This is of fjall 3.1;
+//! a version of it that does otherwise fails the tests of the store.
+
+use std::{
+    fs::{self, File, TryLockError},
+    io,
+    path::{Path, PathBuf},
+};
+
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::{folder::io_error, StoreError};
+
+/// The engine's own keyspace, and those of a store.
+const KEYSPACES: usize = 4;
+
+/// Bytes of `current`.
+const CURRENT_BYTES: usize = 25;
+
+/// Fails if the engine's folder, in that of a store that was made completely, lacks
+/// something, or its lists of files are not what was written; and if it is in use, as
+/// lists change then.
+pub(super) fn check(store: &Path, engine: &Path) -> Result<(), StoreError> {
+    let lock = engine.join("lock");
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .open(&lock)
+        .map_err(missing_or("open", &lock))?;
+    // Until it is dropped, which is before the engine takes it.
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            return Err(StoreError::Locked {
+                path: store.to_owned(),
+            })
+        }
+        Err(TryLockError::Error(error)) => return Err(io_error("lock", &lock)(error)),
+    }
+    let version = engine.join("version");
+    fs::metadata(&version).map_err(missing_or("read", &version))?;
+    let path = engine.join("keyspaces");
+    let mut keyspaces = 0;
+    for entry in fs::read_dir(&path).map_err(missing_or("list", &path))? {
+        let keyspace = entry.map_err(io_error("list", &path))?.path();
+        if keyspace.is_dir() {
+            check_list(&keyspace)?;
+            keyspaces += 1;
+        }
+    }
+    match keyspaces < KEYSPACES {
+        true => Err(StoreError::Missing { path }),
+        false => Ok(()),
+    }
+}
+
+fn check_list(keyspace: &Path) -> Result<(), StoreError> {
+    let path = keyspace.join("current");
+    let current = fs::read(&path).map_err(missing_or("read", &path))?;
+    let damaged = |path: PathBuf| StoreError::List { path };
+    let Ok(current) = <[u8; CURRENT_BYTES]>::try_from(current) else {
+        return Err(damaged(path));
+    };
+    let (number, rest) = current.split_at(8);
+    let (sum, kind) = rest.split_at(16);
+    let number = number
+        .iter()
+        .rev()
+        .fold(0, |n, byte| n << 8 | u64::from(*byte));
+    let list = keyspace.join(format!("v{number}"));
+    let bytes = fs::read(&list).map_err(missing_or("read", &list))?;
+    match kind == [0] && xxh3_128(&bytes).to_le_bytes() == *sum {
+        true => Ok(()),
+        false => Err(damaged(list)),
+    }
+}
+
+fn missing_or(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    let path = path.to_owned();
+    move |error| match error.kind() {
+        io::ErrorKind::NotFound => StoreError::Missing { path },
+        _ => io_error(action, &path)(error),
+    }
+}
