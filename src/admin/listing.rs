@@ -115,7 +115,7 @@ impl Administration {
     /// are none. Blocks on disk.
     ///
     /// # Errors
-    /// If the store cannot be read.
+    /// If the store cannot be read, or a cell of the key is in quarantine.
     pub fn cells(&self, key: &Key) -> Result<Option<Cell>, AdminError> {
         Ok(self.replica.raw(key)?)
     }

@@ -30,9 +30,11 @@ impl Administration {
     /// cells are taken at one cut, which takes about the settle time.
     ///
     /// # Errors
-    /// If the root is another, or a cell that the proof shows is damaged.
+    /// If the root is another, a cell that the proof shows is damaged, or one of the
+    /// key is in quarantine: that it is not in the tree is no proof that it is none.
     pub fn prove(&self, key: &Key, root: Option<&RootHash>) -> Result<KeyProof, AdminError> {
         let replica = &self.replica;
+        replica.check_whole(key)?;
         let read = |key: &CellKey, version: Version| -> Result<Option<Arc<Cell>>, StoreError> {
             Ok(match replica.settled_cell(key, version)? {
                 Kept::Cell(cell) => Some(cell),

@@ -1,6 +1,10 @@
 //! Gets and listings.
 
-use std::{collections::BTreeSet, ops::Bound, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+    sync::Arc,
+};
 
 use super::{
     inbox::KeyStamps, integrity::tombstone, merging::Folds, recent::Shown, GetError, Replica,
@@ -64,10 +68,8 @@ impl Replica {
     pub fn get(&self, key: &Key, form: Form) -> Lookup {
         let shared = &*self.shared;
         shared.counters.gets.add();
-        if shared.quarantine.has(key) {
-            if let Some(stamp) = shared.missing(key) {
-                return Lookup::Stored(Stored(Place::Quarantined(key.clone(), stamp)));
-            }
+        if let Some(stamp) = shared.missing(key) {
+            return Lookup::Stored(Stored(Place::Quarantined(key.clone(), stamp)));
         }
         let key = CellKey::own(key.clone());
         let version = match shared.inbox.look_up(&key) {
@@ -102,10 +104,7 @@ impl Replica {
         let read = match &stored.0 {
             Place::Own(key, version) => self.read_own(key, *version).map_err(GetError::Store),
             Place::Merged(key, form) => self.shared.folds.read(&self.shared, key, *form),
-            Place::Quarantined(key, stamp) => Err(GetError::Quarantined {
-                key: key.to_string(),
-                stamp: *stamp,
-            }),
+            Place::Quarantined(key, stamp) => Err(quarantined(key, *stamp)),
         };
         if let Err(GetError::Store(error)) = &read {
             self.mend_if_damaged(stored.key(), error);
@@ -134,10 +133,21 @@ impl Replica {
     /// there are none. Blocks on disk.
     ///
     /// # Errors
-    /// If the store cannot be read.
-    pub fn raw(&self, key: &Key) -> Result<Option<Cell>, StoreError> {
+    /// If the store cannot be read, or a cell of the key is in quarantine.
+    pub fn raw(&self, key: &Key) -> Result<Option<Cell>, GetError> {
+        self.check_whole(key)?;
         let cells = Folds::raw(&self.shared, key);
-        cells.inspect_err(|error| self.mend_if_damaged(key, error))
+        Ok(cells.inspect_err(|error| self.mend_if_damaged(key, error))?)
+    }
+
+    /// Whether what there is of `key` is all that there should be. O(1) as long as
+    /// nothing is in quarantine.
+    ///
+    /// # Errors
+    /// If a cell of it is in quarantine, and not replaced yet.
+    pub fn check_whole(&self, key: &Key) -> Result<(), GetError> {
+        let missing = self.shared.missing(key);
+        missing.map_or(Ok(()), |stamp| Err(quarantined(key, stamp)))
     }
 
     /// The stamp of the newest cell of `key`, pending or settled.
@@ -219,8 +229,20 @@ impl Replica {
     }
 
     /// Shows all keys that have a value, each with the timestamp of its last
-    /// write. In no order. O(n). Nothing settles meanwhile.
+    /// write; those whose value is in quarantine among them, so that reading them
+    /// says so. In no order. O(n). Nothing settles meanwhile.
     pub fn for_each_key(&self, mut visit: impl FnMut(&Key, Stamp)) {
+        let mut lost = self.shared.all_missing();
+        self.for_each_readable_key(|key, stamp| {
+            lost.remove(key);
+            visit(key, stamp);
+        });
+        for (key, stamp) in lost {
+            visit(&key, stamp);
+        }
+    }
+
+    fn for_each_readable_key(&self, mut visit: impl FnMut(&Key, Stamp)) {
         // First what is pending, then what is settled: what settles between is
         // in both, and what is in both is shown as pending.
         let mut recent = self.shared.inbox.all_recent();
@@ -255,11 +277,28 @@ impl Shared {
     /// When a cell of `key` was written that is in quarantine, and that nothing has
     /// replaced; nothing if there is none.
     fn missing(&self, key: &Key) -> Option<Stamp> {
+        if !self.quarantine.has(key) {
+            return None;
+        }
         let lost = self.quarantine.of_key(key);
         let missing = lost.into_iter().find(|(key, meta)| {
             let pending = self.inbox.look_up(key).1.map(|shown| shown.stamp());
             pending.max(self.own_stamp(key)) < Some(meta.version.stamp)
         });
         missing.map(|(_, meta)| meta.version.stamp)
+    }
+
+    /// All keys of which a cell is [`missing`](Self::missing), with its time.
+    fn all_missing(&self) -> BTreeMap<Key, Stamp> {
+        let keys = self.quarantine.list().into_iter().map(|(key, _)| key.key);
+        keys.filter_map(|key| Some((key.clone(), self.missing(&key)?)))
+            .collect()
+    }
+}
+
+fn quarantined(key: &Key, stamp: Stamp) -> GetError {
+    GetError::Quarantined {
+        key: key.to_string(),
+        stamp,
     }
 }

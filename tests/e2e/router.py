@@ -282,6 +282,11 @@ class Router:
     # Talking to it.
 
     @property
+    def pid(self):
+        """Of the process that runs."""
+        return self._process.pid
+
+    @property
     def endpoint(self):
         return f"tcp/127.0.0.1:{self.port}"
 
@@ -417,7 +422,7 @@ class Router:
 
     def open_files(self):
         """What the process has open: paths of files, names of sockets and so on."""
-        folder = Path(f"/proc/{self._process.pid}/fd")
+        folder = Path(f"/proc/{self.pid}/fd")
         found = []
         for descriptor in folder.iterdir():
             try:
@@ -433,7 +438,7 @@ class Router:
     def thread_names(self):
         """The names of the process's threads, as far as Linux keeps them: 15 bytes."""
         names = []
-        for task in Path(f"/proc/{self._process.pid}/task").iterdir():
+        for task in Path(f"/proc/{self.pid}/task").iterdir():
             try:
                 names.append((task / "comm").read_text().rstrip("\n"))
             except (FileNotFoundError, ProcessLookupError):
