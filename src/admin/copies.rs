@@ -85,8 +85,8 @@ pub struct Verified {
 pub struct SnapshotEntry {
     /// Its name.
     pub name: String,
-    /// What it says of itself.
-    pub header: Header,
+    /// What it says of itself, or why that cannot be read.
+    pub header: Result<Header, String>,
     /// Bytes on disk.
     pub bytes: u64,
 }
@@ -156,24 +156,31 @@ impl Administration {
         let header = self.header(&checkpoint, replica_id);
         let mut writer = BackupWriter::new(sink, &header)?;
         let (mut done, of) = (0, header.cells);
+        let mut report = |cells| match progress(Progress { cells, of }) {
+            true => Ok(()),
+            false => Err(AdminError::Gone),
+        };
+        report(0)?;
         let mut pace = Pace::new(&self.replica);
         let mut result = Ok(());
         checkpoint.for_each(|key, meta, cell| {
             result = match cell {
-                None => Err(AdminError::Damaged(key.key.to_string())),
+                None => {
+                    self.replica.mend(std::iter::once((key.clone(), *meta)));
+                    Err(AdminError::Damaged(key.key.to_string()))
+                }
                 Some(cell) => writer.push(key, meta, &cell).map_err(AdminError::Backup),
             };
             done += 1;
             if result.is_ok() && done % CELLS_A_REPORT == 0 {
                 pace.make_way();
-                if !progress(Progress { cells: done, of }) {
-                    result = Err(AdminError::Gone);
-                }
+                result = report(done);
             }
             result.is_ok()
         })?;
         result?;
         writer.finish()?;
+        report(done)?;
         let snapshot = checkpoint.snapshot();
         Ok(Copied {
             cut: snapshot.cut,
@@ -263,7 +270,8 @@ impl Administration {
         Ok(folder.join(SNAPSHOTS))
     }
 
-    /// The snapshots that are kept with the data, by name. Blocks on disk.
+    /// The snapshots that are kept with the data, by name. One that cannot be read is
+    /// among them. Blocks on disk.
     ///
     /// # Errors
     /// If the storage has no folder, or it cannot be read.
@@ -359,7 +367,11 @@ impl Administration {
             }
             Err(error) => Err(failed(&path)(error)),
         };
-        let header = verify(open()?, &mut |_| ())?;
+        let unusable = |source| AdminError::Snapshot {
+            name: name.to_owned(),
+            source,
+        };
+        let header = verify(open()?, &mut |_| ()).map_err(unusable)?;
         if header.key_expr != self.group.key_expr || header.strip_prefix != self.group.strip_prefix
         {
             return Err(AdminError::OtherStorage {
@@ -368,8 +380,9 @@ impl Administration {
             });
         }
         let mut done = RolledBack::default();
-        for frame in BackupReader::open(open()?)?.rollback_frames() {
-            done.add(self.roll_back(frame?, id)?);
+        let reader = BackupReader::open(open()?).map_err(unusable)?;
+        for frame in reader.rollback_frames() {
+            done.add(self.roll_back(frame.map_err(unusable)?, id)?);
             if !progress(&done) {
                 return Err(AdminError::Gone);
             }
@@ -397,10 +410,12 @@ impl Administration {
 fn entry(name: &str, path: &Path) -> Result<SnapshotEntry, AdminError> {
     let file = File::open(path).map_err(failed(path))?;
     let bytes = file.metadata().map_err(failed(path))?.len();
-    let reader = BackupReader::open(BufReader::new(file))?;
+    let reader = BackupReader::open(BufReader::new(file));
     Ok(SnapshotEntry {
         name: name.to_owned(),
-        header: reader.header().clone(),
+        header: reader
+            .map(|reader| reader.header().clone())
+            .map_err(|error| error.to_string()),
         bytes,
     })
 }

@@ -85,6 +85,14 @@ pub enum AdminError {
     /// There is no such snapshot.
     #[error("there is no snapshot called '{0}'; list those that there are")]
     NoSnapshot(String),
+    /// It is not what was written.
+    #[error("the snapshot '{name}' cannot be used: {source}")]
+    Snapshot {
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        source: BackupError,
+    },
     /// There is one already.
     #[error("there is a snapshot called '{0}' already; delete it, or choose another name")]
     SnapshotExists(String),

@@ -370,9 +370,12 @@ impl Operator {
             match want {
                 Want::Key(key, _) => {
                     let here = self.admin.replica.latest(&key.key);
+                    let cell = self.admin.replica.newest(key);
                     differ.push(json!({
                         "key": self.admin.group.full_key(&key.key),
                         "here": here.map(|stamp| stamp.to_string()),
+                        "part": hex::encode(key.part.as_bytes()),
+                        "cell": cell.map(|stamp| stamp.to_string()),
                     }));
                 }
                 Want::All(range) => {
@@ -463,7 +466,12 @@ fn rolled_back_json(done: &RolledBack) -> Value {
 }
 
 fn entry_json(entry: &SnapshotEntry) -> Value {
-    let header = &entry.header;
+    let header = match &entry.header {
+        Ok(header) => header,
+        Err(problem) => {
+            return json!({ "name": entry.name, "bytes": entry.bytes, "problem": problem })
+        }
+    };
     json!({
         "name": entry.name,
         "cut": ntp64_text(header.cut),

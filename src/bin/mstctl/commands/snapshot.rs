@@ -14,6 +14,9 @@ use crate::{
 /// Where snapshots are kept.
 const WHAT: &str = "control/snapshot";
 
+/// Of a snapshot that cannot be read: why not.
+const PROBLEM: &str = "problem";
+
 pub(super) fn run(context: &Context, args: &Snapshot) -> Result<Answer, Error> {
     match args {
         Snapshot::Create { name } => create(context, name),
@@ -76,7 +79,8 @@ fn list(context: &Context) -> Result<Answer, Error> {
             true => "no snapshots".to_owned(),
             false => table(&entries, output),
         })?;
-    Ok(Answer::Yes)
+    let is_damaged = entries.iter().any(|(_, entry)| entry[PROBLEM].is_string());
+    Ok(Answer::of(!is_damaged))
 }
 
 fn delete(context: &Context, name: &str) -> Result<Answer, Error> {
@@ -107,10 +111,14 @@ fn table(entries: &[(String, Value)], output: Output) -> String {
         let count = |name: &str| entry[name].as_u64();
         let cells = count("cells").map(|cells| HumanCount(cells).to_string());
         let bytes = count("bytes").map(|bytes| HumanBytes(bytes).to_string());
+        let cut = match entry[PROBLEM].is_string() {
+            true => format!("DAMAGED: {}", text(PROBLEM)),
+            false => text("cut"),
+        };
         let fields = [
             replica.clone(),
             text("name"),
-            text("cut"),
+            cut,
             cells.unwrap_or_default(),
             bytes.unwrap_or_default(),
             short(&text("root")),
@@ -136,10 +144,15 @@ mod tests {
     fn entries_are_a_table() {
         let entry =
             json!({ "name": "n", "cut": "c", "cells": 1234, "bytes": 2048, "root": "abcdef0123" });
-        let text = table(&[("r".to_owned(), entry)], Output::new(true));
+        let damaged = json!({ "name": "m", "bytes": 7, "problem": "p" });
+        let text = table(
+            &[("r".to_owned(), entry), ("s".to_owned(), damaged)],
+            Output::new(true),
+        );
         let expected = "\
-REPLICA  NAME  CUT  CELLS      SIZE  ROOT
-r        n     c    1,234  2.00 KiB  abcdef01";
+REPLICA  NAME  CUT         CELLS      SIZE  ROOT
+r        n     c           1,234  2.00 KiB  abcdef01
+s        m     DAMAGED: p              7 B";
         assert_eq!(text, expected);
     }
 }
