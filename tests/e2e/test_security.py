@@ -20,6 +20,7 @@ from client import Client
 from conftest import REPOSITORY, starting
 from polling import PATIENCE, wait_until
 from router import Router, free_port
+from test_mstctl import mstctl
 
 SECURED = REPOSITORY / "config/secured.json5"
 DOCUMENTATION = REPOSITORY / "docs/security.md"
@@ -75,31 +76,37 @@ class Heard:
         return self._keys
 
 
+def _configuration(port, certificates, name, mode):
+    """Of a session over TLS, with a certificate for `name` or without one."""
+    folder = certificates.folder(name or CLIENT)
+    tls = {"root_ca_certificate": str(folder / "ca.pem")}
+    if name is not None:
+        tls |= {
+            "enable_mtls": True,
+            "connect_certificate": str(folder / "router.pem"),
+            "connect_private_key": str(folder / "router.key"),
+        }
+    config = {
+        "mode": mode,
+        "listen": {"endpoints": []},
+        "connect": {
+            "endpoints": [f"tls/127.0.0.1:{port}"],
+            "timeout_ms": int(PATIENCE * 1000),
+            "exit_on_failure": True,
+            "retry": {"period_init_ms": 10, "period_max_ms": 100},
+        },
+        "scouting": {"multicast": {"enabled": False}, "gossip": {"enabled": False}},
+        "transport": {"shared_memory": {"enabled": False}, "link": {"tls": tls}},
+    }
+    return json.dumps(config)
+
+
 class Party(Client):
     """A session over TLS, with a certificate for `name` or without one, in any mode."""
 
     def __init__(self, port, certificates, name, mode="client"):
-        folder = certificates.folder(name or CLIENT)
-        tls = {"root_ca_certificate": str(folder / "ca.pem")}
-        if name is not None:
-            tls |= {
-                "enable_mtls": True,
-                "connect_certificate": str(folder / "router.pem"),
-                "connect_private_key": str(folder / "router.key"),
-            }
-        config = {
-            "mode": mode,
-            "listen": {"endpoints": []},
-            "connect": {
-                "endpoints": [f"tls/127.0.0.1:{port}"],
-                "timeout_ms": int(PATIENCE * 1000),
-                "exit_on_failure": True,
-                "retry": {"period_init_ms": 10, "period_max_ms": 100},
-            },
-            "scouting": {"multicast": {"enabled": False}, "gossip": {"enabled": False}},
-            "transport": {"shared_memory": {"enabled": False}, "link": {"tls": tls}},
-        }
-        self._session = zenoh.open(zenoh.Config.from_json5(json.dumps(config)))
+        config = _configuration(port, certificates, name, mode)
+        self._session = zenoh.open(zenoh.Config.from_json5(config))
 
     def samples(self, selector):
         """The latest that a get is answered with, by key: the storages of all routers answer."""
@@ -480,6 +487,39 @@ def test_the_status_is_for_operators(secured):
         answers = party.answers("@/*/router/status/plugins/storage_manager/storages/fleet")
         assert len(answers) == (1 if name == OPERATOR else 0), name
         party.close()
+
+
+def test_operators_ask_all_replicas_and_nobody_else_does(secured, certificates, tmp_path):
+    first, second, _ = secured
+
+    def ask(name, *words):
+        config = tmp_path / f"{name}.json5"
+        config.write_text(_configuration(first.port, certificates, name, "client"))
+        return mstctl("--json", "-c", config, "--timeout", "3s", *words)
+
+    identities = [router.status("fleet")["identity"] for router in (first, second)]
+
+    def answers():
+        return [status["identity"] for status in ask(OPERATOR, "status").json() or []]
+
+    wait_until(lambda: sorted(answers()) == sorted(identities), "both replicas answer")
+    one = ["-r", identities[1]]
+    for words in [
+        ["root"],
+        ["keys"],
+        ["sync", "now"],
+        [*one, "prove", "fleet/never"],
+        [*one, "verify"],
+        [*one, "scrub", "pause"],
+        [*one, "scrub", "resume"],
+        [*one, "backup", tmp_path / "fleet.mst"],
+        [*one, "restore", tmp_path / "fleet.mst"],
+        [*one, "rollback", tmp_path / "fleet.mst", "--yes"],
+    ]:
+        done = ask(OPERATOR, *words)
+        assert done.code == 0, (words, done)
+    for words in [["status"], ["keys"], [*one, "scrub", "pause"]]:
+        assert ask(CLIENT, *words).code == 3, words
 
 
 @pytest.mark.parametrize("certificate", ["none", "one of another authority"])

@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, BufReader, Read, Write},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -13,6 +14,9 @@ const STANDARD: &str = "-";
 
 /// What a file is called until it is complete: this is added to its name.
 const UNFINISHED: &str = ".part";
+
+/// What is written is the data of a storage, and for whoever asked for it alone.
+const OWNER_ONLY: u32 = 0o600;
 
 /// Whether standard input or output is meant.
 pub(crate) fn is_standard(path: &Path) -> bool {
@@ -67,7 +71,11 @@ impl Unfinished {
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(true);
         let file = options
+            .mode(OWNER_ONLY)
             .open(&unfinished)
+            .map_err(file_error("write", &unfinished))?;
+        // One that was left behind has the mode that it was made with.
+        file.set_permissions(fs::Permissions::from_mode(OWNER_ONLY))
             .map_err(file_error("write", &unfinished))?;
         Ok(Self {
             file,
@@ -168,6 +176,21 @@ mod tests {
         drop(file);
         assert_eq!(fs::read(&path).expect("read"), b"old");
         assert_eq!(fs::read_dir(dir.path()).expect("listed").count(), 1);
+    }
+
+    #[test]
+    fn a_file_is_for_its_owner_alone() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("f");
+        let left_behind = dir.path().join("f.part");
+        fs::write(&left_behind, b"half").expect("written");
+        let open = fs::Permissions::from_mode(0o666);
+        fs::set_permissions(&left_behind, open).expect("set");
+        let mut file = Unfinished::create(&path, false).expect("begun");
+        file.add(b"whole").expect("written");
+        file.finish().expect("finished");
+        let mode = fs::metadata(&path).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
     }
 
     #[test]

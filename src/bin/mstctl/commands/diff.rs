@@ -18,9 +18,19 @@ use crate::{
     replicas::{Choice, Replica},
 };
 
-/// What one replica lacks of another's, by key: when it has the key, whatever it
-/// has of it, the timestamp; nothing if it does not have the key.
-type Lacks = BTreeMap<String, Option<String>>;
+/// What one replica lacks of another's, by key.
+type Lacks = BTreeMap<String, Lack>;
+
+/// What one replica lacks of a key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Lack {
+    /// Whether it has anything of the key.
+    is_here: bool,
+    /// The cells, by their part; of each the time of the one that it has instead, if
+    /// it has one. Digests do not tell which of two is newer, so each replica is said
+    /// to lack the other's.
+    cells: BTreeMap<String, Option<u64>>,
+}
 
 /// How two replicas differ in a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,26 +81,40 @@ impl Difference {
     }
 }
 
-/// All differences, by key. Of a key in which both lack something, each has what
-/// the other lacks.
+/// All differences, by key.
 fn merge(a_lacks: &Lacks, b_lacks: &Lacks) -> BTreeMap<String, Difference> {
-    let mut merged: BTreeMap<String, Difference> = BTreeMap::new();
-    for (key, here) in a_lacks {
-        let difference = match (here, b_lacks.contains_key(key)) {
-            (_, true) => Difference::Both,
-            (None, false) => Difference::OnlyB,
-            (Some(_), false) => Difference::NewerInB,
+    let keys = a_lacks.keys().chain(b_lacks.keys());
+    let differences = keys.map(|key| {
+        let difference = match (a_lacks.get(key), b_lacks.get(key)) {
+            (Some(a), Some(b)) => newer(&a.cells, &b.cells),
+            (Some(a), None) if a.is_here => Difference::NewerInB,
+            (Some(_), None) => Difference::OnlyB,
+            (None, Some(b)) if b.is_here => Difference::NewerInA,
+            (None, _) => Difference::OnlyA,
         };
-        merged.insert(key.clone(), difference);
+        (key.clone(), difference)
+    });
+    differences.collect()
+}
+
+/// Which is newer, where both are said to lack cells of a key.
+fn newer(
+    a_lacks: &BTreeMap<String, Option<u64>>,
+    b_lacks: &BTreeMap<String, Option<u64>>,
+) -> Difference {
+    let parts = a_lacks.keys().chain(b_lacks.keys());
+    let mut found = parts.map(|part| match (a_lacks.get(part), b_lacks.get(part)) {
+        (Some(_), None) => Difference::NewerInB,
+        (None, Some(_)) => Difference::NewerInA,
+        (Some(a), Some(b)) if a < b => Difference::NewerInB,
+        (Some(a), Some(b)) if a > b => Difference::NewerInA,
+        _ => Difference::Both,
+    });
+    let first = found.next().unwrap_or(Difference::Both);
+    match found.all(|other| other == first) {
+        true => first,
+        false => Difference::Both,
     }
-    for (key, here) in b_lacks {
-        let difference = match here {
-            None => Difference::OnlyA,
-            Some(_) => Difference::NewerInA,
-        };
-        merged.entry(key.clone()).or_insert(difference);
-    }
-    merged
 }
 
 /// What it took to find out.
@@ -168,9 +192,11 @@ fn lacks(
     for differing in answer["differ"].as_array().into_iter().flatten() {
         if let Some(key) = differing["key"].as_str() {
             // A key of several cells is told of with each.
-            let here = differing["here"].as_str().map(ToOwned::to_owned);
-            let known = lacks.entry(key.to_owned()).or_default();
-            *known = here.or(known.take());
+            let lack = lacks.entry(key.to_owned()).or_default();
+            lack.is_here |= differing["here"].is_string();
+            let part = differing["part"].as_str().unwrap_or_default();
+            let time = differing["cell"].as_str().and_then(time_of);
+            lack.cells.insert(part.to_owned(), time);
         }
     }
     for range in answer["ranges"].as_array().into_iter().flatten() {
@@ -188,11 +214,9 @@ fn lacks(
             let Some(key) = listed["key"].as_str() else {
                 return Ok(());
             };
-            let here = match bounds.iter().flatten().any(|bound| bound == key) {
-                true => stamp_of_any(connection, at, key)?,
-                false => None,
-            };
-            lacks.entry(key.to_owned()).or_insert(here);
+            let is_bound = bounds.iter().flatten().any(|bound| bound == key);
+            let is_here = is_bound && has_any(connection, at, key)?;
+            lacks.entry(key.to_owned()).or_default().is_here |= is_here;
             Ok(())
         })?;
     }
@@ -205,13 +229,16 @@ fn full_key(group: &Group, bound: &str) -> Option<String> {
     group.full_key(&key.key)
 }
 
-/// The timestamp of one of the cells that a replica has of a key, if it has any.
-fn stamp_of_any(connection: &Connection, at: &Replica, key: &str) -> Result<Option<String>, Error> {
+/// Whether a replica has cells of a key.
+fn has_any(connection: &Connection, at: &Replica, key: &str) -> Result<bool, Error> {
     let request = Request::to(&at.base, "cells").payload(key.as_bytes());
     let cells = connection.ask(request)?.json()?;
-    let stamps = cells.as_array().into_iter().flatten().rev();
-    let mut stamps = stamps.filter_map(|cell| cell["timestamp"].as_str());
-    Ok(stamps.next().map(ToOwned::to_owned))
+    Ok(cells.as_array().is_some_and(|cells| !cells.is_empty()))
+}
+
+/// The time of a timestamp, which is the number before its ID.
+fn time_of(timestamp: &str) -> Option<u64> {
+    timestamp.split_once('/')?.0.parse().ok()
 }
 
 fn document(a: &Replica, b: &Replica, merged: &BTreeMap<String, Difference>, cost: Cost) -> Value {
@@ -265,15 +292,35 @@ mod tests {
     use super::*;
     use crate::replicas::tests::replica;
 
-    fn lacks_of(keys: &[(&str, Option<&str>)]) -> Lacks {
+    /// Of each key the time of the own cell that is there instead.
+    fn lacks_of(keys: &[(&str, Option<u64>)]) -> Lacks {
+        let lack = |time: Option<u64>| Lack {
+            is_here: time.is_some(),
+            cells: BTreeMap::from([(String::new(), time)]),
+        };
         let keys = keys.iter();
-        keys.map(|(key, here)| ((*key).to_owned(), here.map(ToOwned::to_owned)))
+        keys.map(|(key, time)| ((*key).to_owned(), lack(*time)))
             .collect()
     }
 
     fn merged() -> BTreeMap<String, Difference> {
-        let a_lacks = lacks_of(&[("b", None), ("c", Some("1/a")), ("e", Some("1/a"))]);
-        let b_lacks = lacks_of(&[("a", None), ("d", Some("2/a")), ("e", Some("3/a"))]);
+        let mut a_lacks = lacks_of(&[
+            ("b", None),
+            ("c", Some(1)),
+            ("e", Some(1)),
+            ("f", Some(4)),
+            ("g", Some(3)),
+        ]);
+        let b_lacks = lacks_of(&[
+            ("a", None),
+            ("d", Some(2)),
+            ("e", Some(3)),
+            ("f", Some(3)),
+            ("g", Some(2)),
+        ]);
+        // And another part of it that B alone has.
+        let g = a_lacks.get_mut("g").expect("g");
+        g.cells.insert("05".to_owned(), None);
         merge(&a_lacks, &b_lacks)
     }
 
@@ -285,7 +332,9 @@ mod tests {
             ("b", Difference::OnlyB),
             ("c", Difference::NewerInB),
             ("d", Difference::NewerInA),
-            ("e", Difference::Both),
+            ("e", Difference::NewerInB),
+            ("f", Difference::NewerInA),
+            ("g", Difference::Both),
         ];
         let expected = expected.map(|(key, difference)| (key.to_owned(), difference));
         assert_eq!(merged, expected);
@@ -314,8 +363,10 @@ mod tests {
             "> b",
             "~ c  (newer in B)",
             "~ d  (newer in A)",
-            "~ e  (each has cells that the other lacks)",
-            "5 keys differ (round trips: 4; 2.00 KiB)",
+            "~ e  (newer in B)",
+            "~ f  (newer in A)",
+            "~ g  (each has cells that the other lacks)",
+            "7 keys differ (round trips: 4; 2.00 KiB)",
         ];
         assert_eq!(lines, expected);
         let document = document(&a, &b, &merged(), cost);

@@ -134,7 +134,7 @@ pub(super) fn same_storage(
     match (same.is_empty(), choice.storage) {
         (false, _) => Ok(same),
         (true, Some(_)) => Err(Error::Usage(format!(
-            "the backup is of {}, and not of {}",
+            "the backup is of {}, and not of {}; --force-key-expr restores what fits",
             storage(&of),
             found.join(", ")
         ))),

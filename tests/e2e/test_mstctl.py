@@ -1,0 +1,483 @@
+"""The command-line tool: what it prints, what its exit codes say, and what it does."""
+
+import json
+import os
+import signal
+import subprocess
+from dataclasses import dataclass
+
+import pytest
+
+from client import timestamp
+from cluster import Cluster, chain
+from conftest import REPOSITORY
+from polling import PATIENCE, wait_until
+from router import free_port, storage
+from test_merging import merging
+from test_replication import identity, start_cluster
+
+MSTCTL = REPOSITORY / "target/release/mstctl"
+
+REPLICATED = {
+    "demo": storage(
+        "demo/**", settle="50ms", replication={"key_overrides": {"demo/count/**": "additive"}}
+    )
+}
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of a command."""
+
+    code: int
+    out: bytes
+    error: str
+
+    @property
+    def text(self):
+        return self.out.decode()
+
+    def json(self):
+        return json.loads(self.out)
+
+    def lines(self):
+        """A document a line."""
+        return [json.loads(line) for line in self.text.splitlines()]
+
+
+def mstctl(*arguments, router=None, stdin="", check=None):
+    """Runs it, connected to a router, if one is given; `check` is the expected code."""
+    endpoint = [] if router is None else ["-e", f"tcp/127.0.0.1:{router.port}"]
+    done = subprocess.run(
+        [MSTCTL, *endpoint, *map(str, arguments)],
+        input=stdin.encode(),
+        capture_output=True,
+        timeout=PATIENCE * 2,
+        env={**os.environ, "NO_COLOR": "1"},
+    )
+    done = Done(done.returncode, done.stdout, done.stderr.decode())
+    if check is not None:
+        assert done.code == check, (arguments, done)
+    return done
+
+
+def failure(*arguments, code, **options):
+    """The text of the error, which is the same as JSON."""
+    error = mstctl(*arguments, check=code, **options).error
+    as_json = json.loads(mstctl("--json", *arguments, check=code, **options).error)
+    assert as_json["exit"] == code
+    assert as_json["error"] in error
+    return error
+
+
+def wait_for_replicas(router, number):
+    """Queryables come a moment after a storage."""
+    wait_until(
+        lambda: len(mstctl("--json", "status", router=router).json() or []) == number,
+        f"{number} replicas answer",
+    )
+
+
+def relations(router):
+    replicas = mstctl("--json", "replicas", router=router).json()
+    return [replica["relation"] for replica in replicas]
+
+
+# Looking.
+
+VALUES = {f"demo/{n:02}": b"%d" % n for n in range(20)}
+
+
+@pytest.fixture(scope="module")
+def cluster(start_shared_router):
+    """Two replicas that hold the same, and are not written to any more."""
+    cluster = Cluster(start_shared_router, chain(2), REPLICATED, session="runtime")
+    first, second = cluster.routers
+    for number, (key, payload) in enumerate(VALUES.items()):
+        cluster.routers[number % 2].client.put(key, payload, timestamp=timestamp(-20))
+    first.client.put("demo/count/a", "5", timestamp=timestamp(-20))
+    second.client.put("demo/count/a", "6", timestamp=timestamp(-19))
+    first.client.put("demo/binary", b"\xff\x00", timestamp=timestamp(-20))
+    first.client.put("demo/gone", "x", timestamp=timestamp(-20))
+    second.client.delete("demo/gone", timestamp=timestamp(-10))
+    cluster.wait_until_equal("demo", keys=22, cells=24, tombstones=1)
+    wait_for_replicas(first, 2)
+    wait_until(lambda: len(relations(first)) == 2, "they know each other")
+    wait_until(lambda: set(relations(first)) == {"equal"}, "they know that they are equal")
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture
+def first(cluster):
+    return cluster.routers[0]
+
+
+@pytest.fixture
+def replicas(cluster):
+    return sorted(identity(router) for router in cluster.routers)
+
+
+def test_the_status_is_of_all_replicas(cluster, first, replicas):
+    statuses = mstctl("--json", "status", router=first, check=0).json()
+    assert sorted(status["identity"] for status in statuses) == replicas
+    for status in statuses:
+        assert (status["keys"], status["cells"], status["tombstones"]) == (22, 24, 1)
+        assert status["root"] == first.status("demo")["root"]
+        assert status["base"].startswith("@mst/1/demo%2f%2a%2a/")
+    text = mstctl("status", router=first, check=0).text
+    for replica in replicas:
+        assert f"`demo`  {replica}  ok" in text
+    assert "22 keys, 24 cells, 1 of them tombstones" in text
+    assert text.count("equal") == 2
+    one = mstctl("--json", "-r", replicas[0][:8], "status", router=first, check=0).json()
+    assert [status["identity"] for status in one] == replicas[:1]
+
+
+def test_a_replica_is_a_line(cluster, first, replicas):
+    found = mstctl("--json", "replicas", router=first, check=0).json()
+    assert sorted(replica["replica"] for replica in found) == replicas
+    for replica in found:
+        assert replica["present"] is True
+        assert (replica["relation"], replica["session"]) == ("equal", "runtime")
+        assert (replica["key_expr"], replica["strip_prefix"]) == ("demo/**", None)
+        assert replica["cells"] == 24
+    lines = mstctl("replicas", router=first, check=0).text.splitlines()
+    assert lines[0].split() == ["REPLICA", "ROOT", "CELLS", "RELATION", "SESSION", "STORAGE"]
+    assert sorted(line.split()[0] for line in lines[1:]) == [id[:8] for id in replicas]
+
+
+def test_roots_are_compared(first, replicas):
+    found = mstctl("--json", "root", router=first, check=0).json()
+    assert found["equal"] is True
+    [of_storage] = found["storages"]
+    roots = {replica["root"] for replica in of_storage["replicas"]}
+    assert roots == {first.status("demo")["root"]}
+    assert sorted(replica["replica"] for replica in of_storage["replicas"]) == replicas
+    assert "demo/**  all 2 are equal" in mstctl("root", router=first, check=0).text
+
+
+def test_keys_are_listed(first):
+    def keys(*arguments):
+        found = mstctl("--json", "keys", *arguments, router=first, check=0).lines()
+        return [entry["key"] for entry in found]
+
+    shown = sorted([*VALUES, "demo/binary", "demo/count/a"])
+    assert keys() == shown
+    assert keys("--limit", 3) == shown[:3]
+    assert keys("demo/count/*") == ["demo/count/a"]
+    assert keys("demo/*", "--deleted") == sorted([*VALUES, "demo/binary", "demo/gone"])
+    lines = mstctl("keys", "demo/g*", "--deleted", router=first).text.splitlines()
+    assert lines == []
+    [head, line] = mstctl("keys", "demo/gone", "--deleted", router=first).text.splitlines()
+    assert head.split() == ["TIME", "CELLS", "STATE", "KEY"]
+    assert line.split()[1:] == ["1", "deleted", "demo/gone"]
+
+
+def test_a_value_is_shown_with_its_cells(first):
+    text = mstctl("get", "demo/count/a", router=first, check=0).text
+    assert text.splitlines()[1] == "11"
+    assert text.count("additive") == 2
+    found = mstctl("--json", "get", "demo/count/a", router=first, check=0).json()
+    assert found["value"]["value"] == "11"
+    assert [cell["timestamp"].split("/")[0] for cell in found["cells"]]
+    assert len(found["cells"]) == 2
+    assert mstctl("get", "demo/binary", "--value", router=first, check=0).out == b"\xff\x00"
+    assert mstctl("--json", "get", "demo/binary", router=first).json()["value"]["value"] == {
+        "hex": "ff00"
+    }
+    gone = mstctl("get", "demo/gone", router=first, check=1).text
+    assert "no value" in gone and "deleted" in gone
+    assert mstctl("--json", "get", "demo/never", router=first, check=1).json()["value"] is None
+
+
+def test_equal_replicas_do_not_differ(first, replicas):
+    found = mstctl("--json", "diff", *(id[:8] for id in replicas), router=first, check=0).json()
+    assert (found["equal"], found["complete"], found["keys"]) == (True, True, [])
+
+
+def test_differences_have_a_direction(start_cluster):
+    """Replicas with other rules exchange nothing, so that their differences stay."""
+    rules = [{}, {"key_overrides": {"demo/never/used": "additive"}}]
+    cluster = start_cluster(
+        chain(2),
+        [{"demo": storage("demo/**", settle="50ms", replication=rule)} for rule in rules],
+    )
+    first, second = cluster.routers
+    cluster.cut()
+    same = timestamp(-60)
+    for router, age, value in [(first, 50, "old"), (second, 40, "new")]:
+        router.client.put("demo/both", "x", timestamp=same)
+        router.client.put("demo/changed", value, timestamp=timestamp(-age))
+    first.client.put("demo/first", "x")
+    second.client.delete("demo/second")
+    first.wait_until_settled("demo", cells=3)
+    second.wait_until_settled("demo", cells=3)
+    cluster.heal()
+    cluster.wait_until_linked()
+    wait_for_replicas(first, 2)
+    replicas = [identity(router) for router in cluster.routers]
+
+    def differences(a, b):
+        found = mstctl("--json", "diff", a, b, router=first, check=1).json()
+        assert (found["a"], found["b"], found["equal"]) == (a, b, False)
+        return {entry["key"]: entry["difference"] for entry in found["keys"]}
+
+    expected = {"demo/changed": "newer_in_b", "demo/first": "only_a", "demo/second": "only_b"}
+    assert differences(*replicas) == expected
+    expected = {"demo/changed": "newer_in_a", "demo/first": "only_b", "demo/second": "only_a"}
+    assert differences(*reversed(replicas)) == expected
+    lines = mstctl("diff", *replicas, router=first, check=1).text.splitlines()
+    assert "< demo/first" in lines and "> demo/second" in lines
+    assert "~ demo/changed  (newer in B)" in lines
+    assert "ISOLATED from 1" in mstctl("status", router=first, check=0).text
+    assert "isolated" in mstctl("replicas", router=first, check=0).text
+    assert mstctl("--json", "root", router=first, check=1).json()["equal"] is False
+
+
+def test_replicas_are_had_compare_at_once(first, replicas):
+    found = mstctl("--json", "sync", "now", router=first, check=0).json()
+    assert found["equal"] is True
+    [of_storage] = found["storages"]
+    asked = {entry["replica"]: entry["asked"] for entry in of_storage["replicas"]}
+    assert asked == {replicas[0]: [replicas[1]], replicas[1]: [replicas[0]]}
+    assert "demo/**  equal" in mstctl("sync", "now", router=first, check=0).text
+
+
+def test_watching_goes_on_until_it_is_interrupted(first, replicas):
+    command = [MSTCTL, "-e", f"tcp/127.0.0.1:{first.port}", "--json", "watch", "--every", "100ms"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watching:
+        try:
+            for _ in range(3):
+                seen = json.loads(watching.stdout.readline())
+                assert sorted(replica["replica"] for replica in seen["replicas"]) == replicas
+                assert {replica["relation"] for replica in seen["replicas"]} == {"equal"}
+            watching.send_signal(signal.SIGINT)
+            # Which a shell shows as 130.
+            assert watching.wait(PATIENCE) in (130, -signal.SIGINT)
+        finally:
+            watching.kill()
+
+
+# Proving and checking.
+
+
+def test_a_proof_is_fetched_and_verified(first, tmp_path):
+    file = tmp_path / "a.proof"
+    found = mstctl("--json", "prove", "demo/01", "-o", file, router=first, check=0).json()
+    assert (found["trusted"], found["absent"]) == (True, False)
+    assert found["root"] == first.status("demo")["root"]
+    assert len(found["vouched_by"]) == 1
+    assert found["proof_bytes"] == file.stat().st_size
+    root = found["root"]
+
+    # Without any router.
+    whole = ["verify", file, "--root", root, "--key", "demo/01"]
+    checked = mstctl("--json", *whole, check=0).json()
+    assert (checked["holds"], checked["absent"]) == (True, False)
+    assert [cell["payload_hash"] for cell in checked["cells"]]
+    assert "proven" in mstctl(*whole, check=0).text
+    for wrong in [
+        ["verify", file, "--root", root, "--key", "demo/02"],
+        ["verify", file, "--root", "00" * 32, "--key", "demo/01"],
+    ]:
+        assert mstctl("--json", *wrong, check=1).json()["holds"] is False
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    assert mstctl("--json", *whole, check=1).json()["problem"]
+
+
+def test_that_there_is_nothing_is_proven(first):
+    for key, deleted in [("demo/never", []), ("demo/gone", [True])]:
+        found = mstctl("--json", "prove", key, router=first, check=0).json()
+        assert found["absent"] is True
+        assert [cell["deleted"] for cell in found["cells"]] == deleted
+
+
+def test_a_root_that_is_not_there_cannot_be_proven_by(first):
+    error = failure("prove", "demo/01", "--root", "00" * 32, router=first, code=4)
+    assert "the root is not the one that was asked for" in error
+
+
+def test_all_data_is_verified(first, replicas):
+    last = mstctl("--json", "-r", replicas[0], "verify", router=first, check=0).lines()[-1]
+    assert (last["done"], last["checked"], last["damaged_cells"]) == (True, 24, 0)
+    text = mstctl("-r", replicas[0], "verify", router=first, check=0).text
+    assert text.strip() == "24 cells checked, no damage"
+
+
+def test_the_scrub_is_held_and_started(first, replicas):
+    def states():
+        found = mstctl("--json", "scrub", router=first, check=0).json()
+        return {entry["replica"]: entry["scrub"]["state"] for entry in found}
+
+    assert states() == dict.fromkeys(replicas, "running")
+    mstctl("-r", replicas[0], "scrub", "pause", router=first, check=0)
+    assert states() == {replicas[0]: "paused", replicas[1]: "running"}
+    mstctl("-r", replicas[0], "scrub", "resume", router=first, check=0)
+    assert states() == dict.fromkeys(replicas, "running")
+    last = mstctl("--json", "-r", replicas[1], "scrub", "now", router=first, check=0).lines()[-1]
+    assert (last["done"], last["checked"]) == (True, 24)
+    assert "last completed" in mstctl("-r", replicas[1], "scrub", router=first, check=0).text
+
+
+# Backups.
+
+
+def test_a_storage_goes_to_a_file_and_back(cluster, first, start_router, tmp_path):
+    file = tmp_path / "demo.mst"
+    written = mstctl("--json", "backup", file, router=first, check=0).json()
+    assert written["bytes"] == file.stat().st_size
+    assert (written["backup"]["cells"], written["backup"]["key_expr"]) == (24, "demo/**")
+    assert written["backup"]["root"] == first.status("demo")["root"]
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert "it is there" in failure("backup", file, router=first, code=5)
+    mstctl("backup", file, "--force", router=first, check=0)
+    assert [path.name for path in tmp_path.glob("demo.mst*")] == ["demo.mst"]
+    checked = mstctl("--json", "verify", file, check=0).json()
+    assert checked["sound"] is True
+    assert checked["backup"]["root"] == first.status("demo")["root"]
+    assert mstctl("backup", "-", router=first, check=0).out[:8] == b"mst1back"
+
+    other = start_router(REPLICATED, session="runtime")
+    wait_for_replicas(other, 1)
+    restored = mstctl("--json", "restore", file, router=other, check=0).json()
+    assert (restored["cells"], restored["newest"], restored["rejected"]) == (24, 24, 0)
+    assert restored["verified"] is True
+    assert other.status("demo")["root"] == first.status("demo")["root"]
+    assert other.client.get("demo/*") == VALUES | {"demo/binary": b"\xff\x00"}
+    again = mstctl("--json", "restore", file, router=other, check=0).json()
+    assert (again["newest"], again["verified"]) == (0, None)
+
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    assert mstctl("--json", "verify", file, check=1).json()["sound"] is False
+    assert "damaged" in failure("restore", file, router=other, code=5)
+
+
+def test_a_backup_of_other_keys_is_refused_unless_it_is_meant(first, start_router, tmp_path):
+    file = tmp_path / "demo.mst"
+    mstctl("backup", file, router=first, check=0)
+    part = start_router({"count": merging("demo/count/**", "additive")}, session="runtime")
+    wait_for_replicas(part, 1)
+    error = failure("-s", "count", "restore", file, router=part, code=2)
+    assert "--force-key-expr" in error
+    options = ["--json", "-s", "count", "restore", file, "--force-key-expr"]
+    restored = mstctl(*options, router=part, check=1).json()
+    assert (restored["newest"], restored["rejected"]) == (2, 22)
+    assert part.client.get("demo/**") == {"demo/count/a": b"11"}
+
+
+def test_going_back_is_asked_for_and_done(start_cluster, tmp_path):
+    cluster = start_cluster(chain(2), REPLICATED)
+    router, other = cluster.routers
+    values = {f"demo/{n}": b"%d" % n for n in range(10)}
+    for key, payload in values.items():
+        router.client.put(key, payload)
+    cluster.wait_until_equal("demo", keys=10)
+    wait_for_replicas(router, 2)
+    file, own = tmp_path / "demo.mst", ["-r", identity(router)]
+    mstctl(*own, "backup", file, router=router, check=0)
+    made = mstctl("--json", *own, "snapshot", "create", "before", router=router, check=0)
+    assert made.lines()[-1]["cells"] == 10
+    listed = mstctl("--json", "snapshot", "list", router=router, check=0).json()
+    named = {entry["replica"]: [s["name"] for s in entry["snapshots"]] for entry in listed}
+    assert named == {identity(router): ["before"], identity(other): []}
+
+    def change():
+        other.client.put("demo/1", "changed")
+        other.client.delete("demo/2")
+        other.client.put("demo/new", "new")
+        cluster.wait_until_equal("demo", keys=10)
+
+    change()
+    # Nobody is there to be asked.
+    assert "--yes" in failure(*own, "rollback", file, router=router, code=2)
+    assert router.client.get("demo/**") != values
+    for back in [["rollback", file], ["rollback", "--snapshot", "before"]]:
+        done = mstctl("--json", *own, *back, "--yes", router=router, check=0)
+        last = done.lines()[-1] if "--snapshot" in back else done.json()
+        counts = [last[name] for name in ("restored", "deleted", "kept")]
+        assert counts == [2, 1, 8]
+        for each in cluster.routers:
+            each.client.wait_for("demo/**", values)
+        change()
+
+    content = router.data / "demo/snapshots/before.backup"
+    content.write_bytes(b"nothing")
+    assert "DAMAGED" in mstctl("snapshot", "list", router=router, check=1).text
+    error = failure(*own, "rollback", "--snapshot", "before", "--yes", router=router, code=4)
+    assert "'before' cannot be used" in error
+    mstctl(*own, "snapshot", "delete", "before", router=router, check=0)
+    assert "no snapshots" in mstctl("snapshot", "list", router=router, check=0).text
+
+
+# Folders.
+
+
+def test_a_folder_is_looked_into_and_made(start_router, tmp_path):
+    router = start_router(
+        {"fleet": storage("fleet/**", strip_prefix="fleet", settle="50ms")}, session="runtime"
+    )
+    for key, payload in [("fleet/a", b"one"), ("fleet/b", b"two"), ("fleet/c", b"gone")]:
+        router.client.put(key, payload, timestamp=timestamp(-20))
+    router.client.delete("fleet/c", timestamp=timestamp(-10))
+    root = router.wait_until_settled("fleet", keys=2, tombstones=1)["root"]
+    folder = ["--dir", router.data / "fleet"]
+    assert "in use" in failure(*folder, "status", code=5)
+    router.stop()
+
+    status = mstctl("--json", *folder, "status", check=0).json()
+    assert (status["root"], status["keys"], status["cells"]) == (root, 2, 3)
+    assert mstctl("--json", *folder, "root", check=0).json()["root"] == root
+    assert root in mstctl(*folder, "root", check=0).text
+    keys = mstctl("--json", *folder, "keys", check=0).lines()
+    assert [entry["key"] for entry in keys] == ["a", "b"]
+    assert mstctl(*folder, "get", "a", "--value", check=0).out == b"one"
+    mstctl(*folder, "get", "c", check=1)
+    assert mstctl("--json", *folder, "verify", check=0).json()["checked"] == 3
+    file = tmp_path / "fleet.mst"
+    mstctl(*folder, "-s", "fleet/**", "backup", "--strip-prefix", "fleet", file, check=0)
+    assert mstctl("--json", "verify", file).json()["backup"]["root"] == root
+    assert "missing or empty" in failure(*folder, "restore", file, code=5)
+
+    copy = tmp_path / "data/fleet"
+    copy.parent.mkdir()
+    made = mstctl("--json", "--dir", copy, "restore", file, check=0).json()
+    assert (made["cells"], made["root"], made["verified"]) == (3, root, True)
+    config = {"fleet": storage("fleet/**", strip_prefix="fleet", settle="50ms")}
+    other = start_router(config, session="runtime", data=copy.parent)
+    assert other.status("fleet")["root"] == root
+    assert other.client.get("fleet/**") == {"fleet/a": b"one", "fleet/b": b"two"}
+
+
+# Errors.
+
+
+def test_nobody_answers(tmp_path):
+    endpoint = f"tcp/127.0.0.1:{free_port()}"
+    error = failure("-e", endpoint, "--timeout", "500ms", "status", code=3)
+    assert endpoint in error
+
+
+def test_what_does_not_fit_is_said(first, replicas, tmp_path):
+    assert "--help" in mstctl("nonsense", check=2).error
+    several = failure("verify", router=first, code=2)
+    for replica in replicas:
+        assert replica[:8] in several
+    assert "demo/**" in failure("-r", "ffff" * 8, "status", router=first, code=3)
+    assert "demo/**" in failure("-s", "other/**", "status", router=first, code=3)
+    missing = tmp_path / "missing"
+    assert str(missing) in failure("verify", missing, code=5)
+    assert str(missing) in failure("--dir", missing, "status", code=5)
+    (tmp_path / "file").write_text("neither a proof nor a backup")
+    failure("verify", tmp_path / "file", code=5)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete(shell):
+    script = mstctl("completions", shell, check=0).text
+    for command in ["status", "backup", "rollback", "snapshot"]:
+        assert command in script
