@@ -1,4 +1,5 @@
-"""Backups of a storage in use, and restoring them: how fast, and what it costs writers.
+"""Backups of a storage in use, and restoring them: how fast, and what it costs writers. And
+what it costs to look at all cells, from which follows what the scrub takes.
 
 `.tools/python/bin/python benches/operations.py --help`, after `make build tools`. All traffic
 is on loopback; every router that it starts it ends. What is restored has the root of what was
@@ -7,6 +8,7 @@ backed up, or the benchmark ends with an error.
 
 import argparse
 import json
+import os
 import random
 import subprocess
 import tempfile
@@ -25,6 +27,9 @@ from polling import wait_until
 from router import storage
 
 MSTCTL = PROJECT / "target/release/mstctl"
+TICKS = os.sysconf("SC_CLK_TCK")
+#: Seconds in which the scrub comes through all cells, by default.
+SCRUB_INTERVAL = 7 * 24 * 3600
 BLOCK = zenoh.CongestionControl.BLOCK
 #: Puts of which the rate is taken.
 SPAN = 4.0
@@ -69,6 +74,12 @@ def cells(router):
     return replica["cells"]
 
 
+def cpu_seconds(router):
+    """That the process has taken, in user and kernel mode."""
+    fields = Path(f"/proc/{router.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
 def timed(stop, seconds):
     timer = threading.Timer(seconds, stop.set)
     timer.start()
@@ -91,6 +102,14 @@ def main():
             with closing(Putter(router.port)) as putter:
                 putter.fill(keys)
                 wait_until(lambda: cells(router) == len(keys), "all cells", timeout=PATIENCE)
+                before = cpu_seconds(router)
+                elapsed, _ = mstctl(router, "verify")
+                pass_seconds = cpu_seconds(router) - before
+                print(
+                    f"verify {len(keys) / elapsed:,.0f} cells/s; {pass_seconds:.2f} s of CPU: "
+                    f"{100 * pass_seconds / SCRUB_INTERVAL:.5f} % of a core as the scrub does it",
+                    flush=True,
+                )
                 for number in range(options.rounds):
                     file = Path(folder) / f"{number}.backup"
                     elapsed, _ = mstctl(router, "backup", file)

@@ -1,5 +1,7 @@
-"""The configurations and the example that come with the project do what they say."""
+"""The configurations and the example that come with the project do what they say, and
+what the documentation refers to is there."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -48,3 +50,27 @@ def test_the_quickstart_prints_what_is_stored(start_router):
     )
     assert "demo/robot/1: ready (text/plain)" in quickstart.stdout
     assert '"root"' in quickstart.stdout
+
+
+_DOCUMENTS = [*_PROJECT.glob("*.md"), *_PROJECT.glob("docs/*.md"), *_PROJECT.glob("benches/*.md")]
+
+
+def _without_code(document):
+    return re.sub(r"^ *```.*?^ *```", "", document.read_text(), flags=re.DOTALL | re.MULTILINE)
+
+
+def _anchors(document):
+    """Of its headings, as they are made of them where it is shown."""
+    headings = re.findall(r"^#+ (.*)$", _without_code(document), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", _DOCUMENTS, ids=lambda document: document.name)
+def test_links_lead_somewhere(document):
+    for link in re.findall(r"\]\(([^)\s]+)\)", _without_code(document)):
+        if link.startswith("https://"):
+            continue
+        path, _, anchor = link.partition("#")
+        target = document.parent / path if path else document
+        assert target.exists(), link
+        assert not anchor or anchor in _anchors(target), link
