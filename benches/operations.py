@@ -110,10 +110,22 @@ def main():
                     f"{100 * pass_seconds / SCRUB_INTERVAL:.5f} % of a core as the scrub does it",
                     flush=True,
                 )
+                # Before there are puts, after which the engine has its files to merge.
                 for number in range(options.rounds):
                     file = Path(folder) / f"{number}.backup"
                     elapsed, _ = mstctl(router, "backup", file)
                     backups.append(len(keys) / elapsed)
+                    empty = start({"bench": config("bench")}, session="runtime")
+                    elapsed, _ = mstctl(empty, "restore", file)
+                    restores.append(len(keys) / elapsed)
+                    empty.kill()
+                    size = file.stat().st_size
+                    print(
+                        f"backup {backups[-1]:,.0f} keys/s, restore {restores[-1]:,.0f} keys/s, "
+                        f"{size / len(keys):.0f} bytes a key",
+                        flush=True,
+                    )
+                for number in range(options.rounds):
                     stop = threading.Event()
                     timed(stop, SPAN)
                     alone = putter.rate(keys[:200], stop)
@@ -127,15 +139,8 @@ def main():
                     stop.set()
                     writing.join()
                     ratios.append(beside[0] / alone)
-                    empty = start({"bench": config("bench")}, session="runtime")
-                    elapsed, _ = mstctl(empty, "restore", file)
-                    restores.append(len(keys) / elapsed)
-                    empty.kill()
-                    size = file.stat().st_size
                     print(
-                        f"backup {backups[-1]:,.0f} keys/s, restore {restores[-1]:,.0f} keys/s, "
-                        f"puts beside a backup {ratios[-1]:.2f} of {alone:,.0f}/s alone, "
-                        f"{size / len(keys):.0f} bytes a key",
+                        f"puts beside a backup {ratios[-1]:.2f} of {alone:,.0f}/s alone",
                         flush=True,
                     )
     print(

@@ -35,7 +35,7 @@ const RESTORE: (&str, usize) = ("control/restore", 3);
 const SETTLE: Duration = Duration::from_secs(20);
 
 /// Between two looks at it.
-const PAUSE: Duration = Duration::from_millis(250);
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// What a restore came to.
 #[derive(Clone, Copy, Debug, Default)]
