@@ -434,7 +434,10 @@ impl Inbox {
         state.committing = 0;
         state.committing_bytes = 0;
         state.committing_since = None;
-        for Write { key, cell, meta } in writes {
+        for Write {
+            key, cell, meta, ..
+        } in writes
+        {
             state.recent.release(key, cell, meta.version);
         }
     }

@@ -259,6 +259,7 @@ impl Writer {
                 key: key.clone(),
                 cell,
                 meta,
+                is_late: false,
             };
             if self.write(&[write], Commit::Synced) {
                 shared.counters.repaired.add();

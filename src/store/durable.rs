@@ -205,7 +205,10 @@ impl Store for DurableStore {
         };
         let mut apart = self.apart.lock().unwrap_or_else(PoisonError::into_inner);
         let mut engine_batch = self.database.batch().durability(Some(mode));
-        for Write { key, cell, meta } in batch {
+        for Write {
+            key, cell, meta, ..
+        } in batch
+        {
             let (row, is_apart) = Row::encode_cell(meta, cell, INLINE_LIMIT);
             let key_bytes = key.to_canonical();
             if let (true, Some(value)) = (is_apart, cell.value()) {
@@ -220,7 +223,7 @@ impl Store for DurableStore {
         engine_batch
             .commit()
             .map_err(self.rows.failed("write to"))?;
-        for write in batch {
+        for write in batch.iter().filter(|write| !write.is_late) {
             let cached = (Arc::clone(&write.cell), write.meta.version);
             self.recent.insert(write.key.clone(), cached);
         }

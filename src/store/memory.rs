@@ -73,7 +73,10 @@ impl Store for MemoryStore {
 
     fn commit(&self, batch: &[Write], _: Commit) -> Result<(), StoreError> {
         let mut cells = self.cells_mut();
-        for Write { key, cell, meta } in batch {
+        for Write {
+            key, cell, meta, ..
+        } in batch
+        {
             let kept = (Arc::clone(cell), *meta);
             if !key.part.is_empty() {
                 let parts = cells.parts.entry(key.key.clone()).or_default();
