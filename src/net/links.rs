@@ -15,6 +15,7 @@ use zenoh::{
     Result as ZResult, Session,
 };
 
+use super::queryable::{self, Route};
 use crate::sync::{Event, Query, ReplicaId, Token, PREFIX, REQUEST_TIMEOUT};
 
 /// Events that wait to be handled; more are dropped, as on a bad link.
@@ -78,19 +79,20 @@ pub(super) struct Links {
     publisher: Publisher<'static>,
     _subscriber: Subscriber<()>,
     _tokens: Subscriber<()>,
-    _queryables: Vec<Queryable<()>>,
+    _queryable: Queryable<()>,
     // Undeclared first.
     _token: LivelinessToken,
 }
 
 impl Links {
-    /// Declares all that `token` stands for; the token itself last, so that those
-    /// who see it find the rest.
+    /// Declares all that `token` stands for, and what operators ask with it; the token
+    /// itself last, so that those who see it find the rest.
     pub(super) async fn declare(
         session: Session,
         token: Token,
         events: Events,
         asked: mpsc::Sender<Asked>,
+        of_operators: Vec<Route>,
     ) -> ZResult<Self> {
         let own = token.to_string();
         let group = own
@@ -106,21 +108,16 @@ impl Links {
                 }
             })
             .await?;
-        let mut queryables = Vec::new();
-        let kinds = [Kind::Digest, Kind::Entries, Kind::Root];
-        for kind in kinds {
+        let of_replicas = [Kind::Digest, Kind::Entries, Kind::Root].map(|kind| {
             let asked = asked.clone();
-            let queryable = session
-                .declare_queryable(format!("{own}/{}", kind.name()))
-                .complete(true)
-                .callback(move |query: ZQuery| {
-                    // A query that is dropped is answered with nothing, and its
-                    // asker comes again later.
-                    let _ = asked.try_send((kind, query));
-                })
-                .await?;
-            queryables.push(queryable);
-        }
+            Route::new(kind.name(), move |query| {
+                // A query that is dropped is answered with nothing, and its
+                // asker comes again later.
+                let _ = asked.try_send((kind, query));
+            })
+        });
+        let routes = of_operators.into_iter().chain(of_replicas).collect();
+        let queryable = queryable::declare(&session, &own, routes).await?;
         let publisher = session
             .declare_publisher(format!("{own}/root"))
             .congestion_control(CongestionControl::Block)
@@ -147,7 +144,7 @@ impl Links {
             publisher,
             _subscriber: subscriber,
             _tokens: tokens,
-            _queryables: queryables,
+            _queryable: queryable,
             _token: declared,
         })
     }

@@ -16,6 +16,7 @@ mod identity;
 mod links;
 mod metrics;
 mod operator;
+mod queryable;
 mod random;
 mod replicator;
 mod serve;

@@ -1,4 +1,4 @@
-//! What operators can ask of a storage: the queryables, and who answers them.
+//! What operators can ask of a storage, and who answers them.
 //!
 //! ```text
 //! @mst/1/<group>/<replica>/status             how it is, in JSON
@@ -15,12 +15,16 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use tokio::sync::{mpsc, Notify, Semaphore};
-use zenoh::{
-    query::{Query as ZQuery, Queryable},
-    Result as ZResult, Session,
-};
+use zenoh::query::Query as ZQuery;
 
-use super::{answers::Replier, identity, replicator::Replicator, session::Sessions, status};
+use super::{
+    answers::Replier,
+    identity,
+    queryable::{self, Route},
+    replicator::Replicator,
+    session::Sessions,
+    status,
+};
 use crate::{
     admin::Administration,
     metrics::Histogram,
@@ -199,10 +203,13 @@ impl Operator {
             group: self.admin.group.clone(),
             replica: self.own_identity,
         };
-        match Declared::declare(&session, &own.to_string(), &self).await {
+        let own = own.to_string();
+        let (serving, routes) = Serving::start(&own, &self);
+        match queryable::declare(&session, &own, routes).await {
             Ok(declared) => {
                 self.stop.notified().await;
                 drop(declared);
+                drop(serving);
             }
             Err(error) => {
                 let name = &self.admin.name;
@@ -212,44 +219,28 @@ impl Operator {
     }
 }
 
-/// The queryables, declared for as long as this is there.
-pub(super) struct Declared {
-    _queryables: Vec<Queryable<()>>,
-    serving: tokio::task::JoinHandle<()>,
-}
+/// Answers operators, for as long as this is there.
+pub(super) struct Serving(tokio::task::JoinHandle<()>);
 
-impl Declared {
-    /// Declares all of them below `own`.
-    pub(super) async fn declare(
-        session: &Session,
-        own: &str,
-        operator: &Arc<Operator>,
-    ) -> ZResult<Self> {
+impl Serving {
+    /// Answers for what is below `own`. The routes lead to it, and have to be declared.
+    pub(super) fn start(own: &str, operator: &Arc<Operator>) -> (Self, Vec<Route>) {
         let (sender, asked) = mpsc::channel(MAX_ASKED);
-        let mut queryables = Vec::new();
-        for request in Request::ALL {
+        let routes = Request::ALL.map(|request| {
             let sender = sender.clone();
-            let queryable = session
-                .declare_queryable(format!("{own}/{}", request.name()))
-                .complete(true)
-                .callback(move |query: ZQuery| {
-                    // A query that is dropped is answered with nothing.
-                    let _ = sender.try_send((request, query));
-                })
-                .await?;
-            queryables.push(queryable);
-        }
+            Route::new(request.name(), move |query| {
+                // A query that is dropped is answered with nothing.
+                let _ = sender.try_send((request, query));
+            })
+        });
         let serving = tokio::spawn(serve(Arc::clone(operator), Arc::from(own), asked));
-        Ok(Self {
-            _queryables: queryables,
-            serving,
-        })
+        (Self(serving), routes.into())
     }
 }
 
-impl Drop for Declared {
+impl Drop for Serving {
     fn drop(&mut self) {
-        self.serving.abort();
+        self.0.abort();
     }
 }
 

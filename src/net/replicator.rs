@@ -14,7 +14,7 @@ use super::{
     identity,
     links::{get, Events, Links, MAX_ASKED},
     metrics,
-    operator::{self, Operator},
+    operator::{Operator, Serving},
     random,
     serve::{serve, Served},
     session::{Sessions, Way},
@@ -185,8 +185,10 @@ impl Replicator {
             let (events, received) = Events::new();
             let (asked_sender, asked) = mpsc::channel(MAX_ASKED);
             let token = self.token();
-            let own = Arc::from(token.to_string());
-            let declared = Links::declare(session.clone(), token, events, asked_sender).await;
+            let own: Arc<str> = Arc::from(token.to_string());
+            let (of_operators, routes) = Serving::start(&own, &operator);
+            let declared =
+                Links::declare(session.clone(), token, events, asked_sender, routes).await;
             let links = match declared {
                 Ok(links) => links,
                 Err(error) => {
@@ -195,15 +197,10 @@ impl Replicator {
                     return;
                 }
             };
-            let of_operators = operator::Declared::declare(&session, &own, &operator).await;
-            if let Err(error) = &of_operators {
-                let name = &self.name;
-                tracing::error!("storage '{name}': operators cannot ask for anything: {error}");
-            }
             let serving = tokio::spawn(serve(Arc::clone(&self), own, asked));
             let end = self.work(&links, received, &roots).await;
-            drop(of_operators);
             drop(links);
+            drop(of_operators);
             serving.abort();
             match end {
                 End::Stopped => return,
