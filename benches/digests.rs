@@ -16,8 +16,8 @@ use negentropy::{Id, Negentropy, NegentropyStorageVector};
 use rand::{rngs::StdRng, seq::index::sample, SeedableRng};
 use zenoh_backend_mst::{
     cell::{Cell, CellKey, CellMeta, Content, Key, Stamp, Value},
-    mst::Resident,
-    replica::{Comparison, Span, Tree},
+    mst::{Resident, RootHash},
+    replica::{Change, Comparison, Span, Tree},
     sync::{
         answer_digests, Action, Announcement, Context, Event, Fingerprint, Group, Incarnation,
         Machine, Query, ReplicaId, Settings, Token, View, PROTOCOL,
@@ -64,6 +64,10 @@ impl View for Divergent {
         None
     }
     fn newest(&self, _: &CellKey) -> Option<Stamp> {
+        None
+    }
+    /// There is no history: the trees have to be compared.
+    fn changes_since(&self, _: &RootHash, _: u64) -> Option<Vec<Change>> {
         None
     }
     fn joined(&self) -> u64 {

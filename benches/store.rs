@@ -69,6 +69,7 @@ fn open(path: &std::path::Path, time: &Time) -> Replica {
         sync_every: Duration::from_millis(100),
         settle: Duration::from_millis(500),
         max_clock_drift: Duration::from_secs(10),
+        keep_changes: false,
     };
     let store = DurableStore::open(path, CACHE).expect("a store");
     let rules = Arc::new(MergeRules::lww());

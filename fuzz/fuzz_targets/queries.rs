@@ -6,10 +6,13 @@ use std::sync::{Arc, OnceLock};
 
 use libfuzzer_sys::fuzz_target;
 use zenoh_backend_mst::{
-    cell::{Cell, CellKey, CellMeta, Content, Key, Stamp},
-    mst::Resident,
-    replica::{Kept, Tree},
-    sync::{answer_digests, answer_entries, DigestQuery, EntriesQuery, MAX_MESSAGE},
+    cell::{Cell, CellKey, CellMeta, Content, Key, Stamp, Version},
+    mst::{Resident, RootHash},
+    replica::{Change, Kept, Tree},
+    store::StoreError,
+    sync::{
+        answer_digests, answer_entries, DeltaQuery, DigestQuery, EntriesQuery, Source, MAX_MESSAGE,
+    },
 };
 
 fn tombstone(time: u64) -> Cell {
@@ -32,7 +35,32 @@ fn tree() -> &'static Tree {
     })
 }
 
+struct Holder;
+
+impl Source for Holder {
+    fn tree(&self) -> Tree {
+        tree().clone()
+    }
+    fn changes_since(&self, root: &RootHash, after: u64) -> Option<Vec<Change>> {
+        let changes = tree().iter().expect("resident").zip(1..);
+        let changes = changes.map(|(entry, number)| (number, entry.expect("resident").0.clone()));
+        // About half of all roots are known.
+        (root.0[0] < 128).then(|| changes.filter(|(number, _)| *number > after).collect())
+    }
+    fn read(&self, _: &CellKey, version: Version) -> Result<Kept, StoreError> {
+        Ok(Kept::Cell(Arc::new(tombstone(version.stamp.time))))
+    }
+    fn damaged(&self, _: &CellKey, _: &CellMeta) {
+        panic!("nothing is damaged");
+    }
+}
+
 fuzz_target!(|bytes: &[u8]| {
+    if let Ok(query) = DeltaQuery::decode(bytes) {
+        assert_eq!(query.encode(), bytes);
+        let answer = answer_entries(&Holder, bytes, true).expect("it was read");
+        assert!(answer.len() <= MAX_MESSAGE);
+    }
     if let Ok(query) = DigestQuery::decode(bytes) {
         assert_eq!(query.encode(), bytes);
         let answer = answer_digests(tree(), bytes).expect("it was read");
@@ -40,10 +68,7 @@ fuzz_target!(|bytes: &[u8]| {
     }
     if let Ok(query) = EntriesQuery::decode(bytes) {
         assert_eq!(query.encode(), bytes);
-        let read = |_: &CellKey, version: zenoh_backend_mst::cell::Version| {
-            Ok(Kept::Cell(Arc::new(tombstone(version.stamp.time))))
-        };
-        let answer = answer_entries(tree(), bytes, true, read, |_| panic!("nothing is damaged"));
+        let answer = answer_entries(&Holder, bytes, true);
         assert!(answer.expect("it was read").len() <= MAX_MESSAGE);
     }
 });

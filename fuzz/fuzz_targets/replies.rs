@@ -5,7 +5,7 @@
 use libfuzzer_sys::fuzz_target;
 use zenoh_backend_mst::{
     cell::{CellKey, Key},
-    sync::{DigestReply, EntriesReply, Fragment, Range, Salted, Want},
+    sync::{DeltaReply, DigestReply, EntriesReply, Fragment, Progress, Range, Salted, Want},
 };
 
 fn key(text: &str) -> CellKey {
@@ -22,6 +22,7 @@ fuzz_target!(|bytes: &[u8]| {
                 gaps: vec![Some(short), None, Some(short)],
                 entries: vec![(key("a/1"), short), (key("a/5"), short)],
                 is_cut: false,
+            is_sparse: false,
             },
         ),
         (
@@ -33,11 +34,19 @@ fuzz_target!(|bytes: &[u8]| {
                 gaps: vec![None, None],
                 entries: vec![(key("b/1"), short)],
                 is_cut: true,
+                is_sparse: false,
             },
         ),
     ];
     if let Ok(reply) = DigestReply::decode(bytes, &salted, &asked) {
         assert_eq!(reply.encode(salted), bytes);
+    }
+    if let Ok(reply) = DeltaReply::decode(bytes, 7, 4096) {
+        assert!(reply.cells.is_sorted_by(|a, b| a.key < b.key));
+        let makes_progress = matches!(reply.progress, Progress::After(change) if change > 7);
+        assert!(makes_progress || !matches!(reply.progress, Progress::After(_)));
+        let plain = reply.encode(false);
+        assert_eq!(DeltaReply::decode(&plain, 7, 1 << 30), Ok(reply));
     }
     let wants = [
         Want::Key(key("a/1"), None),

@@ -49,6 +49,7 @@ fn administration(folder: Option<&Path>) -> Administration {
         sync_every: Duration::from_millis(10),
         settle: Duration::from_millis(10),
         max_clock_drift: Duration::from_secs(10),
+        keep_changes: false,
     };
     let rules = Arc::new(all_rules());
     let text = rules.text().to_owned();

@@ -8,13 +8,13 @@ use super::{
 use crate::{
     cell::{Cell, CellKey, CellMeta},
     mst::RootHash,
-    sync::{EntriesReplyWriter, CELL_OVERHEAD},
+    sync::{entries_reply, CellsWriter, CELL_OVERHEAD},
 };
 
 /// Writes a backup, cell by cell.
 pub struct BackupWriter<W> {
     sink: W,
-    frame: EntriesReplyWriter,
+    frame: CellsWriter,
     frames: u64,
     cells: u64,
     expected: u64,
@@ -38,7 +38,7 @@ impl<W: Write> BackupWriter<W> {
         sink.write_all(&check(HEADER_PLACE, &bytes))?;
         Ok(Self {
             sink,
-            frame: EntriesReplyWriter::new(),
+            frame: CellsWriter::default(),
             frames: 0,
             cells: 0,
             expected: header.cells,
@@ -62,8 +62,8 @@ impl<W: Write> BackupWriter<W> {
     }
 
     fn end_frame(&mut self) -> Result<(), BackupError> {
-        let frame = std::mem::replace(&mut self.frame, EntriesReplyWriter::new());
-        let bytes = frame.finish(0, true);
+        let frame = std::mem::take(&mut self.frame);
+        let bytes = entries_reply(frame, 0, true);
         self.frames += 1;
         self.sink.write_all(&(bytes.len() as u32).to_be_bytes())?;
         self.sink.write_all(&bytes)?;

@@ -44,6 +44,8 @@ pub struct PullMetrics {
     pub completed: u64,
     /// Pulls that broke off.
     pub failed: u64,
+    /// Pulls for which the trees did not have to be compared.
+    pub deltas: u64,
     /// Queries that were answered.
     pub round_trips: u64,
     /// Bytes of queries.
@@ -163,6 +165,11 @@ impl PullMetrics {
             "zenoh_mst_pulls_failed",
             "Pulls that broke off.",
             self.failed,
+        );
+        writer.counter(
+            "zenoh_mst_pull_deltas",
+            "Pulls that got what had changed since a root that both had had.",
+            self.deltas,
         );
         writer.counter(
             "zenoh_mst_pull_round_trips",

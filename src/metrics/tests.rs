@@ -76,6 +76,7 @@ fn sample() -> StorageMetrics {
                 started: 12,
                 completed: 10,
                 failed: 2,
+                deltas: 7,
                 round_trips: 40,
                 sent_bytes: 12_345,
                 received_bytes: 234_567,

@@ -1,12 +1,51 @@
-//! The part of a tree between two keys, as a tree of its own.
+//! The part of a tree between two keys: as a tree of its own, or as its topmost run.
+
+use std::{borrow::Cow, ops::Range};
 
 use super::{
     keys::KeyList,
+    level::TreeKey,
     node::{Node, NodeOf, NodeStore},
 };
 
 /// A part of a subtree: its topmost node, and whether it is all of the subtree.
 type PartOf<S> = (Option<<S as NodeStore>::Link>, bool);
+
+/// Where a node is cut by two bounds: the places of the entries that lie between, and
+/// what is left of each bound for the children before the first and after the last.
+struct Cut<'a, K> {
+    start: usize,
+    end: usize,
+    low: Option<&'a K>,
+    high: Option<&'a K>,
+}
+
+impl<'a, K: TreeKey> Cut<'a, K> {
+    /// Nothing if the bounds are the wrong way round, or next to each other.
+    fn of<S: NodeStore<Key = K>>(
+        node: &NodeOf<S>,
+        low: Option<&'a K>,
+        high: Option<&'a K>,
+    ) -> Option<Self> {
+        // A bound that is an entry of this node bounds no child of it any more.
+        let (start, low) = match low.map(|low| node.keys.search(low)) {
+            None => (0, None),
+            Some(Ok(place)) => (place + 1, None),
+            Some(Err(place)) => (place, low),
+        };
+        let (end, high) = match high.map(|high| node.keys.search(high)) {
+            None => (node.keys.len(), None),
+            Some(Ok(place)) => (place, None),
+            Some(Err(place)) => (place, high),
+        };
+        (start <= end).then_some(Self {
+            start,
+            end,
+            low,
+            high,
+        })
+    }
+}
 
 /// What `link` holds strictly between `low` and `high`; no bound is no limit.
 ///
@@ -27,26 +66,16 @@ pub(super) fn between<S: NodeStore>(
         return Ok((Some(link.clone()), true));
     }
     let node = store.load(link)?;
-    // A bound that is an entry of this node bounds no child of it any more.
-    let (start, low) = match low.map(|low| node.keys.search(low)) {
-        None => (0, None),
-        Some(Ok(place)) => (place + 1, None),
-        Some(Err(place)) => (place, low),
-    };
-    let (end, high) = match high.map(|high| node.keys.search(high)) {
-        None => (node.keys.len(), None),
-        Some(Ok(place)) => (place, None),
-        Some(Err(place)) => (place, high),
-    };
-    if start > end {
+    let Some(cut) = Cut::of::<S>(node, low, high) else {
         return Ok((None, false));
-    }
+    };
+    let (start, end) = (cut.start, cut.end);
     if start == end {
-        let (part, _) = between(store, node.child(start), low, high)?;
+        let (part, _) = between(store, node.child(start), cut.low, cut.high)?;
         return Ok((part, false));
     }
-    let (first, is_all_first) = between(store, node.child(start), low, None)?;
-    let (last, is_all_last) = between(store, node.child(end), None, high)?;
+    let (first, is_all_first) = between(store, node.child(start), cut.low, None)?;
+    let (last, is_all_last) = between(store, node.child(end), None, cut.high)?;
     if start == 0 && end == node.keys.len() && is_all_first && is_all_last {
         return Ok((Some(link.clone()), true));
     }
@@ -58,4 +87,111 @@ pub(super) fn between<S: NodeStore>(
     let values = node.values[start..end].to_vec();
     let part: NodeOf<S> = Node::new(node.level, keys, values, children);
     Ok((Some(store.keep(part)), false))
+}
+
+/// The topmost entries of a part of a tree, and what lies before, between and after
+/// them: its topmost node, without that being made.
+pub struct Run<'a, S: NodeStore> {
+    node: &'a NodeOf<S>,
+    start: usize,
+    end: usize,
+    first: Option<Cow<'a, S::Link>>,
+    last: Option<Cow<'a, S::Link>>,
+}
+
+impl<'a, S: NodeStore> Run<'a, S> {
+    /// Of a whole subtree.
+    ///
+    /// # Errors
+    /// The node storage's.
+    pub fn of(store: &'a S, link: &'a S::Link) -> Result<Self, S::Error> {
+        let node = store.load(link)?;
+        let end = node.keys.len();
+        Ok(Self {
+            node,
+            start: 0,
+            end,
+            first: node.child(0).map(Cow::Borrowed),
+            last: node.child(end).map(Cow::Borrowed),
+        })
+    }
+
+    /// The keys of the entries, of which there is one at least.
+    #[must_use]
+    pub fn keys(&self) -> &'a [S::Key] {
+        &self.node.keys[self.start..self.end]
+    }
+
+    /// The values, each at the place of its key.
+    #[must_use]
+    pub fn values(&self) -> &'a [S::Value] {
+        &self.node.values[self.start..self.end]
+    }
+
+    /// The part of the tree before the entry at `place`, or after the last.
+    #[must_use]
+    pub fn child(&self, place: usize) -> Option<&S::Link> {
+        match self.start + place {
+            at if at == self.start => self.first.as_deref(),
+            at if at == self.end => self.last.as_deref(),
+            at => self.node.child(at),
+        }
+    }
+
+    /// The place of a key. O(log n) in the entries of the run.
+    #[must_use]
+    pub fn find(&self, key: &S::Key) -> Option<usize> {
+        let at = self.node.keys.search(key).ok()?;
+        (self.start..self.end)
+            .contains(&at)
+            .then(|| at - self.start)
+    }
+
+    /// The run of the entries at some places, of which there is one at least.
+    #[must_use]
+    pub fn part(&self, places: Range<usize>) -> Run<'_, S> {
+        Run {
+            node: self.node,
+            start: self.start + places.start,
+            end: self.start + places.end,
+            first: self.child(places.start).map(Cow::Borrowed),
+            last: self.child(places.end).map(Cow::Borrowed),
+        }
+    }
+}
+
+/// The topmost run of what is strictly between `low` and `high`. Only what is cut of
+/// the children at its ends is made anew.
+pub(super) fn run_between<'a, S: NodeStore>(
+    store: &'a S,
+    mut link: Option<&'a S::Link>,
+    mut low: Option<&'a S::Key>,
+    mut high: Option<&'a S::Key>,
+) -> Result<Option<Run<'a, S>>, S::Error> {
+    while let Some(at) = link {
+        let node = store.load(at)?;
+        let Some(cut) = Cut::of::<S>(node, low, high) else {
+            return Ok(None);
+        };
+        let (start, end) = (cut.start, cut.end);
+        (low, high) = (cut.low, cut.high);
+        if start < end {
+            let edge = |place, low: Option<&S::Key>, high: Option<&S::Key>| {
+                let whole = node.child(place);
+                Ok(match low.or(high) {
+                    None => whole.map(Cow::Borrowed),
+                    Some(_) => between(store, whole, low, high)?.0.map(Cow::Owned),
+                })
+            };
+            return Ok(Some(Run {
+                node,
+                start,
+                end,
+                first: edge(start, low, None)?,
+                last: edge(end, None, high)?,
+            }));
+        }
+        link = node.child(start);
+    }
+    Ok(None)
 }

@@ -26,7 +26,7 @@
 //! | [`Mst::from_sorted`] | O(n) |
 //! | [`Mst::range`] | O(log n) and O(1) an entry |
 //! | [`Mst::diff`] | O(d log n), once both are hashed |
-//! | [`Mst::between`] | O(log n) |
+//! | [`Mst::between`], [`Mst::run_between`] | O(log n) |
 //! | `clone` (a snapshot) | O(1); later changes copy the O(log n) nodes they touch |
 //!
 //! With keys chosen by an adversary a level may lie under O(log n) ranks, and
@@ -54,6 +54,7 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
+pub use between::Run;
 pub use build::Builder;
 pub use check::Violation;
 pub use diff::{Difference, Differences};

@@ -377,8 +377,25 @@ proptest! {
         prop_assert_eq!(part.is_none(), within.is_empty());
         if let Some(part) = part {
             let Ok(hash) = tree.hash_of(&part);
-            let Ok(expected) = MockTree::from_sorted(Resident::default(), within).root();
+            let alone = MockTree::from_sorted(Resident::default(), within);
+            let Ok(expected) = alone.root();
             prop_assert_eq!(hash.0, expected.0);
+            // And its topmost run is the topmost node of that tree.
+            let Ok(Some(run)) = tree.run_between(low.as_ref(), high.as_ref()) else {
+                panic!("there is something");
+            };
+            let Ok(top) = alone.store().load(alone.root_link().expect("a node"));
+            prop_assert_eq!(run.values(), top.values());
+            for place in 0..=top.values().len() {
+                let hash = |link: Option<&_>| link.map(|link| {
+                    let Ok(hash) = tree.hash_of(link);
+                    hash
+                });
+                prop_assert_eq!(hash(run.child(place)), hash(top.child(place)));
+            }
+        } else {
+            let Ok(run) = tree.run_between(low.as_ref(), high.as_ref());
+            prop_assert!(run.is_none());
         }
         let Ok(after) = tree.root();
         prop_assert_eq!(before, after);

@@ -3,7 +3,7 @@
 use std::ops::{Bound, RangeBounds};
 
 use super::{
-    between::between,
+    between::{between, run_between, Run},
     build::Builder,
     diff::Differences,
     edit::{self, Slot},
@@ -41,13 +41,6 @@ impl<S: NodeStore> Mst<S> {
             root: None,
             len: 0,
         }
-    }
-
-    /// What [`between`](Self::between) found, to be searched like a tree.
-    ///
-    /// It does not know how many keys it has: its [`len`](Self::len) is 0.
-    pub(crate) fn of_part(store: S, part: S::Link) -> Self {
-        Self::from_parts(store, Some(part), 0)
     }
 
     pub(super) fn from_parts(store: S, root: Slot<S>, len: usize) -> Self {
@@ -195,6 +188,20 @@ impl<S: NodeStore> Mst<S> {
         high: Option<&S::Key>,
     ) -> Result<Option<S::Link>, S::Error> {
         Ok(between(&self.store, self.root_link(), low, high)?.0)
+    }
+
+    /// The topmost entries of what the tree holds strictly between two keys; nothing if
+    /// there is nothing. As [`between`](Self::between), but cheaper: nothing is made of
+    /// the topmost node. O(log n).
+    ///
+    /// # Errors
+    /// The node storage's.
+    pub fn run_between<'a>(
+        &'a self,
+        low: Option<&'a S::Key>,
+        high: Option<&'a S::Key>,
+    ) -> Result<Option<Run<'a, S>>, S::Error> {
+        run_between(&self.store, self.root_link(), low, high)
     }
 
     /// The hash of a node of this tree, for proofs and for comparing with

@@ -94,6 +94,7 @@ pub(super) fn replication(status: &Status, served: &Served, useless: u64) -> Rep
             started: status.started,
             completed: status.completed,
             failed: status.failed,
+            deltas: status.deltas,
             round_trips: status.round_trips,
             sent_bytes: status.bytes_sent,
             received_bytes: status.bytes_received,

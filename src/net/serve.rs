@@ -12,7 +12,13 @@ use super::{
     links::{Asked, Kind},
     replicator::Replicator,
 };
-use crate::sync::{answer_digests, answer_entries, RespondError};
+use crate::{
+    cell::{CellKey, CellMeta, Version},
+    mst::RootHash,
+    replica::{Change, Kept, Tree},
+    store::StoreError,
+    sync::{answer_digests, answer_entries, RespondError, Source},
+};
 
 /// Queries that are answered at a time.
 const AT_A_TIME: usize = 2;
@@ -104,24 +110,32 @@ impl Replicator {
             }
             Kind::Entries => {
                 self.served.entries_queries.fetch_add(1, Ordering::Relaxed);
-                let tree = self.replica.snapshot().tree;
-                Answer::Bytes(answer_entries(
-                    &tree,
-                    &payload(),
-                    self.compression,
-                    |key, version| self.replica.settled_cell(key, version),
-                    |key, meta| {
-                        self.served.damaged.fetch_add(1, Ordering::Relaxed);
-                        self.replica.mend(std::iter::once((key.clone(), *meta)));
-                        let (name, key) = (&self.name, &key.key);
-                        tracing::error!(
-                            "storage '{name}': the value of '{key}' is damaged, and is not sent \
-                             to others"
-                        );
-                    },
-                )?)
+                Answer::Bytes(answer_entries(self, &payload(), self.compression)?)
             }
             Kind::Root => self.announcement().map_or(Answer::Nothing, Answer::Bytes),
         })
+    }
+}
+
+impl Source for Replicator {
+    fn tree(&self) -> Tree {
+        self.replica.snapshot().tree
+    }
+
+    fn changes_since(&self, root: &RootHash, after: u64) -> Option<Vec<Change>> {
+        self.replica.roots().changes_since(root, after)
+    }
+
+    fn read(&self, key: &CellKey, version: Version) -> Result<Kept, StoreError> {
+        self.replica.settled_cell(key, version)
+    }
+
+    fn damaged(&self, key: &CellKey, meta: &CellMeta) {
+        self.served.damaged.fetch_add(1, Ordering::Relaxed);
+        self.replica.mend(std::iter::once((key.clone(), *meta)));
+        let (name, key) = (&self.name, &key.key);
+        tracing::error!(
+            "storage '{name}': the value of '{key}' is damaged, and is not sent to others"
+        );
     }
 }

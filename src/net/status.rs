@@ -129,6 +129,7 @@ pub(super) fn replication_status(
             "started": status.started,
             "completed": status.completed,
             "failed": status.failed,
+            "deltas": status.deltas,
             "round_trips": status.round_trips,
             "bytes_sent": status.bytes_sent,
             "bytes_received": status.bytes_received,

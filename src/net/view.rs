@@ -4,7 +4,8 @@ use std::{collections::VecDeque, sync::Arc};
 
 use crate::{
     cell::{CellKey, Stamp},
-    replica::{Comparison, Replica, Span, Tree},
+    mst::RootHash,
+    replica::{Change, Comparison, Replica, Span, Tree},
     sync::View,
 };
 
@@ -69,6 +70,10 @@ impl View for ReplicaView {
 
     fn newest(&self, key: &CellKey) -> Option<Stamp> {
         self.replica.newest(key)
+    }
+
+    fn changes_since(&self, root: &RootHash, after: u64) -> Option<Vec<Change>> {
+        self.replica.roots().changes_since(root, after)
     }
 
     fn joined(&self) -> u64 {

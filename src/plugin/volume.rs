@@ -171,6 +171,7 @@ fn open_replica(
         sync_every: options.sync_every,
         settle: options.settle,
         max_clock_drift: options.max_clock_drift,
+        keep_changes: options.replication.is_some(),
     };
     let clock = system_clock();
     let Some(folder) = folder else {

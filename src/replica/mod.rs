@@ -22,6 +22,7 @@
 //! | `ledger` | which updates to write, and which to settle; no clock, no I/O |
 //! | `settled` | the tree and its counts |
 //! | `roots` | the roots that the tree has had, and over which cuts |
+//! | `changes` | which cells changed lately, in order |
 //! | `loading` | the tree, from a store that is opened |
 //! | `reading` | gets and listings |
 //! | `checkpoint` | all cells at one cut, while writes go on |
@@ -32,6 +33,7 @@
 //! | `inbox` | the hand-over to the thread |
 //! | `writer` | the thread |
 
+mod changes;
 mod checkpoint;
 mod commits;
 mod counters;
@@ -66,6 +68,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use changes::Change;
 pub use checkpoint::Checkpoint;
 pub use commits::Committed;
 pub use counters::{Counters, Counts};
@@ -118,6 +121,8 @@ pub struct Options {
     pub settle: Duration,
     /// How far ahead of the clock a timestamp may be.
     pub max_clock_drift: Duration,
+    /// Whether to remember which cells change, to say what did since a root.
+    pub keep_changes: bool,
 }
 
 /// What came of a put or a delete.
@@ -223,7 +228,7 @@ impl Replica {
         // because the clock was set back, the cut is where they are.
         let cut = cut_at(clock(), options.settle).max(ledger::cut_above(latest));
         settled.set_cut(cut);
-        let roots = Roots::new(settled.publish());
+        let roots = Roots::new(settled.publish(), options.keep_changes);
         let disk_bytes = store.disk_bytes()?;
         let shared = Arc::new(Shared {
             name: name.to_owned(),

@@ -9,13 +9,17 @@
 //!
 //! A replica only ever adds: what it held when it had some root it holds now, in
 //! the same or a newer version. So of a peer that shows a root which this replica
-//! once had there is nothing to get. (If damage makes that untrue, all roots so far
-//! are forgotten.)
+//! once had there is nothing to get; and one that had a root which this replica once
+//! had can lack only what has changed here since. (If damage makes that untrue, all
+//! roots so far are forgotten.)
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
-use super::ledger::BUCKET;
-use crate::mst::RootHash;
+use super::{
+    changes::{Change, Changes},
+    ledger::BUCKET,
+};
+use crate::{cell::CellKey, mst::RootHash};
 
 /// Spans that are remembered: at one a second, a quarter of an hour.
 const MAX_SPANS: usize = 1024;
@@ -74,7 +78,10 @@ pub struct Roots {
     is_current: bool,
     /// All roots that are remembered, in the order in which they came.
     past: VecDeque<RootHash>,
-    is_past: HashSet<RootHash>,
+    /// After which change each of them was made.
+    is_past: HashMap<RootHash, u64>,
+    /// What has changed, if anybody will ask.
+    changes: Option<Changes>,
     /// The cut at which something is to settle that has not, if anything is.
     next_cut: Option<u64>,
     /// The last update that the current root covers, or that is pending since its
@@ -83,14 +90,16 @@ pub struct Roots {
 }
 
 impl Roots {
-    /// The roots of a replica that has just been opened.
-    pub(crate) fn new(published: Published) -> Self {
+    /// The roots of a replica that has just been opened. Changes are remembered only if
+    /// somebody will ask for them.
+    pub(crate) fn new(published: Published, keep_changes: bool) -> Self {
         let mut roots = Self {
             published,
             spans: VecDeque::new(),
             is_current: false,
             past: VecDeque::new(),
-            is_past: HashSet::new(),
+            is_past: HashMap::new(),
+            changes: keep_changes.then(Changes::default),
             next_cut: None,
             covered: 0,
         };
@@ -112,7 +121,8 @@ impl Roots {
             }
         }
         // A tree that only grows does not come back to a root that it had.
-        if self.is_past.insert(root) {
+        let change = self.changes.as_ref().map_or(0, Changes::last);
+        if self.is_past.insert(root, change).is_none() {
             self.past.push_back(root);
         }
         while self.spans.len() > MAX_SPANS {
@@ -141,6 +151,30 @@ impl Roots {
         if let Some(span) = self.spans.back_mut() {
             span.to = span.to.min(last);
         }
+    }
+
+    /// These cells have been joined into the tree, before the next root is made.
+    pub(crate) fn joined(&mut self, keys: impl Iterator<Item = CellKey>) {
+        if let Some(changes) = &mut self.changes {
+            changes.add(keys);
+        }
+    }
+
+    /// The cells that have changed since the tree had `root`, each with the number of
+    /// its last change, ascending; and of these those after the change `after`. Nothing
+    /// if the tree did not have that root, or it is too long ago. O(changes since).
+    #[must_use]
+    pub fn changes_since(&self, root: &RootHash, after: u64) -> Option<Vec<Change>> {
+        let since = self.is_past.get(root)?;
+        let changes = self.changes.as_ref()?.after(after.max(*since))?;
+        let mut last: HashMap<&CellKey, u64> = HashMap::new();
+        last.extend(changes.map(|(change, key)| (key, *change)));
+        let mut changes: Vec<Change> = last
+            .into_iter()
+            .map(|(key, change)| (change, key.clone()))
+            .collect();
+        changes.sort_unstable_by_key(|(change, _)| *change);
+        Some(changes)
     }
 
     /// Something was lost: what was held with the roots so far is not held any
@@ -203,7 +237,7 @@ impl Roots {
         };
         if is_equal {
             Comparison::Equal
-        } else if self.is_past.contains(&theirs.root) {
+        } else if self.is_past.contains_key(&theirs.root) {
             Comparison::Behind
         } else if common.is_some() {
             Comparison::Divergent
@@ -241,7 +275,7 @@ mod tests {
 
     /// Roots 1 over the cuts 10 to 13, 2 over 20 to 25, and 3 from 30 on.
     fn roots() -> Roots {
-        let mut roots = Roots::new(published(10, 1));
+        let mut roots = Roots::new(published(10, 1), true);
         roots.changed(13 * BUCKET + 5);
         roots.made(published(20, 2));
         roots.changed(26 * BUCKET - 1);
@@ -294,7 +328,7 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_bounded() {
-        let mut roots = Roots::new(published(1, 0));
+        let mut roots = Roots::new(published(1, 0), false);
         for n in 2..10_000u64 {
             roots.changed(n * BUCKET - 1);
             let mut made = published(n, 0);

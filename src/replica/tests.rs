@@ -183,6 +183,7 @@ pub(super) fn options(durability: Durability) -> Options {
         sync_every: Duration::from_millis(20),
         settle: Duration::from_millis(500),
         max_clock_drift: Duration::from_secs(10),
+        keep_changes: true,
     }
 }
 

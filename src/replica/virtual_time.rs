@@ -53,7 +53,7 @@ impl VirtualReplica {
         Self {
             settle,
             ledger: Ledger::new(cut),
-            roots: Roots::new(settled.publish()),
+            roots: Roots::new(settled.publish(), true),
             settled,
             disk,
             pending: HashMap::new(),
@@ -97,9 +97,9 @@ impl VirtualReplica {
             let mut joined = Joined::default();
             self.settled.join_all(&due, &mut joined);
             while self.settled.cover(&mut joined, 16) {}
-            for (key, meta) in due {
-                if self.pending.get(&key).is_some_and(|v| *v <= meta.version) {
-                    self.pending.remove(&key);
+            for (key, meta) in &due {
+                if self.pending.get(key).is_some_and(|v| *v <= meta.version) {
+                    self.pending.remove(key);
                 }
             }
             joined.forget_what_is_there(&self.settled);
@@ -113,6 +113,7 @@ impl VirtualReplica {
                 self.roots.changed(earliest);
                 self.is_stale = true;
             }
+            self.roots.joined(due.into_iter().map(|(key, _)| key));
             if is_root_due {
                 made |= self.make_root();
             }

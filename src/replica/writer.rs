@@ -331,6 +331,7 @@ impl Writer {
         drop(batch);
         shared.inbox.forget(&due);
         shared.inbox.unmerged(&joined.unmerged);
+        self.roots().joined(due.into_iter().map(|(key, _)| key));
         self.settled = Instant::now();
         self.remove(joined.covered);
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use zenoh_keyexpr::{keyexpr, OwnedKeyExpr};
 
-use super::{entries::Received, identity::Group, pull::Rejections};
+use super::{cells::Received, identity::Group, pull::Rejections};
 use crate::{
     cell::{ntp64_span, Cell, CellKey, MAX_KEY_BYTES},
     merge,

@@ -1,81 +1,161 @@
 //! Comparing a tree with what another replica says of its own.
 
 use super::{
-    digests::{Bounds, Differing, DigestQuery, DigestReplyWriter, Fragment, Range, Salted, Short},
+    digests::{Bounds, Differing, DigestQuery, DigestReplyWriter, Fragment, Range},
     entries::Want,
+    salted::{Salted, Short},
 };
 use crate::{
     cell::{CellKey, CellMeta},
-    mst::{Digested, Mst, NodeOf, NodeStore, Resident},
+    mst::{self, Digested, NodeOf, NodeStore, Resident},
     replica::Tree,
 };
 
-type Link = <Resident<CellKey, CellMeta> as NodeStore>::Link;
-type TreeNode = NodeOf<Resident<CellKey, CellMeta>>;
+type Cells = Resident<CellKey, CellMeta>;
+type Link = <Cells as NodeStore>::Link;
+
+/// The topmost entries of a part of a tree.
+pub(super) type Run<'a> = mst::Run<'a, Cells>;
 
 /// Entries that the first fragment of a comparison has, at least: the topmost
 /// node is often narrow, and to begin with one entry would waste a round trip.
-pub(super) const FIRST_ENTRIES: usize = 32;
+const FIRST_ENTRIES: usize = 32;
 
-fn node<'a>(tree: &'a Tree, link: &'a Link) -> &'a TreeNode {
+fn node<'a>(tree: &'a Tree, link: &'a Link) -> &'a NodeOf<Cells> {
     let Ok(node) = tree.store().load(link);
     node
 }
 
-/// What `tree` has strictly between the bounds of `range`.
-pub(super) fn part(tree: &Tree, range: &Range) -> Option<Link> {
-    let Ok(part) = tree.between(range.low.as_ref(), range.high.as_ref());
-    part
+/// What `tree` has strictly between two bounds.
+pub(super) fn run<'a>(tree: &'a Tree, (low, high): Bounds<'a>) -> Option<Run<'a>> {
+    let Ok(run) = tree.run_between(low, high);
+    run
 }
 
-/// The digest of a node, and of all below it.
+fn run_of<'a>(tree: &'a Tree, link: &'a Link) -> Run<'a> {
+    let Ok(run) = Run::of(tree.store(), link);
+    run
+}
+
+/// The digest of a subtree.
 fn short(tree: &Tree, link: &Link, salted: &Salted) -> Short {
     let Ok(hash) = tree.hash_of(link);
     salted.short(&hash.0)
 }
 
-/// A part of a tree, to be asked for parts of it in ascending order.
+/// The digest of a part of a tree as a list: the hash of what is before the first of
+/// its topmost entries, the digest of that, the hash of what is between it and the
+/// second, and so on. So nothing has to be made, and hashed, of a node of which it is a
+/// part.
+fn list_short(tree: &Tree, run: &Run<'_>, salted: &Salted) -> Short {
+    let mut list = salted.list();
+    let values = run.values();
+    for place in 0..=values.len() {
+        let hash = run.child(place).map(|link| {
+            let Ok(hash) = tree.hash_of(link);
+            hash.0
+        });
+        list.push(hash.as_ref());
+        if let Some(value) = values.get(place) {
+            list.push(Some(value.digest()));
+        }
+    }
+    list.finish()
+}
+
+/// A part of a tree, against a fragment that a peer says of the same range.
 struct Part<'a> {
-    top: &'a TreeNode,
-    /// The part as a tree of its own.
-    whole: Tree,
-    /// Entries of the topmost node that are passed.
-    passed: usize,
+    tree: &'a Tree,
+    run: Run<'a>,
+    salted: &'a Salted,
+    is_sparse: bool,
+}
+
+/// A gap of a peer's fragment, in a [`Part`].
+struct Gap<'a> {
+    bounds: Bounds<'a>,
+    /// Of the part's entries those in the gap, if its bounds are among them.
+    places: Option<std::ops::Range<usize>>,
 }
 
 impl<'a> Part<'a> {
-    fn new(tree: &'a Tree, link: &'a Link) -> Self {
-        Self {
-            top: node(tree, link),
-            whole: Mst::of_part(tree.store().clone(), link.clone()),
-            passed: 0,
+    /// Nothing if there is nothing in that range.
+    fn new(
+        tree: &'a Tree,
+        range: &'a Range,
+        theirs: &Fragment,
+        salted: &'a Salted,
+    ) -> Option<Self> {
+        Some(Self {
+            tree,
+            run: run(tree, range.bounds())?,
+            salted,
+            is_sparse: theirs.is_sparse,
+        })
+    }
+
+    /// The gaps of `theirs` and, after each, the place of the entry there, as far as
+    /// it is among the part's.
+    fn gaps<'b>(
+        &'b self,
+        range: &'b Range,
+        theirs: &'b Fragment,
+    ) -> impl Iterator<Item = (Gap<'b>, Option<usize>)> {
+        let mut low = Some(0);
+        (0..theirs.gaps.len()).map(move |place| {
+            let entry = theirs.entries.get(place);
+            let found = entry.and_then(|(key, _)| self.run.find(key));
+            let high = match entry {
+                Some(_) => found,
+                None => Some(self.run.keys().len()),
+            };
+            let start = std::mem::replace(&mut low, found.map(|place| place + 1));
+            let gap = Gap {
+                bounds: theirs.gap_bounds(range, place),
+                places: start.zip(high).map(|(start, end)| start..end),
+            };
+            (gap, found)
+        })
+    }
+
+    /// The cell of a key of the peer's.
+    fn get(&self, key: &CellKey, found: Option<usize>) -> Option<&CellMeta> {
+        match found {
+            Some(place) => self.run.values().get(place),
+            None => {
+                let Ok(meta) = self.tree.get(key);
+                meta
+            }
         }
     }
 
-    /// What lies between two keys; each time above the time before.
-    fn between(&mut self, (low, high): Bounds<'_>) -> Option<Link> {
-        // Of neighbours in the topmost node, it is a child.
-        let keys = self.top.keys();
-        if let (Some(low), Some(high)) = (low, high) {
-            while keys.get(self.passed).is_some_and(|key| key <= low) {
-                self.passed += 1;
+    /// What lies in a gap.
+    fn run<'b>(&'b self, gap: &Gap<'b>) -> Option<Run<'b>> {
+        match &gap.places {
+            Some(places) if places.is_empty() => {
+                let link = self.run.child(places.start)?;
+                Some(run_of(self.tree, link))
             }
-            let before = self.passed.checked_sub(1).and_then(|place| keys.get(place));
-            if before == Some(low) && keys.get(self.passed) == Some(high) {
-                return self.top.child(self.passed).cloned();
-            }
+            Some(places) => Some(self.run.part(places.clone())),
+            None => run(self.tree, gap.bounds),
         }
-        let Ok(part) = self.whole.between(low, high);
-        part
     }
 
-    /// The cell of a key, which is above all ranges that were asked for.
-    fn get(&self, key: &CellKey) -> Option<&CellMeta> {
-        if self.top.keys().get(self.passed) == Some(key) {
-            return self.top.values().get(self.passed);
+    /// The digest of what lies in a gap, made as the peer's is; nothing if nothing
+    /// lies there.
+    fn short(&self, gap: &Gap<'_>) -> Option<Short> {
+        if self.is_sparse {
+            let run = self.run(gap)?;
+            return Some(list_short(self.tree, &run, self.salted));
         }
-        let Ok(meta) = self.whole.get(key);
-        meta
+        let child = gap.places.as_ref().filter(|places| places.is_empty());
+        if let Some(places) = child {
+            let link = self.run.child(places.start)?;
+            return Some(short(self.tree, link, self.salted));
+        }
+        let (low, high) = gap.bounds;
+        let Ok(part) = self.tree.between(low, high);
+        part.map(|link| short(self.tree, &link, self.salted))
     }
 }
 
@@ -99,60 +179,81 @@ fn stride(entries: usize) -> usize {
     }
 }
 
-/// Says what is in `link`: its topmost node, and nodes below while there are
-/// fewer than `least` entries. As far as `room` bytes go, but one entry at the
-/// least.
-pub(super) fn fragment(
-    tree: &Tree,
-    link: &Link,
-    salted: &Salted,
-    least: usize,
-    room: usize,
-) -> Fragment {
-    let mut items = vec![Item::Gap(Some(link))];
+/// Says what `run` is: some of its entries, and what is between. As far as `room` bytes
+/// go, but one entry at the least.
+pub(super) fn fragment(tree: &Tree, run: &Run<'_>, salted: &Salted, room: usize) -> Fragment {
+    let entries: Vec<_> = run.keys().iter().zip(run.values()).collect();
+    assemble(&entries, salted, room, |places, is_sparse| {
+        let child = || run.child(places.start);
+        match (places.is_empty(), is_sparse) {
+            (true, false) => child().map(|link| short(tree, link, salted)),
+            (true, true) => child().map(|link| list_short(tree, &run_of(tree, link), salted)),
+            (false, _) => Some(list_short(tree, &run.part(places), salted)),
+        }
+    })
+}
+
+/// Says what `tree` is: the entries of the topmost node, and of the nodes below while
+/// these are few.
+pub(super) fn first_fragment(tree: &Tree, salted: &Salted, room: usize) -> Fragment {
+    let mut items = vec![Item::Gap(tree.root_link())];
     let mut entries = 0;
     loop {
         let before = entries;
         items = unroll(tree, items, &mut entries);
-        if entries >= least || entries == before {
+        if entries >= FIRST_ENTRIES || entries == before {
             break;
         }
     }
-    let whole = Mst::of_part(tree.store().clone(), link.clone());
-    let short = |link: &Link| short(tree, link, salted);
-    let stride = stride(entries);
-    let mut fragment = Fragment::default();
-    // The last that was named, how many were skipped since, and what is before
-    // the next.
-    let (mut low, mut skipped, mut child) = (None, 0, None);
-    let gap = |low: Option<&CellKey>, high, skipped, child: Option<&Link>| match skipped {
-        0 => child.map(short),
-        _ => {
-            let Ok(part) = whole.between(low, high);
-            part.as_ref().map(short)
-        }
-    };
-    let mut bytes = 0;
+    let mut children = Vec::with_capacity(entries + 1);
+    let mut named = Vec::with_capacity(entries);
     for item in items {
         match item {
-            Item::Gap(link) => child = link,
-            Item::Entry(..) if skipped + 1 < stride => skipped += 1,
-            Item::Entry(key, meta) => {
-                bytes += key.canonical_len() + salted.entry_bytes();
-                if bytes > room && !fragment.entries.is_empty() {
-                    // What is after the last entry is not said.
-                    fragment.is_cut = true;
-                    fragment.gaps.push(None);
-                    return fragment;
-                }
-                fragment.gaps.push(gap(low, Some(key), skipped, child));
-                let entry = (key.clone(), salted.short(meta.digest()));
-                fragment.entries.push(entry);
-                (low, skipped, child) = (Some(key), 0, None);
-            }
+            Item::Gap(link) => children.push(link),
+            Item::Entry(key, meta) => named.push((key, meta)),
         }
     }
-    fragment.gaps.push(gap(low, None, skipped, child));
+    assemble(&named, salted, room, |places, is_sparse| {
+        if !is_sparse {
+            let child = children.get(places.start).copied().flatten();
+            return child.map(|link| short(tree, link, salted));
+        }
+        let key = |place: usize| named.get(place).map(|(key, _)| *key);
+        let low = places.start.checked_sub(1).and_then(key);
+        let run = run(tree, (low, key(places.end)))?;
+        Some(list_short(tree, &run, salted))
+    })
+}
+
+/// A fragment that names some of `entries`. Of those that it does not, `gap` gives the
+/// digest, with all that lies around them, and is told whether any are left out.
+fn assemble(
+    entries: &[(&CellKey, &CellMeta)],
+    salted: &Salted,
+    room: usize,
+    gap: impl Fn(std::ops::Range<usize>, bool) -> Option<Short>,
+) -> Fragment {
+    let stride = stride(entries.len());
+    let mut fragment = Fragment {
+        is_sparse: stride > 1,
+        ..Fragment::default()
+    };
+    let (mut start, mut bytes) = (0, 0);
+    for place in (stride - 1..entries.len()).step_by(stride) {
+        let (key, meta) = entries[place];
+        bytes += key.canonical_len() + salted.entry_bytes();
+        if bytes > room && !fragment.entries.is_empty() {
+            // What is after the last entry is not said.
+            fragment.is_cut = true;
+            fragment.gaps.push(None);
+            return fragment;
+        }
+        fragment.gaps.push(gap(start..place, stride > 1));
+        let short = salted.short(meta.digest());
+        fragment.entries.push((key.clone(), short));
+        start = place + 1;
+    }
+    fragment.gaps.push(gap(start..entries.len(), stride > 1));
     fragment
 }
 
@@ -186,29 +287,33 @@ fn unroll<'a>(tree: &'a Tree, items: Vec<Item<'a>>, entries: &mut usize) -> Vec<
 /// Answers a query of digests: where `tree` has something that the asker does
 /// not have. In about `max_bytes`; what there is no room for is left for later.
 pub(super) fn answer(tree: &Tree, query: &DigestQuery, max_bytes: usize) -> Vec<u8> {
-    let salted = query.salted;
-    let mut writer = DigestReplyWriter::new(salted);
+    let salted = &query.salted;
+    let mut writer = DigestReplyWriter::new(*salted);
     for (range, theirs) in &query.fragments {
-        if let Some(link) = &part(tree, range) {
-            let mut own = Part::new(tree, link);
-            for place in 0..theirs.known_gaps() {
-                let found = own.between(theirs.gap_bounds(range, place));
-                if let Some(link) = &found {
-                    let told = theirs.gaps[place];
-                    if told != Some(short(tree, link, &salted)) {
-                        let room = max_bytes.saturating_sub(writer.len());
-                        let has_room = room > 0 && writer.key_text() < super::MAX_KEY_TEXT_SENT;
-                        writer.push(&match told {
-                            None => Differing::All(place),
-                            Some(_) if has_room => {
-                                Differing::Fragment(place, fragment(tree, link, &salted, 1, room))
+        if let Some(own) = Part::new(tree, range, theirs, salted) {
+            for (place, (gap, found)) in own.gaps(range, theirs).enumerate() {
+                let told = theirs.gaps[place];
+                if place < theirs.known_gaps() {
+                    let differing = match told {
+                        None => own.run(&gap).map(|_| Differing::All(place)),
+                        Some(_) if own.short(&gap) == told => None,
+                        Some(_) => own.run(&gap).map(|run| {
+                            let room = max_bytes.saturating_sub(writer.len());
+                            match room > 0 && writer.key_text() < super::MAX_KEY_TEXT_SENT {
+                                false => Differing::Later(place),
+                                true => {
+                                    let fragment = fragment(tree, &run, salted, room);
+                                    Differing::Fragment(place, fragment)
+                                }
                             }
-                            Some(_) => Differing::Later(place),
-                        });
-                    }
+                        }),
+                    };
+                    differing
+                        .iter()
+                        .for_each(|differing| writer.push(differing));
                 }
                 if let Some((key, told)) = theirs.entries.get(place) {
-                    let meta = own.get(key);
+                    let meta = own.get(key, found);
                     if meta.is_some_and(|meta| salted.short(meta.digest()) != *told) {
                         writer.push(&Differing::Entry(place));
                     }
@@ -232,23 +337,23 @@ pub(super) struct Found {
 /// Looks at what a peer has in `range`.
 pub(super) fn look(tree: &Tree, salted: &Salted, range: &Range, theirs: &Fragment) -> Found {
     let mut found = Found::default();
-    let link = part(tree, range);
-    let mut own = link.as_ref().map(|link| Part::new(tree, link));
-    for place in 0..theirs.gaps.len() {
-        let gap = || theirs.gap(range, place);
+    let Some(own) = Part::new(tree, range, theirs, salted) else {
+        found.wants.push(Want::All(range.clone()));
+        return found;
+    };
+    for (place, (gap, at)) in own.gaps(range, theirs).enumerate() {
+        let all = || theirs.gap(range, place);
         if place == theirs.known_gaps() {
-            found.open.push(gap());
+            found.open.push(all());
         } else if let Some(told) = theirs.gaps[place] {
-            let bounds = theirs.gap_bounds(range, place);
-            let here = own.as_mut().and_then(|own| own.between(bounds));
-            match &here {
-                Some(link) if short(tree, link, salted) == told => {}
-                Some(_) => found.open.push(gap()),
-                None => found.wants.push(Want::All(gap())),
+            match own.short(&gap) {
+                Some(here) if here == told => {}
+                Some(_) => found.open.push(all()),
+                None => found.wants.push(Want::All(all())),
             }
         }
         if let Some((key, told)) = theirs.entries.get(place) {
-            match own.as_ref().and_then(|own| own.get(key)) {
+            match own.get(key, at) {
                 None => found.wants.push(Want::Key(key.clone(), None)),
                 Some(meta) if salted.short(meta.digest()) == *told => {}
                 Some(meta) => {

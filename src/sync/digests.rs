@@ -6,96 +6,12 @@
 //! entries and the gaps in which the answerer has something else, with
 //! fragments of what it has there; in which the asker finds the gaps to ask about
 //! next. So a round trip takes two steps down the tree.
-//!
-//! Digests are truncated to [`Salted::width`] bytes, of hashes that are salted
-//! afresh in every session: nobody can prepare two contents that look equal, and
-//! if by chance they do, the roots are still different and the next session, with
-//! wider digests, finds it.
 
-use super::wire::{begin, flag, kind, open, MessageError, Reader, Writer};
-use crate::{
-    cell::CellKey,
-    hash::{sha256, tag, HASH_BYTES},
+use super::{
+    salted::{Salted, Short},
+    wire::{begin, flag, kind, open, MessageError, Reader, Writer},
 };
-
-/// Bytes of a truncated digest, at the least and at the most.
-pub const WIDTHS: std::ops::RangeInclusive<u8> = 4..=8;
-
-/// How digests are made comparable without sending all of them: the key of a
-/// universal hash, and how much of it is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Salted {
-    /// Chosen by the asker, anew for each session.
-    salt: [u8; 8],
-    /// Bytes of a truncated digest, one of [`WIDTHS`].
-    width: u8,
-    /// Made of the salt.
-    factors: [u128; 5],
-}
-
-/// A salted and truncated digest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Short(u64);
-
-impl Salted {
-    /// Of `salt`, with digests of `width` bytes.
-    #[must_use]
-    pub fn new(salt: [u8; 8], width: u8) -> Self {
-        let factors = std::array::from_fn(|place| {
-            let hash = sha256(&[tag::SHORT, &salt, &[place as u8]]);
-            let mut factor = [0; 16];
-            factor.copy_from_slice(&hash[..16]);
-            u128::from_be_bytes(factor)
-        });
-        Self {
-            salt,
-            width,
-            factors,
-        }
-    }
-
-    /// The digest of a hash: of the multilinear sum of its four words, modulo
-    /// 2^128, the upper half, and of that the first bytes.
-    ///
-    /// For two hashes that were there before the salt was chosen, all sums are
-    /// equally likely, and independent (Lemire and Kaser, *Strongly universal
-    /// string hashing is fast*, 2014): they look equal once in 2^(8 width).
-    #[must_use]
-    pub fn short(&self, hash: &[u8; HASH_BYTES]) -> Short {
-        let [first, factors @ ..] = self.factors;
-        let words = hash.chunks_exact(8).zip(factors);
-        let sum = words.fold(first, |sum, (word, factor)| {
-            let word = word
-                .iter()
-                .fold(0u64, |word, byte| word << 8 | u64::from(*byte));
-            sum.wrapping_add(factor.wrapping_mul(word.into()))
-        });
-        let unsent = 64 - 8 * u32::from(self.width.min(8));
-        Short(((sum >> 64) as u64).checked_shr(unsent).unwrap_or(0))
-    }
-
-    fn width(&self) -> usize {
-        self.width.min(8).into()
-    }
-
-    /// About what an entry and a gap take, beside the key.
-    pub(super) fn entry_bytes(&self) -> usize {
-        2 * self.width()
-    }
-
-    fn write(&self, short: Short, writer: &mut Writer) {
-        writer.raw(&short.0.to_be_bytes()[8 - self.width()..]);
-    }
-
-    fn read(&self, reader: &mut Reader<'_>) -> Result<Short, MessageError> {
-        let bytes = reader.take(self.width(), "digest")?;
-        Ok(Short(
-            bytes
-                .iter()
-                .fold(0, |short, byte| short << 8 | u64::from(*byte)),
-        ))
-    }
-}
+use crate::cell::CellKey;
 
 /// What is strictly between two keys; no key is no bound.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -107,6 +23,10 @@ pub struct Range {
 }
 
 impl Range {
+    pub(super) fn bounds(&self) -> Bounds<'_> {
+        (self.low.as_ref(), self.high.as_ref())
+    }
+
     /// Whether the range has `key` in it.
     #[must_use]
     pub fn contains(&self, key: &CellKey) -> bool {
@@ -132,10 +52,14 @@ pub struct Fragment {
     /// Whether the fragment ends with its last entry, and says nothing of the
     /// gap after it.
     pub is_cut: bool,
+    /// Whether there may be entries of the topmost node in the gaps: their digests are
+    /// those of lists, of what is topmost there.
+    pub is_sparse: bool,
 }
 
 const CUT: u8 = 1;
 const GAPS: u8 = 2;
+const SPARSE: u8 = 4;
 
 impl Fragment {
     /// What is between the entries at `place - 1` and `place`, where `range` is
@@ -169,7 +93,8 @@ impl Fragment {
     fn write(&self, salted: &Salted, writer: &mut Writer) {
         let has_gaps = self.gaps.iter().any(Option::is_some);
         writer.count(self.entries.len());
-        writer.u8(flag(self.is_cut, CUT) | flag(has_gaps, GAPS));
+        let is_sparse = flag(self.is_sparse, SPARSE);
+        writer.u8(flag(self.is_cut, CUT) | flag(has_gaps, GAPS) | is_sparse);
         if has_gaps {
             for of_byte in self.gaps.chunks(8) {
                 let bits = of_byte.iter().enumerate();
@@ -190,7 +115,7 @@ impl Fragment {
     fn read(salted: &Salted, reader: &mut Reader<'_>) -> Result<Self, MessageError> {
         let count = reader.count(2 + salted.width(), "entries")?;
         let flags = reader.u8("fragment")?;
-        if flags & !(CUT | GAPS) != 0 || count == 0 && flags & CUT != 0 {
+        if flags & !(CUT | GAPS | SPARSE) != 0 || count == 0 && flags & CUT != 0 {
             return Err(MessageError::Range("flags of a fragment"));
         }
         let is_cut = flags & CUT != 0;
@@ -212,6 +137,7 @@ impl Fragment {
             gaps: Vec::with_capacity(count + 1),
             entries: Vec::with_capacity(count),
             is_cut,
+            is_sparse: flags & SPARSE != 0,
         };
         for place in 0..=count {
             let gap = is_there(place).then(|| salted.read(reader)).transpose()?;
@@ -262,7 +188,7 @@ impl Range {
     }
 
     /// Whether there is a low bound, and a high one.
-    pub(super) fn bounds(flags: u8) -> Result<(bool, bool), MessageError> {
+    pub(super) fn has_bounds(flags: u8) -> Result<(bool, bool), MessageError> {
         match flags & !(LOW | HIGH) {
             0 => Ok((flags & LOW != 0, flags & HIGH != 0)),
             _ => Err(MessageError::Range("bounds of a range")),
@@ -279,8 +205,7 @@ pub(super) struct DigestQueryWriter {
 impl DigestQueryWriter {
     pub(super) fn new(salted: Salted, max_bytes: u32) -> Self {
         let mut writer = begin(kind::DIGEST_QUERY);
-        writer.raw(&salted.salt);
-        writer.u8(salted.width);
+        salted.write_head(&mut writer);
         writer.number(max_bytes.into());
         Self { writer, salted }
     }
@@ -319,17 +244,12 @@ impl DigestQuery {
     /// If it is none.
     pub fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
         let mut reader = open(bytes, kind::DIGEST_QUERY)?;
-        let salt = reader.array("salt")?;
-        let width = reader.u8("width")?;
-        if !WIDTHS.contains(&width) {
-            return Err(MessageError::Range("width of digests"));
-        }
-        let salted = Salted::new(salt, width);
+        let salted = Salted::read_head(&mut reader)?;
         let max_bytes = reader.number("size of the answer")?;
         let max_bytes = u32::try_from(max_bytes).map_err(|_| MessageError::Range("size"))?;
         let mut fragments = Vec::new();
         while reader.left() > 0 {
-            let (has_low, has_high) = Range::bounds(reader.u8("range")?)?;
+            let (has_low, has_high) = Range::has_bounds(reader.u8("range")?)?;
             let low = reader.optional_key(has_low)?;
             let fragment = Fragment::read(&salted, &mut reader)?;
             let high = reader.optional_key(has_high)?;

@@ -3,22 +3,12 @@
 //! The asker names keys and ranges; the answer is what the answerer has there, in
 //! order and as far as there is room. What was not answered is asked for again.
 
-use bytes::Bytes;
-
 use super::{
+    cells::{open_cells, CellsWriter, Received},
     digests::Range,
-    wire::{begin, flag, kind, open, MessageError, Reader, Writer},
+    wire::{begin, kind, open, MessageError},
 };
-use crate::cell::{Cell, CellKey, CellMeta, Content, Stamp, Value, MAX_KEY_BYTES, STAMP_ID_BYTES};
-
-/// Bytes of a cell's digest that are sent with it.
-///
-/// The receiver makes the digest anew from what it got; these tell whether it got
-/// what was meant.
-pub const CHECK_BYTES: usize = 8;
-
-/// Bytes of a cell in a message, beside key, schema and payload, at the most.
-pub(crate) const CELL_OVERHEAD: usize = 64;
+use crate::cell::CellKey;
 
 /// What the asker wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,7 +68,7 @@ impl EntriesQuery {
                     Want::Key(key, Some(time))
                 }
                 flags if flags & ALL != 0 => {
-                    let (has_low, has_high) = Range::bounds(flags & !ALL)?;
+                    let (has_low, has_high) = Range::has_bounds(flags & !ALL)?;
                     let low = reader.optional_key(has_low)?;
                     let high = reader.optional_key(has_high)?;
                     Want::All(Range { low, high })
@@ -121,26 +111,6 @@ pub(super) fn encode_wants(max_bytes: u32, wants: &[Want], room: usize) -> (Vec<
     (writer.into_bytes(), written)
 }
 
-/// A cell, as it was received.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Received {
-    /// Its key.
-    pub key: CellKey,
-    /// It.
-    pub cell: Cell,
-    /// The beginning of the digest that the sender has of it.
-    pub check: [u8; CHECK_BYTES],
-}
-
-impl Received {
-    /// Whether the cell is the one that the sender meant. Hashes it.
-    #[must_use]
-    pub fn is_intact(&self) -> bool {
-        let digest = CellMeta::of(&self.key, &self.cell).version.digest;
-        digest.0.starts_with(&self.check)
-    }
-}
-
 /// Answers an [`EntriesQuery`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntriesReply {
@@ -151,105 +121,22 @@ pub struct EntriesReply {
     pub cells: Vec<Received>,
 }
 
-const TOMBSTONE: u8 = 1;
-const SCHEMA: u8 = 2;
-const PLAIN: u8 = 0;
-const COMPRESSED: u8 = 1;
-
-/// Compression is not tried on less, or on more: a receiver has to make room for
-/// what it is told will come out.
-const COMPRESSIBLE: std::ops::RangeInclusive<usize> = 256..=64 << 20;
-
-/// Writes an answer.
-pub(crate) struct EntriesReplyWriter {
-    writer: Writer,
-    ids: Vec<[u8; STAMP_ID_BYTES]>,
-    cells: usize,
+/// The answer that carries `cells`, with which so many wants are done.
+pub(crate) fn entries_reply(cells: CellsWriter, done: usize, compress: bool) -> Vec<u8> {
+    let mut head = begin(kind::ENTRIES_REPLY);
+    head.count(done);
+    cells.finish(head, compress)
 }
-
-impl EntriesReplyWriter {
-    pub(crate) fn new() -> Self {
-        Self {
-            writer: Writer::default(),
-            ids: Vec::new(),
-            cells: 0,
-        }
-    }
-
-    /// How many cells there are.
-    pub(crate) fn cells(&self) -> usize {
-        self.cells
-    }
-
-    /// Whether a cell of this key and about this size may be added: one may
-    /// always.
-    pub(crate) fn has_room(&self, key: &CellKey, bytes: usize, max_bytes: usize) -> bool {
-        self.cells == 0
-            || self.writer.len() + key.canonical_len() + bytes <= max_bytes
-                && self.writer.key_text() + MAX_KEY_BYTES <= super::MAX_KEY_TEXT_SENT
-    }
-
-    pub(crate) fn push(&mut self, key: &CellKey, cell: &Cell, check: &[u8; CHECK_BYTES]) {
-        self.cells += 1;
-        let writer = &mut self.writer;
-        writer.key(key);
-        let schema = cell.value().and_then(|value| value.schema.as_deref());
-        let is_tombstone = cell.value().is_none();
-        writer.u8(flag(is_tombstone, TOMBSTONE) | flag(schema.is_some(), SCHEMA));
-        writer.raw(&cell.stamp.time.to_be_bytes());
-        // Few clocks stamp many cells.
-        match self.ids.iter().position(|id| *id == cell.stamp.id) {
-            Some(place) => writer.count(place + 1),
-            None => {
-                writer.count(0);
-                writer.raw(&cell.stamp.id);
-                if self.ids.len() < MAX_IDS {
-                    self.ids.push(cell.stamp.id);
-                }
-            }
-        }
-        if let Some(value) = cell.value() {
-            writer.number(value.encoding_id.into());
-            if let Some(schema) = schema {
-                writer.bytes(schema);
-            }
-            writer.bytes(&value.payload);
-        }
-        writer.raw(check);
-    }
-
-    /// The message. It is compressed if that is `wanted`, and helps.
-    pub(crate) fn finish(self, done: usize, compress: bool) -> Vec<u8> {
-        let body = self.writer.into_bytes();
-        let mut writer = begin(kind::ENTRIES_REPLY);
-        writer.count(done);
-        if compress && COMPRESSIBLE.contains(&body.len()) {
-            let compressed = lz4_flex::block::compress(&body);
-            if compressed.len() < body.len() - body.len() / 16 {
-                writer.u8(COMPRESSED);
-                writer.count(body.len());
-                writer.raw(&compressed);
-                return writer.into_bytes();
-            }
-        }
-        writer.u8(PLAIN);
-        writer.raw(&body);
-        writer.into_bytes()
-    }
-}
-
-/// Clocks that are remembered in a message.
-const MAX_IDS: usize = 256;
 
 impl EntriesReply {
     /// The message.
     #[must_use]
     pub fn encode(&self, compress: bool) -> Vec<u8> {
-        let mut writer = EntriesReplyWriter::new();
+        let mut cells = CellsWriter::default();
         for Received { key, cell, check } in &self.cells {
-            writer.push(key, cell, check);
+            cells.push(key, cell, check);
         }
-        writer.finish(self.done, compress)
+        entries_reply(cells, self.done, compress)
     }
 
     /// Reads the answer to what was `wanted`.
@@ -263,36 +150,13 @@ impl EntriesReply {
         if done > wanted.len() {
             return Err(MessageError::Range("number of answers"));
         }
-        let compression = reader.u8("compression")?;
-        let decompressed;
-        let mut reader = match compression {
-            PLAIN => reader,
-            COMPRESSED => {
-                let length = reader.size("length")?;
-                if length > *COMPRESSIBLE.end() {
-                    return Err(MessageError::TooLarge("bytes"));
-                }
-                // LZ4 makes at most 255 bytes of one.
-                if length / 255 > reader.left() {
-                    return Err(MessageError::Compression);
-                }
-                let block = reader.take(reader.left(), "cells")?;
-                decompressed = lz4_flex::block::decompress(block, length)
-                    .ok()
-                    .filter(|body| body.len() == length)
-                    .ok_or(MessageError::Compression)?;
-                Reader::new(&decompressed)
-            }
-            _ => return Err(MessageError::Range("compression")),
-        };
-        let body = reader.left();
-        let mut ids = Vec::new();
+        let mut room = Vec::new();
+        let mut reader = open_cells(reader, &mut room)?;
         let mut cells: Vec<Received> = Vec::new();
         let mut place = 0;
-        while reader.left() > 0 {
-            let received = read_cell(&mut reader, &mut ids)?;
+        while let Some(received) = reader.next()? {
             if let Some(last) = cells.last() {
-                if body > max_bytes {
+                if reader.bytes > max_bytes {
                     return Err(MessageError::TooLarge("bytes"));
                 }
                 let is_of_one = wanted.get(place).is_some_and(|want| want.admits(&last.key));
@@ -322,56 +186,4 @@ impl EntriesReply {
         }
         Ok(Self { done, cells })
     }
-}
-
-fn read_cell(
-    reader: &mut Reader<'_>,
-    ids: &mut Vec<[u8; STAMP_ID_BYTES]>,
-) -> Result<Received, MessageError> {
-    let key = reader.key()?;
-    let flags = reader.u8("cell")?;
-    if flags & !(TOMBSTONE | SCHEMA) != 0 || flags == TOMBSTONE | SCHEMA {
-        return Err(MessageError::Range("kind of cell"));
-    }
-    let time = u64::from_be_bytes(reader.array("timestamp")?);
-    let id = match reader.size("timestamp")?.checked_sub(1) {
-        None => {
-            let id = reader.array("timestamp")?;
-            if id == [0; STAMP_ID_BYTES] || ids.contains(&id) {
-                return Err(MessageError::Range("ID of a timestamp"));
-            }
-            if ids.len() < MAX_IDS {
-                ids.push(id);
-            }
-            id
-        }
-        Some(place) => *ids
-            .get(place)
-            .ok_or(MessageError::Range("ID of a timestamp"))?,
-    };
-    let content = match flags & TOMBSTONE {
-        0 => {
-            let encoding_id = reader.number("encoding")?;
-            let encoding_id =
-                u16::try_from(encoding_id).map_err(|_| MessageError::Range("encoding"))?;
-            let schema = match flags & SCHEMA {
-                0 => None,
-                _ => Some(reader.bytes("schema")?.into()),
-            };
-            Content::Value(Value {
-                encoding_id,
-                schema,
-                payload: Bytes::copy_from_slice(reader.bytes("payload")?),
-            })
-        }
-        _ => Content::Tombstone,
-    };
-    Ok(Received {
-        key,
-        cell: Cell {
-            stamp: Stamp { time, id },
-            content,
-        },
-        check: reader.array("digest")?,
-    })
 }

@@ -10,7 +10,8 @@ use super::{
 };
 use crate::{
     cell::{Cell, CellKey, Stamp},
-    replica::{Comparison, Span, Tree},
+    mst::RootHash,
+    replica::{Change, Comparison, Span, Tree},
 };
 
 /// What a machine has to know of its replica.
@@ -40,6 +41,8 @@ pub trait View {
     fn latest(&self) -> Option<(Span, u64)>;
     /// The stamp of the newest cell of a key, settled or not.
     fn newest(&self, key: &CellKey) -> Option<Stamp>;
+    /// As [`Roots::changes_since`](crate::replica::Roots::changes_since).
+    fn changes_since(&self, root: &RootHash, after: u64) -> Option<Vec<Change>>;
     /// Of the cells that the machine had joined, how many are part of the root,
     /// or need not be because there are newer ones, or their time has not come.
     fn joined(&self) -> u64;
@@ -134,6 +137,8 @@ pub struct Status {
     pub completed: u64,
     /// Pulls that did not.
     pub failed: u64,
+    /// Pulls for which the trees did not have to be compared.
+    pub deltas: u64,
     /// Queries that were answered.
     pub round_trips: u64,
     /// Bytes of queries.

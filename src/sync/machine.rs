@@ -1,15 +1,14 @@
-//! When to announce, whom to compare with, whom to pull from.
+//! When to announce, whom to ask for a root, how the others stand.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     admission::Admission,
     announcement::Announcement,
-    digests::{Salted, WIDTHS},
     identity::{Incarnation, ReplicaId, Token, PROTOCOL},
-    interface::{Action, Context, Event, Query, Settings, Status, View},
+    interface::{Action, Context, Event, Settings, Status, View},
     peers::{Isolation, Peer, Peers, Relation},
-    pull::{Ask, Pull, Rejections},
+    pulling::State,
     report::Report,
 };
 use crate::mst::RootHash;
@@ -33,77 +32,25 @@ const EARLY_PAUSE: Duration = Duration::from_secs(1);
 /// For how long a replica that appeared may be silent before it is asked.
 const SILENCE: Duration = Duration::from_millis(500);
 
-/// The longest wait for an answer.
-pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The longest wait until cells that were joined are part of the root.
-const JOINING: Duration = Duration::from_secs(10);
-
-/// The first pause after a pull that failed or brought nothing; it doubles.
-const BACK_OFF: Duration = Duration::from_millis(500);
-
-/// What one replica has alone, all others pull at once: each spreads its pull
-/// over this time for every other one beside itself and the peer, up to a bound.
-const SPREAD_EACH: Duration = Duration::from_millis(2);
-const MAX_SPREAD: Duration = Duration::from_millis(500);
-
-/// A pull that is going on.
-struct Going {
-    pull: Pull,
-    request: u64,
-    deadline: Duration,
-    rejected: Rejections,
-    /// How many cells had been useful before.
-    useful_before: u64,
-}
-
-impl Going {
-    /// What follows when all has been asked for, or nothing more will come.
-    fn joining(&self, now: Duration) -> Joining {
-        Joining {
-            peer: self.pull.peer,
-            useful_before: self.useful_before,
-            deadline: now + JOINING,
-        }
-    }
-}
-
-/// Waiting for cells to be part of the root.
-struct Joining {
-    /// From whom they came.
-    peer: ReplicaId,
-    /// How many cells had been useful before.
-    useful_before: u64,
-    /// Until when, at the most.
-    deadline: Duration,
-}
-
-enum State {
-    Idle,
-    Pulling(Box<Going>),
-    /// The cells of a pull are on their way into the tree.
-    Joining(Joining),
-}
-
 /// The state machine of one replica.
 pub struct Machine {
-    settings: Settings,
-    admission: Admission,
-    peers: Peers,
+    pub(super) settings: Settings,
+    pub(super) admission: Admission,
+    pub(super) peers: Peers,
     /// Replicas of other groups, and why they are not of ours.
     foreign: BTreeMap<ReplicaId, Peer>,
-    state: State,
-    requests: u64,
+    pub(super) state: State,
+    pub(super) requests: u64,
     /// Cells that were given to be joined.
-    joined: u64,
+    pub(super) joined: u64,
     /// When to announce, and when that was done last, with which root.
     announce_at: Duration,
     announced: Option<(Duration, RootHash)>,
     /// When to declare again what another with this identity undeclared.
     declare_at: Option<Duration>,
     /// When a pull may begin.
-    pull_at: Option<Duration>,
-    status: Status,
+    pub(super) pull_at: Option<Duration>,
+    pub(super) status: Status,
 }
 
 impl Machine {
@@ -151,11 +98,7 @@ impl Machine {
     /// When to be told that it is time.
     #[must_use]
     pub fn wake_at(&self) -> Duration {
-        let of_state = match &self.state {
-            State::Idle => self.next_pull(),
-            State::Pulling(going) => Some(going.deadline),
-            State::Joining(joining) => Some(joining.deadline),
-        };
+        let of_state = self.pull_due();
         let asks = self.peers.present().map(|(_, peer)| peer.ask_root_at);
         let compares = self
             .peers
@@ -164,12 +107,6 @@ impl Machine {
         let all = asks.chain(compares).chain(of_state);
         let all = all.chain(self.declare_at);
         all.chain([self.announce_at]).min().unwrap_or(Duration::MAX)
-    }
-
-    fn next_pull(&self) -> Option<Duration> {
-        let candidates = self.peers.present().filter(|(_, peer)| is_candidate(peer));
-        let soonest = candidates.map(|(_, peer)| peer.not_before).min()?;
-        Some(soonest.max(self.pull_at.unwrap_or_default()))
     }
 
     /// Handles an event.
@@ -237,6 +174,7 @@ impl Machine {
         peer.present = true;
         peer.failures = 0;
         peer.unanswered = 0;
+        peer.is_retried = false;
         peer.not_before = Duration::ZERO;
         peer.ask_root_at = context.now + silence;
         peer.compare(context.view, context.now, context.wall);
@@ -283,6 +221,10 @@ impl Machine {
         };
         peer.unanswered = 0;
         peer.ask_root_at = context.now + stale;
+        let known = peer.announced.map(|known| known.span.root);
+        if peer.failures == 0 && known != Some(announcement.span.root) {
+            peer.not_before = Duration::ZERO;
+        }
         peer.heard(announcement);
         let (theirs, ours) = (announcement.fingerprint, self.settings.fingerprint);
         if theirs == ours {
@@ -323,7 +265,7 @@ impl Machine {
         }
     }
 
-    fn compare_all(&mut self, context: &mut Context<'_>) {
+    pub(super) fn compare_all(&mut self, context: &mut Context<'_>) {
         for (_, peer) in self.peers.iter_mut() {
             peer.compare(context.view, context.now, context.wall);
         }
@@ -351,21 +293,7 @@ impl Machine {
             }
         }
         actions.extend(asks.into_iter().map(Action::AskRoot));
-        match &self.state {
-            State::Pulling(going) if now >= going.deadline => {
-                let waited = REQUEST_TIMEOUT.as_secs();
-                self.fail(format!("no answer within {waited} s"), context, actions);
-            }
-            State::Joining(joining)
-                if now >= joining.deadline || context.view.joined() >= self.joined =>
-            {
-                let (peer, before) = (joining.peer, joining.useful_before);
-                self.state = State::Idle;
-                self.ended(&peer, context.view.useful() > before, context);
-            }
-            _ => {}
-        }
-        self.begin_pull(context, actions);
+        self.go_on_pulling(context, actions);
     }
 
     fn announce(&mut self, context: &mut Context<'_>, actions: &mut Vec<Action>) {
@@ -400,166 +328,4 @@ impl Machine {
             cells,
         })
     }
-
-    fn begin_pull(&mut self, context: &mut Context<'_>, actions: &mut Vec<Action>) {
-        if !self.is_idle() {
-            return;
-        }
-        let present = self.peers.present();
-        let candidates: Vec<(ReplicaId, RootHash, Duration)> = present
-            .filter(|(_, peer)| is_candidate(peer))
-            .filter_map(|(id, peer)| {
-                Some((*id, peer.announced.as_ref()?.span.root, peer.not_before))
-            })
-            .collect();
-        if candidates.is_empty() {
-            self.pull_at = None;
-            return;
-        }
-        let others = self.peers.present().count().saturating_sub(2);
-        let spread = (SPREAD_EACH * others as u32).min(MAX_SPREAD);
-        let pull_at = match self.pull_at {
-            Some(pull_at) => pull_at,
-            None => *self.pull_at.insert(context.now + context.up_to(spread)),
-        };
-        if context.now < pull_at {
-            return;
-        }
-        let ready = candidates.iter().filter(|(.., at)| *at <= context.now);
-        // One root of those that differ, and one of those that have it.
-        let mut by_root: BTreeMap<RootHash, Vec<ReplicaId>> = BTreeMap::new();
-        ready.for_each(|(id, root, _)| by_root.entry(*root).or_default().push(*id));
-        let roots = by_root.len() as u64;
-        if roots == 0 {
-            return;
-        }
-        let place = ((context.random)() % roots) as usize;
-        let Some(peers) = by_root.into_values().nth(place) else {
-            return;
-        };
-        let peer = peers[((context.random)() % peers.len() as u64) as usize];
-        self.pull_at = None;
-        let failures = self.peers.get_mut(&peer).map_or(0, |peer| peer.failures);
-        let width = *WIDTHS.start() << failures.min(1);
-        let salt = (context.random)().to_be_bytes();
-        self.status.started += 1;
-        let going = Going {
-            pull: Pull::new(peer, Salted::new(salt, width)),
-            request: 0,
-            deadline: Duration::MAX,
-            rejected: Rejections::default(),
-            useful_before: context.view.useful(),
-        };
-        self.go_on(going, context, actions);
-    }
-
-    fn go_on(&mut self, mut going: Going, context: &mut Context<'_>, actions: &mut Vec<Action>) {
-        let view = context.view;
-        let (query, bytes) = match going.pull.ask(&view.tree(), &|key| view.newest(key)) {
-            Ask::Digests(bytes) => (Query::Digest, bytes),
-            Ask::Entries(bytes) => (Query::Entries, bytes),
-            Ask::Nothing => return self.finish(going, context, actions),
-        };
-        self.requests += 1;
-        self.status.bytes_sent += bytes.len() as u64;
-        going.request = self.requests;
-        going.deadline = context.now + REQUEST_TIMEOUT + BACK_OFF;
-        actions.push(Action::Ask(self.requests, going.pull.peer, query, bytes));
-        self.state = State::Pulling(Box::new(going));
-    }
-
-    fn answered(
-        &mut self,
-        request: u64,
-        answer: Result<Vec<u8>, String>,
-        context: &mut Context<'_>,
-        actions: &mut Vec<Action>,
-    ) {
-        let State::Pulling(going) = &mut self.state else {
-            return;
-        };
-        if going.request != request {
-            return;
-        }
-        let bytes = match answer {
-            Ok(bytes) => bytes,
-            Err(error) => return self.fail(error, context, actions),
-        };
-        self.status.round_trips += 1;
-        self.status.bytes_received += bytes.len() as u64;
-        let received = match going.pull.answer(&bytes, &context.view.tree()) {
-            Ok(received) => received,
-            Err(error) => {
-                self.status.rejected.malformed += 1;
-                let text = format!("its answer was rejected: {error}");
-                return self.fail(text, context, actions);
-            }
-        };
-        let State::Pulling(mut going) = std::mem::replace(&mut self.state, State::Idle) else {
-            return;
-        };
-        if !received.is_empty() {
-            let rejected = &mut going.rejected;
-            let cells = self.admission.admit(received, rejected, context.wall);
-            going.pull.received += cells.len() as u64;
-            self.status.cells_received += cells.len() as u64;
-            self.joined += cells.len() as u64;
-            if !cells.is_empty() {
-                actions.push(Action::Join(cells));
-            }
-        }
-        self.go_on(*going, context, actions);
-    }
-
-    fn finish(&mut self, going: Going, context: &mut Context<'_>, actions: &mut Vec<Action>) {
-        self.status.completed += 1;
-        let peer = going.pull.peer;
-        let cells = going.pull.received;
-        if going.rejected != Rejections::default() {
-            self.status.rejected.add(&going.rejected);
-            actions.push(Action::Report(Report::Rejected(peer, going.rejected)));
-        }
-        actions.push(Action::Report(Report::Pulled { peer, cells }));
-        if cells > 0 {
-            self.state = State::Joining(going.joining(context.now));
-        } else {
-            self.state = State::Idle;
-            self.ended(&peer, false, context);
-        }
-    }
-
-    /// A pull that came to its end was of use, or not.
-    fn ended(&mut self, peer: &ReplicaId, was_useful: bool, context: &mut Context<'_>) {
-        self.compare_all(context);
-        match self.peers.get_mut(peer) {
-            Some(peer) if was_useful => peer.failures = 0,
-            _ => self.back_off(peer, context),
-        }
-    }
-
-    fn fail(&mut self, error: String, context: &mut Context<'_>, actions: &mut Vec<Action>) {
-        if let State::Pulling(going) = std::mem::replace(&mut self.state, State::Idle) {
-            self.status.failed += 1;
-            let peer = going.pull.peer;
-            self.status.rejected.add(&going.rejected);
-            self.back_off(&peer, context);
-            actions.push(Action::Report(Report::Failed(peer, error)));
-            if going.pull.received > 0 {
-                self.state = State::Joining(going.joining(context.now));
-            }
-        }
-    }
-
-    fn back_off(&mut self, peer: &ReplicaId, context: &mut Context<'_>) {
-        let longest = self.settings.sync_interval;
-        if let Some(peer) = self.peers.get_mut(peer) {
-            let pause = BACK_OFF * 2u32.saturating_pow(peer.failures.min(16));
-            peer.failures = peer.failures.saturating_add(1);
-            peer.not_before = context.now + context.about(pause.min(longest));
-        }
-    }
-}
-
-fn is_candidate(peer: &Peer) -> bool {
-    peer.relation == Relation::Divergent
 }

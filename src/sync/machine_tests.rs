@@ -5,20 +5,25 @@ use std::{cell::RefCell, time::Duration};
 use super::*;
 use crate::{
     cell::{Cell, CellKey, CellMeta, Content, Stamp},
-    mst::{Resident, RootHash},
-    replica::{Comparison, Span, Tree},
+    mst::RootHash,
+    replica::{Change, Comparison, Span, Tree},
 };
 
 const NOW: u64 = 1_700_000_000 << 32;
 const OWN: ReplicaId = ReplicaId([1; 16]);
 const PEER: ReplicaId = ReplicaId([2; 16]);
 
-/// A replica that holds nothing, and of which all others differ.
-struct Empty;
+/// A replica of which others that announce roots above 2 differ.
+#[derive(Default)]
+struct Stub {
+    tree: Tree,
+    /// Cells that were of use.
+    useful: u64,
+}
 
-impl View for Empty {
+impl View for Stub {
     fn tree(&self) -> Tree {
-        Tree::new(Resident::default())
+        self.tree.clone()
     }
     fn compare(&self, theirs: &Span) -> Comparison {
         match theirs.root {
@@ -34,11 +39,14 @@ impl View for Empty {
     fn newest(&self, _: &CellKey) -> Option<Stamp> {
         None
     }
+    fn changes_since(&self, root: &RootHash, _: u64) -> Option<Vec<Change>> {
+        (root.0[0] < 3).then(Vec::new)
+    }
     fn joined(&self) -> u64 {
         u64::MAX
     }
     fn useful(&self) -> u64 {
-        0
+        self.useful
     }
 }
 
@@ -79,6 +87,7 @@ fn announcement(root: u8) -> Announcement {
 
 struct Run {
     machine: Machine,
+    view: Stub,
     now: Duration,
     random: RefCell<u64>,
 }
@@ -97,14 +106,16 @@ impl Run {
             max_clock_drift: Duration::from_secs(10),
         };
         let mut random = || 0;
+        let view = Stub::default();
         let mut context = Context {
             now: Duration::ZERO,
             wall: NOW,
             random: &mut random,
-            view: &Empty,
+            view: &view,
         };
         Self {
             machine: Machine::new(settings, &mut context),
+            view,
             now: Duration::ZERO,
             random: RefCell::new(0),
         }
@@ -126,7 +137,7 @@ impl Run {
             now: self.now,
             wall: NOW,
             random: &mut random,
-            view: &Empty,
+            view: &self.view,
         };
         self.machine.handle(event, &mut context)
     }
@@ -135,12 +146,27 @@ impl Run {
         self.handle(Event::Announced(PEER, announcement(root).encode()))
     }
 
+    /// With a peer, and a cell of its own.
+    fn with_cell() -> Self {
+        let mut run = Self::with_peer();
+        let Received { key, cell, .. } = received("k", 1);
+        let meta = CellMeta::of(&key, &cell);
+        let Ok(_) = run.view.tree.upsert(key, meta);
+        run
+    }
+
     /// Goes on until a pull begins; its query.
     fn pull(&mut self) -> u64 {
+        let actions = self.until_asked();
+        asked(&actions).expect("asked")
+    }
+
+    /// Goes on until a pull begins.
+    fn until_asked(&mut self) -> Vec<Action> {
         for _ in 0..100 {
             let actions = self.handle(Event::Tick);
-            if let Some(request) = asked(&actions) {
-                return request;
+            if asked(&actions).is_some() {
+                return actions;
             }
             self.now = self.machine.wake_at().max(self.now);
         }
@@ -157,6 +183,19 @@ fn asked(actions: &[Action]) -> Option<u64> {
         Action::Ask(request, ..) => Some(*request),
         _ => None,
     })
+}
+
+/// The roots since which what changed is asked for; nothing if the trees are compared.
+fn asked_since(actions: &[Action]) -> Option<Vec<RootHash>> {
+    actions.iter().find_map(|action| match action {
+        Action::Ask(.., Query::Entries, bytes) => Some(DeltaQuery::decode(bytes).ok()?.roots),
+        _ => None,
+    })
+}
+
+fn delta(cells: Vec<Received>) -> Vec<u8> {
+    let progress = Progress::Done;
+    DeltaReply { progress, cells }.encode(false)
 }
 
 fn received(key: &str, time: u64) -> Received {
@@ -217,7 +256,7 @@ fn keys_outside_of_the_storage_are_rejected() {
             now: Duration::ZERO,
             wall: NOW,
             random: &mut || 0,
-            view: &Empty,
+            view: &Stub::default(),
         },
     );
     run.handle(Event::Appeared(token(group("demo/*", Some("demo")), PEER)));
@@ -393,4 +432,104 @@ fn who_is_silent_is_asked_and_what_cannot_be_read_is_counted() {
     run.handle(Event::Announced(PEER, Vec::new()));
     let status = run.machine.status();
     assert_eq!((status.rejected.malformed, status.heard), (2, 0));
+}
+
+#[test]
+fn what_changed_since_a_common_root_is_asked_for_before_trees_are_compared() {
+    let root = |n| RootHash([n; 32]);
+    let mut run = Run::with_cell();
+    run.hear(1);
+    // One's own root, and the last that both have had.
+    let actions = run.hear(9);
+    assert_eq!(asked_since(&actions), Some(vec![root(0), root(1)]));
+    // Nothing came of it, and yet the roots differ.
+    let request = asked(&actions).expect("asked");
+    run.handle(Event::Answer(request, Ok(delta(vec![]))));
+    assert_eq!(run.machine.status().deltas, 1);
+    let actions = run.until_asked();
+    assert!(run.now >= Duration::from_millis(400), "{:?}", run.now);
+    assert_eq!(asked_since(&actions), None);
+    // When they have been equal again, it is as before.
+    let request = asked(&actions).expect("asked");
+    run.handle(Event::Answer(request, Err("gone".to_owned())));
+    run.hear(0);
+    run.now += Duration::from_secs(5);
+    assert_eq!(asked_since(&run.hear(9)), Some(vec![root(0)]));
+}
+
+#[test]
+fn a_peer_that_knows_no_common_root_is_compared_with_at_once() {
+    let mut run = Run::with_cell();
+    let request = asked(&run.hear(9)).expect("asked");
+    let progress = Progress::Unknown;
+    let cells = Vec::new();
+    let answer = DeltaReply { progress, cells }.encode(false);
+    let actions = run.handle(Event::Answer(request, Ok(answer)));
+    let asks = |action: &Action| matches!(action, Action::Ask(.., Query::Digest, _));
+    assert!(actions.iter().any(asks), "{actions:?}");
+}
+
+#[test]
+fn cells_of_a_delta_are_checked_as_any() {
+    let mut run = Run::with_cell();
+    let request = asked(&run.hear(9)).expect("asked");
+    let mut wrong = received("wrong", 1);
+    wrong.check[0] ^= 1;
+    let cells = vec![
+        received("future", NOW + (60 << 32)),
+        received("new", 1),
+        wrong,
+    ];
+    let actions = run.handle(Event::Answer(request, Ok(delta(cells))));
+    let joined = actions.iter().find_map(|action| match action {
+        Action::Join(cells) => Some(cells.len()),
+        _ => None,
+    });
+    assert_eq!(joined, Some(1));
+    let rejected = run.machine.status().rejected;
+    assert_eq!((rejected.clock, rejected.digest), (1, 1));
+}
+
+#[test]
+fn after_a_useful_pull_the_next_waits_until_the_peer_has_another_root() {
+    for other_root in [false, true] {
+        let mut run = Run::with_cell();
+        let request = asked(&run.hear(9)).expect("asked");
+        run.view.useful = 1;
+        let answer = delta(vec![received("new", 1)]);
+        run.handle(Event::Answer(request, Ok(answer)));
+        // It has been joined.
+        assert!(asked(&run.handle(Event::Root)).is_none());
+        run.now += Duration::from_millis(10);
+        match other_root {
+            true => assert!(asked(&run.hear(10)).is_some()),
+            false => {
+                assert!(asked(&run.hear(9)).is_none());
+                run.pull();
+                assert!(run.now > Duration::from_millis(400), "{:?}", run.now);
+            }
+        }
+    }
+}
+
+#[test]
+fn who_cannot_be_reached_yet_is_asked_again_soon_and_quietly() {
+    let mut run = Run::with_peer();
+    let reports = |actions: &[Action]| {
+        let reports = |action: &&Action| matches!(action, Action::Report(_));
+        actions.iter().filter(reports).count()
+    };
+    let request = asked(&run.hear(9)).expect("asked");
+    let actions = run.handle(Event::Answer(request, Err("no answer".to_owned())));
+    assert_eq!((reports(&actions), asked(&actions)), (0, None));
+    let request = run.pull();
+    assert!(run.now <= Duration::from_millis(60), "{:?}", run.now);
+    let status = run.machine.status();
+    assert_eq!((status.started, status.failed), (1, 0));
+    // Once.
+    let actions = run.handle(Event::Answer(request, Err("no answer".to_owned())));
+    assert_eq!((reports(&actions), asked(&actions)), (1, None));
+    run.pull();
+    assert!(run.now >= Duration::from_millis(400), "{:?}", run.now);
+    assert_eq!(run.machine.status().failed, 1);
 }

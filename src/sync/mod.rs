@@ -1,8 +1,9 @@
 //! Anti-entropy: how replicas of one storage come to hold the same.
 //!
 //! Replicas announce their roots. One that hears of a root that is not its own,
-//! over a cut of which it knows its own, *pulls*: it asks the other where their
-//! trees differ, from the root down, then for the cells that it lacks, and joins
+//! over a cut of which it knows its own, *pulls*: it asks the other for what has
+//! changed there since a root that both have had; if none is known, where their
+//! trees differ, from the root down, then for the cells that it lacks. It joins
 //! them. It pulls nothing from one that is merely behind. When all have pulled
 //! from one another, all hold the join of what they held.
 //!
@@ -14,12 +15,14 @@
 //! |---|---|
 //! | `identity` | groups, replicas, and their names in Zenoh |
 //! | `wire` | bytes: numbers, keys, limits |
-//! | `announcement`, `digests`, `entries` | the messages |
+//! | `announcement`, `delta`, `digests`, `entries` | the messages |
+//! | `cells`, `salted` | what they are made of: cells, and digests of a few bytes |
 //! | `compare` | a tree against what a peer says of its own |
 //! | `pull` | one repair: from the first query to the last cell |
 //! | `peers` | what is known of the others |
 //! | `admission` | what may be believed of the cells of others |
-//! | `machine` | when to announce, whom to pull from |
+//! | `machine` | when to announce, how the others stand |
+//! | `pulling` | whom to pull from, when, and what follows from how it went |
 //! | `interface`, `report` | what goes into the machine, and what comes out |
 //! | `respond` | answers to queries |
 //! | `walk` | where two replicas differ, for people |
@@ -30,7 +33,9 @@
 
 mod admission;
 mod announcement;
+mod cells;
 mod compare;
+mod delta;
 mod digests;
 mod entries;
 mod identity;
@@ -38,11 +43,15 @@ mod interface;
 mod machine;
 mod peers;
 mod pull;
+mod pulling;
 mod report;
 mod respond;
+mod salted;
 mod walk;
 mod wire;
 
+#[cfg(test)]
+mod delta_tests;
 #[cfg(test)]
 mod machine_tests;
 #[cfg(test)]
@@ -52,18 +61,23 @@ mod tests;
 
 pub use admission::Admission;
 pub use announcement::Announcement;
-pub use digests::{Differing, DigestQuery, DigestReply, Fragment, Range, Salted, Short, WIDTHS};
-pub use entries::{EntriesQuery, EntriesReply, Received, Want, CHECK_BYTES};
-pub(crate) use entries::{EntriesReplyWriter, CELL_OVERHEAD};
+pub(crate) use cells::{CellsWriter, CELL_OVERHEAD};
+pub use cells::{Received, CHECK_BYTES};
+pub use delta::{DeltaQuery, DeltaReply, Progress, MAX_HELD, MAX_ROOTS};
+pub use digests::{Differing, DigestQuery, DigestReply, Fragment, Range};
+pub(crate) use entries::entries_reply;
+pub use entries::{EntriesQuery, EntriesReply, Want};
 pub use identity::{
     Fingerprint, Group, Incarnation, InvalidReplicaId, ReplicaId, Token, PREFIX, PROTOCOL,
 };
 pub use interface::{Action, Context, Event, Query, Settings, Status, View};
-pub use machine::{Machine, REQUEST_TIMEOUT};
+pub use machine::Machine;
 pub use peers::{Isolation, PeerStatus, Relation};
 pub use pull::Rejections;
+pub use pulling::REQUEST_TIMEOUT;
 pub use report::Report;
-pub use respond::{answer_digests, answer_entries, RespondError};
+pub use respond::{answer_digests, answer_entries, RespondError, Source};
+pub use salted::{Salted, Short, WIDTHS};
 pub use walk::Walk;
 pub use wire::{MessageError, MAX_KEY_TEXT};
 

@@ -8,7 +8,10 @@ use std::{
 use thiserror::Error;
 
 use super::{announcement::Announcement, identity::ReplicaId, interface::View, Fingerprint};
-use crate::replica::{Comparison, Span};
+use crate::{
+    mst::RootHash,
+    replica::{Comparison, Span},
+};
 
 /// For how long roots may have no cut in common before they count as different.
 const UNCOMPARED: Duration = Duration::from_secs(3);
@@ -123,6 +126,13 @@ pub(super) struct Peer {
     pub(super) failures: u32,
     /// No pull before this.
     pub(super) not_before: Duration,
+    /// Whether a query to it got no answer, and was repeated soon.
+    pub(super) is_retried: bool,
+    /// The last root that both are known to have had.
+    pub(super) common: Option<RootHash>,
+    /// Whether what has changed since was asked for in vain, so that the trees have to
+    /// be compared.
+    pub(super) is_walk_due: bool,
 }
 
 impl Peer {
@@ -140,6 +150,9 @@ impl Peer {
             unanswered: 0,
             failures: 0,
             not_before: Duration::ZERO,
+            is_retried: false,
+            common: None,
+            is_walk_due: false,
         }
     }
 
@@ -172,10 +185,18 @@ impl Peer {
         if !self.present || self.isolation.is_some() || self.spans.is_empty() {
             return;
         }
-        let compared = self.spans.iter().rev().map(|span| view.compare(span));
-        let mut known = compared.filter(|comparison| *comparison != Comparison::Unknown);
+        let compared = self
+            .spans
+            .iter()
+            .rev()
+            .map(|span| (span.root, view.compare(span)));
+        let mut known = compared.filter(|(_, comparison)| *comparison != Comparison::Unknown);
         match known.next() {
-            Some(comparison) => {
+            Some((root, comparison)) => {
+                if matches!(comparison, Comparison::Equal | Comparison::Behind) {
+                    self.common = Some(root);
+                    self.is_walk_due = false;
+                }
                 self.uncompared = None;
                 self.set_relation(comparison.into(), wall);
             }

@@ -1,4 +1,5 @@
-//! One repair: where the trees differ, then the cells.
+//! One repair: what has changed since a root that both have had; or else where the
+//! trees differ, then the cells.
 //!
 //! The walk is depth first, and cells are fetched as soon as many are wanted: so
 //! what has to be remembered is bounded, however much differs; and as what was
@@ -7,10 +8,13 @@
 use std::collections::VecDeque;
 
 use super::{
-    compare::{self, fragment, FIRST_ENTRIES},
-    digests::{Differing, DigestQueryWriter, DigestReply, Fragment, Range, Salted},
-    entries::{encode_wants, EntriesReply, Received, Want},
+    cells::Received,
+    compare::{self, first_fragment, fragment},
+    delta::{DeltaQuery, DeltaReply, Progress},
+    digests::{Differing, DigestQueryWriter, DigestReply, Fragment, Range},
+    entries::{encode_wants, EntriesReply, Want},
     identity::ReplicaId,
+    salted::Salted,
     wire::MessageError,
     MAX_MESSAGE, MESSAGE_BYTES,
 };
@@ -60,6 +64,7 @@ impl Rejections {
 
 /// What was asked, to read the answer by.
 enum Asked {
+    Delta,
     Digests(Vec<(Range, Fragment)>),
     /// That many of what is wanted.
     Entries(usize),
@@ -77,6 +82,10 @@ pub(super) enum Ask {
 pub(super) struct Pull {
     pub(super) peer: ReplicaId,
     salted: Salted,
+    /// What to ask before the trees are compared.
+    delta: Option<DeltaQuery>,
+    /// Whether what had changed was known to the peer.
+    pub(super) is_delta: bool,
     /// Where to look; the next is last.
     open: Vec<Range>,
     wants: VecDeque<Want>,
@@ -90,6 +99,8 @@ impl Pull {
         Self {
             peer,
             salted,
+            delta: None,
+            is_delta: false,
             open: vec![Range::default()],
             wants: VecDeque::new(),
             asked: None,
@@ -97,9 +108,18 @@ impl Pull {
         }
     }
 
+    /// Asks for what has changed, before it compares the trees.
+    pub(super) fn with_delta(self, delta: Option<DeltaQuery>) -> Self {
+        Self { delta, ..self }
+    }
+
     /// The next query. `newest` tells the stamp of the newest cell of a key that
     /// is here, be it settled or not.
     pub(super) fn ask(&mut self, tree: &Tree, newest: &dyn Fn(&CellKey) -> Option<Stamp>) -> Ask {
+        if let Some(delta) = &self.delta {
+            self.asked = Some(Asked::Delta);
+            return Ask::Entries(delta.encode());
+        }
         let digests = match self.wants.len() < MANY_WANTED {
             true => self.ask_digests(tree),
             false => None,
@@ -139,15 +159,15 @@ impl Pull {
             let Some(range) = self.open.pop() else {
                 break;
             };
-            let Some(link) = compare::part(tree, &range) else {
+            let Some(run) = compare::run(tree, range.bounds()) else {
                 self.wants.push_back(Want::All(range));
                 continue;
             };
-            let least = match range == Range::default() {
-                true => FIRST_ENTRIES,
-                false => 1,
+            let fragment = match range == Range::default() {
+                true => first_fragment(tree, &self.salted, MESSAGE_BYTES),
+                false => fragment(tree, &run, &self.salted, MESSAGE_BYTES),
             };
-            let fragment = fragment(tree, &link, &self.salted, least, MESSAGE_BYTES);
+            drop(run);
             if fragment.is_cut {
                 let low = fragment.entries.last().map(|(key, _)| key.clone());
                 let high = range.high.clone();
@@ -172,6 +192,23 @@ impl Pull {
     ) -> Result<Vec<Received>, MessageError> {
         match self.asked.take() {
             None => Ok(Vec::new()),
+            Some(Asked::Delta) => {
+                let Some(mut delta) = self.delta.take() else {
+                    return Ok(Vec::new());
+                };
+                let DeltaReply { progress, cells } =
+                    DeltaReply::decode(bytes, delta.after, MAX_MESSAGE)?;
+                self.is_delta = progress != Progress::Unknown;
+                match progress {
+                    Progress::Unknown => {}
+                    Progress::Done => self.open.clear(),
+                    Progress::After(change) => {
+                        delta.after = change;
+                        self.delta = Some(delta);
+                    }
+                }
+                Ok(cells)
+            }
             Some(Asked::Digests(asked)) => {
                 if bytes.len() > MAX_MESSAGE {
                     return Err(MessageError::TooLarge("bytes"));

@@ -4,20 +4,40 @@
 //! tree as it is then. What an asker has learnt stays true if the tree changes
 //! meanwhile, since cells are only ever replaced by newer ones.
 
+use std::sync::Arc;
+
 use thiserror::Error;
 
 use super::{
+    cells::{CellsWriter, CELL_OVERHEAD, CHECK_BYTES},
     compare,
+    delta::{delta_reply, DeltaQuery, Progress},
     digests::DigestQuery,
-    entries::{EntriesQuery, EntriesReplyWriter, Want, CELL_OVERHEAD, CHECK_BYTES},
-    wire::MessageError,
+    entries::{entries_reply, EntriesQuery, Want},
+    wire::{kind, MessageError},
     MAX_MESSAGE, MESSAGE_BYTES,
 };
 use crate::{
-    cell::{CellKey, CellMeta, Version},
-    replica::{Kept, Tree},
+    cell::{Cell, CellKey, CellMeta, Version},
+    mst::RootHash,
+    replica::{Change, Kept, Tree},
     store::StoreError,
 };
+
+/// What an answerer reads of its replica.
+pub trait Source {
+    /// The tree, as it is settled.
+    fn tree(&self) -> Tree;
+    /// As [`Roots::changes_since`](crate::replica::Roots::changes_since).
+    fn changes_since(&self, root: &RootHash, after: u64) -> Option<Vec<Change>>;
+    /// The cell of which the tree has this version, or a newer one.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    fn read(&self, key: &CellKey, version: Version) -> Result<Kept, StoreError>;
+    /// A cell is not what the tree says it is.
+    fn damaged(&self, key: &CellKey, meta: &CellMeta);
+}
 
 /// Why a query is not answered.
 #[derive(Debug, Error)]
@@ -53,49 +73,68 @@ pub fn answer_digests(tree: &Tree, query: &[u8]) -> Result<Vec<u8>, MessageError
     Ok(compare::answer(tree, &query, room(query.max_bytes)))
 }
 
-/// Answers a query of cells: of those that `tree` names, `read` gives each. It is
-/// given the version in the tree; what it gives may be newer, and what is covered
-/// meanwhile is not sent.
+/// Answers a query of cells: of those that the tree names, the store gives each. What
+/// it gives may be newer, and what is covered meanwhile is not sent.
 ///
 /// A cell that is not what the tree says it is is left out: damage does not
-/// spread. `damaged` is told of it.
+/// spread. The source is told of it.
 ///
 /// # Errors
-/// If the query cannot be read, or `read` fails.
+/// If the query cannot be read, or the source fails.
 pub fn answer_entries(
-    tree: &Tree,
+    source: &dyn Source,
     query: &[u8],
     compress: bool,
-    mut read: impl FnMut(&CellKey, Version) -> Result<Kept, StoreError>,
-    mut damaged: impl FnMut(&CellKey, &CellMeta),
 ) -> Result<Vec<u8>, RespondError> {
     check_length(query)?;
-    let query = EntriesQuery::decode(query)?;
+    match query.get(1) {
+        Some(&kind::DELTA_QUERY) => answer_delta(source, &DeltaQuery::decode(query)?, compress),
+        _ => answer_wants(source, &EntriesQuery::decode(query)?, compress),
+    }
+}
+
+/// A cell to be sent, and the beginning of its digest.
+type Sound = (Arc<Cell>, [u8; CHECK_BYTES]);
+
+/// The cell that the tree says is there, if it is to be sent.
+fn sound(source: &dyn Source, key: &CellKey, meta: &CellMeta) -> Result<Option<Sound>, StoreError> {
+    let cell = match source.read(key, meta.version)? {
+        Kept::Cell(cell) => cell,
+        Kept::Covered => return Ok(None),
+        Kept::Missing => {
+            source.damaged(key, meta);
+            return Ok(None);
+        }
+    };
+    let found = CellMeta::of(key, &cell);
+    if found < *meta {
+        source.damaged(key, meta);
+        return Ok(None);
+    }
+    let mut check = [0; CHECK_BYTES];
+    check.copy_from_slice(&found.version.digest.0[..CHECK_BYTES]);
+    Ok(Some((cell, check)))
+}
+
+fn answer_wants(
+    source: &dyn Source,
+    query: &EntriesQuery,
+    compress: bool,
+) -> Result<Vec<u8>, RespondError> {
+    let tree = &source.tree();
     let max_bytes = room(query.max_bytes);
-    let mut writer = EntriesReplyWriter::new();
+    let mut writer = CellsWriter::default();
     let mut done = 0;
     // False if there is no more room.
     let mut send = |key: &CellKey, meta: &CellMeta| -> Result<bool, StoreError> {
-        let cell = match read(key, meta.version)? {
-            Kept::Cell(cell) => cell,
-            Kept::Covered => return Ok(true),
-            Kept::Missing => {
-                damaged(key, meta);
-                return Ok(true);
-            }
-        };
-        let found = CellMeta::of(key, &cell);
-        if found < *meta {
-            damaged(key, meta);
+        let Some((cell, check)) = sound(source, key, meta)? else {
             return Ok(true);
+        };
+        let has_room = writer.has_room(key, cell.value_bytes() + CELL_OVERHEAD, max_bytes);
+        if has_room {
+            writer.push(key, &cell, &check);
         }
-        if !writer.has_room(key, cell.value_bytes() + CELL_OVERHEAD, max_bytes) {
-            return Ok(false);
-        }
-        let mut check = [0; CHECK_BYTES];
-        check.copy_from_slice(&found.version.digest.0[..CHECK_BYTES]);
-        writer.push(key, &cell, &check);
-        Ok(true)
+        Ok(has_room)
     };
     'wants: for want in &query.wants {
         match want {
@@ -124,5 +163,46 @@ pub fn answer_entries(
         }
         done += 1;
     }
-    Ok(writer.finish(done, compress))
+    Ok(entries_reply(writer, done, compress))
+}
+
+/// O(c log n) for c cells that changed.
+fn answer_delta(
+    source: &dyn Source,
+    query: &DeltaQuery,
+    compress: bool,
+) -> Result<Vec<u8>, RespondError> {
+    // Since the latest of the roots the least has changed.
+    let known = query.roots.iter();
+    let known = known.filter_map(|root| source.changes_since(root, query.after));
+    let Some(changes) = known.min_by_key(Vec::len) else {
+        let nothing = CellsWriter::default();
+        return Ok(delta_reply(Progress::Unknown, nothing, compress));
+    };
+    // Taken afterwards: it has all these changes, and perhaps more.
+    let tree = source.tree();
+    let max_bytes = room(query.max_bytes);
+    let mut progress = Progress::Done;
+    let (mut cells, mut bytes, mut last) = (Vec::new(), 0, query.after);
+    for (change, key) in changes {
+        let Ok(meta) = tree.get(&key);
+        // What is not there any more was covered, by a cell that changed later.
+        if let Some(meta) = meta.filter(|meta| !query.holds(&meta.version.digest.0)) {
+            if let Some((cell, check)) = sound(source, &key, meta)? {
+                bytes += key.canonical_len() + cell.value_bytes() + CELL_OVERHEAD;
+                if bytes > max_bytes && !cells.is_empty() {
+                    progress = Progress::After(last);
+                    break;
+                }
+                cells.push((key, cell, check));
+            }
+        }
+        last = change;
+    }
+    cells.sort_unstable_by(|(a, ..), (b, ..)| a.cmp(b));
+    let mut writer = CellsWriter::default();
+    for (key, cell, check) in &cells {
+        writer.push(key, cell, check);
+    }
+    Ok(delta_reply(progress, writer, compress))
 }

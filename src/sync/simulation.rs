@@ -18,7 +18,9 @@ use super::*;
 use crate::{
     cell::{ntp64_span, Cell, CellKey, CellMeta, Content, Stamp, Value, Version},
     merge::{tests::merging, Form, MergeRules, Merged, PartCell},
-    replica::{Comparison, Kept, Span, Tree, VirtualReplica},
+    mst::RootHash,
+    replica::{Change, Comparison, Kept, Span, Tree, VirtualReplica},
+    store::StoreError,
 };
 
 const START: u64 = 1_700_000_000 << 32;
@@ -136,11 +138,30 @@ impl View for NodeView<'_> {
     fn newest(&self, key: &CellKey) -> Option<Stamp> {
         self.0.newest(key)
     }
+    fn changes_since(&self, root: &RootHash, after: u64) -> Option<Vec<Change>> {
+        self.0.roots.changes_since(root, after)
+    }
     fn joined(&self) -> u64 {
         self.2 .0
     }
     fn useful(&self) -> u64 {
         self.2 .1
+    }
+}
+
+impl Source for NodeView<'_> {
+    fn tree(&self) -> Tree {
+        self.0.tree()
+    }
+    fn changes_since(&self, root: &RootHash, after: u64) -> Option<Vec<Change>> {
+        self.0.roots.changes_since(root, after)
+    }
+    fn read(&self, key: &CellKey, _: Version) -> Result<Kept, StoreError> {
+        let cell = self.0.disk().get(key);
+        Ok(cell.map_or(Kept::Covered, |cell| Kept::Cell(Arc::clone(cell))))
+    }
+    fn damaged(&self, key: &CellKey, _: &CellMeta) {
+        panic!("{key:?} is not damaged");
     }
 }
 
@@ -605,21 +626,10 @@ impl World {
                 }
             }
             Message::Query(from, request, query, bytes) => {
-                let replica = &self.nodes[to].replica;
-                let tree = replica.tree();
+                let view = NodeView(&self.nodes[to].replica, 0, (0, 0));
                 let answer = match query {
-                    Query::Digest => answer_digests(&tree, &bytes).unwrap(),
-                    Query::Entries => answer_entries(
-                        &tree,
-                        &bytes,
-                        true,
-                        |key, _| {
-                            let cell = replica.disk().get(key);
-                            Ok(cell.map_or(Kept::Covered, |cell| Kept::Cell(Arc::clone(cell))))
-                        },
-                        |_, _| panic!("nothing is damaged"),
-                    )
-                    .unwrap(),
+                    Query::Digest => answer_digests(&view.0.tree(), &bytes).unwrap(),
+                    Query::Entries => answer_entries(&view, &bytes, true).unwrap(),
                 };
                 self.send(to, from, Message::Answer(request, answer));
             }

@@ -7,10 +7,11 @@ use rand::{rngs::StdRng, Rng, SeedableRng};
 
 use super::{pull::Ask, *};
 use crate::{
-    cell::{Cell, CellKey, CellMeta, Content, Stamp, Value},
+    cell::{Cell, CellKey, CellMeta, Content, Stamp, Value, Version},
     hex::encode as hex,
-    mst::Resident,
-    replica::{Kept, Tree},
+    mst::{Resident, RootHash},
+    replica::{Change, Kept, Tree},
+    store::StoreError,
 };
 
 type Cells = BTreeMap<CellKey, Cell>;
@@ -51,10 +52,23 @@ fn join(cells: &mut Cells, key: CellKey, cell: Cell) {
     }
 }
 
-/// As the store has a cell.
-fn kept(cells: &Cells, key: &CellKey) -> Kept {
-    let cell = cells.get(key).cloned();
-    cell.map_or(Kept::Missing, |cell| Kept::Cell(Arc::new(cell)))
+/// A replica that holds these, and knows of no other root.
+struct Holder<'a>(&'a Cells);
+
+impl Source for Holder<'_> {
+    fn tree(&self) -> Tree {
+        tree_of(self.0)
+    }
+    fn changes_since(&self, _: &RootHash, _: u64) -> Option<Vec<Change>> {
+        None
+    }
+    fn read(&self, key: &CellKey, _: Version) -> Result<Kept, StoreError> {
+        let cell = self.0.get(key).cloned();
+        Ok(cell.map_or(Kept::Missing, |cell| Kept::Cell(Arc::new(cell))))
+    }
+    fn damaged(&self, key: &CellKey, _: &CellMeta) {
+        panic!("{key:?} is not damaged");
+    }
 }
 
 /// What a pull cost.
@@ -90,9 +104,7 @@ fn pull(own: &mut Cells, theirs: &Cells) -> Cost {
             }
             Ask::Entries(query) => {
                 cost.entries_trips += 1;
-                let read = |key: &CellKey, _| Ok(kept(theirs, key));
-                let damaged = |_: &CellKey, _: &CellMeta| panic!("nothing is damaged");
-                answer_entries(&their_tree, &query, true, read, damaged).expect("answered")
+                answer_entries(&Holder(theirs), &query, true).expect("answered")
             }
         };
         for Received { key, cell, check } in pull.answer(&answer, &own_tree).expect("read") {
@@ -154,14 +166,7 @@ proptest! {
             let mut answer = match pull.ask(&own_tree, &|_| None) {
                 Ask::Nothing => break,
                 Ask::Digests(query) => answer_digests(&their_tree, &query).unwrap(),
-                Ask::Entries(query) => answer_entries(
-                    &their_tree,
-                    &query,
-                    true,
-                    |key, _| Ok(kept(&theirs, key)),
-                    |_, _| (),
-                )
-                .unwrap(),
+                Ask::Entries(query) => answer_entries(&Holder(&theirs), &query, true).unwrap(),
             };
             let at = place.index(answer.len());
             match cut {
@@ -197,7 +202,7 @@ proptest! {
             Ask::Entries(mut query) => {
                 let at = place.index(query.len());
                 query[at] = byte;
-                let _ = answer_entries(&tree, &query, true, |_, _| Ok(Kept::Missing), |_, _| ());
+                let _ = answer_entries(&Holder(&theirs), &query, true);
             }
             Ask::Nothing => {}
         }
@@ -206,7 +211,7 @@ proptest! {
     #[test]
     fn any_bytes_are_refused_or_canonical(
         bytes in prop::collection::vec(any::<u8>(), 0..80),
-        kind in 1u8..6,
+        kind in 1u8..8,
     ) {
         let mut bytes = bytes;
         bytes.splice(0..0, [PROTOCOL, kind]);
@@ -214,6 +219,9 @@ proptest! {
             prop_assert_eq!(query.encode(), bytes.clone());
         }
         if let Ok(query) = EntriesQuery::decode(&bytes) {
+            prop_assert_eq!(query.encode(), bytes.clone());
+        }
+        if let Ok(query) = DeltaQuery::decode(&bytes) {
             prop_assert_eq!(query.encode(), bytes.clone());
         }
         if let Ok(announcement) = Announcement::decode(&bytes) {
@@ -324,6 +332,7 @@ fn messages_are_pinned() {
         gaps: vec![Some(short(1)), None, Some(short(2))],
         entries: vec![(key(10), short(3)), (key(11), short(4))],
         is_cut: false,
+        is_sparse: false,
     };
     let range = Range {
         low: Some(key(5)),
@@ -344,6 +353,7 @@ fn messages_are_pinned() {
         gaps: vec![None, None],
         entries: vec![(key(7), short(5))],
         is_cut: true,
+        is_sparse: false,
     };
     let reply = DigestReply(vec![vec![
         Differing::Fragment(0, inner),
@@ -360,6 +370,21 @@ fn messages_are_pinned() {
         DigestReply::decode(&bytes, &query.salted, &query.fragments),
         Ok(reply)
     );
+
+    // Ten entries, one of them of a higher level, of which three are named: the gaps
+    // have digests of lists.
+    let cells: Cells = (40..50).map(|number| (key(number), cell(1, "x"))).collect();
+    let mut pull = pull::Pull::new(ReplicaId([1; 16]), salted());
+    let Ask::Digests(bytes) = pull.ask(&tree_of(&cells), &|_| None) else {
+        panic!("trees are compared");
+    };
+    assert_eq!(
+        hex(&bytes),
+        "010273616c7473616c74048080200003060fe040368d005101666c6565742f726f626f742f30303030303432d2db1caf66906c4e13053518bb1045257944cf130538b969bd86402f3c12"
+    );
+    let decoded = DigestQuery::decode(&bytes).expect("read");
+    assert!(decoded.fragments[0].1.is_sparse);
+    assert_eq!(decoded.encode(), bytes);
 
     let wants = vec![
         Want::Key(key(10), None),

@@ -1,6 +1,6 @@
 //! Where two replicas differ, without repairing it.
 
-use super::{digests::Salted, entries::Want, identity::ReplicaId, pull::Pull, wire::MessageError};
+use super::{entries::Want, identity::ReplicaId, pull::Pull, salted::Salted, wire::MessageError};
 use crate::replica::Tree;
 
 /// Differences after which a walk ends: an operator does not read more.

@@ -70,6 +70,8 @@ pub(super) mod kind {
     pub(in crate::sync) const DIGEST_REPLY: u8 = 3;
     pub(in crate::sync) const ENTRIES_QUERY: u8 = 4;
     pub(in crate::sync) const ENTRIES_REPLY: u8 = 5;
+    pub(in crate::sync) const DELTA_QUERY: u8 = 6;
+    pub(in crate::sync) const DELTA_REPLY: u8 = 7;
 }
 
 /// Checks the first two bytes of a message.

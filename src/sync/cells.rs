@@ -1,0 +1,219 @@
+//! Cells in a message, as answers of two kinds carry them.
+
+use bytes::Bytes;
+
+use super::wire::{flag, MessageError, Reader, Writer};
+use crate::cell::{Cell, CellKey, CellMeta, Content, Stamp, Value, MAX_KEY_BYTES, STAMP_ID_BYTES};
+
+/// Bytes of a cell's digest that are sent with it.
+///
+/// The receiver makes the digest anew from what it got; these tell whether it got
+/// what was meant.
+pub const CHECK_BYTES: usize = 8;
+
+/// Bytes of a cell in a message, beside key, schema and payload, at the most.
+pub(crate) const CELL_OVERHEAD: usize = 64;
+
+const TOMBSTONE: u8 = 1;
+const SCHEMA: u8 = 2;
+const PLAIN: u8 = 0;
+const COMPRESSED: u8 = 1;
+
+/// Compression is not tried on less, or on more: a receiver has to make room for
+/// what it is told will come out.
+const COMPRESSIBLE: std::ops::RangeInclusive<usize> = 256..=64 << 20;
+
+/// Clocks that are remembered in a message.
+const MAX_IDS: usize = 256;
+
+/// A cell, as it was received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// Its key.
+    pub key: CellKey,
+    /// It.
+    pub cell: Cell,
+    /// The beginning of the digest that the sender has of it.
+    pub check: [u8; CHECK_BYTES],
+}
+
+impl Received {
+    /// Whether the cell is the one that the sender meant. Hashes it.
+    #[must_use]
+    pub fn is_intact(&self) -> bool {
+        let digest = CellMeta::of(&self.key, &self.cell).version.digest;
+        digest.0.starts_with(&self.check)
+    }
+}
+
+/// Writes cells, to be the end of a message.
+#[derive(Default)]
+pub(crate) struct CellsWriter {
+    writer: Writer,
+    ids: Vec<[u8; STAMP_ID_BYTES]>,
+    cells: usize,
+}
+
+impl CellsWriter {
+    /// How many cells there are.
+    pub(crate) fn cells(&self) -> usize {
+        self.cells
+    }
+
+    /// Whether a cell of this key and about this size may be added: one may
+    /// always.
+    pub(crate) fn has_room(&self, key: &CellKey, bytes: usize, max_bytes: usize) -> bool {
+        self.cells == 0
+            || self.writer.len() + key.canonical_len() + bytes <= max_bytes
+                && self.writer.key_text() + MAX_KEY_BYTES <= super::MAX_KEY_TEXT_SENT
+    }
+
+    pub(crate) fn push(&mut self, key: &CellKey, cell: &Cell, check: &[u8; CHECK_BYTES]) {
+        self.cells += 1;
+        let writer = &mut self.writer;
+        writer.key(key);
+        let schema = cell.value().and_then(|value| value.schema.as_deref());
+        let is_tombstone = cell.value().is_none();
+        writer.u8(flag(is_tombstone, TOMBSTONE) | flag(schema.is_some(), SCHEMA));
+        writer.raw(&cell.stamp.time.to_be_bytes());
+        // Few clocks stamp many cells.
+        match self.ids.iter().position(|id| *id == cell.stamp.id) {
+            Some(place) => writer.count(place + 1),
+            None => {
+                writer.count(0);
+                writer.raw(&cell.stamp.id);
+                if self.ids.len() < MAX_IDS {
+                    self.ids.push(cell.stamp.id);
+                }
+            }
+        }
+        if let Some(value) = cell.value() {
+            writer.number(value.encoding_id.into());
+            if let Some(schema) = schema {
+                writer.bytes(schema);
+            }
+            writer.bytes(&value.payload);
+        }
+        writer.raw(check);
+    }
+
+    /// The message that begins with `head`. The cells are compressed if that is
+    /// wanted, and helps.
+    pub(super) fn finish(self, head: Writer, compress: bool) -> Vec<u8> {
+        let body = self.writer.into_bytes();
+        let mut writer = head;
+        if compress && COMPRESSIBLE.contains(&body.len()) {
+            let compressed = lz4_flex::block::compress(&body);
+            if compressed.len() < body.len() - body.len() / 16 {
+                writer.u8(COMPRESSED);
+                writer.count(body.len());
+                writer.raw(&compressed);
+                return writer.into_bytes();
+            }
+        }
+        writer.u8(PLAIN);
+        writer.raw(&body);
+        writer.into_bytes()
+    }
+}
+
+/// What [`CellsWriter::finish`] added: the bytes of the cells, not compressed.
+/// They are in `room` if they were.
+pub(super) fn open_cells<'a>(
+    mut reader: Reader<'a>,
+    room: &'a mut Vec<u8>,
+) -> Result<CellsReader<'a>, MessageError> {
+    let reader = match reader.u8("compression")? {
+        PLAIN => reader,
+        COMPRESSED => {
+            let length = reader.size("length")?;
+            if length > *COMPRESSIBLE.end() {
+                return Err(MessageError::TooLarge("bytes"));
+            }
+            // LZ4 makes at most 255 bytes of one.
+            if length / 255 > reader.left() {
+                return Err(MessageError::Compression);
+            }
+            let block = reader.take(reader.left(), "cells")?;
+            *room = lz4_flex::block::decompress(block, length)
+                .ok()
+                .filter(|body| body.len() == length)
+                .ok_or(MessageError::Compression)?;
+            Reader::new(room)
+        }
+        _ => return Err(MessageError::Range("compression")),
+    };
+    Ok(CellsReader {
+        bytes: reader.left(),
+        reader,
+        ids: Vec::new(),
+    })
+}
+
+/// Reads cells.
+pub(super) struct CellsReader<'a> {
+    /// Of all cells.
+    pub(super) bytes: usize,
+    reader: Reader<'a>,
+    ids: Vec<[u8; STAMP_ID_BYTES]>,
+}
+
+impl CellsReader<'_> {
+    /// The next, if there is one.
+    pub(super) fn next(&mut self) -> Result<Option<Received>, MessageError> {
+        match self.reader.left() {
+            0 => Ok(None),
+            _ => self.read().map(Some),
+        }
+    }
+
+    fn read(&mut self) -> Result<Received, MessageError> {
+        let Self { reader, ids, .. } = self;
+        let key = reader.key()?;
+        let flags = reader.u8("cell")?;
+        if flags & !(TOMBSTONE | SCHEMA) != 0 || flags == TOMBSTONE | SCHEMA {
+            return Err(MessageError::Range("kind of cell"));
+        }
+        let time = u64::from_be_bytes(reader.array("timestamp")?);
+        let id = match reader.size("timestamp")?.checked_sub(1) {
+            None => {
+                let id = reader.array("timestamp")?;
+                if id == [0; STAMP_ID_BYTES] || ids.contains(&id) {
+                    return Err(MessageError::Range("ID of a timestamp"));
+                }
+                if ids.len() < MAX_IDS {
+                    ids.push(id);
+                }
+                id
+            }
+            Some(place) => *ids
+                .get(place)
+                .ok_or(MessageError::Range("ID of a timestamp"))?,
+        };
+        let content = match flags & TOMBSTONE {
+            0 => {
+                let encoding_id = reader.number("encoding")?;
+                let encoding_id =
+                    u16::try_from(encoding_id).map_err(|_| MessageError::Range("encoding"))?;
+                let schema = match flags & SCHEMA {
+                    0 => None,
+                    _ => Some(reader.bytes("schema")?.into()),
+                };
+                Content::Value(Value {
+                    encoding_id,
+                    schema,
+                    payload: Bytes::copy_from_slice(reader.bytes("payload")?),
+                })
+            }
+            _ => Content::Tombstone,
+        };
+        Ok(Received {
+            key,
+            cell: Cell {
+                stamp: Stamp { time, id },
+                content,
+            },
+            check: reader.array("digest")?,
+        })
+    }
+}

@@ -1,0 +1,240 @@
+//! What has changed since a root that both replicas have had.
+//!
+//! A replica that had the root R held all that R is of, and holds at least that
+//! still. So of a peer that had R too it can lack only what has changed there
+//! since. (In the literature on delta-state CRDTs this is a delta interval: Almeida,
+//! Shoker and Baquero, *Delta state replicated data types*, 2018. That both had R
+//! is its causal merging condition.) Trees need not be compared then: the asker
+//! names the roots that it has had, and says what has changed at its own side; the
+//! answer is the cells that changed at the other side, without those that the
+//! asker has. This is the usual case: two replicas were equal, a link was down,
+//! and few cells were written meanwhile, on one side or on both.
+
+use std::collections::BTreeSet;
+
+use super::{
+    cells::{open_cells, CellsWriter, Received},
+    interface::View,
+    salted::{Salted, Short},
+    wire::{begin, kind, open, MessageError},
+    MESSAGE_BYTES,
+};
+use crate::{hash::HASH_BYTES, mst::RootHash};
+
+/// Roots that an asker names, at the most.
+pub const MAX_ROOTS: usize = 4;
+
+/// Cells of its own that an asker says it has, at the most. If more have changed
+/// since a root it is of little use: to compare the trees may cost less.
+pub const MAX_HELD: usize = 4096;
+
+/// Asks for the cells that have changed since the tree had a root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeltaQuery {
+    /// How digests are shortened.
+    pub salted: Salted,
+    /// Bytes that the answer may have, about.
+    pub max_bytes: u32,
+    /// Changes up to this one need not be sent: what the last answer said, or 0.
+    pub after: u64,
+    /// Roots that the asker has had.
+    pub roots: Vec<RootHash>,
+    /// Digests of cells that the asker has, ascending.
+    pub held: Vec<Short>,
+}
+
+impl DeltaQuery {
+    /// A query that names those of `candidates` since which not too much has changed
+    /// at the own side; nothing if there is none.
+    pub(super) fn new(
+        candidates: impl Iterator<Item = RootHash>,
+        view: &dyn View,
+        salted: Salted,
+    ) -> Option<Self> {
+        let (mut roots, mut changed) = (Vec::new(), Vec::new());
+        for root in candidates {
+            if roots.len() >= MAX_ROOTS || roots.contains(&root) {
+                continue;
+            }
+            let Some(since) = view.changes_since(&root, 0) else {
+                continue;
+            };
+            if since.len() <= MAX_HELD {
+                roots.push(root);
+                // What has changed since a later root has changed since an earlier.
+                if since.len() > changed.len() {
+                    changed = since;
+                }
+            }
+        }
+        if roots.is_empty() {
+            return None;
+        }
+        let tree = view.tree();
+        let metas = changed.iter().filter_map(|(_, key)| {
+            let Ok(meta) = tree.get(key);
+            meta
+        });
+        let held: BTreeSet<Short> = metas
+            .map(|meta| salted.short(&meta.version.digest.0))
+            .collect();
+        Some(Self {
+            salted,
+            max_bytes: MESSAGE_BYTES as u32,
+            after: 0,
+            roots,
+            held: held.into_iter().collect(),
+        })
+    }
+
+    /// The message.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut writer = begin(kind::DELTA_QUERY);
+        self.salted.write_head(&mut writer);
+        writer.number(self.max_bytes.into());
+        writer.number(self.after);
+        writer.count(self.roots.len());
+        self.roots.iter().for_each(|root| writer.raw(&root.0));
+        for held in &self.held {
+            self.salted.write(*held, &mut writer);
+        }
+        writer.into_bytes()
+    }
+
+    /// Reads a message.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
+        let mut reader = open(bytes, kind::DELTA_QUERY)?;
+        let salted = Salted::read_head(&mut reader)?;
+        let max_bytes = reader.number("size of the answer")?;
+        let max_bytes = u32::try_from(max_bytes).map_err(|_| MessageError::Range("size"))?;
+        let after = reader.number("change")?;
+        let count = reader.count(HASH_BYTES, "roots")?;
+        if !(1..=MAX_ROOTS).contains(&count) {
+            return Err(MessageError::Range("number of roots"));
+        }
+        let mut roots = Vec::with_capacity(count);
+        for _ in 0..count {
+            roots.push(RootHash(reader.array("root")?));
+        }
+        let mut held: Vec<Short> = Vec::new();
+        while reader.left() > 0 {
+            if held.len() >= MAX_HELD {
+                return Err(MessageError::TooLarge("digests"));
+            }
+            let next = salted.read(&mut reader)?;
+            if held.last().is_some_and(|last| *last >= next) {
+                return Err(MessageError::Range("digest"));
+            }
+            held.push(next);
+        }
+        Ok(Self {
+            salted,
+            max_bytes,
+            after,
+            roots,
+            held,
+        })
+    }
+
+    /// Whether the asker has a cell of this digest.
+    pub(super) fn holds(&self, digest: &[u8; HASH_BYTES]) -> bool {
+        let short = self.salted.short(digest);
+        self.held.binary_search(&short).is_ok()
+    }
+}
+
+/// How far a [`DeltaQuery`] is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// None of the roots is known: the trees have to be compared.
+    Unknown,
+    /// That was all.
+    Done,
+    /// There is more after this change.
+    After(u64),
+}
+
+const UNKNOWN: u8 = 0;
+const DONE: u8 = 1;
+const AFTER: u8 = 2;
+
+/// The message that carries `cells`, and says how far they go.
+pub(super) fn delta_reply(progress: Progress, cells: CellsWriter, compress: bool) -> Vec<u8> {
+    let mut head = begin(kind::DELTA_REPLY);
+    match progress {
+        Progress::Unknown => {
+            head.u8(UNKNOWN);
+            return head.into_bytes();
+        }
+        Progress::Done => head.u8(DONE),
+        Progress::After(change) => {
+            head.u8(AFTER);
+            head.number(change);
+        }
+    }
+    cells.finish(head, compress)
+}
+
+/// Answers a [`DeltaQuery`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeltaReply {
+    /// How far the cells go.
+    pub progress: Progress,
+    /// The cells, ascending by key.
+    pub cells: Vec<Received>,
+}
+
+impl DeltaReply {
+    /// The message.
+    #[must_use]
+    pub fn encode(&self, compress: bool) -> Vec<u8> {
+        let mut cells = CellsWriter::default();
+        for Received { key, cell, check } in &self.cells {
+            cells.push(key, cell, check);
+        }
+        delta_reply(self.progress, cells, compress)
+    }
+
+    /// Reads the answer to a query of what changed after `after`.
+    ///
+    /// # Errors
+    /// If it is none, makes no progress, or carries more than `max_bytes` and more
+    /// than one cell.
+    pub fn decode(bytes: &[u8], after: u64, max_bytes: usize) -> Result<Self, MessageError> {
+        let mut reader = open(bytes, kind::DELTA_REPLY)?;
+        let progress = match reader.u8("progress")? {
+            UNKNOWN => {
+                reader.finish()?;
+                return Ok(Self {
+                    progress: Progress::Unknown,
+                    cells: Vec::new(),
+                });
+            }
+            DONE => Progress::Done,
+            AFTER => Progress::After(reader.number("change")?),
+            _ => return Err(MessageError::Range("progress")),
+        };
+        let mut room = Vec::new();
+        let mut reader = open_cells(reader, &mut room)?;
+        let mut cells: Vec<Received> = Vec::new();
+        while let Some(received) = reader.next()? {
+            if let Some(last) = cells.last() {
+                if reader.bytes > max_bytes {
+                    return Err(MessageError::TooLarge("bytes"));
+                }
+                if received.key <= last.key {
+                    return Err(MessageError::KeyOrder);
+                }
+            }
+            cells.push(received);
+        }
+        if matches!(progress, Progress::After(change) if change <= after || cells.is_empty()) {
+            return Err(MessageError::NoProgress);
+        }
+        Ok(Self { progress, cells })
+    }
+}

@@ -1,0 +1,401 @@
+//! What has changed since a root that both have had, between two replicas without
+//! a network.
+
+use std::{sync::Arc, time::Duration};
+
+use proptest::prelude::*;
+
+use super::{pull::Ask, *};
+use crate::{
+    cell::{Cell, CellKey, CellMeta, Content, Key, Stamp, Value, Version},
+    hex::encode as hex,
+    mst::RootHash,
+    replica::{Change, Comparison, Kept, Span, Tree, VirtualReplica},
+    store::StoreError,
+};
+
+const SETTLE: Duration = Duration::from_millis(500);
+const SECOND: u64 = 1 << 32;
+const START: u64 = 1_700_000_000 * SECOND;
+
+fn key(number: u32) -> CellKey {
+    CellKey::own(Key::from(Some(
+        format!("k/{number:06}").try_into().unwrap(),
+    )))
+}
+
+/// A replica, and what its clock shows.
+struct Side {
+    replica: VirtualReplica,
+    now: u64,
+    id: u8,
+}
+
+impl Side {
+    fn new(id: u8) -> Self {
+        Self {
+            replica: VirtualReplica::new(SETTLE, START),
+            now: START,
+            id,
+        }
+    }
+
+    /// Writes; an empty payload deletes.
+    fn write(&mut self, numbers: impl IntoIterator<Item = u32>, payload: &str) {
+        for number in numbers {
+            self.now += 1;
+            let (time, id) = (self.now, [self.id; 16]);
+            let content = match payload {
+                "" => Content::Tombstone,
+                _ => Content::Value(Value {
+                    encoding_id: 0,
+                    schema: None,
+                    payload: payload.to_owned().into_bytes().into(),
+                }),
+            };
+            let stamp = Stamp { time, id };
+            self.replica.offer(key(number), Cell { stamp, content });
+        }
+    }
+
+    /// All that was written is part of the root.
+    fn settle(&mut self) {
+        self.now += 2 * SECOND;
+        self.replica.settle(self.now);
+    }
+
+    fn root(&self) -> RootHash {
+        self.replica.roots.published().root
+    }
+
+    fn take(&mut self, cells: Vec<Received>) {
+        for Received { key, cell, .. } in cells {
+            self.replica.offer(key, cell);
+        }
+    }
+
+    fn query(&self, roots: &[RootHash]) -> Option<DeltaQuery> {
+        DeltaQuery::new(roots.iter().copied(), self, Salted::new(*b"saltsalt", 4))
+    }
+
+    /// Pulls from `peer`, and returns the cells that came, the queries, and whether it
+    /// was by what had changed.
+    fn pull(&mut self, peer: &Self, roots: &[RootHash]) -> (usize, usize, bool) {
+        let salted = Salted::new(*b"saltsalt", 4);
+        let mut pull = pull::Pull::new(ReplicaId([1; 16]), salted).with_delta(self.query(roots));
+        let (mut cells, mut queries) = (0, 0);
+        loop {
+            let tree = self.replica.tree();
+            let answer = match pull.ask(&tree, &|key| self.replica.newest(key)) {
+                Ask::Nothing => break,
+                Ask::Digests(query) => answer_digests(&peer.replica.tree(), &query).unwrap(),
+                Ask::Entries(query) => answer_entries(peer, &query, true).unwrap(),
+            };
+            queries += 1;
+            let received = pull.answer(&answer, &tree).unwrap();
+            assert!(received.iter().all(Received::is_intact));
+            cells += received.len();
+            self.take(received);
+            self.settle();
+        }
+        (cells, queries, pull.is_delta)
+    }
+}
+
+impl View for Side {
+    fn tree(&self) -> Tree {
+        self.replica.tree()
+    }
+    fn compare(&self, theirs: &Span) -> Comparison {
+        self.replica
+            .roots
+            .compare(theirs, self.replica.cut(self.now))
+    }
+    fn latest(&self) -> Option<(Span, u64)> {
+        None
+    }
+    fn newest(&self, key: &CellKey) -> Option<Stamp> {
+        self.replica.newest(key)
+    }
+    fn changes_since(&self, root: &RootHash, after: u64) -> Option<Vec<Change>> {
+        self.replica.roots.changes_since(root, after)
+    }
+    fn joined(&self) -> u64 {
+        0
+    }
+    fn useful(&self) -> u64 {
+        0
+    }
+}
+
+impl Source for Side {
+    fn tree(&self) -> Tree {
+        self.replica.tree()
+    }
+    fn changes_since(&self, root: &RootHash, after: u64) -> Option<Vec<Change>> {
+        self.replica.roots.changes_since(root, after)
+    }
+    fn read(&self, key: &CellKey, _: Version) -> Result<Kept, StoreError> {
+        let cell = self.replica.disk().get(key);
+        Ok(cell.map_or(Kept::Covered, |cell| Kept::Cell(Arc::clone(cell))))
+    }
+    fn damaged(&self, key: &CellKey, _: &CellMeta) {
+        panic!("{key:?} is not damaged");
+    }
+}
+
+/// Two replicas that hold the same.
+fn equal(keys: u32) -> (Side, Side, RootHash) {
+    let (mut own, mut theirs) = (Side::new(1), Side::new(2));
+    let numbers = 0..keys;
+    own.write(numbers.clone(), "of both");
+    theirs.id = own.id;
+    theirs.write(numbers, "of both");
+    theirs.id = 2;
+    own.settle();
+    theirs.settle();
+    assert_eq!(own.root(), theirs.root());
+    let root = own.root();
+    (own, theirs, root)
+}
+
+#[test]
+fn what_changed_at_the_other_side_comes_with_one_answer() {
+    let (mut own, mut theirs, root) = equal(5000);
+    theirs.write([7, 4000, 9000], "new");
+    theirs.write([8], "");
+    theirs.settle();
+    assert_eq!(own.pull(&theirs, &[root]), (4, 1, true));
+    assert_eq!(own.root(), theirs.root());
+    assert_eq!(own.pull(&theirs, &[own.root()]), (0, 1, true));
+}
+
+#[test]
+fn what_the_asker_has_is_not_sent() {
+    let (mut own, mut theirs, root) = equal(1000);
+    for side in [&mut own, &mut theirs] {
+        // The same put at both, and others.
+        side.now = START + 10 * SECOND;
+        let id = std::mem::replace(&mut side.id, 3);
+        side.write(100..200, "known to both");
+        side.id = id;
+        side.write([id.into(), 500 + u32::from(id)], "mine");
+        side.settle();
+    }
+    assert_eq!(own.pull(&theirs, &[root]), (2, 1, true));
+    assert_eq!(theirs.pull(&own, &[root]), (2, 1, true));
+    assert_eq!(own.root(), theirs.root());
+}
+
+#[test]
+fn a_root_that_the_other_did_not_have_leads_to_a_comparison_of_the_trees() {
+    let (mut own, mut theirs, root) = equal(1000);
+    own.write([1], "mine");
+    own.settle();
+    theirs.write([2], "theirs");
+    theirs.settle();
+    let (cells, queries, is_delta) = own.pull(&theirs, &[own.root()]);
+    assert_eq!((cells, is_delta), (1, false));
+    assert!(queries > 2, "{queries}");
+    // And a root that oneself did not have is not asked for.
+    assert_eq!(theirs.query(&[RootHash([9; 32])]), None);
+    assert!(theirs.query(&[RootHash([9; 32]), root]).is_some());
+    theirs.replica.roots.lost();
+    assert_eq!(theirs.query(&[root]), None, "what it was of may be lost");
+}
+
+#[test]
+fn much_comes_in_pieces_that_go_on_where_the_last_ended() {
+    let (mut own, mut theirs, root) = equal(100);
+    let payload = "x".repeat(1000);
+    theirs.write(0..3000, &payload);
+    // Again: each comes once.
+    theirs.write(1000..1500, &payload);
+    theirs.settle();
+    let mut query = own.query(&[root]).unwrap();
+    let (mut cells, mut pieces) = (Vec::new(), 0);
+    loop {
+        let answer = answer_entries(&theirs, &query.encode(), false).unwrap();
+        assert!(answer.len() <= MESSAGE_BYTES + 2000, "{}", answer.len());
+        let reply = DeltaReply::decode(&answer, query.after, MAX_MESSAGE).unwrap();
+        cells.extend(reply.cells);
+        pieces += 1;
+        match reply.progress {
+            Progress::After(change) => query.after = change,
+            Progress::Done => break,
+            Progress::Unknown => panic!("the root is known"),
+        }
+    }
+    assert_eq!(cells.len(), 3000);
+    assert!((6..9).contains(&pieces), "{pieces}");
+    own.take(cells);
+    own.settle();
+    assert_eq!(own.root(), theirs.root());
+    // One value is sent, however large.
+    theirs.write([1], &"y".repeat(2 * MESSAGE_BYTES));
+    theirs.settle();
+    assert_eq!(own.pull(&theirs, &[own.root()]), (1, 1, true));
+}
+
+#[test]
+fn if_too_much_has_changed_here_the_trees_are_compared() {
+    let (mut own, _, root) = equal(10);
+    own.write(0..MAX_HELD as u32, "mine");
+    own.settle();
+    let query = own.query(&[root]).expect("just enough");
+    assert_eq!(query.held.len(), MAX_HELD);
+    assert!(DeltaQuery::decode(&query.encode()).is_ok());
+    own.write([MAX_HELD as u32], "mine");
+    own.settle();
+    assert_eq!(own.query(&[root]), None);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    /// Whatever both wrote since they were equal, and whatever of it they have had of
+    /// each other since, with one pull the asker has all that the other has.
+    #[test]
+    fn a_delta_makes_the_join(
+        before in 1u32..200,
+        writes in prop::collection::vec((0..2usize, 0u32..250, "[a-c]{0,2}", any::<bool>()), 0..60),
+    ) {
+        let (mut own, mut theirs, root) = equal(before);
+        for (side, number, payload, reaches_both) in writes {
+            let (writer, other) = match side {
+                0 => (&mut own, &mut theirs),
+                _ => (&mut theirs, &mut own),
+            };
+            writer.write([number], &payload);
+            if reaches_both {
+                let (now, id) = (other.now, other.id);
+                (other.now, other.id) = (writer.now - 1, writer.id);
+                other.write([number], &payload);
+                (other.now, other.id) = (now.max(other.now), id);
+            }
+        }
+        own.settle();
+        theirs.settle();
+        own.now = own.now.max(theirs.now);
+        let (_, queries, is_delta) = own.pull(&theirs, &[root]);
+        prop_assert_eq!((queries, is_delta), (1, true));
+        theirs.now = theirs.now.max(own.now);
+        theirs.pull(&own, &[root]);
+        prop_assert_eq!(own.root(), theirs.root());
+    }
+
+    #[test]
+    fn messages_that_are_tampered_with_are_refused_or_harmless(
+        place in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+        cut in any::<bool>(),
+    ) {
+        let (own, mut theirs, root) = equal(20);
+        theirs.write(10..40, "changed");
+        theirs.settle();
+        let mut query = own.query(&[root]).unwrap().encode();
+        let mut answer = answer_entries(&theirs, &query, true).unwrap();
+        for bytes in [&mut query, &mut answer] {
+            let at = place.index(bytes.len());
+            match cut {
+                true => bytes.truncate(at),
+                false => bytes[at] = byte,
+            }
+        }
+        if let Ok(query) = DeltaQuery::decode(&query) {
+            let answer = answer_entries(&theirs, &query.encode(), true).unwrap();
+            prop_assert!(answer.len() <= MAX_MESSAGE);
+        }
+        if let Ok(reply) = DeltaReply::decode(&answer, 0, MAX_MESSAGE) {
+            for received in reply.cells {
+                let is_theirs = theirs.replica.disk().get(&received.key)
+                    .is_some_and(|cell| **cell == received.cell);
+                prop_assert!(is_theirs || !received.is_intact());
+            }
+        }
+    }
+}
+
+#[test]
+fn messages_are_pinned() {
+    let salted = Salted::new(*b"saltsalt", 4);
+    let mut held = [1, 2].map(|n| salted.short(&[n; 32])).to_vec();
+    held.sort();
+    let query = DeltaQuery {
+        salted,
+        max_bytes: 1000,
+        after: 300,
+        roots: vec![RootHash([0xab; 32])],
+        held,
+    };
+    assert_eq!(
+        hex(&query.encode()),
+        "010673616c7473616c7404e807ac0201ababababababababababababababababababababababababababababababababf32cc5cbff2fd461"
+    );
+    assert_eq!(DeltaQuery::decode(&query.encode()), Ok(query));
+
+    let cell = Cell {
+        stamp: Stamp {
+            time: 3,
+            id: [7; 16],
+        },
+        content: Content::Tombstone,
+    };
+    let meta = CellMeta::of(&key(5), &cell);
+    let received = Received {
+        key: key(5),
+        cell,
+        check: meta.version.digest.0[..CHECK_BYTES].try_into().unwrap(),
+    };
+    let pinned = [
+        (Progress::Unknown, vec![], "010700"),
+        (Progress::Done, vec![], "01070100"),
+        (
+            Progress::After(400),
+            vec![received],
+            "0107029003000025016b2f303030303035010000000000000003000707070707070707070707070707070701bd334b6a0d9222",
+        ),
+    ];
+    for (progress, cells, bytes) in pinned {
+        let reply = DeltaReply { progress, cells };
+        assert_eq!(hex(&reply.encode(true)), bytes, "{progress:?}");
+        assert_eq!(
+            DeltaReply::decode(&reply.encode(true), 300, 1000),
+            Ok(reply)
+        );
+    }
+}
+
+#[test]
+fn answers_that_make_no_progress_or_are_out_of_order_are_refused() {
+    let received = |number| Received {
+        key: key(number),
+        cell: Cell {
+            stamp: Stamp {
+                time: 1,
+                id: [1; 16],
+            },
+            content: Content::Tombstone,
+        },
+        check: [0; CHECK_BYTES],
+    };
+    let decode = |progress, numbers: &[u32]| {
+        let cells = numbers.iter().copied().map(received).collect();
+        DeltaReply::decode(&DeltaReply { progress, cells }.encode(false), 7, 1000)
+    };
+    assert!(decode(Progress::Done, &[1, 2]).is_ok());
+    assert!(decode(Progress::After(8), &[1, 2]).is_ok());
+    assert_eq!(decode(Progress::Done, &[2, 1]), Err(MessageError::KeyOrder));
+    assert_eq!(decode(Progress::Done, &[2, 2]), Err(MessageError::KeyOrder));
+    assert_eq!(
+        decode(Progress::After(7), &[1]),
+        Err(MessageError::NoProgress)
+    );
+    assert_eq!(
+        decode(Progress::After(8), &[]),
+        Err(MessageError::NoProgress)
+    );
+    let large: Vec<u32> = (0..100).collect();
+    let refused = Err(MessageError::TooLarge("bytes"));
+    assert_eq!(decode(Progress::Done, &large), refused);
+}

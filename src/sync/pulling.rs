@@ -1,0 +1,338 @@
+//! Whom to pull from, when, and what follows from how it went.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{
+    delta::DeltaQuery,
+    identity::ReplicaId,
+    interface::{Action, Context, Query},
+    machine::Machine,
+    peers::{Peer, Relation},
+    pull::{Ask, Pull, Rejections},
+    report::Report,
+    salted::{Salted, WIDTHS},
+};
+use crate::mst::RootHash;
+
+/// The longest wait for an answer.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The longest wait until cells that were joined are part of the root.
+const JOINING: Duration = Duration::from_secs(10);
+
+/// The first pause after a pull that failed or brought nothing; it doubles. And the
+/// pause after one that brought something, if the peer does not say before that it
+/// has another root.
+const BACK_OFF: Duration = Duration::from_millis(500);
+
+/// The pause after the first query to a peer that got no answer: when its token
+/// appears, the way to it is often not known yet.
+const RETRY: Duration = Duration::from_millis(50);
+
+/// What one replica has alone, all others pull at once: each spreads its pull
+/// over this time for every other one beside itself and the peer, up to a bound.
+const SPREAD_EACH: Duration = Duration::from_millis(2);
+const MAX_SPREAD: Duration = Duration::from_millis(500);
+
+/// A pull that is going on.
+pub(super) struct Going {
+    pull: Pull,
+    request: u64,
+    deadline: Duration,
+    rejected: Rejections,
+    /// How many cells had been useful before.
+    useful_before: u64,
+    /// What the peer had announced.
+    root: RootHash,
+    /// Whether anything has been answered.
+    is_answered: bool,
+}
+
+impl Going {
+    /// What follows when all has been asked for, or nothing more will come.
+    fn joining(&self, now: Duration) -> Joining {
+        Joining {
+            peer: self.pull.peer,
+            useful_before: self.useful_before,
+            root: self.root,
+            is_delta: self.pull.is_delta,
+            deadline: now + JOINING,
+        }
+    }
+}
+
+/// Waiting for cells to be part of the root.
+#[derive(Clone, Copy)]
+pub(super) struct Joining {
+    /// From whom they came.
+    peer: ReplicaId,
+    /// How many cells had been useful before.
+    useful_before: u64,
+    /// What the peer had announced when the pull began.
+    root: RootHash,
+    /// Whether only what had changed was asked for.
+    is_delta: bool,
+    /// Until when, at the most.
+    deadline: Duration,
+}
+
+pub(super) enum State {
+    Idle,
+    Pulling(Box<Going>),
+    /// The cells of a pull are on their way into the tree.
+    Joining(Joining),
+}
+
+fn is_candidate(peer: &Peer) -> bool {
+    peer.relation == Relation::Divergent
+}
+
+impl Machine {
+    /// When there is something to do about pulls, if nothing happens before.
+    pub(super) fn pull_due(&self) -> Option<Duration> {
+        match &self.state {
+            State::Idle => {
+                let candidates = self.peers.present().filter(|(_, peer)| is_candidate(peer));
+                let soonest = candidates.map(|(_, peer)| peer.not_before).min()?;
+                Some(soonest.max(self.pull_at.unwrap_or_default()))
+            }
+            State::Pulling(going) => Some(going.deadline),
+            State::Joining(joining) => Some(joining.deadline),
+        }
+    }
+
+    /// Ends what is over, and begins what is due.
+    pub(super) fn go_on_pulling(&mut self, context: &mut Context<'_>, actions: &mut Vec<Action>) {
+        let now = context.now;
+        match &self.state {
+            State::Pulling(going) if now >= going.deadline => {
+                let waited = REQUEST_TIMEOUT.as_secs();
+                self.fail(format!("no answer within {waited} s"), context, actions);
+            }
+            State::Joining(joining)
+                if now >= joining.deadline || context.view.joined() >= self.joined =>
+            {
+                let joining = *joining;
+                self.state = State::Idle;
+                self.ended(&joining, context);
+            }
+            _ => {}
+        }
+        self.begin_pull(context, actions);
+    }
+
+    fn begin_pull(&mut self, context: &mut Context<'_>, actions: &mut Vec<Action>) {
+        if !self.is_idle() {
+            return;
+        }
+        let Some((peer, root)) = self.choose_peer(context) else {
+            return;
+        };
+        self.pull_at = None;
+        self.status.started += 1;
+        let of_peer = self.peers.get_mut(&peer);
+        let (failures, common, is_walk_due) = of_peer.map_or((0, None, true), |peer| {
+            (peer.failures, peer.common, peer.is_walk_due)
+        });
+        let salt = (context.random)().to_be_bytes();
+        let salted = Salted::new(salt, *WIDTHS.start() << failures.min(1));
+        let mut pull = Pull::new(peer, salted);
+        if !is_walk_due && !context.view.tree().is_empty() {
+            // What is behind the peer has had its own root with it. Else there is the
+            // last that both are known to have had, or that others have had too.
+            let latest = context.view.latest().map(|(span, _)| span.root);
+            let of_others = self.peers.iter().filter_map(|(_, peer)| peer.common);
+            let roots = latest.into_iter().chain(common).chain(of_others);
+            pull = pull.with_delta(DeltaQuery::new(roots, context.view, salted));
+        }
+        let going = Going {
+            pull,
+            request: 0,
+            deadline: Duration::MAX,
+            rejected: Rejections::default(),
+            useful_before: context.view.useful(),
+            root,
+            is_answered: false,
+        };
+        self.go_on(going, context, actions);
+    }
+
+    /// Whom to pull from now, if from anyone, and what it has announced.
+    fn choose_peer(&mut self, context: &mut Context<'_>) -> Option<(ReplicaId, RootHash)> {
+        let present = self.peers.present();
+        let candidates: Vec<(ReplicaId, RootHash, Duration)> = present
+            .filter(|(_, peer)| is_candidate(peer))
+            .filter_map(|(id, peer)| {
+                Some((*id, peer.announced.as_ref()?.span.root, peer.not_before))
+            })
+            .collect();
+        if candidates.is_empty() {
+            self.pull_at = None;
+            return None;
+        }
+        let others = self.peers.present().count().saturating_sub(2);
+        let spread = (SPREAD_EACH * others as u32).min(MAX_SPREAD);
+        let pull_at = match self.pull_at {
+            Some(pull_at) => pull_at,
+            None => *self.pull_at.insert(context.now + context.up_to(spread)),
+        };
+        if context.now < pull_at {
+            return None;
+        }
+        let ready = candidates.iter().filter(|(.., at)| *at <= context.now);
+        // One root of those that differ, and one of those that have it.
+        let mut by_root: BTreeMap<RootHash, Vec<ReplicaId>> = BTreeMap::new();
+        ready.for_each(|(id, root, _)| by_root.entry(*root).or_default().push(*id));
+        let roots = by_root.len() as u64;
+        if roots == 0 {
+            return None;
+        }
+        let place = ((context.random)() % roots) as usize;
+        let (root, peers) = by_root.into_iter().nth(place)?;
+        Some((
+            peers[((context.random)() % peers.len() as u64) as usize],
+            root,
+        ))
+    }
+
+    fn go_on(&mut self, mut going: Going, context: &mut Context<'_>, actions: &mut Vec<Action>) {
+        let view = context.view;
+        let (query, bytes) = match going.pull.ask(&view.tree(), &|key| view.newest(key)) {
+            Ask::Digests(bytes) => (Query::Digest, bytes),
+            Ask::Entries(bytes) => (Query::Entries, bytes),
+            Ask::Nothing => return self.finish(going, context, actions),
+        };
+        self.requests += 1;
+        self.status.bytes_sent += bytes.len() as u64;
+        going.request = self.requests;
+        going.deadline = context.now + REQUEST_TIMEOUT + BACK_OFF;
+        actions.push(Action::Ask(self.requests, going.pull.peer, query, bytes));
+        self.state = State::Pulling(Box::new(going));
+    }
+
+    pub(super) fn answered(
+        &mut self,
+        request: u64,
+        answer: Result<Vec<u8>, String>,
+        context: &mut Context<'_>,
+        actions: &mut Vec<Action>,
+    ) {
+        let State::Pulling(going) = &mut self.state else {
+            return;
+        };
+        if going.request != request {
+            return;
+        }
+        let bytes = match answer {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                let (id, is_answered) = (going.pull.peer, going.is_answered);
+                match self.peers.get_mut(&id) {
+                    Some(peer) if !is_answered && !peer.is_retried => {
+                        peer.is_retried = true;
+                        peer.not_before = context.now + RETRY;
+                        self.status.started -= 1;
+                        self.state = State::Idle;
+                    }
+                    _ => self.fail(error, context, actions),
+                }
+                return;
+            }
+        };
+        going.is_answered = true;
+        if let Some(peer) = self.peers.get_mut(&going.pull.peer) {
+            peer.is_retried = false;
+        }
+        self.status.round_trips += 1;
+        self.status.bytes_received += bytes.len() as u64;
+        let received = match going.pull.answer(&bytes, &context.view.tree()) {
+            Ok(received) => received,
+            Err(error) => {
+                self.status.rejected.malformed += 1;
+                if let Some(peer) = self.peers.get_mut(&going.pull.peer) {
+                    peer.is_walk_due = true;
+                }
+                let text = format!("its answer was rejected: {error}");
+                return self.fail(text, context, actions);
+            }
+        };
+        let State::Pulling(mut going) = std::mem::replace(&mut self.state, State::Idle) else {
+            return;
+        };
+        if !received.is_empty() {
+            let rejected = &mut going.rejected;
+            let cells = self.admission.admit(received, rejected, context.wall);
+            going.pull.received += cells.len() as u64;
+            self.status.cells_received += cells.len() as u64;
+            self.joined += cells.len() as u64;
+            if !cells.is_empty() {
+                actions.push(Action::Join(cells));
+            }
+        }
+        self.go_on(*going, context, actions);
+    }
+
+    fn finish(&mut self, going: Going, context: &mut Context<'_>, actions: &mut Vec<Action>) {
+        self.status.completed += 1;
+        self.status.deltas += u64::from(going.pull.is_delta);
+        let peer = going.pull.peer;
+        let cells = going.pull.received;
+        if going.rejected != Rejections::default() {
+            self.status.rejected.add(&going.rejected);
+            actions.push(Action::Report(Report::Rejected(peer, going.rejected)));
+        }
+        actions.push(Action::Report(Report::Pulled { peer, cells }));
+        if cells > 0 {
+            self.state = State::Joining(going.joining(context.now));
+        } else {
+            self.state = State::Idle;
+            self.ended(&going.joining(context.now), context);
+        }
+    }
+
+    /// A pull that came to its end was of use, or not.
+    fn ended(&mut self, ended: &Joining, context: &mut Context<'_>) {
+        self.compare_all(context);
+        let was_useful = context.view.useful() > ended.useful_before;
+        let pause = context.about(BACK_OFF);
+        match self.peers.get_mut(&ended.peer) {
+            Some(peer) if was_useful => {
+                peer.failures = 0;
+                // It may be pulling, too, and has all of it when it says so next.
+                let root = peer.announced.map(|announced| announced.span.root);
+                if root == Some(ended.root) {
+                    peer.not_before = peer.not_before.max(context.now + pause);
+                }
+            }
+            Some(peer) => {
+                // Unless that was by chance, there is nothing that changed.
+                peer.is_walk_due = ended.is_delta && is_candidate(peer);
+                self.back_off(&ended.peer, context);
+            }
+            None => {}
+        }
+    }
+
+    fn fail(&mut self, error: String, context: &mut Context<'_>, actions: &mut Vec<Action>) {
+        let State::Pulling(going) = std::mem::replace(&mut self.state, State::Idle) else {
+            return;
+        };
+        let peer = going.pull.peer;
+        self.status.failed += 1;
+        self.status.rejected.add(&going.rejected);
+        self.back_off(&peer, context);
+        actions.push(Action::Report(Report::Failed(peer, error)));
+        if going.pull.received > 0 {
+            self.state = State::Joining(going.joining(context.now));
+        }
+    }
+
+    fn back_off(&mut self, peer: &ReplicaId, context: &mut Context<'_>) {
+        let longest = self.settings.sync_interval;
+        if let Some(peer) = self.peers.get_mut(peer) {
+            let pause = BACK_OFF * 2u32.saturating_pow(peer.failures.min(16));
+            peer.failures = peer.failures.saturating_add(1);
+            peer.not_before = context.now + context.about(pause.min(longest));
+        }
+    }
+}
