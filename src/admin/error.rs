@@ -23,6 +23,17 @@ pub enum AdminError {
         /// The storage's key expression.
         key_expr: String,
     },
+    /// A backup has a key that is none of this storage's.
+    #[error(
+        "the backup has the key '{key}', which is none of the storage on '{key_expr}': it is of \
+         another storage, or was made of a closed folder without its --strip-prefix"
+    )]
+    Foreign {
+        /// The key, as it is in the backup.
+        key: String,
+        /// The storage's key expression.
+        key_expr: String,
+    },
     /// A parameter that cannot be.
     #[error("the parameter `{name}` cannot be '{value}': allowed is {allowed}")]
     Parameter {

@@ -48,13 +48,21 @@ impl Administration {
     /// is written is committed when it returns. Blocks on disk.
     ///
     /// # Errors
-    /// If the replica takes no writes, or a strategy cannot read or write a value.
-    /// What was done until then is done; to do it again does no harm.
+    /// If a key is none of the storage's: then nothing is written. If the replica takes
+    /// no writes, or a strategy cannot read or write a value: what was done until then
+    /// is done; to do it again does no harm.
     pub fn roll_back(
         &self,
         frame: RollbackFrame,
         id: [u8; STAMP_ID_BYTES],
     ) -> Result<RolledBack, AdminError> {
+        let mut keys = frame.cells.iter().map(|(key, _)| key);
+        if let Some(foreign) = keys.find(|key| !self.admission.includes(key)) {
+            return Err(AdminError::Foreign {
+                key: foreign.key.to_string(),
+                key_expr: self.group.key_expr.clone(),
+            });
+        }
         let mut past: BTreeMap<Key, PastCells> = BTreeMap::new();
         for (key, cell) in frame.cells {
             past.entry(key.key).or_default().insert(key.part, cell);

@@ -56,6 +56,8 @@ pub struct Scrubbing {
     interval: Duration,
     folder: Option<PathBuf>,
     state: Mutex<ScrubState>,
+    /// Held while the state is written: what is written last is what is.
+    writing: Mutex<()>,
 }
 
 impl Scrubbing {
@@ -77,6 +79,7 @@ impl Scrubbing {
             interval: config.interval,
             folder,
             state: Mutex::new(state),
+            writing: Mutex::new(()),
         })
     }
 
@@ -103,6 +106,7 @@ impl Scrubbing {
         let Some(folder) = &self.folder else {
             return Ok(());
         };
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let line = state_json(&self.lock()).to_string();
         Sidecar::Scrub.write(folder, &line)
     }

@@ -345,3 +345,36 @@ fn the_scrub_comes_to_its_end_across_restarts() {
     assert_eq!((verified.checked, verified.damaged), (150, 0));
     assert_eq!(verified.tree, Ok(()));
 }
+
+#[test]
+fn a_rollback_to_the_keys_of_another_storage_writes_nothing() {
+    let mut admin = administration(None);
+    admin.group.key_expr = "demo/*".to_owned();
+    admin.admission = Admission::new(&admin.group, Duration::from_secs(10));
+    let cell = |text: &str| {
+        let stamp = Stamp {
+            time: clock()(),
+            id: [1; 16],
+        };
+        let content = Content::Value(Value {
+            encoding_id: 0,
+            schema: None,
+            payload: "value".into(),
+        });
+        (CellKey::own(key(text)), Cell { stamp, content })
+    };
+    let frame = |texts: &[&str]| RollbackFrame {
+        low: None,
+        high: None,
+        cells: texts.iter().map(|text| cell(text)).collect(),
+    };
+    let refused = admin.roll_back(frame(&["a", "b/c"]), [6; 16]);
+    let error = refused.expect_err("refused").to_string();
+    assert!(
+        error.contains("'b/c'") && error.contains("'demo/*'"),
+        "{error}"
+    );
+    assert_eq!(admin.replica.keys_hint(), 0);
+    let done = admin.roll_back(frame(&["a"]), [6; 16]).expect("done");
+    assert_eq!(done.restored, 1);
+}

@@ -15,6 +15,7 @@ pub(super) async fn scrub(operator: Arc<Operator>, clock: Clock, stop: Arc<Notif
             () = tokio::time::sleep(pause) => {}
             () = stop.notified() => return,
         }
+        let name = operator.admin().name.clone();
         let (operator, clock) = (Arc::clone(&operator), Arc::clone(&clock));
         let round = tokio::task::spawn_blocking(move || {
             let Administration {
@@ -28,8 +29,9 @@ pub(super) async fn scrub(operator: Arc<Operator>, clock: Clock, stop: Arc<Notif
             }
         });
         if round.await.is_err() {
-            // It panicked, which is in the log.
-            return;
+            // As the engine may, over damaged files. Other cells can still be looked at.
+            let name = &name;
+            tracing::error!("storage '{name}': a round of the scrub panicked");
         }
     }
 }

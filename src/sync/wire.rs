@@ -109,10 +109,32 @@ const MIN_SUFFIX: usize = 3;
 /// How much two texts have in common, at the beginning and, beyond that, at the
 /// end.
 fn common(a: &[u8], b: &[u8]) -> (usize, usize) {
+    // Every key of a message is compared, at both ends: so eight bytes at a time.
     let shared = |(a, b): &(&u8, &u8)| a == b;
-    let prefix = a.iter().zip(b).take_while(shared).count();
-    let (a, b) = (a[prefix..].iter().rev(), b[prefix..].iter().rev());
-    let suffix = a.zip(b).take_while(shared).count();
+    let (mut left, mut right) = (a, b);
+    while let (Some((x, xs)), Some((y, ys))) = (
+        left.split_first_chunk::<8>(),
+        right.split_first_chunk::<8>(),
+    ) {
+        if x != y {
+            break;
+        }
+        (left, right) = (xs, ys);
+    }
+    let tail = left.iter().zip(right).take_while(shared).count();
+    let prefix = a.len() - left.len() + tail;
+    let (a, b) = (&a[prefix..], &b[prefix..]);
+    let (mut left, mut right) = (a, b);
+    while let (Some((xs, x)), Some((ys, y))) =
+        (left.split_last_chunk::<8>(), right.split_last_chunk::<8>())
+    {
+        if x != y {
+            break;
+        }
+        (left, right) = (xs, ys);
+    }
+    let head = left.iter().rev().zip(right.iter().rev());
+    let suffix = a.len() - left.len() + head.take_while(shared).count();
     (prefix, if suffix < MIN_SUFFIX { 0 } else { suffix })
 }
 

@@ -6,6 +6,8 @@ use clap::{error::ErrorKind, Args, CommandFactory as _, Parser, Subcommand, Valu
 use clap_complete::Shell;
 use zenoh_backend_mst::{config::Span, hex, mst::RootHash};
 
+use crate::files;
+
 const ABOUT: &str = "Looks into, checks, backs up and repairs storages of zenoh-backend-mst";
 
 const LONG_ABOUT: &str = "\
@@ -328,6 +330,18 @@ pub(crate) struct Diff {
     pub(crate) b: String,
 }
 
+impl Command {
+    /// Whether what is printed is a file that has to be whole.
+    pub(crate) fn is_copied_to_standard_output(&self) -> bool {
+        let output = match self {
+            Self::Backup(args) => Some(&args.file),
+            Self::Prove(args) => args.output.as_ref(),
+            _ => None,
+        };
+        output.is_some_and(|path| files::is_standard(path))
+    }
+}
+
 /// Of `prove`.
 #[derive(Debug, Args)]
 pub(crate) struct Prove {
@@ -371,7 +385,7 @@ pub(crate) struct Scrub {
 pub(crate) enum ScrubAction {
     /// Shows how far it is
     Status,
-    /// Holds it, until it is resumed or the storage is opened anew
+    /// Holds it until it is resumed, also after a restart
     Pause,
     /// Goes on
     Resume,

@@ -53,9 +53,11 @@ fn main() -> ExitCode {
         Err(error) => return wrong_usage(&error),
     };
     let json = cli.global.json;
+    let is_copy = cli.command.is_copied_to_standard_output();
     match commands::run(cli) {
         Ok(answer) => answer.into(),
-        Err(error) if error.is_end_of_reader() => ExitCode::SUCCESS,
+        // Half a copy is none.
+        Err(error) if error.is_end_of_reader() && !is_copy => ExitCode::SUCCESS,
         Err(error) => {
             fail(&error.to_string(), error.code(), json);
             ExitCode::from(error.code())
