@@ -1,5 +1,7 @@
 //! The invariant checker: one for the tests, the fuzz targets and the tools.
 
+use std::sync::OnceLock;
+
 use thiserror::Error;
 
 use super::{
@@ -123,6 +125,10 @@ impl<S: NodeStore + Clone> Mst<S> {
                 }
                 if let Err(violation) = self.check_node(child, entries)? {
                     return Ok(Err(violation));
+                }
+                let beside = self.store().hash_beside(link).and_then(OnceLock::get);
+                if beside.is_some() && beside != child.hash.get() {
+                    return Ok(Err(Violation::Hash));
                 }
             }
             if let (Some(key), Some(value)) = (node.keys.get(place), node.values.get(place)) {

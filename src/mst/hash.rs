@@ -44,6 +44,22 @@ pub(super) fn node_hash<S: NodeStore>(store: &S, node: &NodeOf<S>) -> Result<Nod
     Ok(*node.hash.get_or_init(|| hash))
 }
 
+/// The hash of the node that `link` names: the node is loaded only if its hash is not
+/// known beside the link. O(dirty nodes below it).
+///
+/// # Errors
+/// The node storage's, where a node cannot be loaded.
+pub(super) fn link_hash<S: NodeStore>(store: &S, link: &S::Link) -> Result<NodeHash, S::Error> {
+    let Some(beside) = store.hash_beside(link) else {
+        return node_hash(store, store.load(link)?);
+    };
+    if let Some(hash) = beside.get() {
+        return Ok(*hash);
+    }
+    let hash = node_hash(store, store.load(link)?)?;
+    Ok(*beside.get_or_init(|| hash))
+}
+
 /// Appends what is covered of a child: a presence byte and, if it is there, its
 /// hash.
 pub(crate) fn write_child(child: Option<&NodeHash>, out: &mut Vec<u8>) {
@@ -107,8 +123,7 @@ fn child_hash<S: NodeStore>(
     place: usize,
 ) -> Result<Option<NodeHash>, S::Error> {
     let link = node.child(place);
-    link.map(|link| node_hash(store, store.load(link)?))
-        .transpose()
+    link.map(|link| link_hash(store, link)).transpose()
 }
 
 /// The hash from the node's content, the node's own cache left aside.

@@ -166,6 +166,13 @@ pub trait NodeStore {
 
     /// Keeps a new node.
     fn keep(&self, node: NodeOf<Self>) -> Self::Link;
+
+    /// Where the hash of the node can be kept beside its link, if anywhere: so that
+    /// its parent can be hashed, or compared, without loading it. Forgotten by
+    /// [`edit`](Self::edit), as the node's own.
+    fn hash_beside<'a>(&'a self, _link: &'a Self::Link) -> Option<&'a OnceLock<NodeHash>> {
+        None
+    }
 }
 
 /// The node storage in memory: a link is a shared pointer.
@@ -185,12 +192,21 @@ impl<K, V> Default for Resident<K, V> {
 }
 
 /// A node in memory, shared by all trees that hold it.
+///
+/// Its hash stands beside the pointer, too: a parent has some thirty children, which
+/// lie anywhere in memory.
 #[derive(Debug)]
-pub struct SharedNode<K, V>(Arc<Node<K, V, SharedNode<K, V>>>);
+pub struct SharedNode<K, V> {
+    node: Arc<Node<K, V, SharedNode<K, V>>>,
+    hash: OnceLock<NodeHash>,
+}
 
 impl<K, V> Clone for SharedNode<K, V> {
     fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
+        Self {
+            node: Arc::clone(&self.node),
+            hash: self.hash.clone(),
+        }
     }
 }
 
@@ -201,22 +217,30 @@ impl<K: TreeKey, V: Digested + Clone> NodeStore for Resident<K, V> {
     type Error = Infallible;
 
     fn load<'a>(&'a self, link: &'a Self::Link) -> Result<&'a NodeOf<Self>, Infallible> {
-        Ok(&link.0)
+        Ok(&link.node)
     }
 
     fn edit<'a>(&'a self, link: &'a mut Self::Link) -> Result<&'a mut NodeOf<Self>, Infallible> {
-        let node = Arc::make_mut(&mut link.0);
+        link.hash.take();
+        let node = Arc::make_mut(&mut link.node);
         node.hash.take();
         Ok(node)
     }
 
     fn take(&self, link: Self::Link) -> Result<NodeOf<Self>, Infallible> {
-        let mut node = Arc::unwrap_or_clone(link.0);
+        let mut node = Arc::unwrap_or_clone(link.node);
         node.hash.take();
         Ok(node)
     }
 
     fn keep(&self, node: NodeOf<Self>) -> Self::Link {
-        SharedNode(Arc::new(node))
+        SharedNode {
+            node: Arc::new(node),
+            hash: OnceLock::new(),
+        }
+    }
+
+    fn hash_beside<'a>(&'a self, link: &'a Self::Link) -> Option<&'a OnceLock<NodeHash>> {
+        Some(&link.hash)
     }
 }

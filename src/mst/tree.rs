@@ -7,7 +7,7 @@ use super::{
     build::Builder,
     diff::Differences,
     edit::{self, Slot},
-    hash::{node_hash, RootHash},
+    hash::{link_hash, RootHash},
     level::{Level, TreeKey},
     node::{Node, NodeStore},
     rank::MAX_WIDTH,
@@ -144,7 +144,7 @@ impl<S: NodeStore> Mst<S> {
     pub fn root(&self) -> Result<RootHash, S::Error> {
         match &self.root {
             None => Ok(RootHash::of_empty()),
-            Some(link) => Ok(RootHash(node_hash(&self.store, self.store.load(link)?)?.0)),
+            Some(link) => Ok(RootHash(link_hash(&self.store, link)?.0)),
         }
     }
 
@@ -210,7 +210,7 @@ impl<S: NodeStore> Mst<S> {
     /// # Errors
     /// The node storage's.
     pub fn hash_of(&self, link: &S::Link) -> Result<super::NodeHash, S::Error> {
-        node_hash(&self.store, self.store.load(link)?)
+        link_hash(&self.store, link)
     }
 }
 
