@@ -1,12 +1,13 @@
 //! What one replica declares in Zenoh, and what it asks of others.
 
 use std::sync::{
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
     Arc,
 };
 
 use tokio::sync::mpsc::{self, error::TrySendError};
 use zenoh::{
+    bytes::ZBytes,
     liveliness::LivelinessToken,
     pubsub::{Publisher, Subscriber},
     qos::{CongestionControl, Priority},
@@ -16,7 +17,7 @@ use zenoh::{
 };
 
 use super::queryable::{self, Route};
-use crate::sync::{Event, Query, ReplicaId, Token, PREFIX, REQUEST_TIMEOUT};
+use crate::sync::{Announcement, Event, Query, ReplicaId, Token, PREFIX, REQUEST_TIMEOUT};
 
 /// Events that wait to be handled; more are dropped, as on a bad link.
 pub(super) const MAX_EVENTS: usize = 4096;
@@ -51,18 +52,28 @@ pub(super) const MAX_ASKED: usize = 64;
 pub(super) struct Events {
     sender: mpsc::Sender<Event>,
     dropped: Arc<AtomicU64>,
+    /// Whether tokens were among those.
+    has_missed_tokens: Arc<AtomicBool>,
 }
 
 impl Events {
     pub(super) fn new() -> (Self, mpsc::Receiver<Event>) {
         let (sender, receiver) = mpsc::channel(MAX_EVENTS);
-        let dropped = Arc::default();
-        (Self { sender, dropped }, receiver)
+        let events = Self {
+            sender,
+            dropped: Arc::default(),
+            has_missed_tokens: Arc::default(),
+        };
+        (events, receiver)
     }
 
     fn send(&self, event: Event) {
         // If it is closed, nobody is there to miss it.
-        if let Err(TrySendError::Full(_)) = self.sender.try_send(event) {
+        if let Err(TrySendError::Full(event)) = self.sender.try_send(event) {
+            // What else is dropped comes again by itself.
+            if matches!(event, Event::Appeared(_) | Event::Gone(_)) {
+                self.has_missed_tokens.store(true, Ordering::Relaxed);
+            }
             let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
             if dropped.is_power_of_two() {
                 tracing::warn!("{dropped} events of replication were dropped: too many at a time");
@@ -78,7 +89,8 @@ pub(super) struct Links {
     token: Token,
     publisher: Publisher<'static>,
     _subscriber: Subscriber<()>,
-    _tokens: Subscriber<()>,
+    /// Nothing while they are not looked at.
+    tokens: Option<Subscriber<()>>,
     _queryable: Queryable<()>,
     // Undeclared first.
     _token: LivelinessToken,
@@ -103,8 +115,8 @@ impl Links {
             .declare_subscriber(format!("{group}/*/root"))
             .callback(move |sample: Sample| {
                 if let Some(replica) = replica_of(sample.key_expr().as_str()) {
-                    let payload = sample.payload().to_bytes().into_owned();
-                    heard.send(Event::Announced(replica, payload));
+                    let bytes = bounded(sample.payload(), Announcement::MAX_BYTES);
+                    heard.send(Event::Announced(replica, bytes));
                 }
             })
             .await?;
@@ -122,20 +134,7 @@ impl Links {
             .declare_publisher(format!("{own}/root"))
             .congestion_control(CongestionControl::Block)
             .await?;
-        let seen = events.clone();
-        let tokens = session
-            .liveliness()
-            .declare_subscriber(format!("{PREFIX}/*/*/*"))
-            .history(true)
-            .callback(move |sample: Sample| {
-                if let Some(token) = Token::parse(sample.key_expr().as_str()) {
-                    seen.send(match sample.kind() {
-                        SampleKind::Put => Event::Appeared(token),
-                        SampleKind::Delete => Event::Gone(token),
-                    });
-                }
-            })
-            .await?;
+        let tokens = look_at_tokens(&session, events.clone()).await?;
         let declared = session.liveliness().declare_token(own).await?;
         Ok(Self {
             session,
@@ -143,10 +142,28 @@ impl Links {
             token,
             publisher,
             _subscriber: subscriber,
-            _tokens: tokens,
+            tokens: Some(tokens),
             _queryable: queryable,
             _token: declared,
         })
+    }
+
+    /// Whether tokens came or went when there was no room for more events.
+    pub(super) fn has_missed_tokens(&self) -> bool {
+        self.events.has_missed_tokens.load(Ordering::Relaxed)
+    }
+
+    /// Sees no more tokens come and go.
+    pub(super) fn look_away(&mut self) {
+        self.tokens = None;
+    }
+
+    /// Sees all tokens that are there, and from now on those that come and go.
+    pub(super) async fn look_at_tokens(&mut self) -> ZResult<()> {
+        let events = self.events.clone();
+        events.has_missed_tokens.store(false, Ordering::Relaxed);
+        self.tokens = Some(look_at_tokens(&self.session, events).await?);
+        Ok(())
     }
 
     /// Publishes an announcement.
@@ -183,6 +200,38 @@ impl Links {
                 Err(error) => tracing::debug!("replica {replica} does not say its root: {error}"),
             }
         });
+    }
+}
+
+async fn look_at_tokens(session: &Session, events: Events) -> ZResult<Subscriber<()>> {
+    session
+        .liveliness()
+        .declare_subscriber(format!("{PREFIX}/*/*/*"))
+        .history(true)
+        .callback(move |sample: Sample| {
+            if let Some(token) = Token::parse(sample.key_expr().as_str()) {
+                events.send(match sample.kind() {
+                    SampleKind::Put => Event::Appeared(token),
+                    SampleKind::Delete => Event::Gone(token),
+                });
+            }
+        })
+        .await
+}
+
+/// The bytes of a message, but no more than one above what it may have: what is longer
+/// is seen to be, without room being made for it.
+pub(super) fn bounded(payload: &ZBytes, max: usize) -> Vec<u8> {
+    match payload.len() <= max {
+        true => payload.to_bytes().into_owned(),
+        false => {
+            let mut start = Vec::new();
+            for slice in payload.slices() {
+                let room = max + 1 - start.len();
+                start.extend_from_slice(&slice[..slice.len().min(room)]);
+            }
+            start
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -33,6 +33,10 @@ use crate::{
     },
 };
 
+/// The pause after what is to be declared could not be; it doubles, up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
 /// What is to be replicated, and how.
 pub struct Replication {
     /// The name of the storage, for the log.
@@ -44,7 +48,7 @@ pub struct Replication {
     /// The rules by which puts are merged, as text.
     pub rules: String,
     /// How far ahead of the clock a timestamp may be.
-    pub max_clock_drift: std::time::Duration,
+    pub max_clock_drift: Duration,
     /// The folder of the data, where the identity is kept; nothing if the data is
     /// gone with the process.
     pub folder: Option<PathBuf>,
@@ -181,6 +185,7 @@ impl Replicator {
         let roots = Arc::new(Notify::new());
         let made = Arc::clone(&roots);
         self.replica.on_root(move || made.notify_one());
+        let mut pause = FIRST_PAUSE;
         loop {
             let (events, received) = Events::new();
             let (asked_sender, asked) = mpsc::channel(MAX_ASKED);
@@ -189,16 +194,24 @@ impl Replicator {
             let (of_operators, routes) = Serving::start(&own, &operator);
             let declared =
                 Links::declare(session.clone(), token, events, asked_sender, routes).await;
-            let links = match declared {
+            let mut links = match declared {
                 Ok(links) => links,
                 Err(error) => {
-                    let name = &self.name;
-                    tracing::error!("storage '{name}' is not replicated: {error}");
-                    return;
+                    let (name, seconds) = (&self.name, pause.as_secs());
+                    tracing::error!(
+                        "storage '{name}' is not replicated: {error}; tried again in {seconds} s"
+                    );
+                    tokio::select! {
+                        () = tokio::time::sleep(pause) => {}
+                        () = self.stop.notified() => return,
+                    }
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    continue;
                 }
             };
+            pause = FIRST_PAUSE;
             let serving = tokio::spawn(serve(Arc::clone(&self), own, asked));
-            let end = self.work(&links, received, &roots).await;
+            let end = self.work(&mut links, received, &roots).await;
             drop(links);
             drop(of_operators);
             serving.abort();
@@ -258,17 +271,38 @@ impl Replicator {
         }
     }
 
-    async fn work(&self, links: &Links, mut events: mpsc::Receiver<Event>, roots: &Notify) -> End {
-        let mut asked: Option<Vec<Action>> = Some(self.handle(Event::Tick));
+    async fn work(
+        &self,
+        links: &mut Links,
+        mut events: mpsc::Receiver<Event>,
+        roots: &Notify,
+    ) -> End {
+        // Those that are there are about to appear, and the others are gone.
+        let mut next = Event::TokensMissed;
         loop {
-            for action in asked.take().unwrap_or_default() {
-                if let Some(end) = self.act(action, links, roots).await {
+            if let Some(end) = self.happened(next, links, roots).await {
+                return end;
+            }
+            if links.has_missed_tokens() {
+                // What was seen before comes before what is seen anew.
+                links.look_away();
+                while let Ok(event) = events.try_recv() {
+                    if let Some(end) = self.happened(event, links, roots).await {
+                        return end;
+                    }
+                }
+                if let Some(end) = self.happened(Event::TokensMissed, links, roots).await {
                     return end;
+                }
+                if let Err(error) = links.look_at_tokens().await {
+                    let name = &self.name;
+                    tracing::error!("storage '{name}': it declares itself anew: {error}");
+                    return End::DeclareAgain;
                 }
             }
             let wake_at = self.core().machine.wake_at();
             let pause = wake_at.saturating_sub(self.epoch.elapsed());
-            let event = tokio::select! {
+            next = tokio::select! {
                 event = events.recv() => match event {
                     Some(event) => event,
                     None => return End::Stopped,
@@ -278,8 +312,16 @@ impl Replicator {
                 () = tokio::time::sleep(pause) => Event::Tick,
                 () = self.stop.notified() => return End::Stopped,
             };
-            asked = Some(self.handle(event));
         }
+    }
+
+    /// Handles an event, and does all that follows, even if that is the end.
+    async fn happened(&self, event: Event, links: &Links, roots: &Notify) -> Option<End> {
+        let mut end = None;
+        for action in self.handle(event) {
+            end = self.act(action, links, roots).await.or(end);
+        }
+        end
     }
 
     fn handle(&self, event: Event) -> Vec<Action> {
@@ -317,7 +359,7 @@ impl Replicator {
     /// Joins cells of another replica, no faster than they can be committed.
     async fn join(&self, cells: Vec<(CellKey, Cell)>, roots: &Notify) {
         let (count, mut useful) = (cells.len() as u64, 0);
-        let mut waits = None;
+        let (mut waits, mut refused) = (None, None);
         for (key, cell) in cells {
             match self.replica.merge(key, cell) {
                 Ok(outcome) => {
@@ -326,13 +368,17 @@ impl Replicator {
                 }
                 // What a client's put would be refused for.
                 Err(ReplicaError::Refused(refusal)) => {
-                    let name = &self.name;
-                    tracing::warn!("storage '{name}': a cell was not joined: {refusal}");
+                    let (count, _) = refused.get_or_insert((0u64, refusal));
+                    *count += 1;
                 }
                 // The store failed, which is in the log and in the status; this
                 // pull counts as useless, and the next comes later.
                 Err(_) => break,
             }
+        }
+        if let Some((count, first)) = refused {
+            let name = &self.name;
+            tracing::warn!("storage '{name}': {count} cells were not joined: {first}");
         }
         let sequence = self.replica.request_commit();
         if let Some(committed) = waits {
@@ -357,7 +403,7 @@ impl Replicator {
         }
         tracing::warn!("storage '{name}': it is replica {identity} from now on");
         *machine = with_context(self.epoch, &self.clock, view, |context| {
-            Machine::new(settings, context)
+            Machine::renamed(settings, context)
         });
     }
 

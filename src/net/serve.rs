@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, Semaphore};
 use zenoh::{query::Query as ZQuery, Wait};
 
 use super::{
-    links::{Asked, Kind},
+    links::{bounded, Asked, Kind},
     replicator::Replicator,
 };
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
     mst::RootHash,
     replica::{Change, Kept, Tree},
     store::StoreError,
-    sync::{answer_digests, answer_entries, RespondError, Source},
+    sync::{answer_digests, answer_entries, RespondError, Source, MAX_MESSAGE},
 };
 
 /// Queries that are answered at a time.
@@ -76,10 +76,16 @@ fn reply(replicator: &Replicator, own: &str, query: &ZQuery, answer: Result<Answ
         }
         Ok(Answer::Nothing) => Ok(()),
         Err(error) => {
-            if matches!(error, RespondError::Query(_)) {
-                replicator.served.malformed.fetch_add(1, Ordering::Relaxed);
+            let malformed = match error {
+                RespondError::Query(_) => {
+                    replicator.served.malformed.fetch_add(1, Ordering::Relaxed) + 1
+                }
+                RespondError::Store(_) => 1,
+            };
+            // Anyone can ask nonsense, as fast as they like.
+            if malformed.is_power_of_two() {
+                tracing::warn!("storage '{name}': a query was not answered: {error}");
             }
-            tracing::warn!("storage '{name}': a query was not answered: {error}");
             query.reply_err(error.to_string()).wait()
         }
     };
@@ -100,7 +106,7 @@ impl Replicator {
     fn answer(&self, kind: Kind, query: &ZQuery) -> Result<Answer, RespondError> {
         let payload = || {
             let payload = query.payload();
-            payload.map_or_else(Vec::new, |payload| payload.to_bytes().into_owned())
+            payload.map_or_else(Vec::new, |payload| bounded(payload, MAX_MESSAGE))
         };
         Ok(match kind {
             Kind::Digest => {

@@ -4,7 +4,7 @@ use super::{
     identity::{Fingerprint, Incarnation},
     wire::{begin, kind, open, MessageError},
 };
-use crate::{mst::RootHash, replica::Span};
+use crate::{hash::HASH_BYTES, mst::RootHash, replica::Span};
 
 /// The root of a replica, and over which cuts it has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,9 @@ pub struct Announcement {
 }
 
 impl Announcement {
+    /// Bytes of the longest message: its two numbers take ten at the most.
+    pub const MAX_BYTES: usize = 2 + 8 + (8 + 4) + 8 + 10 + HASH_BYTES + 10;
+
     /// The message.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {

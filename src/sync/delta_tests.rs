@@ -82,7 +82,8 @@ impl Side {
     /// was by what had changed.
     fn pull(&mut self, peer: &Self, roots: &[RootHash]) -> (usize, usize, bool) {
         let salted = Salted::new(*b"saltsalt", 4);
-        let mut pull = pull::Pull::new(ReplicaId([1; 16]), salted).with_delta(self.query(roots));
+        let mut pull = pull::Pull::new(ReplicaId([1; 16]), salted, MESSAGE_BYTES)
+            .with_delta(self.query(roots));
         let (mut cells, mut queries) = (0, 0);
         loop {
             let tree = self.replica.tree();

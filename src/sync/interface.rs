@@ -83,6 +83,8 @@ pub enum Event {
     Appeared(Token),
     /// A token disappeared.
     Gone(Token),
+    /// Tokens may have come and gone unseen: those that are there appear anew.
+    TokensMissed,
     /// A replica of the group said something of itself.
     Announced(ReplicaId, Vec<u8>),
     /// A root was made.

@@ -1,13 +1,13 @@
 //! When to announce, whom to ask for a root, how the others stand.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use super::{
     admission::Admission,
     announcement::Announcement,
     identity::{Incarnation, ReplicaId, Token, PROTOCOL},
     interface::{Action, Context, Event, Settings, Status, View},
-    peers::{Isolation, Peer, Peers, Relation},
+    peers::{Isolation, Peers, Relation},
     pulling::State,
     report::Report,
 };
@@ -29,6 +29,13 @@ const RENAMING: Duration = Duration::from_secs(1);
 const EARLY: u64 = 4;
 const EARLY_PAUSE: Duration = Duration::from_secs(1);
 
+/// The shortest time between two names that this replica takes: whoever may announce
+/// may claim to have had its name before.
+const RENAME_EVERY: Duration = Duration::from_secs(10);
+
+/// How often an operator is told of what others can make happen at any rate.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+
 /// For how long a replica that appeared may be silent before it is asked.
 const SILENCE: Duration = Duration::from_millis(500);
 
@@ -38,7 +45,7 @@ pub struct Machine {
     pub(super) admission: Admission,
     pub(super) peers: Peers,
     /// Replicas of other groups, and why they are not of ours.
-    foreign: BTreeMap<ReplicaId, Peer>,
+    foreign: Peers,
     pub(super) state: State,
     pub(super) requests: u64,
     /// Cells that were given to be joined.
@@ -46,6 +53,12 @@ pub struct Machine {
     /// When to announce, and when that was done last, with which root.
     announce_at: Duration,
     announced: Option<(Duration, RootHash)>,
+    /// No new name before this.
+    rename_after: Duration,
+    /// When an operator was last told of a message that could not be read, and of
+    /// another with this identity.
+    told_malformed: Option<Duration>,
+    told_identity: Option<Duration>,
     /// When to declare again what another with this identity undeclared.
     declare_at: Option<Duration>,
     /// When a pull may begin.
@@ -61,15 +74,27 @@ impl Machine {
             admission: Admission::new(&settings.group, settings.max_clock_drift),
             settings,
             peers: Peers::default(),
-            foreign: BTreeMap::new(),
+            foreign: Peers::default(),
             state: State::Idle,
             requests: 0,
             joined: 0,
             announce_at: context.now,
             announced: None,
+            rename_after: Duration::ZERO,
+            told_malformed: None,
+            told_identity: None,
             declare_at: None,
             pull_at: None,
             status: Status::default(),
+        }
+    }
+
+    /// A machine that has just taken a new name.
+    #[must_use]
+    pub fn renamed(settings: Settings, context: &mut Context<'_>) -> Self {
+        Self {
+            rename_after: context.now + RENAME_EVERY,
+            ..Self::new(settings, context)
         }
     }
 
@@ -82,7 +107,7 @@ impl Machine {
     /// What has happened, and how the peers stand.
     #[must_use]
     pub fn status(&self) -> Status {
-        let peers = self.peers.iter().chain(&self.foreign);
+        let peers = self.peers.iter().chain(self.foreign.iter());
         Status {
             peers: peers.map(|(id, peer)| peer.status(*id)).collect(),
             ..self.status.clone()
@@ -123,6 +148,10 @@ impl Machine {
                     peer.present = false;
                 }
             }
+            Event::TokensMissed => {
+                let all = self.peers.iter_mut().chain(self.foreign.iter_mut());
+                all.for_each(|(_, peer)| peer.present = false);
+            }
             Event::Announced(from, bytes) => self.heard(from, &bytes, context, &mut actions),
             Event::Root => {
                 self.compare_all(context);
@@ -152,15 +181,17 @@ impl Machine {
     fn appeared(&mut self, token: Token, context: &mut Context<'_>, actions: &mut Vec<Action>) {
         let id = token.replica;
         if let Some(isolation) = self.isolation(&token) {
-            if self.foreign.len() >= super::peers::MAX_PEERS || id == self.settings.replica {
+            if id == self.settings.replica {
                 return;
             }
-            let mut peer = Peer::new(context.wall);
-            peer.present = true;
-            peer.relation = Relation::Isolated;
-            peer.isolation = Some(isolation.clone());
-            self.foreign.insert(id, peer);
-            actions.push(Action::Report(Report::Isolated(id, isolation)));
+            if let Some(peer) = self.foreign.entry(id, context.wall) {
+                peer.present = true;
+                peer.relation = Relation::Isolated;
+                if peer.isolation.replace(isolation.clone()) != Some(isolation.clone()) {
+                    peer.since = context.wall;
+                    actions.push(Action::Report(Report::Isolated(id, isolation)));
+                }
+            }
             return;
         }
         if token.group != self.settings.group || id == self.settings.replica {
@@ -206,7 +237,9 @@ impl Machine {
             Ok(announcement) => announcement,
             Err(error) => {
                 self.status.rejected.malformed += 1;
-                actions.push(Action::Report(Report::Malformed(from, error)));
+                if is_due(&mut self.told_malformed, context.now) {
+                    actions.push(Action::Report(Report::Malformed(from, error)));
+                }
                 return;
             }
         };
@@ -252,7 +285,12 @@ impl Machine {
             return;
         }
         let is_younger = own > other;
-        actions.push(Action::Report(Report::SameIdentity { is_younger }));
+        if is_younger && context.now < self.rename_after {
+            return;
+        }
+        if is_younger || is_due(&mut self.told_identity, context.now) {
+            actions.push(Action::Report(Report::SameIdentity { is_younger }));
+        }
         if is_younger {
             // So that the other hears of this one, while it has the name.
             actions.extend(self.announcement(context.view).map(Action::Announce));
@@ -328,4 +366,13 @@ impl Machine {
             cells,
         })
     }
+}
+
+/// Whether an operator is to be told now, having been told last at `told`.
+fn is_due(told: &mut Option<Duration>, now: Duration) -> bool {
+    let is_due = told.is_none_or(|told| now >= told + TELL_EVERY);
+    if is_due {
+        *told = Some(now);
+    }
+    is_due
 }

@@ -9,16 +9,18 @@ use crate::{
     replica::{Change, Comparison, Span, Tree},
 };
 
-const NOW: u64 = 1_700_000_000 << 32;
+pub(super) const NOW: u64 = 1_700_000_000 << 32;
 const OWN: ReplicaId = ReplicaId([1; 16]);
-const PEER: ReplicaId = ReplicaId([2; 16]);
+pub(super) const PEER: ReplicaId = ReplicaId([2; 16]);
 
 /// A replica of which others that announce roots above 2 differ.
 #[derive(Default)]
-struct Stub {
-    tree: Tree,
+pub(super) struct Stub {
+    pub(super) tree: Tree,
+    /// Of its root.
+    root: u8,
     /// Cells that were of use.
-    useful: u64,
+    pub(super) useful: u64,
 }
 
 impl View for Stub {
@@ -34,7 +36,7 @@ impl View for Stub {
         }
     }
     fn latest(&self) -> Option<(Span, u64)> {
-        Some((span(0), 0))
+        Some((span(self.root), 0))
     }
     fn newest(&self, _: &CellKey) -> Option<Stamp> {
         None
@@ -73,7 +75,7 @@ fn token(group: Group, replica: ReplicaId) -> Token {
     }
 }
 
-fn announcement(root: u8) -> Announcement {
+pub(super) fn announcement(root: u8) -> Announcement {
     Announcement {
         fingerprint: Fingerprint::of("lww"),
         incarnation: Incarnation {
@@ -85,10 +87,10 @@ fn announcement(root: u8) -> Announcement {
     }
 }
 
-struct Run {
-    machine: Machine,
-    view: Stub,
-    now: Duration,
+pub(super) struct Run {
+    pub(super) machine: Machine,
+    pub(super) view: Stub,
+    pub(super) now: Duration,
     random: RefCell<u64>,
 }
 
@@ -122,13 +124,13 @@ impl Run {
     }
 
     /// With a peer of the group.
-    fn with_peer() -> Self {
+    pub(super) fn with_peer() -> Self {
         let mut run = Self::new();
         run.handle(Event::Appeared(token(group("demo/**", Some("demo")), PEER)));
         run
     }
 
-    fn handle(&mut self, event: Event) -> Vec<Action> {
+    pub(super) fn handle(&mut self, event: Event) -> Vec<Action> {
         let mut random = || {
             *self.random.borrow_mut() += 1;
             *self.random.borrow()
@@ -142,12 +144,12 @@ impl Run {
         self.machine.handle(event, &mut context)
     }
 
-    fn hear(&mut self, root: u8) -> Vec<Action> {
+    pub(super) fn hear(&mut self, root: u8) -> Vec<Action> {
         self.handle(Event::Announced(PEER, announcement(root).encode()))
     }
 
     /// With a peer, and a cell of its own.
-    fn with_cell() -> Self {
+    pub(super) fn with_cell() -> Self {
         let mut run = Self::with_peer();
         let Received { key, cell, .. } = received("k", 1);
         let meta = CellMeta::of(&key, &cell);
@@ -155,14 +157,26 @@ impl Run {
         run
     }
 
+    /// As after a new name was taken, which is the same again.
+    fn rename(&mut self) {
+        let settings = self.machine.settings().clone();
+        let mut context = Context {
+            now: self.now,
+            wall: NOW,
+            random: &mut || 0,
+            view: &self.view,
+        };
+        self.machine = Machine::renamed(settings, &mut context);
+    }
+
     /// Goes on until a pull begins; its query.
-    fn pull(&mut self) -> u64 {
+    pub(super) fn pull(&mut self) -> u64 {
         let actions = self.until_asked();
         asked(&actions).expect("asked")
     }
 
     /// Goes on until a pull begins.
-    fn until_asked(&mut self) -> Vec<Action> {
+    pub(super) fn until_asked(&mut self) -> Vec<Action> {
         for _ in 0..100 {
             let actions = self.handle(Event::Tick);
             if asked(&actions).is_some() {
@@ -178,7 +192,7 @@ impl Run {
     }
 }
 
-fn asked(actions: &[Action]) -> Option<u64> {
+pub(super) fn asked(actions: &[Action]) -> Option<u64> {
     actions.iter().find_map(|action| match action {
         Action::Ask(request, ..) => Some(*request),
         _ => None,
@@ -198,7 +212,7 @@ fn delta(cells: Vec<Received>) -> Vec<u8> {
     DeltaReply { progress, cells }.encode(false)
 }
 
-fn received(key: &str, time: u64) -> Received {
+pub(super) fn received(key: &str, time: u64) -> Received {
     let key = CellKey::own(Some(zenoh_keyexpr::OwnedKeyExpr::try_from(key).unwrap()).into());
     let cell = Cell {
         stamp: Stamp { time, id: [7; 16] },
@@ -532,4 +546,149 @@ fn who_cannot_be_reached_yet_is_asked_again_soon_and_quietly() {
     run.pull();
     assert!(run.now >= Duration::from_millis(400), "{:?}", run.now);
     assert_eq!(run.machine.status().failed, 1);
+}
+
+fn announces(actions: &[Action]) -> bool {
+    let announce = |action: &Action| matches!(action, Action::Announce(_));
+    actions.iter().any(announce)
+}
+
+/// Has what is due happen until `end`; the times at which it announced itself.
+fn announced_until(run: &mut Run, end: Duration) -> Vec<Duration> {
+    let mut times = Vec::new();
+    loop {
+        if announces(&run.handle(Event::Tick)) {
+            times.push(run.now);
+        }
+        let next = run.machine.wake_at().max(run.now);
+        if next > end {
+            run.now = end;
+            return times;
+        }
+        run.now = next;
+    }
+}
+
+#[test]
+fn roots_are_announced_at_once_once_a_second_under_load_and_now_and_then_when_idle() {
+    let seconds = Duration::from_secs_f64;
+    let mut run = Run::new();
+    announced_until(&mut run, seconds(100.0));
+    // Idle: every sync interval, give or take a fifth.
+    let idle = announced_until(&mut run, seconds(1000.0));
+    let pauses: Vec<_> = idle.windows(2).map(|two| two[1] - two[0]).collect();
+    let is_about = |pause: &Duration| (seconds(24.0)..=seconds(36.0)).contains(pause);
+    assert!(pauses.len() > 20 && pauses.iter().all(is_about), "{idle:?}");
+    // A root that changed is announced at once.
+    run.now += seconds(2.0);
+    run.view.root = 1;
+    assert!(announces(&run.handle(Event::Root)));
+    assert!(!announces(&run.handle(Event::Root)), "it is the same");
+    // One that changes all the time is announced once a second.
+    let (begin, mut times) = (run.now, vec![run.now]);
+    for step in 1..=200u32 {
+        let at = begin + seconds(0.05) * step;
+        times.extend(announced_until(&mut run, at));
+        run.view.root = (step % 250) as u8;
+        if announces(&run.handle(Event::Root)) {
+            times.push(run.now);
+        }
+    }
+    let pauses: Vec<_> = times.windows(2).map(|two| two[1] - two[0]).collect();
+    let is_about = |pause: &Duration| (seconds(1.0)..=seconds(1.06)).contains(pause);
+    assert!(
+        pauses.len() >= 9 && pauses.iter().all(is_about),
+        "{times:?}"
+    );
+    // Who appears hears it within a moment.
+    run.now += seconds(0.2);
+    let appeared = run.now;
+    let mut heard = announces(&run.handle(Event::Appeared(of_group(PEER))));
+    while !heard && run.now < appeared + seconds(1.0) {
+        run.now = run.machine.wake_at().max(run.now);
+        heard = announces(&run.handle(Event::Tick));
+    }
+    assert!(
+        run.now - appeared <= Duration::from_millis(50),
+        "{:?}",
+        run.now
+    );
+}
+
+pub(super) fn of_group(replica: ReplicaId) -> Token {
+    token(group("demo/**", Some("demo")), replica)
+}
+
+#[test]
+fn what_anyone_can_make_happen_is_told_now_and_then_and_renames_are_bounded() {
+    let mut run = Run::with_peer();
+    let reports = |actions: &[Action]| {
+        let reports = actions.iter().filter(|a| matches!(a, Action::Report(_)));
+        reports.count()
+    };
+    let mut told = 0;
+    for _ in 0..3000 {
+        run.now += Duration::from_millis(10);
+        told += reports(&run.handle(Event::Announced(PEER, vec![7, 7])));
+    }
+    assert!((3..=4).contains(&told), "{told} times in 30 s");
+    assert_eq!(run.machine.status().rejected.malformed, 3000);
+    // Someone claims to have had this one's name before, again and again.
+    let forged = Announcement {
+        incarnation: Incarnation {
+            started: 1,
+            nonce: 1,
+        },
+        ..announcement(9)
+    };
+    let mut renamed = 0;
+    for _ in 0..3000 {
+        run.now += Duration::from_millis(10);
+        if renames(&run.handle(Event::Announced(OWN, forged.encode()))) {
+            renamed += 1;
+            run.rename();
+        }
+    }
+    assert!((3..=4).contains(&renamed), "{renamed} times in 30 s");
+}
+
+#[test]
+fn after_tokens_were_missed_only_those_count_that_are_seen_again() {
+    let mut run = Run::with_peer();
+    let gone = ReplicaId([9; 16]);
+    run.handle(Event::Appeared(of_group(gone)));
+    run.handle(Event::Appeared(token(
+        group("demo/*", None),
+        ReplicaId([8; 16]),
+    )));
+    let present = |run: &Run| {
+        let peers = run.machine.status().peers.into_iter();
+        let present = peers.filter(|peer| peer.present);
+        present.map(|peer| peer.replica).collect::<Vec<_>>()
+    };
+    assert_eq!(present(&run).len(), 3);
+    run.handle(Event::TokensMissed);
+    assert!(present(&run).is_empty());
+    assert!(
+        asked(&run.hear(9)).is_none(),
+        "who is not there is not asked"
+    );
+    run.handle(Event::Appeared(of_group(PEER)));
+    assert_eq!(present(&run), [PEER]);
+    run.pull();
+}
+
+#[test]
+fn replicas_of_other_groups_that_are_gone_make_room_for_others() {
+    let mut run = Run::new();
+    for number in 0..5000u16 {
+        let mut id = [8; 16];
+        id[..2].copy_from_slice(&number.to_be_bytes());
+        let token = token(group("demo/*", None), ReplicaId(id));
+        run.handle(Event::Appeared(token.clone()));
+        let is_known = |peer: &PeerStatus| peer.replica == token.replica && peer.present;
+        assert!(run.machine.status().peers.iter().any(is_known), "{number}");
+        run.handle(Event::Gone(token));
+    }
+    assert!(run.machine.status().peers.len() <= 1024);
 }

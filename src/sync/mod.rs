@@ -55,6 +55,8 @@ mod delta_tests;
 #[cfg(test)]
 mod machine_tests;
 #[cfg(test)]
+mod pulling_tests;
+#[cfg(test)]
 mod simulation;
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,9 @@ use std::{
 
 use thiserror::Error;
 
-use super::{announcement::Announcement, identity::ReplicaId, interface::View, Fingerprint};
+use super::{
+    announcement::Announcement, identity::ReplicaId, interface::View, Fingerprint, MESSAGE_BYTES,
+};
 use crate::{
     mst::RootHash,
     replica::{Comparison, Span},
@@ -133,6 +135,11 @@ pub(super) struct Peer {
     /// Whether what has changed since was asked for in vain, so that the trees have to
     /// be compared.
     pub(super) is_walk_due: bool,
+    /// Times in a row that a pull from it gave way to others before its end.
+    pub(super) cut_short: u32,
+    /// Bytes that messages between the two are to have, about: fewer if they did not
+    /// get through in time.
+    pub(super) message_bytes: usize,
 }
 
 impl Peer {
@@ -153,6 +160,8 @@ impl Peer {
             is_retried: false,
             common: None,
             is_walk_due: false,
+            cut_short: 0,
+            message_bytes: MESSAGE_BYTES,
         }
     }
 
@@ -247,6 +256,10 @@ impl Peers {
             self.0.remove(&oldest);
         }
         Some(self.0.entry(id).or_insert_with(|| Peer::new(wall)))
+    }
+
+    pub(super) fn get(&self, id: &ReplicaId) -> Option<&Peer> {
+        self.0.get(id)
     }
 
     pub(super) fn get_mut(&mut self, id: &ReplicaId) -> Option<&mut Peer> {

@@ -16,15 +16,16 @@ use super::{
     identity::ReplicaId,
     salted::Salted,
     wire::MessageError,
-    MAX_MESSAGE, MESSAGE_BYTES,
+    MAX_MESSAGE,
 };
 use crate::{
     cell::{CellKey, Stamp},
     replica::Tree,
 };
 
-/// Cells wanted after which they are fetched before the walk goes on.
-const MANY_WANTED: usize = 4096;
+/// Cells wanted after which they are fetched before the walk goes on: as many as fill
+/// a message, if one takes so many bytes.
+const BYTES_WANTED: usize = 128;
 
 /// Why cells were rejected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,6 +83,8 @@ pub(super) enum Ask {
 pub(super) struct Pull {
     pub(super) peer: ReplicaId,
     salted: Salted,
+    /// Bytes of a query, and of an answer, about.
+    message_bytes: usize,
     /// What to ask before the trees are compared.
     delta: Option<DeltaQuery>,
     /// Whether what had changed was known to the peer.
@@ -95,10 +98,11 @@ pub(super) struct Pull {
 }
 
 impl Pull {
-    pub(super) fn new(peer: ReplicaId, salted: Salted) -> Self {
+    pub(super) fn new(peer: ReplicaId, salted: Salted, message_bytes: usize) -> Self {
         Self {
             peer,
             salted,
+            message_bytes,
             delta: None,
             is_delta: false,
             open: vec![Range::default()],
@@ -120,7 +124,7 @@ impl Pull {
             self.asked = Some(Asked::Delta);
             return Ask::Entries(delta.encode());
         }
-        let digests = match self.wants.len() < MANY_WANTED {
+        let digests = match self.wants.len() < self.message_bytes / BYTES_WANTED {
             true => self.ask_digests(tree),
             false => None,
         };
@@ -146,16 +150,18 @@ impl Pull {
             }
         }
         let wants = self.wants.make_contiguous();
-        let (query, count) = encode_wants(MESSAGE_BYTES as u32, wants, MESSAGE_BYTES);
+        let room = self.message_bytes;
+        let (query, count) = encode_wants(room as u32, wants, room);
         self.asked = Some(Asked::Entries(count));
         Ask::Entries(query)
     }
 
     /// The next query of digests, if there is still where to look.
     pub(super) fn ask_digests(&mut self, tree: &Tree) -> Option<Vec<u8>> {
-        let mut writer = DigestQueryWriter::new(self.salted, MESSAGE_BYTES as u32);
+        let room = self.message_bytes;
+        let mut writer = DigestQueryWriter::new(self.salted, room as u32);
         let mut asked = Vec::new();
-        while writer.has_room(MESSAGE_BYTES) {
+        while writer.has_room(room) {
             let Some(range) = self.open.pop() else {
                 break;
             };
@@ -164,8 +170,8 @@ impl Pull {
                 continue;
             };
             let fragment = match range == Range::default() {
-                true => first_fragment(tree, &self.salted, MESSAGE_BYTES),
-                false => fragment(tree, &run, &self.salted, MESSAGE_BYTES),
+                true => first_fragment(tree, &self.salted, room),
+                false => fragment(tree, &run, &self.salted, room),
             };
             drop(run);
             if fragment.is_cut {

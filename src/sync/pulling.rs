@@ -11,6 +11,7 @@ use super::{
     pull::{Ask, Pull, Rejections},
     report::Report,
     salted::{Salted, WIDTHS},
+    MESSAGE_BYTES,
 };
 use crate::mst::RootHash;
 
@@ -29,6 +30,20 @@ const BACK_OFF: Duration = Duration::from_millis(500);
 /// appears, the way to it is often not known yet.
 const RETRY: Duration = Duration::from_millis(50);
 
+/// Answers in a row of which all cells were rejected, and of which none was newer than
+/// what was here: a pull that goes on like this is not worth its place. (Answers without
+/// cells are no more than the own tree has entries.) The honest send none that are
+/// rejected, but they may have many that a delete covers here.
+const MAX_REJECTED: u32 = 64;
+const MAX_USELESS: u32 = 4096;
+
+/// For how long a pull goes on while there are others to pull from. Twice as long each
+/// time it was too short: what takes long has to come to its end, too.
+const TURN: Duration = Duration::from_secs(60);
+
+/// How small messages become over a link that is too slow for large ones.
+const MIN_MESSAGE: usize = 4 << 10;
+
 /// What one replica has alone, all others pull at once: each spreads its pull
 /// over this time for every other one beside itself and the peer, up to a bound.
 const SPREAD_EACH: Duration = Duration::from_millis(2);
@@ -37,11 +52,18 @@ const MAX_SPREAD: Duration = Duration::from_millis(500);
 /// A pull that is going on.
 pub(super) struct Going {
     pull: Pull,
+    began: Duration,
     request: u64,
+    asked_at: Duration,
     deadline: Duration,
     rejected: Rejections,
     /// How many cells had been useful before.
     useful_before: u64,
+    /// How many had been when there were more than ever before, and answers since.
+    useful: u64,
+    useless_answers: u32,
+    /// Answers of which all cells were rejected, since one of which not all were.
+    rejected_answers: u32,
     /// What the peer had announced.
     root: RootHash,
     /// Whether anything has been answered.
@@ -130,31 +152,46 @@ impl Machine {
         };
         self.pull_at = None;
         self.status.started += 1;
-        let of_peer = self.peers.get_mut(&peer);
-        let (failures, common, is_walk_due) = of_peer.map_or((0, None, true), |peer| {
-            (peer.failures, peer.common, peer.is_walk_due)
-        });
         let salt = (context.random)().to_be_bytes();
-        let salted = Salted::new(salt, *WIDTHS.start() << failures.min(1));
-        let mut pull = Pull::new(peer, salted);
-        if !is_walk_due && !context.view.tree().is_empty() {
-            // What is behind the peer has had its own root with it. Else there is the
-            // last that both are known to have had, or that others have had too.
-            let latest = context.view.latest().map(|(span, _)| span.root);
-            let of_others = self.peers.iter().filter_map(|(_, peer)| peer.common);
-            let roots = latest.into_iter().chain(common).chain(of_others);
-            pull = pull.with_delta(DeltaQuery::new(roots, context.view, salted));
-        }
+        let (pull, useful) = (self.pull_from(peer, salt, context), context.view.useful());
         let going = Going {
             pull,
+            began: context.now,
             request: 0,
+            asked_at: context.now,
             deadline: Duration::MAX,
             rejected: Rejections::default(),
-            useful_before: context.view.useful(),
+            useful_before: useful,
+            useful,
+            useless_answers: 0,
+            rejected_answers: 0,
             root,
             is_answered: false,
         };
         self.go_on(going, context, actions);
+    }
+
+    /// A pull from a peer, by what is known of it.
+    fn pull_from(&self, id: ReplicaId, salt: [u8; 8], context: &Context<'_>) -> Pull {
+        let Some(peer) = self.peers.get(&id) else {
+            return Pull::new(id, Salted::new(salt, *WIDTHS.end()), MESSAGE_BYTES);
+        };
+        // What was not found because digests were equal by chance is found by others.
+        let salted = Salted::new(salt, *WIDTHS.start() << peer.failures.min(1));
+        let pull = Pull::new(id, salted, peer.message_bytes);
+        if peer.is_walk_due || context.view.tree().is_empty() {
+            return pull;
+        }
+        // What is behind the peer has had its own root with it. Else there is the
+        // last that both are known to have had, or that others have had too.
+        let latest = context.view.latest().map(|(span, _)| span.root);
+        let of_others = self.peers.iter().filter_map(|(_, peer)| peer.common);
+        let roots = latest.into_iter().chain(peer.common).chain(of_others);
+        let delta = DeltaQuery::new(roots, context.view, salted);
+        pull.with_delta(delta.map(|delta| DeltaQuery {
+            max_bytes: peer.message_bytes as u32,
+            ..delta
+        }))
     }
 
     /// Whom to pull from now, if from anyone, and what it has announced.
@@ -195,16 +232,50 @@ impl Machine {
         ))
     }
 
+    /// Whether there are peers with other roots that could be pulled from.
+    fn are_others_ready(&self, going: &Going, now: Duration) -> bool {
+        let others = self
+            .peers
+            .present()
+            .filter(|(id, _)| **id != going.pull.peer);
+        let mut ready = others.filter(|(_, peer)| is_candidate(peer) && peer.not_before <= now);
+        ready.any(|(_, peer)| {
+            let root = peer.announced.map(|announced| announced.span.root);
+            root != Some(going.root)
+        })
+    }
+
     fn go_on(&mut self, mut going: Going, context: &mut Context<'_>, actions: &mut Vec<Action>) {
         let view = context.view;
+        let useless = going.useless_answers >= MAX_USELESS;
+        if useless || going.rejected_answers >= MAX_REJECTED {
+            self.state = State::Pulling(Box::new(going));
+            let text = "its answers bring nothing that is new and may be taken".to_owned();
+            return self.fail(text, context, actions);
+        }
+        let cut_short = self.peers.get(&going.pull.peer).map_or(0, |p| p.cut_short);
+        let turn = TURN * 2u32.saturating_pow(cut_short.min(16));
+        if context.now >= going.began + turn && self.are_others_ready(&going, context.now) {
+            if let Some(peer) = self.peers.get_mut(&going.pull.peer) {
+                peer.cut_short += 1;
+            }
+            // What is left of it is for the next.
+            return self.finish(going, context, actions);
+        }
         let (query, bytes) = match going.pull.ask(&view.tree(), &|key| view.newest(key)) {
             Ask::Digests(bytes) => (Query::Digest, bytes),
             Ask::Entries(bytes) => (Query::Entries, bytes),
-            Ask::Nothing => return self.finish(going, context, actions),
+            Ask::Nothing => {
+                if let Some(peer) = self.peers.get_mut(&going.pull.peer) {
+                    peer.cut_short = 0;
+                }
+                return self.finish(going, context, actions);
+            }
         };
         self.requests += 1;
         self.status.bytes_sent += bytes.len() as u64;
         going.request = self.requests;
+        going.asked_at = context.now;
         going.deadline = context.now + REQUEST_TIMEOUT + BACK_OFF;
         actions.push(Action::Ask(self.requests, going.pull.peer, query, bytes));
         self.state = State::Pulling(Box::new(going));
@@ -225,19 +296,7 @@ impl Machine {
         }
         let bytes = match answer {
             Ok(bytes) => bytes,
-            Err(error) => {
-                let (id, is_answered) = (going.pull.peer, going.is_answered);
-                match self.peers.get_mut(&id) {
-                    Some(peer) if !is_answered && !peer.is_retried => {
-                        peer.is_retried = true;
-                        peer.not_before = context.now + RETRY;
-                        self.status.started -= 1;
-                        self.state = State::Idle;
-                    }
-                    _ => self.fail(error, context, actions),
-                }
-                return;
-            }
+            Err(error) => return self.unanswered(error, context, actions),
         };
         going.is_answered = true;
         if let Some(peer) = self.peers.get_mut(&going.pull.peer) {
@@ -265,17 +324,45 @@ impl Machine {
             going.pull.received += cells.len() as u64;
             self.status.cells_received += cells.len() as u64;
             self.joined += cells.len() as u64;
+            going.useless_answers += 1;
+            going.rejected_answers += 1;
             if !cells.is_empty() {
+                going.rejected_answers = 0;
                 actions.push(Action::Join(cells));
             }
         }
+        // Of what came with this answer one hears before the next.
+        if context.view.useful() > going.useful {
+            going.useful = context.view.useful();
+            going.useless_answers = 0;
+        }
         self.go_on(*going, context, actions);
+    }
+
+    /// There was no answer to the query that there is.
+    fn unanswered(&mut self, error: String, context: &mut Context<'_>, actions: &mut Vec<Action>) {
+        let State::Pulling(going) = &self.state else {
+            return;
+        };
+        let is_early = context.now < going.asked_at + REQUEST_TIMEOUT;
+        match self.peers.get_mut(&going.pull.peer) {
+            Some(peer) if is_early && !going.is_answered && !peer.is_retried => {
+                peer.is_retried = true;
+                peer.not_before = context.now + RETRY;
+                self.status.started -= 1;
+                self.state = State::Idle;
+            }
+            _ => self.fail(error, context, actions),
+        }
     }
 
     fn finish(&mut self, going: Going, context: &mut Context<'_>, actions: &mut Vec<Action>) {
         self.status.completed += 1;
         self.status.deltas += u64::from(going.pull.is_delta);
         let peer = going.pull.peer;
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.message_bytes = (peer.message_bytes / 4 * 5).min(MESSAGE_BYTES);
+        }
         let cells = going.pull.received;
         if going.rejected != Rejections::default() {
             self.status.rejected.add(&going.rejected);
@@ -321,6 +408,11 @@ impl Machine {
         self.status.failed += 1;
         self.status.rejected.add(&going.rejected);
         self.back_off(&peer, context);
+        if context.now >= going.asked_at + REQUEST_TIMEOUT {
+            if let Some(peer) = self.peers.get_mut(&peer) {
+                peer.message_bytes = (peer.message_bytes / 2).max(MIN_MESSAGE);
+            }
+        }
         actions.push(Action::Report(Report::Failed(peer, error)));
         if going.pull.received > 0 {
             self.state = State::Joining(going.joining(context.now));

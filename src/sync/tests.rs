@@ -90,7 +90,7 @@ fn pull(own: &mut Cells, theirs: &Cells) -> Cost {
     let their_tree = tree_of(theirs);
     let own_tree = tree_of(own);
     let newest = |_: &CellKey| None;
-    let mut pull = pull::Pull::new(ReplicaId([1; 16]), salted());
+    let mut pull = pull::Pull::new(ReplicaId([1; 16]), salted(), MESSAGE_BYTES);
     let mut cost = Cost::default();
     loop {
         let answer = match pull.ask(&own_tree, &newest) {
@@ -161,7 +161,7 @@ proptest! {
         cut in any::<bool>(),
     ) {
         let (own_tree, their_tree) = (tree_of(&own), tree_of(&theirs));
-        let mut pull = pull::Pull::new(ReplicaId([1; 16]), salted());
+        let mut pull = pull::Pull::new(ReplicaId([1; 16]), salted(), MESSAGE_BYTES);
         for _ in 0..50 {
             let mut answer = match pull.ask(&own_tree, &|_| None) {
                 Ask::Nothing => break,
@@ -191,7 +191,7 @@ proptest! {
         place in any::<prop::sample::Index>(),
         byte in any::<u8>(),
     ) {
-        let mut pull = pull::Pull::new(ReplicaId([1; 16]), salted());
+        let mut pull = pull::Pull::new(ReplicaId([1; 16]), salted(), MESSAGE_BYTES);
         let tree = tree_of(&theirs);
         match pull.ask(&tree_of(&own), &|_| None) {
             Ask::Digests(mut query) => {
@@ -374,7 +374,7 @@ fn messages_are_pinned() {
     // Ten entries, one of them of a higher level, of which three are named: the gaps
     // have digests of lists.
     let cells: Cells = (40..50).map(|number| (key(number), cell(1, "x"))).collect();
-    let mut pull = pull::Pull::new(ReplicaId([1; 16]), salted());
+    let mut pull = pull::Pull::new(ReplicaId([1; 16]), salted(), MESSAGE_BYTES);
     let Ask::Digests(bytes) = pull.ask(&tree_of(&cells), &|_| None) else {
         panic!("trees are compared");
     };

@@ -1,6 +1,9 @@
 //! Where two replicas differ, without repairing it.
 
-use super::{entries::Want, identity::ReplicaId, pull::Pull, salted::Salted, wire::MessageError};
+use super::{
+    entries::Want, identity::ReplicaId, pull::Pull, salted::Salted, wire::MessageError,
+    MESSAGE_BYTES,
+};
 use crate::replica::Tree;
 
 /// Differences after which a walk ends: an operator does not read more.
@@ -20,7 +23,7 @@ impl Walk {
         // Nobody looks a second time: digests as wide as they can be.
         let salted = Salted::new(salt.to_be_bytes(), *super::WIDTHS.end());
         Self {
-            pull: Pull::new(peer, salted),
+            pull: Pull::new(peer, salted, MESSAGE_BYTES),
             tree,
         }
     }

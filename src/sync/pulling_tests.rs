@@ -1,0 +1,186 @@
+//! What bounds a pull: answerers that make things up, links that are slow, others
+//! that wait.
+
+use std::time::Duration;
+
+use super::{
+    machine_tests::{announcement, asked, of_group, received, Run, NOW, PEER},
+    *,
+};
+
+/// The query in `actions`, if there is one.
+fn query(actions: &[Action]) -> Option<(u64, ReplicaId, Query, Vec<u8>)> {
+    actions.iter().find_map(|action| match action {
+        Action::Ask(request, peer, query, bytes) => Some((*request, *peer, *query, bytes.clone())),
+        _ => None,
+    })
+}
+
+/// Answers as long as it is asked; how often that was.
+fn answer_all(
+    run: &mut Run,
+    mut actions: Vec<Action>,
+    mut answer: impl FnMut(&mut Run, u64, Query, &[u8]) -> Vec<u8>,
+) -> u64 {
+    for answers in 0..10_000 {
+        let Some((request, _, kind, bytes)) = query(&actions) else {
+            return answers;
+        };
+        run.now += Duration::from_millis(1);
+        let answer = answer(run, request, kind, &bytes);
+        actions = run.handle(Event::Answer(request, Ok(answer)));
+    }
+    panic!("it goes on for ever");
+}
+
+#[test]
+fn changes_that_are_made_up_end_a_pull() {
+    let mut run = Run::with_cell();
+    let begin = run.hear(9);
+    let mut change = 0;
+    // Each time there is more, and none of it may be joined.
+    let answers = answer_all(&mut run, begin, |_, _, _, _| {
+        change += 1;
+        let progress = Progress::After(change);
+        let cells = vec![received("future", NOW + (60 << 32))];
+        DeltaReply { progress, cells }.encode(false)
+    });
+    assert_eq!(answers, 64);
+    let status = run.machine.status();
+    assert_eq!((status.failed, status.rejected.clock), (1, 64));
+    assert!(run.machine.is_idle());
+}
+
+#[test]
+fn differences_that_are_made_up_end_a_pull() {
+    let mut run = Run::with_cell();
+    run.hear(9);
+    // What changed is not known to the peer.
+    let (progress, cells) = (Progress::Unknown, Vec::new());
+    let unknown = DeltaReply { progress, cells }.encode(false);
+    let begin = run.handle(Event::Answer(1, Ok(unknown)));
+    let mut number = 0u64;
+    let answers = answer_all(&mut run, begin, |_, _, kind, bytes| {
+        if kind == Query::Entries {
+            // Of what is made up nothing is there.
+            let count = EntriesQuery::decode(bytes).expect("readable").wants.len();
+            let (done, cells) = (count, Vec::new());
+            return EntriesReply { done, cells }.encode(false);
+        }
+        // There is always another key in between.
+        number += 1;
+        let query = DigestQuery::decode(bytes).expect("readable");
+        let made_up = query.fragments.iter().map(|(range, fragment)| {
+            let gap = fragment.gap(range, 0);
+            let key = received(&format!("a{}", "a".repeat(number as usize)), 1).key;
+            let is_inside = gap.contains(&key);
+            let short = query.salted.short(&[number as u8; 32]);
+            let theirs = Fragment {
+                entries: vec![(key, short)],
+                gaps: vec![Some(short), Some(short)],
+                ..Fragment::default()
+            };
+            match is_inside {
+                true => vec![Differing::Fragment(0, theirs)],
+                false => Vec::new(),
+            }
+        });
+        DigestReply(made_up.collect()).encode(query.salted)
+    });
+    assert!(answers <= 64, "{answers} answers");
+    assert!(run.machine.is_idle());
+}
+
+#[test]
+fn over_a_slow_link_messages_become_shorter_and_then_longer_again() {
+    let mut run = Run::with_peer();
+    let mut actions = run.hear(9);
+    let mut sizes = Vec::new();
+    // What takes longer than an answer may is too much.
+    let most = 17_000;
+    let mut pulled = 0;
+    while pulled < 2 {
+        let (request, _, _, bytes) = query(&actions).expect("asked");
+        let wanted = EntriesQuery::decode(&bytes).expect("readable").max_bytes;
+        sizes.push(wanted);
+        actions = match wanted > most {
+            true => {
+                run.now += REQUEST_TIMEOUT;
+                let error = "there was no answer".to_owned();
+                run.handle(Event::Answer(request, Err(error)))
+            }
+            false => {
+                run.view.useful += 1;
+                pulled += 1;
+                let cells = vec![received("new", NOW)];
+                let reply = EntriesReply { done: 1, cells };
+                run.handle(Event::Answer(request, Ok(reply.encode(false))))
+            }
+        };
+        if query(&actions).is_none() {
+            actions = run.until_asked();
+        }
+    }
+    let kib = |size: &u32| size >> 10;
+    let sizes: Vec<_> = sizes.iter().map(kib).collect();
+    assert_eq!(sizes, [512, 256, 128, 64, 32, 16, 20, 10]);
+}
+
+#[test]
+fn a_long_pull_gives_way_to_others_that_have_something_else() {
+    for (root_of_other, gives_way) in [(9, false), (10, true)] {
+        let mut run = Run::with_peer();
+        let begin = run.hear(9);
+        let other = ReplicaId([3; 16]);
+        run.handle(Event::Appeared(of_group(other)));
+        let announced = announcement(root_of_other).encode();
+        run.handle(Event::Announced(other, announced));
+        // There is more and more, and all of it is new.
+        let (mut actions, mut number) = (begin, 0u64);
+        let mut peers = Vec::new();
+        while run.now < Duration::from_secs(100) {
+            let Some((request, peer, _, _)) = query(&actions) else {
+                actions = run.until_asked();
+                continue;
+            };
+            peers.push(peer);
+            run.now += Duration::from_secs(1);
+            number += 1;
+            let cells = vec![received(&format!("k/{number:08}"), NOW)];
+            let reply = EntriesReply { done: 0, cells };
+            actions = run.handle(Event::Answer(request, Ok(reply.encode(false))));
+            run.view.useful += 1;
+        }
+        assert!(peers[..60].iter().all(|peer| *peer == PEER), "{peers:?}");
+        assert_eq!(peers.contains(&other), gives_way, "{peers:?}");
+    }
+}
+
+#[test]
+fn cells_that_are_rejected_are_asked_for_less_and_less_often() {
+    let mut run = Run::with_peer();
+    let mut request = asked(&run.hear(9)).expect("a pull begins");
+    let mut pulls = 0;
+    while run.now < Duration::from_secs(300) {
+        pulls += 1;
+        let cells = vec![received("future", NOW + (60 << 32))];
+        let reply = EntriesReply { done: 1, cells };
+        run.handle(Event::Answer(request, Ok(reply.encode(false))));
+        request = run.pull();
+    }
+    assert!((10..=20).contains(&pulls), "{pulls} in 300 s");
+    assert_eq!(run.machine.status().rejected.clock, pulls);
+}
+
+#[test]
+fn cells_that_are_not_new_end_a_pull_but_not_soon() {
+    let mut run = Run::with_cell();
+    let begin = run.hear(9);
+    let mut change = 0;
+    let answers = answer_all(&mut run, begin, |_, _, _, _| {
+        change += 1;
+        let (progress, cells) = (Progress::After(change), vec![received("old", 1)]);
+        DeltaReply { progress, cells }.encode(false)
+    });
+    assert_eq!((answers, run.machine.status().failed), (4096, 1));
+}

@@ -1,0 +1,244 @@
+//! Many replicas on virtual time: the real state machine, tree, ledger and
+//! messages, over a network that loses, delays, repeats and cuts.
+//!
+//! All of a run follows from one seed, which is printed when it fails:
+//! `MST_SIM_SEED=<seed> cargo test --release simulat` runs that one alone, and
+//! `MST_SIM_SEEDS=<number>` that many.
+
+mod model;
+mod node;
+mod scenario;
+mod world;
+
+use std::time::Duration;
+
+use rand::{rngs::StdRng, Rng, SeedableRng};
+
+use self::{
+    model::key,
+    node::{id, Node, SETTLE, START},
+    scenario::Scenario,
+    world::World,
+};
+use super::MESSAGE_BYTES;
+use crate::{
+    cell::{Cell, Content, Stamp, Value},
+    replica::VirtualReplica,
+};
+
+fn simulate(seed: u64) {
+    let scenario = Scenario::draw(&mut StdRng::seed_from_u64(seed));
+    let mut world = World::new(seed, scenario);
+    world.begin();
+    let faults = world.scenario.faults.as_millis() as u64;
+    // Values from before, of which some replicas miss some.
+    for number in 0..world.scenario.keys {
+        let node = world.rng.gen_range(0..world.nodes.len());
+        world.write(node, number, false);
+    }
+    world.run(faults, |_| false);
+    // All are up, nothing is lost any more, and what was stamped ahead is past.
+    world.faulty = false;
+    (0..world.nodes.len()).for_each(|node| world.restart(node));
+    let skews = world.nodes.iter().map(|node| node.skew.unsigned_abs());
+    let skew = skews.max().unwrap_or(0);
+    if !world.scenario.is_skew_lasting {
+        for node in &mut world.nodes {
+            node.skew = 0;
+        }
+    }
+    if world.scenario.is_cut_at_last {
+        world.cut_all();
+    }
+    let end = world.now + 2 * skew + SETTLE.as_millis() as u64 + 2000;
+    world.run(end, |_| false);
+    world.heal();
+    let limit = world.now + limit_of(&world);
+    let done = world.run(limit, World::is_converged);
+    assert!(done, "not converged after {} rounds", world.rounds());
+    world.check();
+}
+
+/// Milliseconds in which all replicas have to be equal when nothing is lost any more.
+fn limit_of(world: &World) -> u64 {
+    let scenario = &world.scenario;
+    // A round: an announcement, and a pull with its round trips.
+    let round = 1000 + ROUND_TRIPS * 2 * scenario.delay.as_millis() as u64;
+    let lost = match scenario.is_cut_at_last {
+        // All greet each other.
+        true => 0,
+        // An announcement that was lost while the link stayed up is repeated after
+        // the sync interval.
+        false => 36_000,
+    };
+    // Roots that cannot be compared because clocks differ are taken for different
+    // after a time.
+    let uncompared = match scenario.is_skew_lasting {
+        true => 4000,
+        false => 0,
+    };
+    lost + uncompared + world.rounds() * round
+}
+
+/// Of a usual pull.
+const ROUND_TRIPS: u64 = 6;
+
+fn from_environment(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+#[test]
+fn simulated_replicas_converge() {
+    let seeds = match from_environment("MST_SIM_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..from_environment("MST_SIM_SEEDS").unwrap_or(1000),
+    };
+    // Two threads: a run is single-threaded.
+    let halves = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    std::thread::scope(|scope| {
+        let run = |part: u64| {
+            for seed in seeds.clone().filter(|seed| seed % halves == part) {
+                let result = std::panic::catch_unwind(|| simulate(seed));
+                if let Err(panic) = result {
+                    eprintln!("MST_SIM_SEED={seed} fails");
+                    std::panic::resume_unwind(panic);
+                }
+            }
+        };
+        for part in 0..halves {
+            scope.spawn(move || run(part));
+        }
+    });
+}
+
+#[test]
+fn simulated_hundred_replicas_converge_in_logarithmic_rounds() {
+    let mut world = World::new(100, Scenario::calm(100));
+    for number in 0..1000 {
+        let (key, cell) = (key(number), written(&mut world, number));
+        world.wrote(&key, &cell);
+        for node in 0..100 {
+            world.update(node, key.clone(), cell.clone());
+        }
+    }
+    // One in a hundred keys is newer on one replica, each on another.
+    for number in 0..10 {
+        let (key, cell) = (key(number * 97), written(&mut world, number));
+        world.wrote(&key, &cell);
+        world.update(number as usize * 9, key, cell);
+    }
+    world.now = 5000;
+    for node in 0..100 {
+        world.settle(node);
+    }
+    world.begin();
+    let limit = world.now + world.rounds() * 1000;
+    assert!(world.run(limit, World::is_converged), "not converged");
+    let rounds = (world.now - 5000) as f64 / 1000.0;
+    println!("100 replicas: {rounds} s, {} bytes", world.bytes);
+    world.check();
+}
+
+/// Slow and steady writes, under which a tree is never at rest and settles at no
+/// particular instants; cuts far apart; and one write that reaches one replica.
+#[test]
+fn simulated_losses_are_repaired_while_writes_go_on() {
+    for every in [10, 100, 250, 333, 500, 900, 1100] {
+        for settles in [[500, 500, 500], [500, 2000, 500], [5000, 500, 500]] {
+            let mut world = World::new(every, Scenario::calm(3));
+            world.scenario.skew = Duration::ZERO;
+            for (node, settle) in world.nodes.iter_mut().zip(settles) {
+                node.replica = VirtualReplica::new(Duration::from_millis(settle), START);
+            }
+            world.begin();
+            let mut lost = None;
+            for step in 0..25_000 / every {
+                let end = world.now + every;
+                world.run(end, |_| false);
+                world.write((step % 3) as usize, step as u32 % 1000, false);
+                if lost.is_none() && world.now > 8000 {
+                    world.links = vec![vec![false; 3]; 3];
+                    world.write(0, 2000, false);
+                    world.links = vec![vec![true; 3]; 3];
+                    lost = Some(world.now);
+                }
+                if lost.is_some_and(|lost| world.now > lost + 12_000) {
+                    break;
+                }
+            }
+            let has = |node: &Node| node.replica.disk().contains_key(&key(2000));
+            let missing = world.nodes.iter().filter(|node| !has(node)).count();
+            assert_eq!(missing, 0, "every {every} ms, settled after {settles:?}");
+            let status = |node: &Node| node.machine.status();
+            let pulled: u64 = world.nodes.iter().map(|n| status(n).cells_received).sum();
+            // Some that are pending here are settled there; with other cuts, many.
+            let is_alike = settles == [500; 3];
+            assert!(
+                !is_alike || pulled <= 30,
+                "{pulled} cells, every {every} ms"
+            );
+        }
+    }
+}
+
+/// More differs than a few messages hold, messages are lost, and the peer that is asked
+/// is cut off again and again.
+#[test]
+fn simulated_large_repairs_come_in_messages_of_bounded_size() {
+    let mut world = World::new(7, Scenario::calm(3));
+    for number in 0..60_000 {
+        let (key, cell) = (key(number), written(&mut world, number));
+        world.wrote(&key, &cell);
+        // One joins empty, and the others have half of it each, and a tenth in common.
+        let of_both = number % 10 == 0;
+        for node in 0..2 {
+            if of_both || number % 2 == node {
+                world.update(node as usize, key.clone(), cell.clone());
+            }
+        }
+    }
+    world.now = 5000;
+    for node in 0..3 {
+        world.settle(node);
+    }
+    world.begin();
+    world.scenario.loss = 100;
+    for step in 0..10 {
+        let end = world.now + 400;
+        world.run(end, |_| false);
+        world.set_link(step % 3, (step + 1) % 3, step % 4 == 0);
+    }
+    world.faulty = false;
+    world.heal();
+    let limit = world.now + 40_000;
+    assert!(world.run(limit, World::is_converged), "not converged");
+    world.check();
+    let largest = world.largest_message;
+    // As long as they are to be, and not longer, but for the last cell.
+    let expected = MESSAGE_BYTES / 2..=MESSAGE_BYTES + 1024;
+    assert!(expected.contains(&largest), "{largest} bytes");
+    let received = |node: &Node| node.machine.status().cells_received;
+    let all: u64 = world.nodes.iter().map(received).sum();
+    let lacked = 60_000 + 2 * 27_000;
+    assert!(
+        all < lacked * 13 / 10,
+        "{all} cells were sent, {lacked} were lacking"
+    );
+}
+
+/// A write that reaches nobody by itself.
+fn written(world: &mut World, number: u32) -> Cell {
+    world.sequence += 1;
+    let cell = Cell {
+        stamp: Stamp {
+            time: START + world.sequence,
+            id: id(0).0,
+        },
+        content: Content::Value(Value {
+            encoding_id: 0,
+            schema: None,
+            payload: format!("{number}").into_bytes().into(),
+        }),
+    };
+    cell
+}

@@ -1,0 +1,155 @@
+//! What is written in the simulation, and what has to come of it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use rand::{rngs::StdRng, Rng};
+
+use crate::{
+    cell::{Cell, CellKey, Content, Stamp, Value},
+    merge::{tests::merging, Form, MergeRules, Merged, PartCell},
+};
+
+pub(super) fn key(number: u32) -> CellKey {
+    let text = format!("k/{number}");
+    CellKey::own(Some(zenoh_keyexpr::OwnedKeyExpr::try_from(text).unwrap()).into())
+}
+
+/// What each key is, by its number: of some the last writer wins, others count,
+/// are sets, or objects with a field that counts.
+pub(super) const KINDS: [&str; 5] = ["lww", "lww", "additive", "set_union", "object"];
+
+/// What was put to a key, and what has to come of it.
+#[derive(Clone, Copy)]
+pub(super) enum Put {
+    Any(u32),
+    Add(i64),
+    /// An element, and whether it is added.
+    Element(u8, bool),
+    Fields {
+        plain: u32,
+        hours: i64,
+    },
+}
+
+/// The merge rules, and all that was put.
+pub(super) struct Merging {
+    pub(super) rules: Vec<MergeRules>,
+    pub(super) puts: BTreeMap<u32, Vec<(Stamp, Option<Put>)>>,
+}
+
+impl Merging {
+    pub(super) fn new() -> Self {
+        let rules = KINDS.iter().map(|kind| merging(kind)).collect();
+        let puts = BTreeMap::new();
+        Self { rules, puts }
+    }
+
+    pub(super) fn kind(number: u32) -> usize {
+        number as usize % KINDS.len()
+    }
+
+    pub(super) fn draw(&self, number: u32, rng: &mut StdRng) -> Put {
+        match KINDS[Self::kind(number)] {
+            "additive" => Put::Add(rng.gen_range(-9..=9)),
+            "set_union" => Put::Element(rng.gen_range(0..5), rng.gen_ratio(2, 3)),
+            "object" => Put::Fields {
+                plain: rng.gen(),
+                hours: rng.gen_range(-9..=9),
+            },
+            _ => Put::Any(rng.gen()),
+        }
+    }
+
+    pub(super) fn write(
+        &mut self,
+        number: u32,
+        stamp: Stamp,
+        put: Option<Put>,
+    ) -> Vec<(CellKey, Cell)> {
+        self.puts.entry(number).or_default().push((stamp, put));
+        let text = put.map(|put| match put {
+            Put::Any(number) => number.to_string(),
+            Put::Add(number) => number.to_string(),
+            Put::Element(element, true) => format!("[{element}]"),
+            Put::Element(element, false) => format!("{{\"remove\":[{element}]}}"),
+            Put::Fields { plain, hours } => format!("{{\"plain\":{plain},\"hours\":{hours}}}"),
+        });
+        let content = text.map_or(Content::Tombstone, |text| {
+            Content::Value(Value {
+                encoding_id: 0,
+                schema: None,
+                payload: text.into(),
+            })
+        });
+        let own = key(number);
+        let rules = &self.rules[Self::kind(number)];
+        let cells = rules.write(&own.key, Cell { stamp, content });
+        let cells = cells.expect("taken").into_iter();
+        cells
+            .map(|(part, content)| {
+                let key = own.key.clone();
+                (CellKey { key, part }, Cell { stamp, content })
+            })
+            .collect()
+    }
+
+    /// What is read of a key that merges: of all puts that are newer than the last
+    /// delete every one counts, once.
+    pub(super) fn expected(&self, number: u32) -> Option<String> {
+        let puts = &self.puts[&number];
+        let deleted = puts.iter().filter(|(_, put)| put.is_none());
+        let deleted = deleted.map(|(stamp, _)| *stamp).max();
+        let mut visible: Vec<_> = puts
+            .iter()
+            .filter_map(|(stamp, put)| Some((*stamp, (*put)?)))
+            .filter(|(stamp, _)| Some(*stamp) > deleted)
+            .collect();
+        visible.sort_by_key(|(stamp, _)| *stamp);
+        let (mut sum, mut elements, mut last) = (0, BTreeSet::new(), None);
+        for (_, put) in &visible {
+            match *put {
+                Put::Any(number) => last = Some(number),
+                Put::Add(number) => sum += number,
+                Put::Element(element, true) => drop(elements.insert(element)),
+                Put::Element(element, false) => drop(elements.remove(&element)),
+                Put::Fields { plain, hours } => {
+                    last = Some(plain);
+                    sum += hours;
+                }
+            }
+        }
+        let last = last.unwrap_or_default();
+        (!visible.is_empty()).then(|| match KINDS[Self::kind(number)] {
+            "additive" => sum.to_string(),
+            "set_union" => {
+                let elements: Vec<_> = elements.iter().map(u8::to_string).collect();
+                format!("[{}]", elements.join(","))
+            }
+            "object" => format!("{{\"hours\":{sum},\"plain\":{last}}}"),
+            _ => last.to_string(),
+        })
+    }
+
+    pub(super) fn check(&self, disk: &BTreeMap<CellKey, Arc<Cell>>) {
+        for number in self.puts.keys() {
+            let key = key(*number).key;
+            let cells = disk.range(CellKey::own(key.clone())..);
+            let cells = cells.take_while(|(cell, _)| cell.key == key);
+            let cells: Vec<_> = cells
+                .map(|(key, cell)| PartCell {
+                    part: key.part.as_bytes(),
+                    cell,
+                })
+                .collect();
+            let read = Merged::fold(&cells).read(Form::Usual).expect("readable");
+            let text = read.map(|cell| {
+                let payload = cell.value().expect("a value").payload.to_vec();
+                String::from_utf8(payload).expect("text")
+            });
+            assert_eq!(text, self.expected(*number), "of key {number}");
+        }
+    }
+}
