@@ -92,6 +92,7 @@ pub(super) fn between<S: NodeStore>(
 /// The topmost entries of a part of a tree, and what lies before, between and after
 /// them: its topmost node, without that being made.
 pub struct Run<'a, S: NodeStore> {
+    link: &'a S::Link,
     node: &'a NodeOf<S>,
     start: usize,
     end: usize,
@@ -108,12 +109,19 @@ impl<'a, S: NodeStore> Run<'a, S> {
         let node = store.load(link)?;
         let end = node.keys.len();
         Ok(Self {
+            link,
             node,
             start: 0,
             end,
             first: node.child(0).map(Cow::Borrowed),
             last: node.child(end).map(Cow::Borrowed),
         })
+    }
+
+    /// The subtree of whose topmost node these are entries.
+    #[must_use]
+    pub fn subtree(&self) -> &'a S::Link {
+        self.link
     }
 
     /// The keys of the entries, of which there is one at least.
@@ -139,18 +147,29 @@ impl<'a, S: NodeStore> Run<'a, S> {
     }
 
     /// The place of a key. O(log n) in the entries of the run.
+    ///
+    /// `is_it` may tell at once, by its place, whether the one entry that looks like it
+    /// is it; else keys are compared, which means fetching them.
     #[must_use]
-    pub fn find(&self, key: &S::Key) -> Option<usize> {
-        let at = self.node.keys.search(key).ok()?;
-        (self.start..self.end)
-            .contains(&at)
-            .then(|| at - self.start)
+    pub fn find(&self, key: &S::Key, is_it: impl FnOnce(usize) -> bool) -> Option<usize> {
+        let alike = self.node.keys.alike(key);
+        let place = |at: usize| {
+            let is_inside = (self.start..self.end).contains(&at);
+            is_inside.then(|| at - self.start)
+        };
+        let only = (alike.len() == 1).then(|| place(alike.start)).flatten();
+        if only.is_some_and(is_it) {
+            return only;
+        }
+        let found = self.node.keys[alike.clone()].binary_search(key).ok()?;
+        place(alike.start + found)
     }
 
     /// The run of the entries at some places, of which there is one at least.
     #[must_use]
     pub fn part(&self, places: Range<usize>) -> Run<'_, S> {
         Run {
+            link: self.link,
             node: self.node,
             start: self.start + places.start,
             end: self.start + places.end,
@@ -184,6 +203,7 @@ pub(super) fn run_between<'a, S: NodeStore>(
                 })
             };
             return Ok(Some(Run {
+                link: at,
                 node,
                 start,
                 end,

@@ -3,8 +3,8 @@
 use std::cmp::Ordering;
 
 use super::{
-    hash::node_hash,
-    node::{Digested, NodeOf, NodeStore},
+    hash::link_hash,
+    node::{Digested, NodeStore},
 };
 
 /// A key whose entries differ in two trees.
@@ -31,7 +31,7 @@ pub struct Differences<'a, S: NodeStore> {
 }
 
 enum Item<'a, S: NodeStore> {
-    Subtree(&'a NodeOf<S>),
+    Subtree(&'a S::Link),
     Entry(&'a S::Key, &'a S::Value),
 }
 
@@ -39,41 +39,35 @@ enum Item<'a, S: NodeStore> {
 struct Unrolled<'a, S: NodeStore>(Vec<Item<'a, S>>);
 
 impl<'a, S: NodeStore> Unrolled<'a, S> {
-    fn push_link(&mut self, store: &'a S, link: Option<&'a S::Link>) -> Result<(), S::Error> {
-        if let Some(link) = link {
-            self.0.push(Item::Subtree(store.load(link)?));
-        }
-        Ok(())
+    fn push_link(&mut self, link: Option<&'a S::Link>) {
+        self.0.extend(link.map(Item::Subtree));
     }
 
     /// Replaces the subtree that is next by its parts.
     fn unroll(&mut self, store: &'a S) -> Result<(), S::Error> {
-        if let Some(Item::Subtree(node)) = self.0.pop() {
+        if let Some(Item::Subtree(link)) = self.0.pop() {
+            let node = store.load(link)?;
             let entries = node.keys.iter().zip(&node.values).enumerate();
             for (place, (key, value)) in entries.rev() {
-                self.push_link(store, node.child(place + 1))?;
+                self.push_link(node.child(place + 1));
                 self.0.push(Item::Entry(key, value));
             }
-            self.push_link(store, node.child(0))?;
+            self.push_link(node.child(0));
         }
         Ok(())
     }
 }
 
 impl<'a, S: NodeStore> Differences<'a, S> {
-    pub(super) fn new(
-        store: &'a S,
-        left: Option<&'a S::Link>,
-        right: Option<&'a S::Link>,
-    ) -> Result<Self, S::Error> {
+    pub(super) fn new(store: &'a S, left: Option<&'a S::Link>, right: Option<&'a S::Link>) -> Self {
         let mut differences = Self {
             store,
             left: Unrolled(Vec::new()),
             right: Unrolled(Vec::new()),
         };
-        differences.left.push_link(store, left)?;
-        differences.right.push_link(store, right)?;
-        Ok(differences)
+        differences.left.push_link(left);
+        differences.right.push_link(right);
+        differences
     }
 
     #[allow(clippy::type_complexity)]
@@ -82,12 +76,12 @@ impl<'a, S: NodeStore> Differences<'a, S> {
             let (key, left, right) = match (self.left.0.last(), self.right.0.last()) {
                 (Some(Item::Subtree(left)), Some(Item::Subtree(right))) => {
                     let store = self.store;
-                    if node_hash(store, left)? == node_hash(store, right)? {
+                    if link_hash(store, left)? == link_hash(store, right)? {
                         self.left.0.pop();
                         self.right.0.pop();
                         continue;
                     }
-                    let order = left.level.cmp(&right.level);
+                    let order = store.load(left)?.level.cmp(&store.load(right)?.level);
                     if order != Ordering::Less {
                         self.left.unroll(store)?;
                     }

@@ -1,14 +1,13 @@
 //! A node storage that keeps nothing of a node but its hash.
 
-use std::{marker::PhantomData, sync::Arc};
+use std::{marker::PhantomData, sync::OnceLock};
 
 use thiserror::Error;
 
 use super::{
-    hash::node_hash,
-    keys::KeyList,
+    hash::{compute, NodeHash},
     level::TreeKey,
-    node::{Digested, Node, NodeOf, NodeStore},
+    node::{Digested, NodeOf, NodeStore},
 };
 
 /// To learn the root of a tree that is too large to be had: a
@@ -29,15 +28,9 @@ impl<K, V> Default for Digesting<K, V> {
     }
 }
 
-/// The hash of a node, in a node without entries.
-#[derive(Debug)]
-pub struct HashedNode<K, V>(Arc<Node<K, V, HashedNode<K, V>>>);
-
-impl<K, V> Clone for HashedNode<K, V> {
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
-    }
-}
+/// The hash of a node.
+#[derive(Clone, Debug)]
+pub struct HashedNode(OnceLock<NodeHash>);
 
 /// The node was not kept.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -47,11 +40,11 @@ pub struct NotKept;
 impl<K: TreeKey, V: Digested + Clone> NodeStore for Digesting<K, V> {
     type Key = K;
     type Value = V;
-    type Link = HashedNode<K, V>;
+    type Link = HashedNode;
     type Error = NotKept;
 
-    fn load<'a>(&'a self, link: &'a Self::Link) -> Result<&'a NodeOf<Self>, NotKept> {
-        Ok(&link.0)
+    fn load<'a>(&'a self, _: &'a Self::Link) -> Result<&'a NodeOf<Self>, NotKept> {
+        Err(NotKept)
     }
 
     fn edit<'a>(&'a self, _: &'a mut Self::Link) -> Result<&'a mut NodeOf<Self>, NotKept> {
@@ -63,12 +56,11 @@ impl<K: TreeKey, V: Digested + Clone> NodeStore for Digesting<K, V> {
     }
 
     fn keep(&self, node: NodeOf<Self>) -> Self::Link {
-        let kept = Node::new(node.level, KeyList::new(Vec::new()), Vec::new(), Vec::new());
         // Its children are kept as hashes, so that it can be hashed.
-        if let Ok(hash) = node_hash(self, &node) {
-            // It is new, so nobody has set it.
-            let _ = kept.hash.set(hash);
-        }
-        HashedNode(Arc::new(kept))
+        HashedNode(compute(self, &node).map_or_else(|_| OnceLock::new(), OnceLock::from))
+    }
+
+    fn hash<'a>(&'a self, link: &'a Self::Link) -> &'a OnceLock<NodeHash> {
+        &link.0
     }
 }

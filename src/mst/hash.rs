@@ -31,33 +31,19 @@ impl RootHash {
 
 hex_display!(NodeHash, RootHash);
 
-/// The hash of `node`, computed if it is not cached. O(dirty nodes below it).
-///
-/// # Errors
-/// The node storage's, where a node cannot be loaded.
-pub(super) fn node_hash<S: NodeStore>(store: &S, node: &NodeOf<S>) -> Result<NodeHash, S::Error> {
-    if let Some(hash) = node.hash.get() {
-        return Ok(*hash);
-    }
-    let hash = compute(store, node)?;
-    // A racing thread computed the same value from the same node.
-    Ok(*node.hash.get_or_init(|| hash))
-}
-
-/// The hash of the node that `link` names: the node is loaded only if its hash is not
-/// known beside the link. O(dirty nodes below it).
+/// The hash of the node that `link` names, computed if it is not known. O(dirty nodes
+/// below it).
 ///
 /// # Errors
 /// The node storage's, where a node cannot be loaded.
 pub(super) fn link_hash<S: NodeStore>(store: &S, link: &S::Link) -> Result<NodeHash, S::Error> {
-    let Some(beside) = store.hash_beside(link) else {
-        return node_hash(store, store.load(link)?);
-    };
-    if let Some(hash) = beside.get() {
+    let kept = store.hash(link);
+    if let Some(hash) = kept.get() {
         return Ok(*hash);
     }
-    let hash = node_hash(store, store.load(link)?)?;
-    Ok(*beside.get_or_init(|| hash))
+    let hash = compute(store, store.load(link)?)?;
+    // A racing thread computed the same value from the same node.
+    Ok(*kept.get_or_init(|| hash))
 }
 
 /// Appends what is covered of a child: a presence byte and, if it is there, its
@@ -126,7 +112,7 @@ fn child_hash<S: NodeStore>(
     link.map(|link| link_hash(store, link)).transpose()
 }
 
-/// The hash from the node's content, the node's own cache left aside.
+/// The hash from the node's content, even if it is known.
 pub(super) fn compute<S: NodeStore>(store: &S, node: &NodeOf<S>) -> Result<NodeHash, S::Error> {
     let entries = node.values.len();
     let first_child = child_hash(store, node, 0)?;

@@ -1,6 +1,9 @@
 //! The keys of a node, laid out for searching.
 
-use std::{cmp::Ordering, ops::Deref};
+use std::{
+    cmp::Ordering,
+    ops::{Deref, Range},
+};
 
 use super::level::TreeKey;
 
@@ -9,19 +12,26 @@ use super::level::TreeKey;
 /// Comparing keys means fetching their bytes from all over the memory, and that
 /// is what a search would spend its time on. So beside the keys stands, for
 /// each, the word of [`WORD`] bytes of its head that follows what all heads have in
-/// common: nearly every search looks at these, and at one or two keys.
+/// common; and before these words, in as many as it takes, what that is. Nearly every
+/// search looks at nothing else, unless the key is there.
 ///
-/// Invariants: `words` is as long as `keys`; all keys have the first `skip`
-/// bytes of their heads in common.
+/// Invariants: all keys have the first `skip` bytes of their heads in common, which
+/// the first `skip / WORD` words, rounded up, are, filled up with zeros; the other
+/// words are as many as `keys`.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub(super) struct KeyList<K> {
-    keys: Vec<K>,
+    skip: u32,
     words: Vec<u64>,
-    skip: usize,
+    keys: Vec<K>,
 }
 
 /// Bytes of a word.
 const WORD: usize = size_of::<u64>();
+
+/// Bytes that all keys have in common and that a list remembers, at the most: where they
+/// have more, words tell less, and searches look at keys.
+const MAX_SKIP: usize = 128;
 
 /// The bytes of `head` from `skip` on, as a number of the same order.
 fn word(head: &[u8], skip: usize) -> u64 {
@@ -34,6 +44,11 @@ fn word(head: &[u8], skip: usize) -> u64 {
             u64::from_be_bytes(bytes)
         }
     }
+}
+
+/// The word of the first `skip` bytes of `head` that begins at `start`.
+fn common_word(head: &[u8], skip: usize, start: usize) -> u64 {
+    word(&head[..head.len().min(skip)], start)
 }
 
 /// How many bytes two texts have in common, at the beginning.
@@ -52,60 +67,92 @@ pub(super) fn reserve_tightly<T>(items: &mut Vec<T>) {
 impl<K: TreeKey> KeyList<K> {
     pub(super) fn new(keys: Vec<K>) -> Self {
         let mut list = Self {
-            keys,
-            words: Vec::new(),
             skip: 0,
+            words: Vec::new(),
+            keys,
         };
         list.rebuild();
         list
     }
 
-    /// What all heads have in common is what the first and the last have.
+    fn skip(&self) -> usize {
+        self.skip as usize
+    }
+
+    /// Words before those of the keys.
+    fn common_words(&self) -> usize {
+        self.skip().div_ceil(WORD)
+    }
+
+    /// What all heads have in common is what the first and the last have; no more than
+    /// is remembered.
     fn common(&self) -> usize {
         match (self.keys.first(), self.keys.last()) {
-            (Some(first), Some(last)) => shared_prefix(first.head(), last.head()),
+            (Some(first), Some(last)) => shared_prefix(first.head(), last.head()).min(MAX_SKIP),
             _ => 0,
         }
     }
 
+    /// The words that there are to be.
+    fn fresh_words(&self) -> impl Iterator<Item = u64> + '_ {
+        let (skip, first) = (self.skip(), self.keys.first());
+        let common = (0..skip).step_by(WORD);
+        let common = common.map(move |start| {
+            let head = first.map_or(&[][..], TreeKey::head);
+            common_word(head, skip, start)
+        });
+        let keys = self.keys.iter();
+        common.chain(keys.map(move |key| word(key.head(), skip)))
+    }
+
     fn rebuild(&mut self) {
-        self.skip = self.common();
-        self.words.clear();
-        self.words.reserve_exact(self.keys.len());
-        let words = self.keys.iter().map(|key| word(key.head(), self.skip));
-        self.words.extend(words);
+        self.skip = self.common() as u32;
+        let mut words = std::mem::take(&mut self.words);
+        words.clear();
+        words.reserve_exact(self.common_words() + self.keys.len());
+        words.extend(self.fresh_words());
+        self.words = words;
+    }
+
+    /// The places of the keys that look like `key`: of those the words do not tell.
+    /// There may be none. O(log n), and no key is looked at.
+    pub(super) fn alike(&self, key: &K) -> Range<usize> {
+        let (head, skip) = (key.head(), self.skip());
+        let (common, words) = self.words.split_at(self.common_words());
+        for (place, common) in common.iter().enumerate() {
+            match common_word(head, skip, place * WORD).cmp(common) {
+                Ordering::Less => return 0..0,
+                Ordering::Greater => return words.len()..words.len(),
+                Ordering::Equal => {}
+            }
+        }
+        if head.len() < skip {
+            // The rest of what is in common are zeros; but it is longer.
+            return 0..0;
+        }
+        let word = word(head, skip);
+        let start = words.partition_point(|other| *other < word);
+        let same = words[start..].iter().take_while(|w| **w == word);
+        start..start + same.count()
     }
 
     /// Where `key` is, or where it would be. O(log n).
     pub(super) fn search(&self, key: &K) -> Result<usize, usize> {
-        let head = key.head();
-        if let Some(first) = self.keys.first() {
-            let common = first.head().get(..self.skip).unwrap_or_default();
-            let own = &head[..head.len().min(self.skip)];
-            match own.cmp(common) {
-                Ordering::Less => return Err(0),
-                Ordering::Greater => return Err(self.keys.len()),
-                Ordering::Equal => {}
-            }
-        }
-        let word = word(head, self.skip);
-        let start = self.words.partition_point(|other| *other < word);
-        let same = self.words[start..].iter().take_while(|w| **w == word);
-        let end = start + same.count();
-        match self.keys[start..end].binary_search(key) {
-            Ok(place) => Ok(start + place),
-            Err(place) => Err(start + place),
+        let alike = self.alike(key);
+        match self.keys[alike.clone()].binary_search(key) {
+            Ok(place) => Ok(alike.start + place),
+            Err(place) => Err(alike.start + place),
         }
     }
 
     pub(super) fn insert(&mut self, place: usize, key: K) {
-        let added = word(key.head(), self.skip);
+        let added = word(key.head(), self.skip());
         reserve_tightly(&mut self.keys);
         self.keys.insert(place, key);
         reserve_tightly(&mut self.words);
-        self.words.insert(place, added);
+        self.words.insert(self.common_words() + place, added);
         let at_an_end = place == 0 || place + 1 == self.keys.len();
-        if at_an_end && self.common() < self.skip {
+        if at_an_end && (self.keys.len() == 1 || self.common() < self.skip()) {
             self.rebuild();
         }
     }
@@ -123,15 +170,18 @@ impl<K: TreeKey> KeyList<K> {
     }
 
     pub(super) fn remove(&mut self, place: usize) -> K {
-        self.words.remove(place);
+        self.words.remove(self.common_words() + place);
         self.keys.remove(place)
     }
 
     pub(super) fn split_off(&mut self, place: usize) -> Self {
+        let common = self.common_words();
+        let mut words = self.words[..common].to_vec();
+        words.extend(self.words.drain(common + place..));
         Self {
-            keys: self.keys.split_off(place),
-            words: self.words.split_off(place),
             skip: self.skip,
+            words,
+            keys: self.keys.split_off(place),
         }
     }
 
@@ -151,8 +201,8 @@ impl<K: TreeKey> KeyList<K> {
 
     /// Whether the words are those of the keys.
     pub(super) fn is_consistent(&self) -> bool {
-        let words = self.keys.iter().map(|key| word(key.head(), self.skip));
-        self.skip <= self.common() && words.eq(self.words.iter().copied())
+        let is_fresh = || self.fresh_words().eq(self.words.iter().copied());
+        self.keys.is_empty() || self.skip() <= self.common() && is_fresh()
     }
 }
 
@@ -161,5 +211,87 @@ impl<K> Deref for KeyList<K> {
 
     fn deref(&self) -> &[K] {
         &self.keys
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A key that is nothing but its head, and a byte that is not part of it.
+    #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+    struct Text(Vec<u8>, u8);
+
+    impl TreeKey for Text {
+        fn write_canonical(&self, out: &mut Vec<u8>) {
+            out.extend_from_slice(&self.0);
+            out.extend_from_slice(&[0xff, self.1]);
+        }
+        fn head(&self) -> &[u8] {
+            &self.0
+        }
+    }
+
+    /// Keys of few different bytes, zeros among them, with much in common; more than a
+    /// list remembers, at times.
+    fn texts(most: usize) -> impl Strategy<Value = BTreeSet<Text>> {
+        let common = prop::sample::select(vec![0usize, 1, 7, 8, 9, 20, 127, 128, 129, 300]);
+        let end = prop::collection::vec(0..3u8, 0..10);
+        let text = (common, end, 0..2u8).prop_map(|(common, end, last)| {
+            let mut text = vec![1; common];
+            text.extend(end);
+            Text(text, last)
+        });
+        prop::collection::btree_set(text, 0..most)
+    }
+
+    proptest! {
+        #[test]
+        fn keys_are_found_where_they_are(keys in texts(40), others in texts(40)) {
+            let sorted: Vec<Text> = keys.iter().cloned().collect();
+            let list = KeyList::new(sorted.clone());
+            prop_assert!(list.is_consistent());
+            for key in keys.union(&others) {
+                prop_assert_eq!(list.search(key), sorted.binary_search(key));
+            }
+        }
+
+        #[test]
+        fn a_list_that_is_changed_is_as_one_made_anew(
+            keys in texts(20),
+            changes in prop::collection::vec((texts(2), any::<prop::sample::Index>()), 0..30),
+        ) {
+            let mut sorted: Vec<Text> = keys.into_iter().collect();
+            let mut list = KeyList::new(sorted.clone());
+            for (added, at) in changes {
+                for key in added {
+                    if let Err(place) = list.search(&key) {
+                        list.insert(place, key.clone());
+                        sorted.insert(place, key);
+                    }
+                }
+                match at.index(4) {
+                    0 if !sorted.is_empty() => {
+                        let place = at.index(sorted.len());
+                        prop_assert_eq!(list.remove(place), sorted.remove(place));
+                    }
+                    1 => {
+                        let right = list.split_off(at.index(sorted.len() + 1));
+                        prop_assert!(list.is_consistent() && right.is_consistent());
+                        list.append(right);
+                    }
+                    _ => {}
+                }
+                prop_assert!(list.is_consistent());
+                prop_assert_eq!(&*list, &sorted[..]);
+                for key in &sorted {
+                    prop_assert_eq!(list.search(key), sorted.binary_search(key));
+                }
+            }
+        }
     }
 }

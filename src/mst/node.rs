@@ -26,15 +26,17 @@ pub trait Digested {
 /// [`Mst::check`](super::Mst::check): `keys` is not empty and strictly
 /// ascending; `values` is as long; `children` is empty, or has one place more;
 /// what stands at place `i` has keys between those at `i - 1` and `i`, and a
-/// level below this one; `hash`, if it is there, is that of the content.
+/// level below this one.
 ///
+/// What a search needs stands at the beginning: most of its time is spent on waiting
+/// for memory.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub struct Node<K, V, L> {
     pub(super) level: Level,
     pub(super) keys: KeyList<K>,
-    pub(super) values: Vec<V>,
     pub(super) children: Vec<Option<L>>,
-    pub(super) hash: OnceLock<NodeHash>,
+    pub(super) values: Vec<V>,
 }
 
 /// The node type that a store keeps.
@@ -50,9 +52,8 @@ impl<K: TreeKey, V, L> Node<K, V, L> {
         let mut node = Self {
             level,
             keys,
-            values,
             children,
-            hash: OnceLock::new(),
+            values,
         };
         node.trim_children();
         node
@@ -151,8 +152,8 @@ pub trait NodeStore {
     /// If the node cannot be had.
     fn load<'a>(&'a self, link: &'a Self::Link) -> Result<&'a NodeOf<Self>, Self::Error>;
 
-    /// The node to change: a copy of its own, if other links share it. Its
-    /// cached hash is forgotten.
+    /// The node to change: a copy of its own, if other links share it. The hash
+    /// beside the link is forgotten.
     ///
     /// # Errors
     /// If the node cannot be had.
@@ -167,12 +168,10 @@ pub trait NodeStore {
     /// Keeps a new node.
     fn keep(&self, node: NodeOf<Self>) -> Self::Link;
 
-    /// Where the hash of the node can be kept beside its link, if anywhere: so that
-    /// its parent can be hashed, or compared, without loading it. Forgotten by
-    /// [`edit`](Self::edit), as the node's own.
-    fn hash_beside<'a>(&'a self, _link: &'a Self::Link) -> Option<&'a OnceLock<NodeHash>> {
-        None
-    }
+    /// Where the hash of the node is kept, once it is made. It stands beside the link,
+    /// so that the parent can be hashed, or compared, without the node being loaded: a
+    /// parent has some thirty children, which lie anywhere in memory.
+    fn hash<'a>(&'a self, link: &'a Self::Link) -> &'a OnceLock<NodeHash>;
 }
 
 /// The node storage in memory: a link is a shared pointer.
@@ -191,10 +190,7 @@ impl<K, V> Default for Resident<K, V> {
     }
 }
 
-/// A node in memory, shared by all trees that hold it.
-///
-/// Its hash stands beside the pointer, too: a parent has some thirty children, which
-/// lie anywhere in memory.
+/// A node in memory, shared by all trees that hold it, and its hash.
 #[derive(Debug)]
 pub struct SharedNode<K, V> {
     node: Arc<Node<K, V, SharedNode<K, V>>>,
@@ -222,15 +218,11 @@ impl<K: TreeKey, V: Digested + Clone> NodeStore for Resident<K, V> {
 
     fn edit<'a>(&'a self, link: &'a mut Self::Link) -> Result<&'a mut NodeOf<Self>, Infallible> {
         link.hash.take();
-        let node = Arc::make_mut(&mut link.node);
-        node.hash.take();
-        Ok(node)
+        Ok(Arc::make_mut(&mut link.node))
     }
 
     fn take(&self, link: Self::Link) -> Result<NodeOf<Self>, Infallible> {
-        let mut node = Arc::unwrap_or_clone(link.node);
-        node.hash.take();
-        Ok(node)
+        Ok(Arc::unwrap_or_clone(link.node))
     }
 
     fn keep(&self, node: NodeOf<Self>) -> Self::Link {
@@ -240,7 +232,7 @@ impl<K: TreeKey, V: Digested + Clone> NodeStore for Resident<K, V> {
         }
     }
 
-    fn hash_beside<'a>(&'a self, link: &'a Self::Link) -> Option<&'a OnceLock<NodeHash>> {
-        Some(&link.hash)
+    fn hash<'a>(&'a self, link: &'a Self::Link) -> &'a OnceLock<NodeHash> {
+        &link.hash
     }
 }

@@ -1,6 +1,6 @@
 //! The tree against a naive model, which is a set and the definition.
 
-use std::{cell::Cell, collections::BTreeMap, convert::Infallible};
+use std::{cell::Cell, collections::BTreeMap, convert::Infallible, sync::OnceLock};
 
 use super::*;
 use crate::hash::{sha256, HASH_BYTES};
@@ -261,8 +261,7 @@ fn collect_diff(
     left: &MockTree,
     right: &MockTree,
 ) -> Vec<(u32, Option<MockValue>, Option<MockValue>)> {
-    let Ok(differences) = left.diff(right);
-    differences
+    left.diff(right)
         .map(|difference| {
             let Ok(difference) = difference;
             (
@@ -468,6 +467,10 @@ impl NodeStore for Counting {
 
     fn keep(&self, node: NodeOf<Self>) -> Self::Link {
         self.inner.keep(node)
+    }
+
+    fn hash<'a>(&'a self, link: &'a Self::Link) -> &'a OnceLock<NodeHash> {
+        self.inner.hash(link)
     }
 }
 

@@ -165,11 +165,9 @@ impl<S: NodeStore> Mst<S> {
         self.range(..)
     }
 
-    /// The keys in which this tree, on the left, differs from `other`.
-    ///
-    /// # Errors
-    /// The node storage's, here and from the iterator.
-    pub fn diff<'a>(&'a self, other: &'a Self) -> Result<Differences<'a, S>, S::Error> {
+    /// The keys in which this tree, on the left, differs from `other`. The iterator has
+    /// the node storage's errors.
+    pub fn diff<'a>(&'a self, other: &'a Self) -> Differences<'a, S> {
         Differences::new(&self.store, self.root_link(), other.root_link())
     }
 
@@ -202,6 +200,20 @@ impl<S: NodeStore> Mst<S> {
         high: Option<&'a S::Key>,
     ) -> Result<Option<Run<'a, S>>, S::Error> {
         run_between(&self.store, self.root_link(), low, high)
+    }
+
+    /// As [`run_between`](Self::run_between), of one of the tree's subtrees, perhaps as
+    /// it was before.
+    ///
+    /// # Errors
+    /// The node storage's.
+    pub fn run_below<'a>(
+        &'a self,
+        subtree: &'a S::Link,
+        low: Option<&'a S::Key>,
+        high: Option<&'a S::Key>,
+    ) -> Result<Option<Run<'a, S>>, S::Error> {
+        run_between(&self.store, Some(subtree), low, high)
     }
 
     /// The hash of a node of this tree, for proofs and for comparing with

@@ -1,9 +1,10 @@
 //! Comparing a tree with what another replica says of its own.
 
 use super::{
-    digests::{Bounds, Differing, DigestQuery, DigestReplyWriter, Fragment, Range},
+    digests::{Bounds, Differing, DigestQueryReader, DigestReplyWriter, Fragment, Range},
     entries::Want,
     salted::{Salted, Short},
+    wire::MessageError,
 };
 use crate::{
     cell::{CellKey, CellMeta},
@@ -27,9 +28,35 @@ fn node<'a>(tree: &'a Tree, link: &'a Link) -> &'a NodeOf<Cells> {
 }
 
 /// What `tree` has strictly between two bounds.
-pub(super) fn run<'a>(tree: &'a Tree, (low, high): Bounds<'a>) -> Option<Run<'a>> {
+fn run<'a>(tree: &'a Tree, (low, high): Bounds<'a>) -> Option<Run<'a>> {
     let Ok(run) = tree.run_between(low, high);
     run
+}
+
+/// Where in a tree is what it has in a range; or where it was, when it was last looked
+/// at, which does no harm: what has come since need not be looked for.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Place {
+    #[default]
+    Anywhere,
+    /// In this subtree, and there may be more in it.
+    Within(Link),
+    /// It is this subtree.
+    Whole(Link),
+}
+
+impl Place {
+    /// What `tree` has there.
+    pub(super) fn run<'a>(&'a self, tree: &'a Tree, bounds: Bounds<'a>) -> Option<Run<'a>> {
+        match self {
+            Self::Anywhere => run(tree, bounds),
+            Self::Within(link) => {
+                let Ok(run) = tree.run_below(link, bounds.0, bounds.1);
+                run
+            }
+            Self::Whole(link) => Some(run_of(tree, link)),
+        }
+    }
 }
 
 fn run_of<'a>(tree: &'a Tree, link: &'a Link) -> Run<'a> {
@@ -71,6 +98,13 @@ struct Part<'a> {
     is_sparse: bool,
 }
 
+/// What there is of an entry of a peer's.
+enum Other<'a> {
+    Missing,
+    Same,
+    Differs(&'a CellMeta),
+}
+
 /// A gap of a peer's fragment, in a [`Part`].
 struct Gap<'a> {
     bounds: Bounds<'a>,
@@ -82,50 +116,86 @@ impl<'a> Part<'a> {
     /// Nothing if there is nothing in that range.
     fn new(
         tree: &'a Tree,
-        range: &'a Range,
+        place: &'a Place,
+        bounds: Bounds<'a>,
         theirs: &Fragment,
         salted: &'a Salted,
     ) -> Option<Self> {
         Some(Self {
             tree,
-            run: run(tree, range.bounds())?,
+            run: place.run(tree, bounds)?,
             salted,
             is_sparse: theirs.is_sparse,
         })
     }
 
-    /// The gaps of `theirs` and, after each, the place of the entry there, as far as
-    /// it is among the part's.
+    /// The gaps of `theirs` and, after each, the entry there, as far as it is among the
+    /// part's: its place, and whether it is the same.
     fn gaps<'b>(
         &'b self,
-        range: &'b Range,
+        bounds: Bounds<'b>,
         theirs: &'b Fragment,
-    ) -> impl Iterator<Item = (Gap<'b>, Option<usize>)> {
+    ) -> impl Iterator<Item = (Gap<'b>, Option<(usize, bool)>)> {
         let mut low = Some(0);
         (0..theirs.gaps.len()).map(move |place| {
             let entry = theirs.entries.get(place);
-            let found = entry.and_then(|(key, _)| self.run.find(key));
+            let found = entry.and_then(|(key, told)| self.find(key, *told));
+            let at = found.map(|(place, _)| place);
             let high = match entry {
-                Some(_) => found,
+                Some(_) => at,
                 None => Some(self.run.keys().len()),
             };
-            let start = std::mem::replace(&mut low, found.map(|place| place + 1));
+            let start = std::mem::replace(&mut low, at.map(|place| place + 1));
             let gap = Gap {
-                bounds: theirs.gap_bounds(range, place),
+                bounds: theirs.gap_bounds(bounds, place),
                 places: start.zip(high).map(|(start, end)| start..end),
             };
             (gap, found)
         })
     }
 
-    /// The cell of a key of the peer's.
-    fn get(&self, key: &CellKey, found: Option<usize>) -> Option<&CellMeta> {
-        match found {
-            Some(place) => self.run.values().get(place),
+    /// The place of an entry of the peer's, and whether it is the same here. If its
+    /// digest is, then so is its key, which the digest covers.
+    fn find(&self, key: &CellKey, told: Short) -> Option<(usize, bool)> {
+        let values = self.run.values();
+        let is_same = |place: usize| {
+            let value = values.get(place);
+            value.is_some_and(|value| self.salted.short(value.digest()) == told)
+        };
+        let mut is_told = false;
+        let place = self.run.find(key, |place| {
+            is_told = is_same(place);
+            is_told
+        })?;
+        Some((place, is_told || is_same(place)))
+    }
+
+    /// The cell of a key of the peer's, if there is one and it is not the same.
+    fn other(&self, key: &CellKey, told: Short, found: Option<(usize, bool)>) -> Other<'_> {
+        let meta = match found {
+            Some((_, true)) => return Other::Same,
+            Some((place, false)) => self.run.values().get(place),
             None => {
                 let Ok(meta) = self.tree.get(key);
                 meta
             }
+        };
+        match meta {
+            None => Other::Missing,
+            Some(meta) if self.salted.short(meta.digest()) == told => Other::Same,
+            Some(meta) => Other::Differs(meta),
+        }
+    }
+
+    /// Where what lies in a gap is.
+    fn place(&self, gap: &Gap<'_>) -> Place {
+        match &gap.places {
+            Some(places) if places.is_empty() => {
+                let child = self.run.child(places.start).cloned();
+                child.map_or(Place::Anywhere, Place::Whole)
+            }
+            Some(_) => Place::Within(self.run.subtree().clone()),
+            None => Place::Anywhere,
         }
     }
 
@@ -234,8 +304,11 @@ fn assemble(
     gap: impl Fn(std::ops::Range<usize>, bool) -> Option<Short>,
 ) -> Fragment {
     let stride = stride(entries.len());
+    let named = entries.len() / stride;
     let mut fragment = Fragment {
         is_sparse: stride > 1,
+        entries: Vec::with_capacity(named),
+        gaps: Vec::with_capacity(named + 1),
         ..Fragment::default()
     };
     let (mut start, mut bytes) = (0, 0);
@@ -286,12 +359,19 @@ fn unroll<'a>(tree: &'a Tree, items: Vec<Item<'a>>, entries: &mut usize) -> Vec<
 
 /// Answers a query of digests: where `tree` has something that the asker does
 /// not have. In about `max_bytes`; what there is no room for is left for later.
-pub(super) fn answer(tree: &Tree, query: &DigestQuery, max_bytes: usize) -> Vec<u8> {
-    let salted = &query.salted;
+///
+/// # Errors
+/// If the query cannot be read.
+pub(super) fn answer(
+    tree: &Tree,
+    mut query: DigestQueryReader<'_>,
+    max_bytes: usize,
+) -> Result<Vec<u8>, MessageError> {
+    let salted = &{ query.salted };
     let mut writer = DigestReplyWriter::new(*salted);
-    for (range, theirs) in &query.fragments {
-        if let Some(own) = Part::new(tree, range, theirs, salted) {
-            for (place, (gap, found)) in own.gaps(range, theirs).enumerate() {
+    while let Some((range, theirs)) = query.next()? {
+        if let Some(own) = Part::new(tree, &Place::Anywhere, range.bounds(), &theirs, salted) {
+            for (place, (gap, found)) in own.gaps(range.bounds(), &theirs).enumerate() {
                 let told = theirs.gaps[place];
                 if place < theirs.known_gaps() {
                     let differing = match told {
@@ -313,8 +393,7 @@ pub(super) fn answer(tree: &Tree, query: &DigestQuery, max_bytes: usize) -> Vec<
                         .for_each(|differing| writer.push(differing));
                 }
                 if let Some((key, told)) = theirs.entries.get(place) {
-                    let meta = own.get(key, found);
-                    if meta.is_some_and(|meta| salted.short(meta.digest()) != *told) {
+                    if let Other::Differs(_) = own.other(key, *told, found) {
                         writer.push(&Differing::Entry(place));
                     }
                 }
@@ -322,46 +401,50 @@ pub(super) fn answer(tree: &Tree, query: &DigestQuery, max_bytes: usize) -> Vec<
         }
         writer.end();
     }
-    writer.finish()
+    Ok(writer.finish())
 }
 
-/// What a peer has and `tree` does not, as far as a fragment of the peer's tells.
+/// What a peer has and the own tree does not, as far as is known.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     /// Cells to get, ascending.
     pub(super) wants: Vec<Want>,
     /// Where to look further.
-    pub(super) open: Vec<Range>,
+    pub(super) open: Vec<(Range, Place)>,
 }
 
-/// Looks at what a peer has in `range`.
-pub(super) fn look(tree: &Tree, salted: &Salted, range: &Range, theirs: &Fragment) -> Found {
-    let mut found = Found::default();
-    let Some(own) = Part::new(tree, range, theirs, salted) else {
-        found.wants.push(Want::All(range.clone()));
-        return found;
+/// Looks at what a peer has between two bounds, which is in that place of `tree`.
+pub(super) fn look(
+    tree: &Tree,
+    salted: &Salted,
+    (bounds, place): (Bounds<'_>, &Place),
+    theirs: &Fragment,
+    found: &mut Found,
+) {
+    let Some(own) = Part::new(tree, place, bounds, theirs, salted) else {
+        found.wants.push(Want::All(Range::of(bounds)));
+        return;
     };
-    for (place, (gap, at)) in own.gaps(range, theirs).enumerate() {
-        let all = || theirs.gap(range, place);
+    for (place, (gap, at)) in own.gaps(bounds, theirs).enumerate() {
+        let all = || Range::of(theirs.gap_bounds(bounds, place));
         if place == theirs.known_gaps() {
-            found.open.push(all());
+            found.open.push((all(), Place::Anywhere));
         } else if let Some(told) = theirs.gaps[place] {
             match own.short(&gap) {
                 Some(here) if here == told => {}
-                Some(_) => found.open.push(all()),
+                Some(_) => found.open.push((all(), own.place(&gap))),
                 None => found.wants.push(Want::All(all())),
             }
         }
         if let Some((key, told)) = theirs.entries.get(place) {
-            match own.get(key, at) {
-                None => found.wants.push(Want::Key(key.clone(), None)),
-                Some(meta) if salted.short(meta.digest()) == *told => {}
-                Some(meta) => {
+            match own.other(key, *told, at) {
+                Other::Missing => found.wants.push(Want::Key(key.clone(), None)),
+                Other::Same => {}
+                Other::Differs(meta) => {
                     let time = meta.version.stamp.time;
                     found.wants.push(Want::Key(key.clone(), Some(time)));
                 }
             }
         }
     }
-    found
 }

@@ -23,6 +23,13 @@ pub struct Range {
 }
 
 impl Range {
+    pub(super) fn of((low, high): Bounds<'_>) -> Self {
+        Self {
+            low: low.cloned(),
+            high: high.cloned(),
+        }
+    }
+
     pub(super) fn bounds(&self) -> Bounds<'_> {
         (self.low.as_ref(), self.high.as_ref())
     }
@@ -66,21 +73,17 @@ impl Fragment {
     /// what the fragment is of.
     #[must_use]
     pub fn gap(&self, range: &Range, place: usize) -> Range {
-        let (low, high) = self.gap_bounds(range, place);
-        Range {
-            low: low.cloned(),
-            high: high.cloned(),
-        }
+        Range::of(self.gap_bounds(range.bounds(), place))
     }
 
-    /// The bounds of [`gap`](Self::gap).
-    pub(super) fn gap_bounds<'a>(&'a self, range: &'a Range, place: usize) -> Bounds<'a> {
+    /// The bounds of [`gap`](Self::gap), where the fragment is of what is between those.
+    pub(super) fn gap_bounds<'a>(&'a self, (low, high): Bounds<'a>, place: usize) -> Bounds<'a> {
         let before = place
             .checked_sub(1)
             .and_then(|place| self.entries.get(place));
-        let low = before.map_or(range.low.as_ref(), |(key, _)| Some(key));
+        let low = before.map_or(low, |(key, _)| Some(key));
         let after = self.entries.get(place);
-        let high = after.map_or(range.high.as_ref(), |(key, _)| Some(key));
+        let high = after.map_or(high, |(key, _)| Some(key));
         (low, high)
     }
 
@@ -157,11 +160,12 @@ impl Fragment {
         Ok(fragment)
     }
 
-    /// Checks that all keys are within `range`.
-    fn check_within(&self, range: &Range) -> Result<(), MessageError> {
+    /// Checks that all keys are within these bounds.
+    fn check_within(&self, (low, high): Bounds<'_>) -> Result<(), MessageError> {
         let (first, last) = (self.entries.first(), self.entries.last());
-        let mut ends = first.into_iter().chain(last);
-        match ends.all(|(key, _)| range.contains(key)) {
+        let is_above = |(key, _): &(CellKey, _)| low.is_none_or(|low| low < key);
+        let is_below = |(key, _): &(CellKey, _)| high.is_none_or(|high| key < high);
+        match first.is_none_or(is_above) && last.is_none_or(is_below) {
             true => Ok(()),
             false => Err(MessageError::KeyOrder),
         }
@@ -243,25 +247,53 @@ impl DigestQuery {
     /// # Errors
     /// If it is none.
     pub fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
+        let mut reader = DigestQueryReader::open(bytes)?;
+        let mut fragments = Vec::new();
+        while let Some(fragment) = reader.next()? {
+            fragments.push(fragment);
+        }
+        Ok(Self {
+            salted: reader.salted,
+            max_bytes: reader.max_bytes,
+            fragments,
+        })
+    }
+}
+
+/// Reads a [`DigestQuery`] piece by piece: what was read is let go of before the next is
+/// read into the same memory.
+pub(super) struct DigestQueryReader<'a> {
+    pub(super) salted: Salted,
+    pub(super) max_bytes: u32,
+    reader: Reader<'a>,
+}
+
+impl<'a> DigestQueryReader<'a> {
+    pub(super) fn open(bytes: &'a [u8]) -> Result<Self, MessageError> {
         let mut reader = open(bytes, kind::DIGEST_QUERY)?;
         let salted = Salted::read_head(&mut reader)?;
         let max_bytes = reader.number("size of the answer")?;
         let max_bytes = u32::try_from(max_bytes).map_err(|_| MessageError::Range("size"))?;
-        let mut fragments = Vec::new();
-        while reader.left() > 0 {
-            let (has_low, has_high) = Range::has_bounds(reader.u8("range")?)?;
-            let low = reader.optional_key(has_low)?;
-            let fragment = Fragment::read(&salted, &mut reader)?;
-            let high = reader.optional_key(has_high)?;
-            let range = Range { low, high };
-            fragment.check_within(&range)?;
-            fragments.push((range, fragment));
-        }
         Ok(Self {
             salted,
             max_bytes,
-            fragments,
+            reader,
         })
+    }
+
+    /// The next range, and what the asker has there.
+    pub(super) fn next(&mut self) -> Result<Option<(Range, Fragment)>, MessageError> {
+        let reader = &mut self.reader;
+        if reader.left() == 0 {
+            return Ok(None);
+        }
+        let (has_low, has_high) = Range::has_bounds(reader.u8("range")?)?;
+        let low = reader.optional_key(has_low)?;
+        let fragment = Fragment::read(&self.salted, reader)?;
+        let high = reader.optional_key(has_high)?;
+        let range = Range { low, high };
+        fragment.check_within(range.bounds())?;
+        Ok(Some((range, fragment)))
     }
 }
 
@@ -293,6 +325,47 @@ impl Differing {
             Self::Later(place) => (place * 2, LATER),
         }
     }
+}
+
+/// Reads the answer to what was `asked`; `visit` is given what differs from the fragment
+/// at a place, as it is read.
+///
+/// # Errors
+/// If it is none, or says what cannot be said of what was asked. What was given to `visit`
+/// before is then to be forgotten.
+pub(super) fn read_reply(
+    bytes: &[u8],
+    salted: &Salted,
+    asked: &[(Range, Fragment)],
+    mut visit: impl FnMut(usize, Differing),
+) -> Result<(), MessageError> {
+    let mut reader = open(bytes, kind::DIGEST_REPLY)?;
+    for (at, (range, fragment)) in asked.iter().enumerate() {
+        let mut next = 0usize;
+        while let Some(number) = reader.size("place")?.checked_sub(1) {
+            let place = next.checked_add(number >> 2);
+            let place = place.filter(|place| *place < fragment.known_gaps() * 2);
+            let place = place.ok_or(MessageError::Range("place"))?;
+            next = place + 1;
+            let (is_entry, half) = (place % 2 == 1, place / 2);
+            let differing = match (number & 3, is_entry) {
+                (ENTRY, true) if half < fragment.entries.len() => Differing::Entry(half),
+                (ALL, false) if fragment.gaps[half].is_none() => Differing::All(half),
+                (FRAGMENT, false) => {
+                    let theirs = Fragment::read(salted, &mut reader)?;
+                    theirs.check_within(fragment.gap_bounds(range.bounds(), half))?;
+                    if theirs.entries.is_empty() {
+                        return Err(MessageError::NoProgress);
+                    }
+                    Differing::Fragment(half, theirs)
+                }
+                (LATER, false) => Differing::Later(half),
+                _ => return Err(MessageError::Range("kind of difference")),
+            };
+            visit(at, differing);
+        }
+    }
+    reader.finish()
 }
 
 /// Answers a [`DigestQuery`]: for each fragment of it, what differs.
@@ -367,35 +440,10 @@ impl DigestReply {
         salted: &Salted,
         asked: &[(Range, Fragment)],
     ) -> Result<Self, MessageError> {
-        let mut reader = open(bytes, kind::DIGEST_REPLY)?;
-        let mut reply = Vec::with_capacity(asked.len());
-        for (range, fragment) in asked {
-            let mut differing = Vec::new();
-            let mut next = 0usize;
-            while let Some(number) = reader.size("place")?.checked_sub(1) {
-                let place = next.checked_add(number >> 2);
-                let place = place.filter(|place| *place < fragment.known_gaps() * 2);
-                let place = place.ok_or(MessageError::Range("place"))?;
-                next = place + 1;
-                let (is_entry, half) = (place % 2 == 1, place / 2);
-                differing.push(match (number & 3, is_entry) {
-                    (ENTRY, true) if half < fragment.entries.len() => Differing::Entry(half),
-                    (ALL, false) if fragment.gaps[half].is_none() => Differing::All(half),
-                    (FRAGMENT, false) => {
-                        let theirs = Fragment::read(salted, &mut reader)?;
-                        theirs.check_within(&fragment.gap(range, half))?;
-                        if theirs.entries.is_empty() {
-                            return Err(MessageError::NoProgress);
-                        }
-                        Differing::Fragment(half, theirs)
-                    }
-                    (LATER, false) => Differing::Later(half),
-                    _ => return Err(MessageError::Range("kind of difference")),
-                });
-            }
-            reply.push(differing);
-        }
-        reader.finish()?;
+        let mut reply: Vec<_> = asked.iter().map(|_| Vec::new()).collect();
+        read_reply(bytes, salted, asked, |place, differing| {
+            reply[place].push(differing);
+        })?;
         Ok(Self(reply))
     }
 }

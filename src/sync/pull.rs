@@ -9,9 +9,9 @@ use std::collections::VecDeque;
 
 use super::{
     cells::Received,
-    compare::{self, first_fragment, fragment},
+    compare::{self, first_fragment, fragment, Found, Place},
     delta::{DeltaQuery, DeltaReply, Progress},
-    digests::{Differing, DigestQueryWriter, DigestReply, Fragment, Range},
+    digests::{read_reply, Differing, DigestQueryWriter, Fragment, Range},
     entries::{encode_wants, EntriesReply, Want},
     identity::ReplicaId,
     salted::Salted,
@@ -66,7 +66,8 @@ impl Rejections {
 /// What was asked, to read the answer by.
 enum Asked {
     Delta,
-    Digests(Vec<(Range, Fragment)>),
+    /// Of these ranges, which are in these places of the own tree.
+    Digests(Vec<(Range, Fragment)>, Vec<Place>),
     /// That many of what is wanted.
     Entries(usize),
 }
@@ -90,7 +91,7 @@ pub(super) struct Pull {
     /// Whether what had changed was known to the peer.
     pub(super) is_delta: bool,
     /// Where to look; the next is last.
-    open: Vec<Range>,
+    open: Vec<(Range, Place)>,
     wants: VecDeque<Want>,
     asked: Option<Asked>,
     /// Cells that were received and not rejected.
@@ -105,7 +106,7 @@ impl Pull {
             message_bytes,
             delta: None,
             is_delta: false,
-            open: vec![Range::default()],
+            open: vec![Default::default()],
             wants: VecDeque::new(),
             asked: None,
             received: 0,
@@ -160,32 +161,36 @@ impl Pull {
     pub(super) fn ask_digests(&mut self, tree: &Tree) -> Option<Vec<u8>> {
         let room = self.message_bytes;
         let mut writer = DigestQueryWriter::new(self.salted, room as u32);
-        let mut asked = Vec::new();
+        let (mut asked, mut places) = (Vec::new(), Vec::new());
         while writer.has_room(room) {
-            let Some(range) = self.open.pop() else {
+            let Some((range, place)) = self.open.pop() else {
                 break;
             };
-            let Some(run) = compare::run(tree, range.bounds()) else {
+            let Some(run) = place.run(tree, range.bounds()) else {
                 self.wants.push_back(Want::All(range));
                 continue;
             };
-            let fragment = match range == Range::default() {
-                true => first_fragment(tree, &self.salted, room),
-                false => fragment(tree, &run, &self.salted, room),
+            let (fragment, place) = match range == Range::default() {
+                true => (first_fragment(tree, &self.salted, room), Place::Anywhere),
+                false => (
+                    fragment(tree, &run, &self.salted, room),
+                    Place::Within(run.subtree().clone()),
+                ),
             };
             drop(run);
             if fragment.is_cut {
                 let low = fragment.entries.last().map(|(key, _)| key.clone());
                 let high = range.high.clone();
-                self.open.push(Range { low, high });
+                self.open.push((Range { low, high }, Place::Anywhere));
             }
             writer.push(&range, &fragment);
             asked.push((range, fragment));
+            places.push(place);
         }
         if asked.is_empty() {
             return None;
         }
-        self.asked = Some(Asked::Digests(asked));
+        self.asked = Some(Asked::Digests(asked, places));
         Some(writer.finish())
     }
 
@@ -215,12 +220,11 @@ impl Pull {
                 }
                 Ok(cells)
             }
-            Some(Asked::Digests(asked)) => {
+            Some(Asked::Digests(asked, places)) => {
                 if bytes.len() > MAX_MESSAGE {
                     return Err(MessageError::TooLarge("bytes"));
                 }
-                let DigestReply(reply) = DigestReply::decode(bytes, &self.salted, &asked)?;
-                self.look(tree, &asked, reply);
+                self.look(tree, &asked, &places, bytes)?;
                 Ok(Vec::new())
             }
             Some(Asked::Entries(count)) => {
@@ -249,31 +253,36 @@ impl Pull {
         self.wants.into()
     }
 
-    fn look(&mut self, tree: &Tree, asked: &[(Range, Fragment)], reply: Vec<Vec<Differing>>) {
-        let mut open = Vec::new();
-        for ((range, fragment), differing) in asked.iter().zip(reply) {
-            for differing in differing {
-                match differing {
-                    Differing::Entry(place) => {
-                        let (key, _) = &fragment.entries[place];
-                        let Ok(own) = tree.get(key);
-                        let have = own.map(|meta| meta.version.stamp.time);
-                        self.wants.push_back(Want::Key(key.clone(), have));
-                    }
-                    Differing::All(place) => {
-                        self.wants.push_back(Want::All(fragment.gap(range, place)));
-                    }
-                    Differing::Later(place) => open.push(fragment.gap(range, place)),
-                    Differing::Fragment(place, theirs) => {
-                        let gap = fragment.gap(range, place);
-                        let found = compare::look(tree, &self.salted, &gap, &theirs);
-                        self.wants.extend(found.wants);
-                        open.extend(found.open);
-                    }
+    fn look(
+        &mut self,
+        tree: &Tree,
+        asked: &[(Range, Fragment)],
+        places: &[Place],
+        reply: &[u8],
+    ) -> Result<(), MessageError> {
+        let mut found = Found::default();
+        read_reply(reply, &self.salted, asked, |at, differing| {
+            let (range, fragment) = &asked[at];
+            match differing {
+                Differing::Entry(place) => {
+                    let (key, _) = &fragment.entries[place];
+                    let Ok(own) = tree.get(key);
+                    let have = own.map(|meta| meta.version.stamp.time);
+                    found.wants.push(Want::Key(key.clone(), have));
+                }
+                Differing::All(place) => found.wants.push(Want::All(fragment.gap(range, place))),
+                Differing::Later(place) => {
+                    let gap = fragment.gap(range, place);
+                    found.open.push((gap, places[at].clone()));
+                }
+                Differing::Fragment(place, theirs) => {
+                    let gap = (fragment.gap_bounds(range.bounds(), place), &places[at]);
+                    compare::look(tree, &self.salted, gap, &theirs, &mut found);
                 }
             }
-        }
-        open.reverse();
-        self.open.append(&mut open);
+        })?;
+        self.wants.extend(found.wants);
+        self.open.extend(found.open.into_iter().rev());
+        Ok(())
     }
 }

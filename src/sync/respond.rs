@@ -12,7 +12,7 @@ use super::{
     cells::{CellsWriter, CELL_OVERHEAD, CHECK_BYTES},
     compare,
     delta::{delta_reply, DeltaQuery, Progress},
-    digests::DigestQuery,
+    digests::DigestQueryReader,
     entries::{entries_reply, EntriesQuery, Want},
     wire::{kind, MessageError},
     MAX_MESSAGE, MESSAGE_BYTES,
@@ -69,8 +69,9 @@ fn room(asked: u32) -> usize {
 /// If the query cannot be read.
 pub fn answer_digests(tree: &Tree, query: &[u8]) -> Result<Vec<u8>, MessageError> {
     check_length(query)?;
-    let query = DigestQuery::decode(query)?;
-    Ok(compare::answer(tree, &query, room(query.max_bytes)))
+    let query = DigestQueryReader::open(query)?;
+    let room = room(query.max_bytes);
+    compare::answer(tree, query, room)
 }
 
 /// Answers a query of cells: of those that the tree names, the store gives each. What

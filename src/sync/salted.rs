@@ -64,12 +64,13 @@ impl<const WORDS: usize> Multilinear<WORDS> {
 /// 2^61 - 1, a prime: lists are hashed as polynomials modulo this.
 const PRIME: u64 = (1 << 61) - 1;
 
-/// `a` times `b`, plus `c`, modulo [`PRIME`]; `a` and `b` are below that.
+/// `a` times `b`, plus `c`, modulo [`PRIME`], but perhaps a few times that too much;
+/// `a` is below 2^62, and so is what comes out, and `b` is below the prime.
 fn multiply_add(a: u64, b: u64, c: u64) -> u64 {
     let sum = u128::from(a) * u128::from(b) + u128::from(c);
-    // 2^61 is 1. The sum is below 2^123, so what is folded is below 2^62 + 2^61.
+    // 2^61 is 1. The sum is below 2^124, so what is folded first is below 2^64.
     let folded = (sum as u64 & PRIME) + (sum >> 61) as u64;
-    folded % PRIME
+    (folded & PRIME) + (folded >> 61)
 }
 
 fn words(hash: &[u8; HASH_BYTES]) -> [u64; 4] {
@@ -180,6 +181,6 @@ impl List<'_> {
 
     pub(super) fn finish(self) -> Short {
         let salted = self.salted;
-        salted.truncate(salted.of_list.hash([self.value]))
+        salted.truncate(salted.of_list.hash([self.value % PRIME]))
     }
 }
