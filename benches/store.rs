@@ -26,7 +26,7 @@ use zenoh_backend_mst::{
 };
 
 const GROUP: usize = 1_000;
-const GROUPS: usize = 200;
+const GROUPS: usize = 500;
 const VALUE: usize = 150;
 const CACHE: u64 = 64 << 20;
 const RUNS: usize = 3;
@@ -49,17 +49,35 @@ fn cell(time: u64, rng: &mut StdRng) -> Cell {
     }
 }
 
-struct Time(Arc<AtomicU64>);
+/// A clock that can be set ahead.
+#[derive(Clone)]
+struct Time {
+    start: Instant,
+    ahead: Arc<AtomicU64>,
+}
 
 impl Time {
-    fn clock(&self) -> Clock {
-        let time = Arc::clone(&self.0);
-        Arc::new(move || time.load(Ordering::Relaxed))
+    fn new() -> Self {
+        Self {
+            start: Instant::now(),
+            ahead: Arc::default(),
+        }
     }
 
-    /// One bucket on, so that what was written before settles.
-    fn next(&self) -> u64 {
-        self.0.fetch_add(BUCKET, Ordering::Relaxed) + BUCKET
+    /// In NTP64.
+    fn now(&self) -> u64 {
+        let elapsed = (self.start.elapsed().as_nanos() << 32) / 1_000_000_000;
+        1_000 * BUCKET + elapsed as u64 + self.ahead.load(Ordering::Relaxed)
+    }
+
+    fn clock(&self) -> Clock {
+        let time = self.clone();
+        Arc::new(move || time.now())
+    }
+
+    /// Has all settle that was written before.
+    fn set_ahead(&self) {
+        self.ahead.fetch_add(20 * BUCKET, Ordering::Relaxed);
     }
 }
 
@@ -119,12 +137,12 @@ fn main() {
     let (mut cold, mut listing) = (Vec::new(), Vec::new());
     for run in 0..RUNS {
         let folder = tempfile::tempdir().expect("a folder");
-        let time = Time(Arc::new(AtomicU64::new(1_000 * BUCKET)));
+        let time = Time::new();
         let replica = open(&folder.path().join("ours"), &time);
         let mut order: Vec<u32> = (0..keys).collect();
         order.shuffle(&mut rng);
         for chunk in order.chunks(10_000) {
-            let now = time.next();
+            let now = time.now();
             for number in chunk {
                 let put = replica
                     .put(key(*number).key, cell(now, &mut rng))
@@ -134,29 +152,29 @@ fn main() {
         }
         replica.sync().expect("synced");
 
-        let mut group = |now: u64| -> Vec<(u32, Cell)> {
+        let mut group = || -> Vec<(u32, Cell)> {
             (0..GROUP)
-                .map(|_| (rng.gen_range(0..keys), cell(now, &mut rng)))
+                .map(|_| (rng.gen_range(0..keys), cell(0, &mut rng)))
                 .collect()
         };
-        let groups: Vec<Vec<(u32, Cell)>> = (0..GROUPS).map(|_| group(time.next())).collect();
+        let groups: Vec<Vec<(u32, Cell)>> = (0..GROUPS).map(|_| group()).collect();
         let bare = groups.clone();
-        time.next();
         let start = Instant::now();
         for group in groups {
-            for (number, cell) in group {
+            let now = time.now();
+            for (number, mut cell) in group {
+                cell.stamp.time = now;
                 let put = replica.put(key(number).key, cell).expect("taken");
                 drop(put.committed.map(|committed| committed.wait()));
             }
             replica.sync().expect("synced");
         }
+        // What has been written lately counts, too, but not the time until it settles.
+        time.set_ahead();
+        assert!(replica.wait_until_settled(Instant::now() + Duration::from_secs(60)));
         overwrites[0].push(start.elapsed());
         overwrites[1].push(bare_engine(&folder.path().join("bare"), keys, &bare));
 
-        for _ in 0..10 {
-            time.next();
-        }
-        assert!(replica.wait_until_settled(Instant::now() + Duration::from_secs(60)));
         let root = replica.snapshot().root();
         replica.close().expect("closed");
         let start = Instant::now();

@@ -4,7 +4,7 @@
 //! the maintained implementations on processors with the SHA extensions and
 //! without.
 
-use ring::digest::{Context, SHA256};
+use ring::digest::{digest, Context, SHA256};
 
 /// Bytes of a hash.
 pub const HASH_BYTES: usize = 32;
@@ -24,15 +24,37 @@ pub(crate) mod tag {
     pub(crate) const BACKUP: &[u8; 8] = b"mst1bkup";
 }
 
+/// Bytes up to which pieces are put together to be hashed at once, which takes less than
+/// to hash them one by one.
+const SMALL: usize = 256;
+
 /// SHA-256 of the pieces, one after the other.
 pub(crate) fn sha256(pieces: &[&[u8]]) -> [u8; HASH_BYTES] {
-    let mut context = Context::new(&SHA256);
-    for piece in pieces {
-        context.update(piece);
-    }
+    let mut room = [0; SMALL];
+    let digest = match gather(pieces, &mut room) {
+        Some(gathered) => digest(&SHA256, gathered),
+        None => {
+            let mut context = Context::new(&SHA256);
+            for piece in pieces {
+                context.update(piece);
+            }
+            context.finish()
+        }
+    };
     let mut hash = [0; HASH_BYTES];
-    hash.copy_from_slice(context.finish().as_ref());
+    hash.copy_from_slice(digest.as_ref());
     hash
+}
+
+/// The pieces in a row, if there is room for them.
+fn gather<'a>(pieces: &[&[u8]], room: &'a mut [u8]) -> Option<&'a [u8]> {
+    let mut len = 0;
+    for piece in pieces {
+        let end = len + piece.len();
+        room.get_mut(len..end)?.copy_from_slice(piece);
+        len = end;
+    }
+    room.get(..len)
 }
 
 /// Shows a newtype of a hash in hexadecimal.

@@ -2,6 +2,7 @@
 
 use super::{
     edit::{EntryOf, Slot},
+    hash::link_hash,
     level::{Level, TreeKey},
     node::{Node, NodeStore},
     rank::{ranks, MAX_WIDTH},
@@ -27,6 +28,15 @@ impl<S: NodeStore> Builder<S> {
         }
     }
 
+    /// Nothing yet; of what is built, each node is hashed as soon as it is complete, and
+    /// in the cache of the processor still.
+    #[must_use]
+    pub fn hashing(store: S) -> Self {
+        let mut builder = Self::new(store);
+        builder.spine.is_hashing = true;
+        builder
+    }
+
     /// Adds an entry, whose key is above all others.
     ///
     /// If it is not, what is built is no tree, as [`Mst::check`] will say.
@@ -49,11 +59,15 @@ impl<S: NodeStore> Builder<S> {
 /// lowest is handed along as `carry`.
 struct Spine<S: NodeStore> {
     open: Vec<Node<S::Key, S::Value, S::Link>>,
+    is_hashing: bool,
 }
 
 impl<S: NodeStore> Default for Spine<S> {
     fn default() -> Self {
-        Self { open: Vec::new() }
+        Self {
+            open: Vec::new(),
+            is_hashing: false,
+        }
     }
 }
 
@@ -95,6 +109,10 @@ impl<S: NodeStore> Spine<S> {
                 node.trim_children();
                 Some(store.keep(node))
             };
+            if let (true, Some(link)) = (self.is_hashing, &carry) {
+                // If it fails it is made, or fails, when it is asked for.
+                let _ = link_hash(store, link);
+            }
         }
         carry
     }

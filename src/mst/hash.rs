@@ -46,6 +46,29 @@ pub(super) fn link_hash<S: NodeStore>(store: &S, link: &S::Link) -> Result<NodeH
     Ok(*kept.get_or_init(|| hash))
 }
 
+/// Hashes up to `left` nodes of a subtree, from below; true if that is all of it.
+pub(super) fn hash_some<S: NodeStore>(
+    store: &S,
+    link: &S::Link,
+    left: &mut usize,
+) -> Result<bool, S::Error> {
+    if store.hash(link).get().is_some() {
+        return Ok(true);
+    }
+    let node = store.load(link)?;
+    for child in node.children.iter().flatten() {
+        if !hash_some(store, child, left)? {
+            return Ok(false);
+        }
+    }
+    let Some(others) = left.checked_sub(1) else {
+        return Ok(false);
+    };
+    *left = others;
+    link_hash(store, link)?;
+    Ok(true)
+}
+
 /// Appends what is covered of a child: a presence byte and, if it is there, its
 /// hash.
 pub(crate) fn write_child(child: Option<&NodeHash>, out: &mut Vec<u8>) {

@@ -7,7 +7,7 @@ use super::{
     build::Builder,
     diff::Differences,
     edit::{self, Slot},
-    hash::{link_hash, RootHash},
+    hash::{hash_some, link_hash, RootHash},
     level::{Level, TreeKey},
     node::{Node, NodeStore},
     rank::MAX_WIDTH,
@@ -145,6 +145,20 @@ impl<S: NodeStore> Mst<S> {
         match &self.root {
             None => Ok(RootHash::of_empty()),
             Some(link) => Ok(RootHash(link_hash(&self.store, link)?.0)),
+        }
+    }
+
+    /// Hashes up to so many nodes that changed since the root was last asked for; true
+    /// if there are no more. So that who may not be kept waiting for as long as all of
+    /// them take can have the root made piece by piece.
+    ///
+    /// # Errors
+    /// The node storage's.
+    pub fn hash_some(&self, nodes: usize) -> Result<bool, S::Error> {
+        let mut left = nodes;
+        match &self.root {
+            None => Ok(true),
+            Some(link) => hash_some(&self.store, link, &mut left),
         }
     }
 

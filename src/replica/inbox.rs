@@ -149,6 +149,15 @@ impl State {
         });
         Some(is_newest)
     }
+
+    /// Whether what is queued is to be committed now: the oldest has waited for `linger`,
+    /// or there are [`GROUP`], or someone asks for it.
+    fn is_commit_due(&self, now: Instant, linger: Duration) -> bool {
+        self.commit_now
+            || self.closed
+            || self.queue.len() >= GROUP
+            || self.since.is_some_and(|since| since + linger <= now)
+    }
 }
 
 /// What the thread has to do.
@@ -168,8 +177,10 @@ pub(super) struct Inbox {
     wake: Condvar,
     /// Something has settled.
     settled: Condvar,
-    /// Held while a batch goes into the tree.
-    batch: Mutex<()>,
+    /// Whether a batch is half in the tree.
+    batch: Mutex<bool>,
+    /// It is in the tree.
+    batch_ended: Condvar,
 }
 
 impl Inbox {
@@ -195,7 +206,8 @@ impl Inbox {
             }),
             wake: Condvar::new(),
             settled: Condvar::new(),
-            batch: Mutex::new(()),
+            batch: Mutex::new(false),
+            batch_ended: Condvar::new(),
         }
     }
 
@@ -358,7 +370,11 @@ impl Inbox {
 
     /// Runs `read` while no batch is half in the tree.
     pub(super) fn between_batches<T>(&self, read: impl FnOnce() -> T) -> T {
-        let _batch = self.batch.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut is_half_in = self.batch.lock().unwrap_or_else(PoisonError::into_inner);
+        while *is_half_in {
+            let waited = self.batch_ended.wait(is_half_in);
+            is_half_in = waited.unwrap_or_else(PoisonError::into_inner);
+        }
         read()
     }
 
@@ -370,10 +386,7 @@ impl Inbox {
         loop {
             let now = Instant::now();
             let linger_ends = state.since.map(|since| since + linger);
-            let commit = state.commit_now
-                || state.closed
-                || state.queue.len() >= GROUP
-                || linger_ends.is_some_and(|end| end <= now);
+            let commit = state.is_commit_due(now, linger);
             let is_due = other_work.is_some_and(|at| at <= now) || !state.requests.is_empty();
             if commit || is_due {
                 let mut work = Work {
@@ -410,6 +423,12 @@ impl Inbox {
         }
     }
 
+    /// For the thread: whether there are updates that [`take`](Self::take) would hand
+    /// out.
+    pub(super) fn is_commit_due(&self, linger: Duration) -> bool {
+        self.state().is_commit_due(Instant::now(), linger)
+    }
+
     /// For the thread: whether more is pending than may be.
     pub(super) fn is_overfull(&self) -> bool {
         let state = self.state();
@@ -442,9 +461,15 @@ impl Inbox {
         }
     }
 
-    /// For the thread: marks the time in which a batch goes into the tree.
-    pub(super) fn batch(&self) -> MutexGuard<'_, ()> {
-        self.batch.lock().unwrap_or_else(PoisonError::into_inner)
+    /// For the thread: a batch goes into the tree from now on.
+    pub(super) fn begin_batch(&self) {
+        *self.batch.lock().unwrap_or_else(PoisonError::into_inner) = true;
+    }
+
+    /// For the thread: it is there, or nothing more will come.
+    pub(super) fn end_batch(&self) {
+        *self.batch.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        self.batch_ended.notify_all();
     }
 
     /// For the thread, before a batch goes into the tree: what comes now with a

@@ -38,17 +38,22 @@ fn whole_second(cut: u64) -> u64 {
 
 /// Where updates are that are not in the tree yet.
 ///
-/// Invariant: of the updates admitted with times from the cut on, each bucket
+/// Invariant: of the updates committed with times from the cut on, each bucket
 /// holds the join per cell, perhaps with some that lost; late ones are in the
-/// bucket of the cut.
+/// bucket of the cut. What is in a bucket is committed: so the tree holds nothing
+/// that the store does not.
 pub(super) struct Ledger {
     cut: u64,
     /// The last whole second at which the root was made.
     last_second: Option<u64>,
     /// By the cut that settles them. Each list is made of ascending pieces, one
     /// a group.
-    buckets: BTreeMap<u64, Vec<(CellKey, CellMeta)>>,
+    buckets: Buckets,
+    /// The same of what is being committed.
+    admitted: Buckets,
 }
+
+type Buckets = BTreeMap<u64, Vec<(CellKey, CellMeta)>>;
 
 impl Ledger {
     pub(super) fn new(cut: u64) -> Self {
@@ -56,11 +61,13 @@ impl Ledger {
             cut,
             last_second: None,
             buckets: BTreeMap::new(),
+            admitted: BTreeMap::new(),
         }
     }
 
     /// Takes updates in the order in which they were offered, and returns what is
-    /// to be written: ascending by key, and each key once.
+    /// to be written: ascending by key, and each key once. None of it settles before
+    /// it is said to be [committed](Self::committed).
     ///
     /// Of a cell only the newest is written, and only if it was the newest when
     /// it was offered. If it was not, the newer one was offered before, so it is
@@ -83,7 +90,7 @@ impl Ledger {
                     continue;
                 }
                 let meta = CellMeta::of(key, cell);
-                self.buckets
+                self.admitted
                     .entry(bucket)
                     .or_default()
                     .push((key.clone(), meta));
@@ -93,7 +100,6 @@ impl Ledger {
                         key: key.clone(),
                         cell: Arc::clone(cell),
                         meta,
-                        is_late: bucket == self.cut,
                     });
                 }
             }
@@ -101,13 +107,27 @@ impl Ledger {
         writes
     }
 
+    /// What was admitted is committed. The cut may have moved on meanwhile.
+    pub(super) fn committed(&mut self) {
+        for (bucket, mut cells) in std::mem::take(&mut self.admitted) {
+            let bucket = bucket.max(self.cut);
+            self.buckets.entry(bucket).or_default().append(&mut cells);
+        }
+    }
+
     /// What is settled has times below this.
     pub(super) fn cut(&self) -> u64 {
         self.cut
     }
 
-    /// The cut by which something is to settle, if anything is.
+    /// The cut by which something is to settle, if anything is, be it committed or not.
     pub(super) fn next_cut(&self) -> Option<u64> {
+        let admitted = self.admitted.keys().next();
+        let admitted = admitted.map(|bucket| self.cut.max(*bucket));
+        self.next_bucket().into_iter().chain(admitted).min()
+    }
+
+    fn next_bucket(&self) -> Option<u64> {
         self.buckets.keys().next().copied()
     }
 
@@ -123,7 +143,7 @@ impl Ledger {
     /// That is at each whole second, if the tree has changed since the root was
     /// made: all replicas do so, and so have roots of one cut to compare.
     pub(super) fn next_step(&self, cut: u64, is_root_stale: bool) -> Option<(u64, bool)> {
-        let next = self.next_cut().filter(|next| *next <= cut);
+        let next = self.next_bucket().filter(|next| *next <= cut);
         let second = self.next_second(is_root_stale);
         let second = second.filter(|second| *second <= cut);
         match (next, second) {
@@ -141,7 +161,7 @@ impl Ledger {
     /// The cut by which there is something to do, if there will be.
     pub(super) fn next_due(&self, is_root_stale: bool) -> Option<u64> {
         let second = self.next_second(is_root_stale);
-        self.next_cut().into_iter().chain(second).min()
+        self.next_bucket().into_iter().chain(second).min()
     }
 
     /// The whole second at which a stale root is to be made.

@@ -48,6 +48,7 @@ mod reading;
 mod recent;
 mod roots;
 mod settled;
+mod settling;
 mod writer;
 
 #[cfg(test)]

@@ -61,7 +61,9 @@ impl Shown {
 /// Invariant: what is shown is newer than what is settled.
 #[derive(Default)]
 pub(super) struct Recent {
-    cells: HashMap<CellKey, Shown>,
+    // Writers and readers wait while one looks here, so it has to be fast; and nobody can
+    // prepare keys that collide.
+    cells: HashMap<CellKey, Shown, ahash::RandomState>,
     /// Keys of which two different writes bear one timestamp.
     tied: HashSet<CellKey>,
     bytes: usize,

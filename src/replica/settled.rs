@@ -70,7 +70,7 @@ pub(super) struct Loader {
 impl Loader {
     pub(super) fn new() -> Self {
         Self {
-            builder: Builder::new(Resident::default()),
+            builder: Builder::hashing(Resident::default()),
             counts: Settled::new(0),
             own: None,
             covered: Vec::new(),
@@ -322,6 +322,13 @@ impl Settled {
             cut: self.cut,
             tree: self.tree.clone(),
         }
+    }
+
+    /// Hashes some nodes that changed, about so many; true if there are no more, so that
+    /// the root can be made at once.
+    pub(super) fn hash_some(&self, nodes: usize) -> bool {
+        let Ok(is_all) = self.tree.hash_some(nodes);
+        is_all
     }
 
     /// Makes the root. O(changed nodes) since the last time.

@@ -110,6 +110,7 @@ impl Core {
             }
         });
         let writes = self.ledger.admit(updates.collect());
+        self.ledger.committed();
         assert!(writes.windows(2).all(|two| two[0].key < two[1].key));
         for Write { key, meta, .. } in writes {
             let old = self.stored.insert(key, meta);

@@ -84,6 +84,7 @@ impl VirtualReplica {
         for write in self.ledger.admit(vec![update]) {
             self.disk.insert(write.key, write.cell);
         }
+        self.ledger.committed();
         self.roots.set_next_cut(self.ledger.next_cut());
         is_newest
     }

@@ -1,49 +1,42 @@
 //! The thread that commits and settles.
 
 use std::{
-    panic::{catch_unwind, AssertUnwindSafe},
-    sync::{atomic::Ordering, Arc, PoisonError, RwLockWriteGuard},
+    panic::{catch_unwind, resume_unwind, AssertUnwindSafe},
+    sync::{Arc, PoisonError, RwLockWriteGuard},
     time::{Duration, Instant},
 };
 
 use super::{
     checkpoint::Tap,
-    cut_at,
     inbox::{Request, Update},
     ledger::{cut_above, Ledger},
-    settled::{Joined, Settled},
-    Damage, Failure, ReplicaError, Roots, Shared,
+    settled::Settled,
+    settling::Batch,
+    Damage, Failure, ReplicaError, Shared,
 };
 use crate::{
-    cell::{ntp64_span, CellKey, CellMeta},
+    cell::{CellKey, CellMeta},
     config::Durability,
     store::{Commit, Write},
 };
 
-/// Cells that go into the tree at a time, while readers wait.
-const CHUNK: usize = 128;
-
-/// Cells that are removed from the store at a time.
-const REMOVED_AT_ONCE: usize = 4096;
-
-/// When nothing has settled for this long, and nothing is to, the root is made.
-const ROOT_WHEN_QUIET: Duration = Duration::from_millis(50);
-
-/// The longest sleep on behalf of what is to settle, should the clock be set
-/// meanwhile.
-const MAX_SLEEP: Duration = Duration::from_secs(1);
-
 pub(super) struct Writer {
-    shared: Arc<Shared>,
-    ledger: Ledger,
+    pub(super) shared: Arc<Shared>,
+    pub(super) ledger: Ledger,
     /// The last update that is committed.
-    committed: u64,
+    pub(super) committed: u64,
+    /// What is half in the tree.
+    pub(super) batch: Option<Batch>,
+    /// Whether something has settled, and time may have passed since.
+    pub(super) has_settled: bool,
     /// The tree has changed since the root was made.
-    is_root_stale: bool,
+    pub(super) is_root_stale: bool,
+    /// The root is to be made before anything else settles.
+    pub(super) is_root_due: bool,
     /// When something settled last.
-    settled: Instant,
+    pub(super) settled: Instant,
     /// Checkpoints that are being made.
-    taps: Vec<Tap>,
+    pub(super) taps: Vec<Tap>,
 }
 
 impl Writer {
@@ -52,7 +45,10 @@ impl Writer {
             shared,
             ledger,
             committed: 0,
+            batch: None,
+            has_settled: false,
             is_root_stale: false,
+            is_root_due: false,
             settled: Instant::now(),
             taps: Vec::new(),
         }
@@ -72,6 +68,7 @@ impl Writer {
             fail(&shared, Failure::Panic(message));
         }
         shared.inbox.close();
+        shared.inbox.end_batch();
         // Nobody answers these any more.
         drop(shared.inbox.take_requests());
         if let Some(failure) = shared.commits.failure() {
@@ -87,19 +84,24 @@ impl Writer {
         loop {
             let work = self.shared.inbox.take(linger, self.next_work());
             let (is_last, requests) = (work.is_last, work.requests);
-            if !self.commit(work.updates, work.sequence) {
+            if !self.commit_and_settle(work.updates, work.sequence, linger) {
                 break;
+            }
+            if is_last || !requests.is_empty() {
+                self.settle(&|| false);
             }
             for request in requests {
                 self.handle(request);
             }
-            self.settle();
-            self.finish_checkpoints();
-            self.publish();
+            self.wait_for_room();
+            // Of what is due at once, because it was late, nothing is left out.
+            if !self.is_settling_due() {
+                self.finish_checkpoints();
+                self.publish();
+            }
             if is_last {
                 break;
             }
-            self.wait_for_room();
         }
         if self.shared.commits.failure().is_none() {
             if let Err(error) = self.shared.store.flush() {
@@ -116,90 +118,50 @@ impl Writer {
                 return;
             };
             self.shared.inbox.pause_until(at);
-            self.settle();
+            self.settle(&|| false);
         }
     }
 
-    /// When there is something to settle, or a root to be made at a whole second.
-    fn next_settling(&self) -> Option<Instant> {
-        let due = self.ledger.next_due(self.is_root_stale);
-        let awaited = self.taps.iter().map(Tap::until);
-        due.into_iter().chain(awaited).min().map(|cut| {
-            let due = cut.saturating_add(ntp64_span(self.shared.options.settle));
-            let left = match cut > self.ledger.cut() {
-                true => due.saturating_sub((self.shared.clock)()),
-                false => 0,
-            };
-            let millis = (u128::from(left) * 1000) >> 32;
-            Instant::now() + Duration::from_millis(millis as u64 + 1).min(MAX_SLEEP)
-        })
-    }
-
-    /// When there is something to settle, or a root to be made.
-    fn next_work(&self) -> Option<Instant> {
-        let root = self.quiet_root_due();
-        self.next_settling().into_iter().chain(root).min()
-    }
-
-    /// When the root is to be made because nothing more is to settle.
-    fn quiet_root_due(&self) -> Option<Instant> {
-        let is_quiet = self.is_root_stale && self.ledger.next_cut().is_none();
-        is_quiet.then(|| self.settled + ROOT_WHEN_QUIET)
-    }
-
+    /// Commits what came, and settles what is due: what was due before settles while
+    /// the rest is being committed, and pauses when there is more to commit.
+    ///
     /// False if the store failed.
-    fn commit(&mut self, updates: Vec<Update>, sequence: u64) -> bool {
+    fn commit_and_settle(&mut self, updates: Vec<Update>, sequence: u64, linger: Duration) -> bool {
+        let shared = Arc::clone(&self.shared);
+        let is_more_due = || shared.inbox.is_commit_due(linger);
         if updates.is_empty() {
+            self.settle(&is_more_due);
             return true;
         }
         let too_much = self.taps.extract_if(.., |tap| !tap.remember(&updates));
         too_much.for_each(|tap| tap.fail(ReplicaError::Busy));
         let writes = self.ledger.admit(updates);
         self.tell_next_cut();
-        let shared = Arc::clone(&self.shared);
-        if !writes.is_empty() {
-            let commit = match shared.options.durability {
-                Durability::Always | Durability::Interval => Commit::Synced,
-                Durability::None => Commit::Buffered,
-            };
-            if !self.write(&writes, commit) {
-                return false;
-            }
-            shared.counters.commits.add();
-            shared.counters.committed_cells.add_many(writes.len());
-            let replaced = shared.quarantine.replaced_by(&writes);
-            if !replaced.is_empty() {
-                self.release(&replaced);
-            }
-        }
-        shared.inbox.committed(&writes);
-        shared.commits.done(sequence);
-        self.committed = sequence;
-        true
-    }
-
-    /// False if the store failed.
-    fn write(&self, writes: &[Write], commit: Commit) -> bool {
-        let written = self.shared.store.commit(writes, commit);
-        if let Err(error) = written {
-            fail(&self.shared, error.into());
+        let commit = || commit(&shared, &writes, sequence);
+        let is_settling_due = self.is_settling_due();
+        let is_committed = match is_settling_due {
+            false => commit(),
+            true => std::thread::scope(|scope| {
+                let name = format!("{} commit", shared.name);
+                let thread = std::thread::Builder::new().name(name);
+                // There may be too many threads.
+                let Ok(committing) = thread.spawn_scoped(scope, commit) else {
+                    return commit();
+                };
+                self.settle(&|| committing.is_finished() && is_more_due());
+                let committed = committing.join();
+                committed.unwrap_or_else(|panic| resume_unwind(panic))
+            }),
+        };
+        if !is_committed {
             return false;
         }
-        true
-    }
-
-    fn release(&self, replaced: &[CellKey]) {
-        let shared = &*self.shared;
-        shared.counters.repaired.add_many(replaced.len());
-        let name = &shared.name;
-        tracing::info!(
-            "storage '{name}': {} damaged cells have been replaced",
-            replaced.len()
-        );
-        if let Err(error) = shared.store.release(replaced) {
-            // Then it is found again, and let go of, at the next opening.
-            tracing::warn!("storage '{name}': the quarantine was not cleared: {error}");
+        self.ledger.committed();
+        self.committed = sequence;
+        if !is_settling_due {
+            self.settle(&is_more_due);
         }
+        true
     }
 
     fn handle(&mut self, request: Request) {
@@ -259,9 +221,8 @@ impl Writer {
                 key: key.clone(),
                 cell,
                 meta,
-                is_late: false,
             };
-            if self.write(&[write], Commit::Synced) {
+            if write_group(&shared, &[write], Commit::Synced) {
                 shared.counters.repaired.add();
                 tracing::error!(
                     "storage '{name}': a cell was damaged, and is written anew: {damage}"
@@ -278,9 +239,9 @@ impl Writer {
              it, or its key is written anew: {damage}"
         );
         shared.quarantine.insert(key, meta);
-        let batch = shared.inbox.batch();
+        shared.inbox.begin_batch();
         let is_unmerged = settled_mut(&shared).take_out(key);
-        drop(batch);
+        shared.inbox.end_batch();
         shared.folds.forget(&key.key);
         if is_unmerged {
             shared.inbox.unmerged(std::slice::from_ref(&key.key));
@@ -289,123 +250,60 @@ impl Writer {
         self.is_root_stale = true;
         self.settled = Instant::now();
     }
+}
 
-    /// Settles what is due, and makes the roots that are due on the way.
-    fn settle(&mut self) {
-        // What was late is due at the cut that is, even if the clock was set back.
-        let clock = (self.shared.clock)();
-        let cut = cut_at(clock, self.shared.options.settle).max(self.ledger.cut());
-        let mut was_due = false;
-        while let Some((step, is_root_due)) = self.ledger.next_step(cut, self.is_root_stale) {
-            was_due = true;
-            self.settle_to(step);
-            if is_root_due {
-                self.make_root();
-            }
+/// Writes a group, and tells those who wait for it. False if the store failed.
+fn commit(shared: &Shared, writes: &[Write], sequence: u64) -> bool {
+    if !writes.is_empty() {
+        let commit = match shared.options.durability {
+            Durability::Always | Durability::Interval => Commit::Synced,
+            Durability::None => Commit::Buffered,
+        };
+        if !write_group(shared, writes, commit) {
+            return false;
         }
-        let is_awaited = self.taps.iter().any(|tap| tap.is_ready(cut));
-        if (was_due || is_awaited) && self.ledger.cut() < cut {
-            self.settle_to(cut);
-        }
-        self.tell_next_cut();
-    }
-
-    fn settle_to(&mut self, cut: u64) {
-        let shared = &*self.shared;
-        let (cut, due) = self.ledger.settle(cut);
-        let batch = shared.inbox.batch();
-        shared.inbox.set_cut(cut);
-        let mut joined = Joined::default();
-        for chunk in due.chunks(CHUNK) {
-            settled_mut(shared).join_all(chunk, &mut joined);
-        }
-        while settled_mut(shared).cover(&mut joined, CHUNK) {}
-        let mut settled = settled_mut(shared);
-        settled.set_cut(cut);
-        joined.forget_what_is_there(&settled);
-        if let Some(earliest) = joined.earliest {
-            self.is_root_stale = true;
-            self.roots().changed(earliest);
-        }
-        drop(settled);
-        drop(batch);
-        shared.inbox.forget(&due);
-        shared.inbox.unmerged(&joined.unmerged);
-        self.roots().joined(due.into_iter().map(|(key, _)| key));
-        self.settled = Instant::now();
-        self.remove(joined.covered);
-    }
-
-    /// Removes from the store what is not in the tree any more. Should that not
-    /// come to pass, it is left out of the tree, and removed, at the next opening.
-    fn remove(&self, mut covered: Vec<CellKey>) {
-        let shared = &*self.shared;
-        if covered.is_empty() || shared.commits.failure().is_some() {
-            return;
-        }
-        // What is pending is in the store already, and newer.
-        shared.inbox.retain_settled(&mut covered);
-        for chunk in covered.chunks(REMOVED_AT_ONCE) {
-            if let Err(error) = shared.store.remove(chunk) {
-                fail(shared, error.into());
-                return;
-            }
+        shared.counters.commits.add();
+        shared.counters.committed_cells.add_many(writes.len());
+        let replaced = shared.quarantine.replaced_by(writes);
+        if !replaced.is_empty() {
+            release(shared, &replaced);
         }
     }
+    shared.inbox.committed(writes);
+    shared.commits.done(sequence);
+    true
+}
 
-    fn roots(&self) -> RwLockWriteGuard<'_, Roots> {
-        let roots = self.shared.roots.write();
-        roots.unwrap_or_else(PoisonError::into_inner)
+/// False if the store failed.
+fn write_group(shared: &Shared, writes: &[Write], commit: Commit) -> bool {
+    let written = shared.store.commit(writes, commit);
+    if let Err(error) = written {
+        fail(shared, error.into());
+        return false;
     }
+    true
+}
 
-    fn tell_next_cut(&self) {
-        self.roots().set_next_cut(self.ledger.next_cut());
-    }
-
-    fn publish(&mut self) {
-        if self
-            .quiet_root_due()
-            .is_some_and(|due| due <= Instant::now())
-        {
-            self.make_root();
-        }
-        if !self.is_root_stale {
-            let mut roots = self.roots();
-            let covers_more = roots.covered() < self.committed;
-            roots.set_covered(self.committed);
-            drop(roots);
-            if covers_more {
-                self.tell();
-            }
-        }
-    }
-
-    fn make_root(&mut self) {
-        let published = self.shared.settled().publish();
-        self.roots().made(published);
-        match self.shared.store.disk_bytes() {
-            Ok(bytes) => self.shared.disk_bytes.store(bytes, Ordering::Relaxed),
-            Err(error) => tracing::warn!("the size of a storage on disk is not known: {error}"),
-        }
-        self.is_root_stale = false;
-        self.ledger.root_made();
-        self.tell();
-    }
-
-    fn tell(&self) {
-        if let Some(tell) = self.shared.on_root.get() {
-            tell();
-        }
+fn release(shared: &Shared, replaced: &[CellKey]) {
+    shared.counters.repaired.add_many(replaced.len());
+    let name = &shared.name;
+    tracing::info!(
+        "storage '{name}': {} damaged cells have been replaced",
+        replaced.len()
+    );
+    if let Err(error) = shared.store.release(replaced) {
+        // Then it is found again, and let go of, at the next opening.
+        tracing::warn!("storage '{name}': the quarantine was not cleared: {error}");
     }
 }
 
 /// Nothing is taken any more before anyone hears of the failure.
-fn fail(shared: &Shared, failure: Failure) {
+pub(super) fn fail(shared: &Shared, failure: Failure) {
     shared.inbox.close();
     shared.commits.fail(failure);
 }
 
-fn settled_mut(shared: &Shared) -> RwLockWriteGuard<'_, Settled> {
+pub(super) fn settled_mut(shared: &Shared) -> RwLockWriteGuard<'_, Settled> {
     let settled = shared.settled.write();
     settled.unwrap_or_else(PoisonError::into_inner)
 }

@@ -31,6 +31,12 @@ const INLINE_LIMIT: usize = 1024;
 /// Files of a store that are kept open: a process may often open 1,024 in all.
 const MAX_OPEN_FILES: usize = 100;
 
+/// Threads of the engine that write files and merge them. Of more than one, the first
+/// does not merge, and while the others do it asks itself for the next in a loop: it
+/// takes a processor for nothing, for as long as there is something to merge (`worker_tick`
+/// in fjall 3.1.13).
+const WORKERS: usize = 1;
+
 /// Bounds for a write buffer.
 const MIN_MEMTABLE: u64 = 2 << 20;
 const MAX_MEMTABLE: u64 = 64 << 20;
@@ -58,7 +64,7 @@ impl Weighter<CellKey, Cached> for CellWeight {
 
 /// Keeps cells in a folder. One at a time can have a folder open.
 pub struct DurableStore {
-    /// Cells that were read or written lately.
+    /// Cells that were read lately.
     recent: Cache<CellKey, Cached, CellWeight>,
     /// Keys whose payload has a row of its own.
     apart: Mutex<HashSet<CellKey>>,
@@ -91,6 +97,7 @@ impl DurableStore {
         let database = Database::builder(&engine_path)
             .cache_size(cache_size / 4)
             .max_cached_files(Some(MAX_OPEN_FILES))
+            .worker_threads(WORKERS)
             .open()
             .map_err(failed)?;
         let options = |memtable: u64| {
@@ -223,9 +230,10 @@ impl Store for DurableStore {
         engine_batch
             .commit()
             .map_err(self.rows.failed("write to"))?;
-        for write in batch.iter().filter(|write| !write.is_late) {
+        for write in batch {
             let cached = (Arc::clone(&write.cell), write.meta.version);
-            self.recent.insert(write.key.clone(), cached);
+            // What nobody has read is not there, and need not be.
+            let _ = self.recent.replace(write.key.clone(), cached, true);
         }
         Ok(())
     }
