@@ -64,7 +64,7 @@ impl Weighter<CellKey, Cached> for CellWeight {
 
 /// Keeps cells in a folder. One at a time can have a folder open.
 pub struct DurableStore {
-    /// Cells that were read lately.
+    /// Cells that were read or written lately.
     recent: Cache<CellKey, Cached, CellWeight>,
     /// Keys whose payload has a row of its own.
     apart: Mutex<HashSet<CellKey>>,
@@ -232,8 +232,7 @@ impl Store for DurableStore {
             .map_err(self.rows.failed("write to"))?;
         for write in batch {
             let cached = (Arc::clone(&write.cell), write.meta.version);
-            // What nobody has read is not there, and need not be.
-            let _ = self.recent.replace(write.key.clone(), cached, true);
+            self.recent.insert(write.key.clone(), cached);
         }
         Ok(())
     }
