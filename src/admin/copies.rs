@@ -215,11 +215,11 @@ impl Administration {
             ..Restored::default()
         };
         let mut rejected = Rejections::default();
-        for (key, cell) in self
+        let admitted = self
             .admission
-            .admit(received, &mut rejected, (self.clock)())
-        {
-            match self.replica.merge(key, cell) {
+            .admit_hashed(received, &mut rejected, (self.clock)());
+        for (key, cell, meta) in admitted {
+            match self.replica.merge_hashed(key, cell, meta) {
                 Ok(outcome) => {
                     restored.newest += u64::from(outcome.is_newest);
                     if outcome.committed.is_some() {

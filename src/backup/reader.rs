@@ -1,6 +1,10 @@
 //! Reading a backup, and believing none of it before it is checked.
 
-use std::io::{self, Read};
+use std::{
+    io::{self, Read},
+    panic::resume_unwind,
+    sync::mpsc,
+};
 
 use super::{
     check, rollback::RollbackFrames, BackupError, Header, CHECK_BYTES, END_PLACE, HEADER_PLACE,
@@ -8,11 +12,14 @@ use super::{
 };
 use crate::{
     cell::{Cell, CellKey, CellMeta},
-    mst::{Builder, Digesting},
+    mst::{Builder, Digesting, NotKept, RootHash},
     sync::{EntriesReply, MessageError, Range, Received, Want, MAX_MESSAGE},
 };
 
 const END_BYTES: usize = 48;
+
+/// Frames that wait to be put into the tree.
+const FRAMES_AHEAD: usize = 8;
 
 /// Reads the cells of a frame that somebody sent. They are not checked further.
 ///
@@ -34,9 +41,27 @@ pub fn read_restore_frame(frame: &[u8]) -> Result<Vec<Received>, MessageError> {
 /// how many cells there were.
 pub fn verify(source: impl Read, progress: &mut dyn FnMut(u64)) -> Result<Header, BackupError> {
     let mut reader = BackupReader::open(source)?;
-    while reader.next_raw_frame()?.is_some() {
-        progress(reader.cells);
-    }
+    let (sender, frames) = mpsc::sync_channel::<Vec<(CellKey, CellMeta)>>(FRAMES_AHEAD);
+    // To hash the cells and to hash the tree takes about the same.
+    let found = std::thread::scope(|scope| {
+        let building = std::thread::Builder::new().spawn_scoped(scope, move || {
+            let mut tree = Builder::new(Digesting::default());
+            for (key, meta) in frames.into_iter().flatten() {
+                tree.push(key, meta);
+            }
+            tree.finish().root()
+        })?;
+        while let Some(Frame { cells, .. }) = reader.read_frame()? {
+            progress(reader.cells);
+            let metas = cells.into_iter().map(|(key, _, meta)| (key, meta));
+            // A builder that is gone has panicked.
+            let _ = sender.send(metas.collect());
+        }
+        drop(sender);
+        let root = building.join();
+        Ok::<_, BackupError>(root.unwrap_or_else(|panic| resume_unwind(panic)))
+    })?;
+    reader.check_root(found)?;
     Ok(reader.header)
 }
 
@@ -97,7 +122,7 @@ impl<R: Read> BackupReader<R> {
     /// # Errors
     /// If the backup is damaged, or at its end is not what its header says.
     pub fn next_raw_frame(&mut self) -> Result<Option<Vec<u8>>, BackupError> {
-        Ok(self.read_frame()?.map(|(bytes, _)| bytes))
+        Ok(self.next()?.map(|frame| frame.bytes))
     }
 
     /// The cells of the next frame, ascending; nothing at the end.
@@ -105,7 +130,32 @@ impl<R: Read> BackupReader<R> {
     /// # Errors
     /// As of [`next_raw_frame`](Self::next_raw_frame).
     pub fn next_frame(&mut self) -> Result<Option<Vec<(CellKey, Cell)>>, BackupError> {
-        Ok(self.read_frame()?.map(|(_, cells)| cells))
+        let frame = self.next()?;
+        Ok(frame.map(|frame| {
+            let cells = frame.cells.into_iter();
+            cells.map(|(key, cell, _)| (key, cell)).collect()
+        }))
+    }
+
+    /// The next frame; at the end the root is compared.
+    fn next(&mut self) -> Result<Option<Frame>, BackupError> {
+        if self.is_over {
+            return Ok(None);
+        }
+        let frame = self.read_frame()?;
+        match &frame {
+            Some(frame) => {
+                for (key, _, meta) in &frame.cells {
+                    self.tree.push(key.clone(), *meta);
+                }
+            }
+            None => {
+                let tree = std::mem::replace(&mut self.tree, Builder::new(Digesting::default()));
+                self.check_root(tree.finish().root())?;
+                self.is_over = true;
+            }
+        }
+        Ok(frame)
     }
 
     /// The frames as they are, of a backup that has been [verified](verify): their
@@ -150,21 +200,15 @@ impl<R: Read> BackupReader<R> {
         Ok(FrameBytes::Frame(bytes.checked(self.frames + 1, length)?))
     }
 
-    fn read_frame(&mut self) -> Result<Option<CheckedFrame>, BackupError> {
-        if self.is_over {
-            return Ok(None);
-        }
-        let frame = match self.read_bytes()? {
-            FrameBytes::Frame(frame) => frame,
-            FrameBytes::End(end) => {
-                // An error stays one: there is no end but that of a sound backup.
-                self.finish(&end)?;
-                self.is_over = true;
-                return Ok(None);
-            }
+    /// The next frame, of which all is checked but what it adds to the tree.
+    fn read_frame(&mut self) -> Result<Option<Frame>, BackupError> {
+        let bytes = match self.read_bytes()? {
+            FrameBytes::Frame(bytes) => bytes,
+            // An error stays one: there is no end but that of a sound backup.
+            FrameBytes::End(end) => return self.check_end(&end).map(|()| None),
         };
         let place = self.place();
-        let received = read_restore_frame(&frame).map_err(BackupError::message(&place))?;
+        let received = read_restore_frame(&bytes).map_err(BackupError::message(&place))?;
         if received.is_empty() {
             return Err(BackupError::damaged(&place, "there is nothing in it"));
         }
@@ -180,15 +224,14 @@ impl<R: Read> BackupReader<R> {
                 return Err(BackupError::damaged(&place, what));
             }
             self.last = Some(key.clone());
-            self.tree.push(key.clone(), meta);
-            cells.push((key, cell));
+            cells.push((key, cell, meta));
         }
         self.frames += 1;
         self.cells += cells.len() as u64;
-        Ok(Some((frame, cells)))
+        Ok(Some(Frame { bytes, cells }))
     }
 
-    fn finish(&mut self, end: &[u8]) -> Result<(), BackupError> {
+    fn check_end(&self, end: &[u8]) -> Result<(), BackupError> {
         let mut expected = Vec::with_capacity(END_BYTES);
         expected.extend_from_slice(&self.frames.to_be_bytes());
         expected.extend_from_slice(&self.cells.to_be_bytes());
@@ -197,8 +240,10 @@ impl<R: Read> BackupReader<R> {
             let what = "it has other frames or cells than it says";
             return Err(BackupError::damaged("at its end", what));
         }
-        let tree = std::mem::replace(&mut self.tree, Builder::new(Digesting::default()));
-        let found = tree.finish().root();
+        Ok(())
+    }
+
+    fn check_root(&self, found: Result<RootHash, NotKept>) -> Result<(), BackupError> {
         let found = found.map_err(|error| BackupError::damaged("", error))?;
         match found == self.header.root {
             true => Ok(()),
@@ -211,7 +256,10 @@ impl<R: Read> BackupReader<R> {
 }
 
 /// A frame, and what is in it.
-type CheckedFrame = (Vec<u8>, Vec<(CellKey, Cell)>);
+struct Frame {
+    bytes: Vec<u8>,
+    cells: Vec<(CellKey, Cell, CellMeta)>,
+}
 
 enum FrameBytes {
     Frame(Vec<u8>),

@@ -116,7 +116,7 @@ impl RollbackFrame {
         if !is_within || !is_next {
             return Err(MessageError::KeyOrder);
         }
-        if !received.is_intact() {
+        if received.intact().is_none() {
             return Err(MessageError::Range("digest of a cell"));
         }
         self.cells.push((received.key, received.cell));

@@ -437,6 +437,21 @@ proptest! {
     }
 }
 
+#[test]
+fn a_root_is_made_piece_by_piece() {
+    let entries = (0..5_000).map(|id| (MockKey::honest(id), MockValue::new(id, 0)));
+    let tree = MockTree::from_sorted(Resident::default(), entries.clone());
+    let (expected, mut pieces) = (MockTree::from_sorted(Resident::default(), entries), 0);
+    while !(tree.hash_some(10).unwrap()) {
+        pieces += 1;
+        assert!(pieces < 5_000, "it does not get on");
+    }
+    assert!(pieces > 10, "{pieces} pieces");
+    assert_eq!(tree.root(), expected.root());
+    assert_eq!(tree.check(), Ok(Ok(())));
+    assert_eq!(MockTree::default().hash_some(0), Ok(true));
+}
+
 /// Counts the nodes that are looked at or changed.
 #[derive(Clone, Default)]
 struct Counting {

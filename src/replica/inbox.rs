@@ -39,6 +39,8 @@ const FORGOTTEN_AT_ONCE: usize = 256;
 pub(super) struct Update {
     pub(super) key: CellKey,
     pub(super) cell: Arc<Cell>,
+    /// What is known of it, if it was hashed before.
+    pub(super) meta: Option<Box<CellMeta>>,
     /// Whether it was, of all that had been offered, the newest of its key.
     pub(super) is_newest: bool,
 }
@@ -53,6 +55,17 @@ pub(super) enum Request {
     #[cfg(test)]
     Answer(std::sync::mpsc::SyncSender<()>),
 }
+
+impl Update {
+    /// Hashes the cell, if that has not been done.
+    pub(super) fn meta(&self) -> CellMeta {
+        let known = self.meta.as_deref().copied();
+        known.unwrap_or_else(|| CellMeta::of(&self.key, &self.cell))
+    }
+}
+
+/// A cell that is offered, and what is known of it, if it was hashed before.
+pub(super) type Offered = (CellKey, Cell, Option<Box<CellMeta>>);
 
 /// What came of an update that was offered.
 pub(super) enum Offer {
@@ -123,7 +136,7 @@ struct State {
 impl State {
     /// Whether the cell is the newest of its key that is pending; nothing, if a
     /// later one is settled.
-    fn offer(&mut self, key: CellKey, cell: Cell, settled: &RwLock<Settled>) -> Option<bool> {
+    fn offer(&mut self, (key, cell, meta): Offered, settled: &RwLock<Settled>) -> Option<bool> {
         let cell = Arc::new(cell);
         let mut is_tied = false;
         if cell.stamp.time < self.cut && !self.recent.contains(&key) {
@@ -145,6 +158,7 @@ impl State {
         self.queue.push(Update {
             key,
             cell,
+            meta,
             is_newest,
         });
         Some(is_newest)
@@ -221,7 +235,7 @@ impl Inbox {
     /// it is zero the commit is not put off.
     pub(super) fn offer(
         &self,
-        cells: impl IntoIterator<Item = (CellKey, Cell)>,
+        cells: impl IntoIterator<Item = Offered>,
         patience: Duration,
         settled: &RwLock<Settled>,
     ) -> Offer {
@@ -232,8 +246,8 @@ impl Inbox {
         }
         let was_queued = state.queue.len();
         let (mut is_taken, mut is_newest) = (false, false);
-        for (key, cell) in cells {
-            if let Some(newest) = state.offer(key, cell, settled) {
+        for offered in cells {
+            if let Some(newest) = state.offer(offered, settled) {
                 is_taken = true;
                 is_newest |= newest;
             }

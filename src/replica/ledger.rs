@@ -80,7 +80,8 @@ impl Ledger {
         for of_key in updates.chunk_by(|a, b| a.key == b.key) {
             let newest = of_key.iter().rposition(|update| update.is_newest);
             let mut kept: Option<(u64, CellMeta)> = None;
-            for (place, Update { key, cell, .. }) in of_key.iter().enumerate() {
+            for (place, update) in of_key.iter().enumerate() {
+                let Update { key, cell, .. } = update;
                 let bucket = cut_above(cell.stamp.time).max(self.cut);
                 let is_written = newest == Some(place);
                 let is_lost = |(in_bucket, meta): (u64, CellMeta)| {
@@ -89,7 +90,7 @@ impl Ledger {
                 if !is_written && kept.is_some_and(is_lost) {
                     continue;
                 }
-                let meta = CellMeta::of(key, cell);
+                let meta = update.meta();
                 self.admitted
                     .entry(bucket)
                     .or_default()

@@ -56,6 +56,8 @@ mod integrity_tests;
 #[cfg(test)]
 mod merging_tests;
 #[cfg(test)]
+mod settling_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod virtual_time;
@@ -85,7 +87,7 @@ pub(crate) use virtual_time::VirtualReplica;
 
 use commits::Commits;
 use counters::Counter;
-use inbox::{Inbox, Offer};
+use inbox::{Inbox, Offer, Offered};
 use ledger::Ledger;
 use loading::{load, Loaded};
 use merging::Folds;
@@ -94,7 +96,7 @@ use settled::Settled;
 use writer::Writer;
 
 use crate::{
-    cell::{ntp64_span, Cell, CellKey, Key, MAX_KEY_BYTES},
+    cell::{ntp64_span, Cell, CellKey, CellMeta, Key, MAX_KEY_BYTES},
     config::Durability,
     merge::MergeRules,
     mst::RootHash,
@@ -274,10 +276,11 @@ impl Replica {
             let key = CellKey::own(key);
             let checked = self.check(&key, &cell);
             self.count_refused(checked)?;
-            return self.write([(key, cell)], counter);
+            return self.write([(key, cell, None)], counter);
         }
         let cells = self.count_refused(self.cells_of(key, cell))?;
-        self.write(cells, counter)
+        let cells = cells.into_iter();
+        self.write(cells.map(|(key, cell)| (key, cell, None)), counter)
     }
 
     /// The cells that a put writes, each of which may be written.
@@ -301,7 +304,7 @@ impl Replica {
 
     fn write(
         &self,
-        cells: impl IntoIterator<Item = (CellKey, Cell)>,
+        cells: impl IntoIterator<Item = Offered>,
         counter: &Counter,
     ) -> Result<Outcome, ReplicaError> {
         let shared = &*self.shared;
@@ -348,7 +351,24 @@ impl Replica {
     pub fn merge(&self, key: CellKey, cell: Cell) -> Result<Outcome, ReplicaError> {
         let checked = self.check(&key, &cell);
         self.count_refused(checked)?;
-        self.write([(key, cell)], &self.shared.counters.merged)
+        self.write([(key, cell, None)], &self.shared.counters.merged)
+    }
+
+    /// As [`merge`](Self::merge), of a cell that was hashed before: this is what came of
+    /// it.
+    ///
+    /// # Errors
+    /// As of [`put`](Self::put).
+    pub fn merge_hashed(
+        &self,
+        key: CellKey,
+        cell: Cell,
+        meta: CellMeta,
+    ) -> Result<Outcome, ReplicaError> {
+        let checked = self.check(&key, &cell);
+        self.count_refused(checked)?;
+        let offered = (key, cell, Some(Box::new(meta)));
+        self.write([offered], &self.shared.counters.merged)
     }
 
     fn count_refused<T>(&self, checked: Result<T, Refusal>) -> Result<T, Refusal> {

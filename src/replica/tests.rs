@@ -106,6 +106,7 @@ impl Core {
             Update {
                 key,
                 cell: Arc::new(cell.clone()),
+                meta: None,
                 is_newest,
             }
         });
@@ -188,7 +189,11 @@ pub(super) fn options(durability: Durability) -> Options {
     }
 }
 
-fn open(store: impl Store + 'static, durability: Durability, clock: &ManualClock) -> Replica {
+pub(super) fn open(
+    store: impl Store + 'static,
+    durability: Durability,
+    clock: &ManualClock,
+) -> Replica {
     let rules = Arc::new(MergeRules::lww());
     open_with(Box::new(store), durability, rules, clock)
 }
@@ -469,11 +474,14 @@ fn different_writes_of_one_timestamp_have_one_winner_whenever_they_come() {
     let (least, between, greatest) = (&tied[0], &tied[1], &tied[2]);
     let inbox = Inbox::new(0, std::iter::empty());
     let settled = RwLock::new(Loader::new().finish());
-    let offer =
-        |cell: &Cell| match inbox.offer([(cell_key(1), cell.clone())], Duration::MAX, &settled) {
-            Offer::Taken { is_newest, .. } => is_newest,
-            _ => panic!("not taken"),
-        };
+    let offer = |cell: &Cell| match inbox.offer(
+        [(cell_key(1), cell.clone(), None)],
+        Duration::MAX,
+        &settled,
+    ) {
+        Offer::Taken { is_newest, .. } => is_newest,
+        _ => panic!("not taken"),
+    };
     assert!(offer(least));
     assert!(offer(greatest));
     inbox.forget(&[(cell_key(1), CellMeta::of(&cell_key(1), least))]);
@@ -542,7 +550,7 @@ fn a_large_pending_value_is_shown_from_the_store_once_it_is_there() {
 
 /// A store whose commits wait for leave; when the sender is gone, there is leave
 /// for ever.
-fn slow_store() -> (mpsc::Sender<()>, FaultyStore<MemoryStore>) {
+pub(super) fn slow_store() -> (mpsc::Sender<()>, FaultyStore<MemoryStore>) {
     let (leave, wait) = mpsc::channel();
     let wait = Mutex::new(wait);
     let store = FaultyStore::new(MemoryStore::default(), move |_| {

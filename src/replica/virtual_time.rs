@@ -79,6 +79,7 @@ impl VirtualReplica {
         let update = Update {
             key,
             cell,
+            meta: None,
             is_newest,
         };
         for write in self.ledger.admit(vec![update]) {

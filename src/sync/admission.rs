@@ -6,7 +6,7 @@ use zenoh_keyexpr::{keyexpr, OwnedKeyExpr};
 
 use super::{cells::Received, identity::Group, pull::Rejections};
 use crate::{
-    cell::{ntp64_span, Cell, CellKey, MAX_KEY_BYTES},
+    cell::{ntp64_span, Cell, CellKey, CellMeta, MAX_KEY_BYTES},
     merge,
     replica::MAX_VALUE_BYTES,
 };
@@ -42,12 +42,23 @@ impl Admission {
     #[must_use]
     pub fn admit(
         &self,
-        mut received: Vec<Received>,
+        received: Vec<Received>,
         rejected: &mut Rejections,
         wall: u64,
     ) -> Vec<(CellKey, Cell)> {
+        let admitted = self.admit_hashed(received, rejected, wall);
+        admitted.map(|(key, cell, _)| (key, cell)).collect()
+    }
+
+    /// As [`admit`](Self::admit), one by one, with what came of hashing them.
+    pub fn admit_hashed<'a>(
+        &'a self,
+        received: Vec<Received>,
+        rejected: &'a mut Rejections,
+        wall: u64,
+    ) -> impl Iterator<Item = (CellKey, Cell, CellMeta)> + 'a {
         let latest = wall.saturating_add(ntp64_span(self.max_clock_drift));
-        received.retain(|received| {
+        received.into_iter().filter_map(move |received| {
             let counter = if !self.includes(&received.key) {
                 &mut rejected.key_expr
             } else if received.cell.value_bytes() > MAX_VALUE_BYTES
@@ -56,20 +67,18 @@ impl Admission {
                 &mut rejected.too_large
             } else if received.cell.stamp.time > latest {
                 &mut rejected.clock
-            } else if !received.is_intact() {
-                &mut rejected.digest
-            } else if merge::check(&received.key.part, &received.cell).is_err() {
-                &mut rejected.strategy
             } else {
-                return true;
+                match received.intact() {
+                    None => &mut rejected.digest,
+                    Some(_) if merge::check(&received.key.part, &received.cell).is_err() => {
+                        &mut rejected.strategy
+                    }
+                    Some(meta) => return Some((received.key, received.cell, meta)),
+                }
             };
             *counter += 1;
-            false
-        });
-        let cells = received.into_iter();
-        cells
-            .map(|received| (received.key, received.cell))
-            .collect()
+            None
+        })
     }
 
     /// Whether a key, with its prefix, is within the storage's key expression.

@@ -38,11 +38,15 @@ pub struct Received {
 }
 
 impl Received {
-    /// Whether the cell is the one that the sender meant. Hashes it.
+    /// What the cell is, if it is the one that the sender meant. Hashes it.
     #[must_use]
-    pub fn is_intact(&self) -> bool {
-        let digest = CellMeta::of(&self.key, &self.cell).version.digest;
-        digest.0.starts_with(&self.check)
+    pub fn intact(&self) -> Option<CellMeta> {
+        let meta = CellMeta::of(&self.key, &self.cell);
+        meta.version
+            .digest
+            .0
+            .starts_with(&self.check)
+            .then_some(meta)
     }
 }
 
