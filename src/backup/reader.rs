@@ -41,25 +41,31 @@ pub fn read_restore_frame(frame: &[u8]) -> Result<Vec<Received>, MessageError> {
 /// how many cells there were.
 pub fn verify(source: impl Read, progress: &mut dyn FnMut(u64)) -> Result<Header, BackupError> {
     let mut reader = BackupReader::open(source)?;
-    let (sender, frames) = mpsc::sync_channel::<Vec<(CellKey, CellMeta)>>(FRAMES_AHEAD);
-    // To hash the cells and to hash the tree takes about the same.
+    let (sender, frames) = mpsc::sync_channel::<Vec<Received>>(FRAMES_AHEAD);
+    // To read the cells and to hash them takes about the same.
     let found = std::thread::scope(|scope| {
-        let building = std::thread::Builder::new().spawn_scoped(scope, move || {
-            let mut tree = Builder::new(Digesting::default());
-            for (key, meta) in frames.into_iter().flatten() {
-                tree.push(key, meta);
+        let checking = std::thread::Builder::new().spawn_scoped(scope, move || {
+            let mut checker = Checker::new();
+            for received in frames {
+                checker.check(received)?;
             }
-            tree.finish().root()
+            Ok::<_, BackupError>(checker.finish())
         })?;
-        while let Some(Frame { cells, .. }) = reader.read_frame()? {
-            progress(reader.cells);
-            let metas = cells.into_iter().map(|(key, _, meta)| (key, meta));
-            // A builder that is gone has panicked.
-            let _ = sender.send(metas.collect());
-        }
+        let mut read_all = || {
+            while let Some((_, received)) = reader.read_frame()? {
+                progress(reader.cells);
+                if sender.send(received).is_err() {
+                    // It has found something wrong.
+                    break;
+                }
+            }
+            Ok::<_, BackupError>(())
+        };
+        let read = read_all();
         drop(sender);
-        let root = building.join();
-        Ok::<_, BackupError>(root.unwrap_or_else(|panic| resume_unwind(panic)))
+        let checked = checking.join();
+        let found = checked.unwrap_or_else(|panic| resume_unwind(panic))?;
+        read.map(|()| found)
     })?;
     reader.check_root(found)?;
     Ok(reader.header)
@@ -73,8 +79,61 @@ pub struct BackupReader<R> {
     frames: u64,
     cells: u64,
     last: Option<CellKey>,
-    tree: Builder<Digesting<CellKey, CellMeta>>,
+    checker: Checker,
     is_over: bool,
+}
+
+/// Checks cells against their digests and their order, and builds the tree of them.
+struct Checker {
+    /// Frames that were checked, and the last key in them.
+    frames: u64,
+    last: Option<CellKey>,
+    tree: Builder<Digesting<CellKey, CellMeta>>,
+}
+
+impl Checker {
+    fn new() -> Self {
+        Self {
+            frames: 0,
+            last: None,
+            tree: Builder::new(Digesting::default()),
+        }
+    }
+
+    /// The cells of the next frame.
+    fn check(&mut self, received: Vec<Received>) -> Result<Vec<(CellKey, Cell)>, BackupError> {
+        let mut cells = Vec::with_capacity(received.len());
+        for received in received {
+            let place = || place(self.frames, self.last.as_ref());
+            let Some(meta) = received.intact() else {
+                let key = received.key.key;
+                let what = format!("the cell of '{key}' is not what its digest says");
+                return Err(BackupError::damaged(&place(), what));
+            };
+            let Received { key, cell, .. } = received;
+            if self.last.as_ref().is_some_and(|last| *last >= key) {
+                let what = format!("the key '{}' is not above the one before", key.key);
+                return Err(BackupError::damaged(&place(), what));
+            }
+            self.last = Some(key.clone());
+            self.tree.push(key.clone(), meta);
+            cells.push((key, cell));
+        }
+        self.frames += 1;
+        Ok(cells)
+    }
+
+    /// The root of all.
+    fn finish(self) -> Result<RootHash, NotKept> {
+        self.tree.finish().root()
+    }
+}
+
+/// Where the frame is that comes after so many, for whoever looks for what is damaged.
+fn place(frames: u64, last: Option<&CellKey>) -> String {
+    let after = last.map(|key| key.key.to_string());
+    let after = after.map_or(String::new(), |key| format!(", after key '{key}'"));
+    format!("in frame {}{after}", frames + 1)
 }
 
 impl<R: Read> BackupReader<R> {
@@ -106,7 +165,7 @@ impl<R: Read> BackupReader<R> {
             frames: 0,
             cells: 0,
             last: None,
-            tree: Builder::new(Digesting::default()),
+            checker: Checker::new(),
             is_over: false,
         })
     }
@@ -122,7 +181,7 @@ impl<R: Read> BackupReader<R> {
     /// # Errors
     /// If the backup is damaged, or at its end is not what its header says.
     pub fn next_raw_frame(&mut self) -> Result<Option<Vec<u8>>, BackupError> {
-        Ok(self.next()?.map(|frame| frame.bytes))
+        Ok(self.next()?.map(|(bytes, _)| bytes))
     }
 
     /// The cells of the next frame, ascending; nothing at the end.
@@ -130,32 +189,21 @@ impl<R: Read> BackupReader<R> {
     /// # Errors
     /// As of [`next_raw_frame`](Self::next_raw_frame).
     pub fn next_frame(&mut self) -> Result<Option<Vec<(CellKey, Cell)>>, BackupError> {
-        let frame = self.next()?;
-        Ok(frame.map(|frame| {
-            let cells = frame.cells.into_iter();
-            cells.map(|(key, cell, _)| (key, cell)).collect()
-        }))
+        Ok(self.next()?.map(|(_, cells)| cells))
     }
 
     /// The next frame; at the end the root is compared.
-    fn next(&mut self) -> Result<Option<Frame>, BackupError> {
+    fn next(&mut self) -> Result<Option<CheckedFrame>, BackupError> {
         if self.is_over {
             return Ok(None);
         }
-        let frame = self.read_frame()?;
-        match &frame {
-            Some(frame) => {
-                for (key, _, meta) in &frame.cells {
-                    self.tree.push(key.clone(), *meta);
-                }
-            }
-            None => {
-                let tree = std::mem::replace(&mut self.tree, Builder::new(Digesting::default()));
-                self.check_root(tree.finish().root())?;
-                self.is_over = true;
-            }
+        if let Some((bytes, received)) = self.read_frame()? {
+            return Ok(Some((bytes, self.checker.check(received)?)));
         }
-        Ok(frame)
+        let checker = std::mem::replace(&mut self.checker, Checker::new());
+        self.check_root(checker.finish())?;
+        self.is_over = true;
+        Ok(None)
     }
 
     /// The frames as they are, of a backup that has been [verified](verify): their
@@ -171,16 +219,9 @@ impl<R: Read> BackupReader<R> {
         RollbackFrames::new(self)
     }
 
-    /// Where the next frame is, for whoever looks for what is damaged.
-    fn place(&self) -> String {
-        let after = self.last.as_ref().map(|key| key.key.to_string());
-        let after = after.map_or(String::new(), |key| format!(", after key '{key}'"));
-        format!("in frame {}{after}", self.frames + 1)
-    }
-
     /// The bytes of the next frame, or those of the end.
     fn read_bytes(&mut self) -> Result<FrameBytes, BackupError> {
-        let place = self.place();
+        let place = place(self.frames, self.last.as_ref());
         let mut bytes = Bytes {
             source: &mut self.source,
             place: &place,
@@ -200,35 +241,22 @@ impl<R: Read> BackupReader<R> {
         Ok(FrameBytes::Frame(bytes.checked(self.frames + 1, length)?))
     }
 
-    /// The next frame, of which all is checked but what it adds to the tree.
-    fn read_frame(&mut self) -> Result<Option<Frame>, BackupError> {
+    /// The next frame, and its cells, which are still to be checked.
+    fn read_frame(&mut self) -> Result<Option<(Vec<u8>, Vec<Received>)>, BackupError> {
         let bytes = match self.read_bytes()? {
             FrameBytes::Frame(bytes) => bytes,
             // An error stays one: there is no end but that of a sound backup.
             FrameBytes::End(end) => return self.check_end(&end).map(|()| None),
         };
-        let place = self.place();
+        let place = place(self.frames, self.last.as_ref());
         let received = read_restore_frame(&bytes).map_err(BackupError::message(&place))?;
-        if received.is_empty() {
+        let Some(last) = received.last() else {
             return Err(BackupError::damaged(&place, "there is nothing in it"));
-        }
-        let mut cells = Vec::with_capacity(received.len());
-        for Received { key, cell, check } in received {
-            let meta = CellMeta::of(&key, &cell);
-            if !meta.version.digest.0.starts_with(&check) {
-                let what = format!("the cell of '{}' is not what its digest says", key.key);
-                return Err(BackupError::damaged(&place, what));
-            }
-            if self.last.as_ref().is_some_and(|last| *last >= key) {
-                let what = format!("the key '{}' is not above the one before", key.key);
-                return Err(BackupError::damaged(&place, what));
-            }
-            self.last = Some(key.clone());
-            cells.push((key, cell, meta));
-        }
+        };
+        self.last = Some(last.key.clone());
         self.frames += 1;
-        self.cells += cells.len() as u64;
-        Ok(Some(Frame { bytes, cells }))
+        self.cells += received.len() as u64;
+        Ok(Some((bytes, received)))
     }
 
     fn check_end(&self, end: &[u8]) -> Result<(), BackupError> {
@@ -256,10 +284,7 @@ impl<R: Read> BackupReader<R> {
 }
 
 /// A frame, and what is in it.
-struct Frame {
-    bytes: Vec<u8>,
-    cells: Vec<(CellKey, Cell, CellMeta)>,
-}
+type CheckedFrame = (Vec<u8>, Vec<(CellKey, Cell)>);
 
 enum FrameBytes {
     Frame(Vec<u8>),

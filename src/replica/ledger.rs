@@ -101,6 +101,7 @@ impl Ledger {
                         key: key.clone(),
                         cell: Arc::clone(cell),
                         meta,
+                        is_late: bucket == self.cut,
                     });
                 }
             }

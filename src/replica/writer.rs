@@ -221,6 +221,7 @@ impl Writer {
                 key: key.clone(),
                 cell,
                 meta,
+                is_late: false,
             };
             if write_group(&shared, &[write], Commit::Synced) {
                 shared.counters.repaired.add();

@@ -230,7 +230,7 @@ impl Store for DurableStore {
         engine_batch
             .commit()
             .map_err(self.rows.failed("write to"))?;
-        for write in batch {
+        for write in batch.iter().filter(|write| !write.is_late) {
             let cached = (Arc::clone(&write.cell), write.meta.version);
             self.recent.insert(write.key.clone(), cached);
         }

@@ -38,6 +38,9 @@ pub struct Write {
     pub cell: Arc<Cell>,
     /// Its digest and version.
     pub meta: CellMeta,
+    /// It comes long after it was written, as from another replica or a backup. Often
+    /// many do, and nobody is about to read them: they are not cached.
+    pub is_late: bool,
 }
 
 /// When a commit may return.

@@ -112,7 +112,12 @@ impl RowsView {
                 continue;
             };
             if let Ok((cell, meta)) = rows.cell_of(&self.snapshot, &key, &key_bytes, &row) {
-                let write = Write { key, cell, meta };
+                let write = Write {
+                    key,
+                    cell,
+                    meta,
+                    is_late: true,
+                };
                 if !visit(write) {
                     return Ok(false);
                 }

@@ -29,7 +29,12 @@ fn write(number: u8, cell: Cell) -> Write {
     let key = CellKey::own(key(&format!("key/{number}")));
     let meta = CellMeta::of(&key, &cell);
     let cell = Arc::new(cell);
-    Write { key, cell, meta }
+    Write {
+        key,
+        cell,
+        meta,
+        is_late: number % 2 == 1,
+    }
 }
 
 type Model = BTreeMap<CellKey, Write>;
