@@ -235,6 +235,21 @@ def test_differences_have_a_direction(start_cluster):
     assert mstctl("--json", "root", router=first, check=1).json()["equal"] is False
 
 
+def test_a_replica_that_does_not_answer_is_named(start_cluster):
+    cluster = start_cluster(chain(2), REPLICATED, session="runtime")
+    first, second = cluster.routers
+    wait_for_replicas(first, 2)
+    silent = identity(second)
+    os.kill(second.pid, signal.SIGSTOP)
+    try:
+        done = mstctl("--json", "--timeout", "1s", "status", router=first)
+    finally:
+        os.kill(second.pid, signal.SIGCONT)
+    assert [status["identity"] for status in done.json()] == [identity(first)]
+    assert f"replica {silent[:8]}" in done.error and "did not answer within 1s" in done.error
+    assert not mstctl("--json", "status", router=first).error
+
+
 def test_replicas_are_had_compare_at_once(first, replicas):
     found = mstctl("--json", "sync", "now", router=first, check=0).json()
     assert found["equal"] is True

@@ -1,7 +1,9 @@
 //! The Zenoh session: requests to replicas, and their answers.
 
 use std::{
+    collections::BTreeSet,
     path::Path,
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -12,13 +14,13 @@ use zenoh::{
     sample::Sample,
     Config, Session, Wait,
 };
-use zenoh_backend_mst::sync::{Announcement, Token, PREFIX, PROTOCOL};
+use zenoh_backend_mst::sync::{Announcement, ReplicaId, Token, PREFIX, PROTOCOL};
 
 use crate::{
     args::{Global, Mode},
     exit::{file_error, of_zenoh, Error},
-    output::short,
-    replicas::Replica,
+    output::{note, short},
+    replicas::{storage, Replica},
 };
 
 /// Where a router listens, if nobody says otherwise.
@@ -42,6 +44,8 @@ pub(crate) struct Connection {
     pub(crate) timeout: Duration,
     /// Where it is connected to, in words.
     to: String,
+    /// Replicas of which was said that they do not answer.
+    told: Mutex<BTreeSet<ReplicaId>>,
 }
 
 /// What a replica is asked for.
@@ -233,6 +237,7 @@ impl Connection {
             session,
             timeout: global.timeout,
             to,
+            told: Mutex::default(),
         })
     }
 
@@ -311,9 +316,11 @@ impl Connection {
         Ok(replicas)
     }
 
-    /// All replicas.
+    /// All replicas. Says of which there is only the token: else they would be left out
+    /// without a word.
     pub(crate) fn replicas(&self) -> Result<Vec<Replica>, Error> {
         let replicas = self.replicas_within(self.timeout)?;
+        self.note_silent(&replicas);
         match replicas.is_empty() {
             false => Ok(replicas),
             true => Err(Error::NoStorage {
@@ -321,6 +328,33 @@ impl Connection {
                 waited: self.timeout,
             }),
         }
+    }
+
+    fn note_silent(&self, answered: &[Replica]) {
+        let mut silent = self.tokens();
+        silent.retain(|token| answered.iter().all(|replica| replica.base != *token));
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        for token in silent {
+            if told.insert(token.replica) {
+                let (replica, waited) = (short(&token.replica.to_string()), self.timeout);
+                note(&format!(
+                    "replica {replica} of {} did not answer within {waited:?}, and is left out",
+                    storage(&token.group)
+                ));
+            }
+        }
+    }
+
+    /// The tokens of replicas that speak our protocol, as far as one may see them.
+    fn tokens(&self) -> Vec<Token> {
+        let key_expr = format!("{PREFIX}/{PROTOCOL}/*/*");
+        let asked = self.session.liveliness().get(key_expr);
+        let Ok(replies) = asked.timeout(self.timeout).wait() else {
+            return Vec::new();
+        };
+        let samples = replies.iter().filter_map(|reply| reply.into_result().ok());
+        let tokens = samples.filter_map(|sample| Token::parse(sample.key_expr().as_str()));
+        tokens.collect()
     }
 
     /// What the replicas of a group announce. One whose root is not made at the
