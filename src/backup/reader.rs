@@ -242,7 +242,7 @@ impl<R: Read> BackupReader<R> {
     }
 
     /// The next frame, and its cells, which are still to be checked.
-    fn read_frame(&mut self) -> Result<Option<(Vec<u8>, Vec<Received>)>, BackupError> {
+    fn read_frame(&mut self) -> Result<Option<UncheckedFrame>, BackupError> {
         let bytes = match self.read_bytes()? {
             FrameBytes::Frame(bytes) => bytes,
             // An error stays one: there is no end but that of a sound backup.
@@ -283,8 +283,9 @@ impl<R: Read> BackupReader<R> {
     }
 }
 
-/// A frame, and what is in it.
+/// A frame, and what is in it; and the same with cells that are still to be checked.
 type CheckedFrame = (Vec<u8>, Vec<(CellKey, Cell)>);
+type UncheckedFrame = (Vec<u8>, Vec<Received>);
 
 enum FrameBytes {
     Frame(Vec<u8>),
