@@ -16,7 +16,7 @@ use super::{
 use crate::cell::{ntp64_span, CellKey, CellMeta};
 
 /// Cells that go into the tree at a time, while readers wait.
-const CHUNK: usize = 128;
+pub(super) const CHUNK: usize = 128;
 
 /// Nodes of the tree that are hashed at a time.
 const HASHED_AT_ONCE: usize = 128;

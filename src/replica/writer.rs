@@ -1,6 +1,7 @@
 //! The thread that commits and settles.
 
 use std::{
+    cell::Cell as StdCell,
     panic::{catch_unwind, resume_unwind, AssertUnwindSafe},
     sync::{Arc, PoisonError, RwLockWriteGuard},
     time::{Duration, Instant},
@@ -11,7 +12,7 @@ use super::{
     inbox::{Request, Update},
     ledger::{cut_above, Ledger},
     settled::Settled,
-    settling::Batch,
+    settling::{Batch, CHUNK},
     Damage, Failure, ReplicaError, Shared,
 };
 use crate::{
@@ -138,6 +139,7 @@ impl Writer {
         let writes = self.ledger.admit(updates);
         self.tell_next_cut();
         let commit = || commit(&shared, &writes, sequence);
+        let owed = writes.len();
         let is_settling_due = self.is_settling_due();
         let is_committed = match is_settling_due {
             false => commit(),
@@ -148,7 +150,7 @@ impl Writer {
                 let Ok(committing) = thread.spawn_scoped(scope, commit) else {
                     return commit();
                 };
-                self.settle(&|| committing.is_finished() && is_more_due());
+                self.settle(&after(owed, || committing.is_finished() && is_more_due()));
                 let committed = committing.join();
                 committed.unwrap_or_else(|panic| resume_unwind(panic))
             }),
@@ -159,7 +161,7 @@ impl Writer {
         self.ledger.committed();
         self.committed = sequence;
         if !is_settling_due {
-            self.settle(&is_more_due);
+            self.settle(&after(owed, is_more_due));
         }
         true
     }
@@ -250,6 +252,19 @@ impl Writer {
         self.roots().lost();
         self.is_root_stale = true;
         self.settled = Instant::now();
+    }
+}
+
+/// Pauses as `pause` says, but not before about so many cells are settled: as many as are
+/// committed, so that what is pending does not grow for as long as there is more to commit.
+fn after(cells: usize, pause: impl Fn() -> bool) -> impl Fn() -> bool {
+    let owed = StdCell::new(cells.div_ceil(CHUNK));
+    move || match owed.get().checked_sub(1) {
+        Some(left) => {
+            owed.set(left);
+            false
+        }
+        None => pause(),
     }
 }
 

@@ -184,3 +184,58 @@ fn cells_that_are_not_new_end_a_pull_but_not_soon() {
     });
     assert_eq!((answers, run.machine.status().failed), (4096, 1));
 }
+
+/// Who announces another root ten times a second, and has nothing new, gets no more than
+/// its share of the one pull at a time, and less and less of it.
+#[test]
+fn a_hundred_peers_with_ever_new_roots_are_pulled_from_one_at_a_time() {
+    let ids: Vec<ReplicaId> = (0..100).map(|n| ReplicaId([100 + n; 16])).collect();
+    let mut run = Run::with_cell();
+    for id in &ids {
+        run.handle(Event::Appeared(of_group(*id)));
+    }
+    let (mut asked_at, mut pulls) = (None, Vec::new());
+    let mut take = |actions: Vec<Action>, now: Duration, asked_at: &mut Option<(u64, Duration)>| {
+        for action in actions {
+            if let Action::Ask(request, peer, ..) = action {
+                assert_eq!(*asked_at, None, "one pull at a time");
+                *asked_at = Some((request, now));
+                pulls.push((now, peer));
+            }
+        }
+    };
+    for step in 0..1_200u32 {
+        run.now = Duration::from_millis(100) * step;
+        for (place, id) in ids.iter().enumerate() {
+            let mut announced = announcement(9);
+            let root = &mut announced.span.root.0;
+            root[1..5].copy_from_slice(&step.to_be_bytes());
+            root[5] = place as u8;
+            let actions = run.handle(Event::Announced(*id, announced.encode()));
+            take(actions, run.now, &mut asked_at);
+        }
+        // An answer takes as long as it may seem to from afar.
+        if let Some((request, _)) =
+            asked_at.take_if(|(_, at)| run.now >= *at + Duration::from_millis(300))
+        {
+            let (progress, cells) = (Progress::Done, Vec::new());
+            let nothing = DeltaReply { progress, cells }.encode(false);
+            let actions = run.handle(Event::Answer(request, Ok(nothing)));
+            take(actions, run.now, &mut asked_at);
+        }
+        let actions = run.handle(Event::Tick);
+        take(actions, run.now, &mut asked_at);
+    }
+    let in_minute = |from: u64| {
+        let minute = Duration::from_secs(from)..Duration::from_secs(from + 60);
+        pulls.iter().filter(|(at, _)| minute.contains(at)).count()
+    };
+    assert!(in_minute(0) <= 200, "{} pulls", in_minute(0));
+    // All had their turn.
+    for id in &ids {
+        assert!(
+            pulls.iter().any(|(_, peer)| peer == id),
+            "{id} was never asked"
+        );
+    }
+}

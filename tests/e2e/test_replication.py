@@ -180,6 +180,22 @@ def test_a_kill_in_the_middle_of_an_exchange_only_delays_it(start_cluster, kille
     check_all_have(cluster, values)
 
 
+def test_routers_are_restarted_in_turn_with_exchanges_under_way(start_cluster):
+    """As in an upgrade, and as when one after the other fails: nobody waits for anybody."""
+    cluster = start_cluster(mesh(3))
+    values = {}
+    for turn in range(6):
+        number, end = turn % 3, ["stop", "kill"][turn % 2]
+        others = [router for router in cluster.routers if router is not cluster.routers[number]]
+        cluster.end(number, end)
+        for n in range(300):
+            key, payload = f"demo/{turn}/{n}", b"%d" % n * 100
+            others[n % 2].client.put(key, payload, timestamp=timestamp())
+            values[key] = payload
+        cluster.routers[number].start()
+    check_all_have(cluster, values)
+
+
 def test_an_exchange_goes_on_after_cuts_in_its_middle(start_cluster):
     """What came before a cut is not sent again."""
     cluster = start_cluster(chain(2))
