@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 
@@ -261,7 +262,11 @@ def test_replicas_are_had_compare_at_once(first, replicas):
 
 def test_watching_goes_on_until_it_is_interrupted(first, replicas):
     command = [MSTCTL, "-e", f"tcp/127.0.0.1:{first.port}", "--json", "watch", "--every", "100ms"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watching:
+    # Who runs the tests in the background has it ignored, and those that it starts, too.
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, preexec_fn=heard
+    ) as watching:
         try:
             for _ in range(3):
                 seen = json.loads(watching.stdout.readline())
