@@ -18,7 +18,7 @@ use crate::{
 
 const END_BYTES: usize = 48;
 
-/// Frames that wait to be put into the tree.
+/// Frames that wait to be checked.
 const FRAMES_AHEAD: usize = 8;
 
 /// Reads the cells of a frame that somebody sent. They are not checked further.
@@ -47,7 +47,7 @@ pub fn verify(source: impl Read, progress: &mut dyn FnMut(u64)) -> Result<Header
         let checking = std::thread::Builder::new().spawn_scoped(scope, move || {
             let mut checker = Checker::new();
             for received in frames {
-                checker.check(received)?;
+                checker.check(&received)?;
             }
             Ok::<_, BackupError>(checker.finish())
         })?;
@@ -100,27 +100,23 @@ impl Checker {
         }
     }
 
-    /// The cells of the next frame.
-    fn check(&mut self, received: Vec<Received>) -> Result<Vec<(CellKey, Cell)>, BackupError> {
-        let mut cells = Vec::with_capacity(received.len());
+    /// Of the cells of the next frame.
+    fn check(&mut self, received: &[Received]) -> Result<(), BackupError> {
         for received in received {
-            let place = || place(self.frames, self.last.as_ref());
+            let (place, key) = (|| place(self.frames, self.last.as_ref()), &received.key);
             let Some(meta) = received.intact() else {
-                let key = received.key.key;
-                let what = format!("the cell of '{key}' is not what its digest says");
+                let what = format!("the cell of '{}' is not what its digest says", key.key);
                 return Err(BackupError::damaged(&place(), what));
             };
-            let Received { key, cell, .. } = received;
-            if self.last.as_ref().is_some_and(|last| *last >= key) {
+            if self.last.as_ref().is_some_and(|last| last >= key) {
                 let what = format!("the key '{}' is not above the one before", key.key);
                 return Err(BackupError::damaged(&place(), what));
             }
             self.last = Some(key.clone());
             self.tree.push(key.clone(), meta);
-            cells.push((key, cell));
         }
         self.frames += 1;
-        Ok(cells)
+        Ok(())
     }
 
     /// The root of all.
@@ -189,16 +185,23 @@ impl<R: Read> BackupReader<R> {
     /// # Errors
     /// As of [`next_raw_frame`](Self::next_raw_frame).
     pub fn next_frame(&mut self) -> Result<Option<Vec<(CellKey, Cell)>>, BackupError> {
-        Ok(self.next()?.map(|(_, cells)| cells))
+        let frame = self.next()?;
+        Ok(frame.map(|(_, received)| {
+            let cells = received.into_iter();
+            cells
+                .map(|received| (received.key, received.cell))
+                .collect()
+        }))
     }
 
     /// The next frame; at the end the root is compared.
-    fn next(&mut self) -> Result<Option<CheckedFrame>, BackupError> {
+    fn next(&mut self) -> Result<Option<Frame>, BackupError> {
         if self.is_over {
             return Ok(None);
         }
-        if let Some((bytes, received)) = self.read_frame()? {
-            return Ok(Some((bytes, self.checker.check(received)?)));
+        if let Some(frame) = self.read_frame()? {
+            self.checker.check(&frame.1)?;
+            return Ok(Some(frame));
         }
         let checker = std::mem::replace(&mut self.checker, Checker::new());
         self.check_root(checker.finish())?;
@@ -242,7 +245,7 @@ impl<R: Read> BackupReader<R> {
     }
 
     /// The next frame, and its cells, which are still to be checked.
-    fn read_frame(&mut self) -> Result<Option<UncheckedFrame>, BackupError> {
+    fn read_frame(&mut self) -> Result<Option<Frame>, BackupError> {
         let bytes = match self.read_bytes()? {
             FrameBytes::Frame(bytes) => bytes,
             // An error stays one: there is no end but that of a sound backup.
@@ -283,9 +286,8 @@ impl<R: Read> BackupReader<R> {
     }
 }
 
-/// A frame, and what is in it; and the same with cells that are still to be checked.
-type CheckedFrame = (Vec<u8>, Vec<(CellKey, Cell)>);
-type UncheckedFrame = (Vec<u8>, Vec<Received>);
+/// A frame, and what is in it.
+type Frame = (Vec<u8>, Vec<Received>);
 
 enum FrameBytes {
     Frame(Vec<u8>),

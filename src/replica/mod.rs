@@ -349,9 +349,7 @@ impl Replica {
     /// # Errors
     /// As of [`put`](Self::put).
     pub fn merge(&self, key: CellKey, cell: Cell) -> Result<Outcome, ReplicaError> {
-        let checked = self.check(&key, &cell);
-        self.count_refused(checked)?;
-        self.write([(key, cell, None)], &self.shared.counters.merged)
+        self.join((key, cell, None))
     }
 
     /// As [`merge`](Self::merge), of a cell that was hashed before: this is what came of
@@ -365,9 +363,13 @@ impl Replica {
         cell: Cell,
         meta: CellMeta,
     ) -> Result<Outcome, ReplicaError> {
-        let checked = self.check(&key, &cell);
+        self.join((key, cell, Some(Box::new(meta))))
+    }
+
+    fn join(&self, offered: Offered) -> Result<Outcome, ReplicaError> {
+        let (key, cell, _) = &offered;
+        let checked = self.check(key, cell);
         self.count_refused(checked)?;
-        let offered = (key, cell, Some(Box::new(meta)));
         self.write([offered], &self.shared.counters.merged)
     }
 

@@ -45,13 +45,6 @@ pub(super) struct Batch {
     is_root_due: bool,
 }
 
-/// How far settling got.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Progress {
-    Done,
-    Paused,
-}
-
 impl Writer {
     /// When there is something to settle, or a root to be made at a whole second.
     pub(super) fn next_settling(&self) -> Option<Instant> {
@@ -99,31 +92,31 @@ impl Writer {
     /// Settles what is due, and makes the roots that are due on the way; or a part of
     /// that, if `pause` says so. What is half done is gone on with the next time.
     pub(super) fn settle(&mut self, pause: &dyn Fn() -> bool) {
-        while self.settle_next(pause) == Some(Progress::Done) {}
+        while self.settle_next(pause) {}
         self.tell_next_cut();
     }
 
-    /// The next step; nothing if there is none.
-    fn settle_next(&mut self, pause: &dyn Fn() -> bool) -> Option<Progress> {
-        if self.batch.is_some() {
-            return Some(self.join_batch(pause));
+    /// The next step; false if there is none, or it paused.
+    fn settle_next(&mut self, pause: &dyn Fn() -> bool) -> bool {
+        if let Some(batch) = self.batch.take() {
+            return self.join_batch(batch, pause);
         }
         if self.is_root_due {
-            return Some(self.make_root(pause));
+            return self.make_root(pause);
         }
         let cut = self.due_cut();
         if let Some((step, is_root_due)) = self.ledger.next_step(cut, self.is_root_stale) {
             self.begin_batch(step, is_root_due);
             self.has_settled = true;
-            return Some(Progress::Done);
+            return true;
         }
         let is_awaited = self.taps.iter().any(|tap| tap.is_ready(cut));
         let has_settled = std::mem::take(&mut self.has_settled);
         if (has_settled || is_awaited) && self.ledger.cut() < cut {
             self.begin_batch(cut, false);
-            return Some(Progress::Done);
+            return true;
         }
-        None
+        false
     }
 
     fn begin_batch(&mut self, cut: u64, is_root_due: bool) {
@@ -141,16 +134,13 @@ impl Writer {
         });
     }
 
-    /// Goes on with the batch that there is.
-    fn join_batch(&mut self, pause: &dyn Fn() -> bool) -> Progress {
-        let Some(mut batch) = self.batch.take() else {
-            return Progress::Done;
-        };
+    /// Goes on with a batch; false if it paused.
+    fn join_batch(&mut self, mut batch: Batch, pause: &dyn Fn() -> bool) -> bool {
         let shared = &*self.shared;
         for chunk in batch.due[batch.done..].chunks(CHUNK) {
             if pause() {
                 self.batch = Some(batch);
-                return Progress::Paused;
+                return false;
             }
             settled_mut(shared).join_all(chunk, &mut batch.joined);
             batch.done += chunk.len();
@@ -173,7 +163,7 @@ impl Writer {
         self.settled = Instant::now();
         self.is_root_due = batch.is_root_due;
         self.remove(joined.covered);
-        Progress::Done
+        true
     }
 
     /// Removes from the store what is not in the tree any more. Should that not
@@ -226,10 +216,11 @@ impl Writer {
         }
     }
 
-    fn make_root(&mut self, pause: &dyn Fn() -> bool) -> Progress {
+    /// False if it paused.
+    fn make_root(&mut self, pause: &dyn Fn() -> bool) -> bool {
         while !self.shared.settled().hash_some(HASHED_AT_ONCE) {
             if pause() {
-                return Progress::Paused;
+                return false;
             }
         }
         let published = self.shared.settled().publish();
@@ -242,7 +233,7 @@ impl Writer {
         self.is_root_due = false;
         self.ledger.root_made();
         self.tell();
-        Progress::Done
+        true
     }
 
     fn tell(&self) {
