@@ -1,7 +1,8 @@
 //! Puts and gets through a real zenohd, beside Zenoh's own memory volume.
 //!
-//! `cargo bench --bench router [-- KEYS]`, after `make build tools`. One Rust
-//! client; loopback only; every router it starts it ends.
+//! `cargo bench --bench router [-- KEYS]`, after `make build tools`; with
+//! `ONLY=durable` only of the volume with that in its name. One Rust client; loopback
+//! only; every router it starts it ends.
 
 mod common;
 
@@ -101,6 +102,16 @@ impl Router {
         let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
         kib.unwrap_or(0) * 1024
     }
+
+    /// The time that it had a processor, in ticks of a hundredth of a second.
+    fn ticks(&self) -> u64 {
+        let path = format!("/proc/{}/stat", self.process.id());
+        let stat = std::fs::read_to_string(path).unwrap_or_default();
+        // After the name, which is in brackets: user time and system time.
+        let fields = stat.rsplit(')').next().unwrap_or_default();
+        let ticks = fields.split_whitespace().skip(11).take(2);
+        ticks.filter_map(|field| field.parse::<u64>().ok()).sum()
+    }
 }
 
 fn key(number: u32) -> String {
@@ -134,6 +145,8 @@ struct Figures {
     gets: Vec<Duration>,
     wildcard: Vec<Duration>,
     resident: u64,
+    /// Of the router, for the puts.
+    ticks: Vec<Duration>,
 }
 
 fn measure(volume: &str, keys: u32, figures: &mut Figures) {
@@ -166,7 +179,10 @@ fn measure(volume: &str, keys: u32, figures: &mut Figures) {
         start.elapsed()
     };
     put_all(1);
+    let before = router.ticks();
     figures.puts.push(put_all(2));
+    let ticks = router.ticks() - before;
+    figures.ticks.push(Duration::from_millis(10 * ticks));
     figures.resident = router.resident_bytes();
 
     let latencies = (0..GETS).map(|i| {
@@ -198,7 +214,12 @@ fn main() {
         ("mst, memory", r#"{ id: "mst", persistence: "memory" }"#),
         ("mst, durable, interval", r#"{ id: "mst" }"#),
     ];
-    let mut figures = volumes.map(|_| Figures::default());
+    let only = std::env::var("ONLY").unwrap_or_default();
+    let volumes: Vec<_> = volumes
+        .into_iter()
+        .filter(|(name, _)| name.contains(&only))
+        .collect();
+    let mut figures: Vec<_> = volumes.iter().map(|_| Figures::default()).collect();
     for _ in 0..RUNS {
         // In turn, so that what else the machine does hits all alike.
         for ((_, volume), figures) in volumes.iter().zip(&mut figures) {
@@ -208,13 +229,15 @@ fn main() {
     println!("{keys} keys, {VALUE}-byte values, medians of {RUNS} runs; in brackets against the first line");
     let mut first = None;
     for ((name, _), figures) in volumes.iter().zip(figures) {
-        let medians = [figures.puts, figures.gets, figures.wildcard].map(median);
-        let [puts, gets, wildcard] = medians;
-        let [first_puts, first_gets, first_wildcard] = *first.get_or_insert(medians);
+        let medians = [figures.puts, figures.gets, figures.wildcard, figures.ticks].map(median);
+        let [puts, gets, wildcard, ticks] = medians;
+        let [first_puts, first_gets, first_wildcard, first_ticks] = *first.get_or_insert(medians);
         println!(
-            "{name:24} {:>4.0}k puts/s (rate {}), get p50 {gets:.0?} ({}), wildcard get {wildcard:.1?} ({}), resident {} MiB",
+            "{name:24} {:>4.0}k puts/s (rate {}; processor time of the router {:.1?} a put, {}), get p50 {gets:.0?} ({}), wildcard get {wildcard:.1?} ({}), resident {} MiB",
             f64::from(keys) / puts.as_secs_f64() / 1000.0,
             ratio(first_puts, puts),
+            ticks / keys,
+            ratio(ticks, first_ticks),
             ratio(gets, first_gets),
             ratio(wildcard, first_wildcard),
             figures.resident >> 20,

@@ -155,7 +155,13 @@ impl CellKey {
         bytes
     }
 
-    /// Length of the canonical bytes.
+    /// Bytes of the key's text and of the part. O(1), and neither is looked at.
+    #[must_use]
+    pub fn text_and_part_len(&self) -> usize {
+        self.key.as_str().map_or(0, str::len) + self.part.as_bytes().len()
+    }
+
+    /// Length of the canonical bytes. O(length).
     #[must_use]
     pub fn canonical_len(&self) -> usize {
         let key = self.key.as_str().map_or(0, |key| {

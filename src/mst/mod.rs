@@ -22,6 +22,7 @@
 //! |---|---|
 //! | [`Mst::get`] | O(log n) |
 //! | [`Mst::upsert`], [`Mst::remove`] | O(log n), no node is hashed |
+//! | [`Mst::put_sorted`] | O(log n) an entry, less for those that are close together |
 //! | [`Mst::root`] | O(c) since the last time, once for a whole batch |
 //! | [`Mst::from_sorted`] | O(n) |
 //! | [`Mst::range`] | O(log n) and O(1) an entry |
@@ -46,6 +47,7 @@ mod hash;
 mod keys;
 mod level;
 mod node;
+mod put;
 mod rank;
 mod repair;
 mod scan;

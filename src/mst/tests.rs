@@ -215,6 +215,8 @@ fn assert_equals_model(tree: &MockTree, model: &Model) {
 #[derive(Clone, Debug)]
 enum Op {
     Upsert(MockKey, u32),
+    /// Of which the greater wins.
+    PutSorted(BTreeMap<MockKey, u32>),
     Remove(MockKey),
     Root,
     Snapshot,
@@ -223,6 +225,7 @@ enum Op {
 fn ops(key: impl Strategy<Value = MockKey> + Clone, most: usize) -> impl Strategy<Value = Vec<Op>> {
     let op = prop_oneof![
         12 => (key.clone(), 0u32..4).prop_map(|(key, value)| Op::Upsert(key, value)),
+        2 => prop::collection::btree_map(key.clone(), 0u32..4, 0..40).prop_map(Op::PutSorted),
         6 => key.prop_map(Op::Remove),
         1 => Just(Op::Root),
         1 => Just(Op::Snapshot),
@@ -240,6 +243,24 @@ fn run(tree: &mut MockTree, model: &mut Model, ops: Vec<Op>) {
                 assert_eq!(old, model.insert(key.clone(), value.clone()));
                 let Ok(found) = tree.get(&key);
                 assert_eq!(found, Some(&value));
+            }
+            Op::PutSorted(entries) => {
+                let entries = entries.into_iter();
+                let entries =
+                    entries.map(|(key, value)| (key.clone(), MockValue::new(key.id, value)));
+                let entries: Vec<_> = entries.collect();
+                let mut asked = Vec::new();
+                let Ok(()) = tree.put_sorted(&entries, |key, old, new| {
+                    asked.push((key.clone(), new.clone()));
+                    assert_eq!(old, model.get(key));
+                    let wins = old.is_none_or(|old| old.0 < new.0);
+                    if wins {
+                        model.insert(key.clone(), new.clone());
+                    }
+                    wins
+                });
+                assert_eq!(asked, entries);
+                assert_eq!(tree.len(), model.len());
             }
             Op::Remove(key) => {
                 let Ok(old) = tree.remove(&key);

@@ -9,8 +9,8 @@ use super::{
     edit::{self, Slot},
     hash::{hash_some, link_hash, RootHash},
     level::{Level, TreeKey},
-    node::{Node, NodeStore},
-    rank::MAX_WIDTH,
+    node::NodeStore,
+    put::Walk,
     repair::repair,
     scan::Range,
 };
@@ -104,20 +104,56 @@ impl<S: NodeStore> Mst<S> {
     /// # Errors
     /// The node storage's; the tree is then in pieces and to be given up.
     pub fn upsert(&mut self, key: S::Key, value: S::Value) -> Result<Option<S::Value>, S::Error> {
-        let value = match put_below(&self.store, self.root.as_mut(), &key, value)? {
-            Put::Replaced(old) => return Ok(Some(old)),
-            Put::Inserted => {
-                self.len += 1;
-                return Ok(None);
-            }
-            Put::NotYet(value) => value,
+        let mut before = None;
+        self.put_sorted(&[(key, value)], |_, old, _| {
+            before = old.cloned();
+            true
+        })?;
+        Ok(before)
+    }
+
+    /// Puts each of `entries`, which are strictly ascending by key, if `wins` says so,
+    /// which is asked once for each: with the key, the value that it has, if it has
+    /// one, and the new one. O(log n) for each, but less for those that are close
+    /// together; and nothing is hashed but keys that are new.
+    ///
+    /// If the entries do not ascend, what comes of it is no tree, as
+    /// [`check`](Self::check) will say.
+    ///
+    /// # Errors
+    /// The node storage's; the tree is then in pieces and to be given up.
+    pub fn put_sorted(
+        &mut self,
+        entries: &[(S::Key, S::Value)],
+        wins: impl FnMut(&S::Key, Option<&S::Value>, &S::Value) -> bool,
+    ) -> Result<(), S::Error> {
+        let mut walk = Walk {
+            store: &self.store,
+            rest: entries,
+            wins,
+            inserted: 0,
         };
-        let digit = key.position().leading_zero_digits();
-        let entry = (key.clone(), value);
-        edit::insert(&self.store, &mut self.root, entry, Level::of_digit(digit))?;
-        self.len += 1;
-        repair(&self.store, &mut self.root, &key, digit)?;
-        Ok(None)
+        while !walk.rest.is_empty() {
+            let is_done = match &mut self.root {
+                Some(root) => walk.put_below(root, None, None)?,
+                None => false,
+            };
+            let reshaping = walk.rest.split_first().filter(|_| !is_done);
+            let Some((entry, others)) = reshaping else {
+                break;
+            };
+            walk.rest = others;
+            let (key, value) = entry;
+            if (walk.wins)(key, None, value) {
+                walk.inserted += 1;
+                let digit = key.position().leading_zero_digits();
+                let level = Level::of_digit(digit);
+                edit::insert(&self.store, &mut self.root, entry.clone(), level)?;
+                repair(&self.store, &mut self.root, key, digit)?;
+            }
+        }
+        self.len += walk.inserted;
+        Ok(())
     }
 
     /// Takes `key` out of the tree, which is then as if it had never been
@@ -238,56 +274,4 @@ impl<S: NodeStore> Mst<S> {
     pub fn hash_of(&self, link: &S::Link) -> Result<super::NodeHash, S::Error> {
         link_hash(&self.store, link)
     }
-}
-
-/// What came of a put that went down the tree once.
-enum Put<V> {
-    Replaced(V),
-    Inserted,
-    /// The key is new and its place is not where the search ended.
-    NotYet(V),
-}
-
-/// The put that needs no change of shape, which is nearly every put: the key is
-/// there, or it belongs into or below the very node where the search for it
-/// ended, and neither makes that too wide nor changes ranks.
-fn put_below<'a, S: NodeStore>(
-    store: &'a S,
-    mut link: Option<&'a mut S::Link>,
-    key: &S::Key,
-    value: S::Value,
-) -> Result<Put<S::Value>, S::Error> {
-    let mut ranked = None;
-    while let Some(at) = link {
-        let node = store.edit(at)?;
-        if node.level.rank > 0 {
-            ranked = Some(node.level.digit);
-        }
-        match node.keys.search(key) {
-            Ok(place) => {
-                return Ok(Put::Replaced(std::mem::replace(
-                    &mut node.values[place],
-                    value,
-                )))
-            }
-            Err(place) if node.child(place).is_some() => {
-                link = node.children.get_mut(place).and_then(Option::as_mut);
-            }
-            Err(place) => {
-                let digit = key.position().leading_zero_digits();
-                let own = node.level.digit;
-                if digit == own && ranked != Some(own) && node.keys.len() < MAX_WIDTH {
-                    node.insert(place, (key.clone(), value), None, None);
-                    return Ok(Put::Inserted);
-                }
-                if digit < own {
-                    let leaf = Node::of_one(Level::of_digit(digit), (key.clone(), value), vec![]);
-                    *node.child_mut(place) = Some(store.keep(leaf));
-                    return Ok(Put::Inserted);
-                }
-                break;
-            }
-        }
-    }
-    Ok(Put::NotYet(value))
 }

@@ -39,17 +39,22 @@ impl Changes {
 
     /// Leaves half of it free, or more.
     fn make_room(&mut self) {
-        let mut seen = HashSet::with_capacity(self.log.len());
-        let newest_first = std::mem::take(&mut self.log).into_iter().rev();
-        for (number, key) in newest_first {
-            if self.log.len() >= MAX_CHANGES / 2 {
-                self.forgotten = number;
+        let log = std::mem::take(&mut self.log);
+        // Nobody can prepare keys that collide.
+        let hasher = ahash::RandomState::new();
+        let mut seen = HashSet::with_capacity_and_hasher(MAX_CHANGES / 2, hasher);
+        let mut kept = VecDeque::with_capacity(MAX_CHANGES + 1);
+        for change in log.iter().rev() {
+            let (number, key) = change;
+            if kept.len() >= MAX_CHANGES / 2 {
+                self.forgotten = *number;
                 break;
             }
-            if seen.insert(key.clone()) {
-                self.log.push_front((number, key));
+            if seen.insert(key) {
+                kept.push_front(change.clone());
             }
         }
+        self.log = kept;
     }
 
     /// The last change.

@@ -32,7 +32,7 @@ const MAX_QUEUED_BYTES: usize = 64 << 20;
 const MAX_PENDING_BYTES: usize = 256 << 20;
 
 /// Keys that are forgotten while writers wait.
-const FORGOTTEN_AT_ONCE: usize = 256;
+const FORGOTTEN_AT_ONCE: usize = 64;
 
 /// A cell on its way to the store.
 #[derive(Clone, Debug)]
@@ -65,7 +65,7 @@ impl Update {
 }
 
 /// A cell that is offered, and what is known of it, if it was hashed before.
-pub(super) type Offered = (CellKey, Cell, Option<Box<CellMeta>>);
+pub(super) type Offered = (CellKey, Arc<Cell>, Option<Box<CellMeta>>);
 
 /// What came of an update that was offered.
 pub(super) enum Offer {
@@ -114,6 +114,8 @@ impl KeyStamps {
 struct State {
     recent: Recent,
     queue: Vec<Update>,
+    /// To be the next queue: what held updates that the thread has dealt with.
+    spare: Vec<Update>,
     queued_bytes: usize,
     /// Updates that the thread is committing.
     committing: usize,
@@ -137,7 +139,6 @@ impl State {
     /// Whether the cell is the newest of its key that is pending; nothing, if a
     /// later one is settled.
     fn offer(&mut self, (key, cell, meta): Offered, settled: &RwLock<Settled>) -> Option<bool> {
-        let cell = Arc::new(cell);
         let mut is_tied = false;
         if cell.stamp.time < self.cut && !self.recent.contains(&key) {
             // Late: the tree may have a newer one. (Locks are taken in this
@@ -206,6 +207,7 @@ impl Inbox {
             state: Mutex::new(State {
                 recent,
                 queue: Vec::new(),
+                spare: Vec::new(),
                 queued_bytes: 0,
                 committing: 0,
                 committing_bytes: 0,
@@ -410,7 +412,8 @@ impl Inbox {
                     is_last: state.closed,
                 };
                 if commit {
-                    work.updates = std::mem::take(&mut state.queue);
+                    let spare = std::mem::take(&mut state.spare);
+                    work.updates = std::mem::replace(&mut state.queue, spare);
                     state.committing = work.updates.len();
                     state.committing_bytes = std::mem::take(&mut state.queued_bytes);
                     state.committing_since = state.since.take();
@@ -435,6 +438,14 @@ impl Inbox {
             .unwrap_or_else(PoisonError::into_inner);
             state.asleep = false;
         }
+    }
+
+    /// For the thread: room in which updates came, to be used again.
+    pub(super) fn give_back(&self, mut room: Vec<Update>) {
+        room.clear();
+        // A burst may have made it large.
+        room.shrink_to(4 * GROUP);
+        self.state().spare = room;
     }
 
     /// For the thread: whether there are updates that [`take`](Self::take) would hand

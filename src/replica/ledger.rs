@@ -73,7 +73,7 @@ impl Ledger {
     /// it was offered. If it was not, the newer one was offered before, so it is
     /// in an earlier group or in this one. The others are kept for the root of
     /// their bucket's cut.
-    pub(super) fn admit(&mut self, mut updates: Vec<Update>) -> Vec<Write> {
+    pub(super) fn admit(&mut self, updates: &mut [Update]) -> Vec<Write> {
         // Stable: the updates of a key stay in order.
         updates.sort_by(|a, b| a.key.cmp(&b.key));
         let mut writes = Vec::with_capacity(updates.len());

@@ -276,11 +276,12 @@ impl Replica {
             let key = CellKey::own(key);
             let checked = self.check(&key, &cell);
             self.count_refused(checked)?;
-            return self.write([(key, cell, None)], counter);
+            return self.write([(key, Arc::new(cell), None)], counter);
         }
         let cells = self.count_refused(self.cells_of(key, cell))?;
-        let cells = cells.into_iter();
-        self.write(cells.map(|(key, cell)| (key, cell, None)), counter)
+        let offered = cells.into_iter();
+        let offered = offered.map(|(key, cell)| (key, Arc::new(cell), None));
+        self.write(offered.collect::<Vec<_>>(), counter)
     }
 
     /// The cells that a put writes, each of which may be written.
@@ -349,7 +350,7 @@ impl Replica {
     /// # Errors
     /// As of [`put`](Self::put).
     pub fn merge(&self, key: CellKey, cell: Cell) -> Result<Outcome, ReplicaError> {
-        self.join((key, cell, None))
+        self.join((key, Arc::new(cell), None))
     }
 
     /// As [`merge`](Self::merge), of a cell that was hashed before: this is what came of
@@ -363,7 +364,7 @@ impl Replica {
         cell: Cell,
         meta: CellMeta,
     ) -> Result<Outcome, ReplicaError> {
-        self.join((key, cell, Some(Box::new(meta))))
+        self.join((key, Arc::new(cell), Some(Box::new(meta))))
     }
 
     fn join(&self, offered: Offered) -> Result<Outcome, ReplicaError> {

@@ -83,7 +83,7 @@ impl Replica {
             }
             (false, Some(shown)) if shown.is_tombstone() => return Lookup::Absent,
             (false, Some(Shown::Here(cell))) => return Lookup::Found(cell),
-            (false, Some(Shown::Stored(version))) => version,
+            (false, Some(Shown::Stored(version))) => *version,
             (false, None) => match shared.settled().get(&key) {
                 Some(meta) if !meta.version.tombstone => meta.version,
                 _ => return Lookup::Absent,

@@ -16,15 +16,15 @@ const UPDATE_OVERHEAD: usize = 256;
 
 /// Memory that a cell takes while it is pending, about.
 pub(super) fn bytes_of(key: &CellKey, cell: &Cell) -> usize {
-    UPDATE_OVERHEAD + key.canonical_len() + cell.value_bytes()
+    UPDATE_OVERHEAD + key.text_and_part_len() + cell.value_bytes()
 }
 
-/// Where a pending cell is shown from.
+/// Where a pending cell is shown from. Small, as there may be many.
 #[derive(Clone, Debug)]
 pub(super) enum Shown {
     Here(Arc<Cell>),
     /// A large value, which is committed.
-    Stored(Version),
+    Stored(Box<Version>),
 }
 
 impl Shown {
@@ -46,14 +46,14 @@ impl Shown {
     fn version(&self, key: &CellKey) -> Version {
         match self {
             Self::Here(cell) => CellMeta::of(key, cell).version,
-            Self::Stored(version) => *version,
+            Self::Stored(version) => **version,
         }
     }
 
     fn bytes(&self, key: &CellKey) -> usize {
         match self {
             Self::Here(cell) => bytes_of(key, cell),
-            Self::Stored(_) => UPDATE_OVERHEAD + key.canonical_len(),
+            Self::Stored(_) => UPDATE_OVERHEAD + key.text_and_part_len(),
         }
     }
 }
@@ -122,7 +122,7 @@ impl Recent {
         if let Some(shown) = self.cells.get_mut(key) {
             if matches!(shown, Shown::Here(here) if Arc::ptr_eq(here, cell)) {
                 self.bytes -= shown.bytes(key);
-                *shown = Shown::Stored(version);
+                *shown = Shown::Stored(Box::new(version));
                 self.bytes += shown.bytes(key);
             }
         }
@@ -130,16 +130,18 @@ impl Recent {
 
     /// Shows no more what has settled, or what lost to that.
     pub(super) fn forget(&mut self, key: &CellKey, settled: Version) {
-        let Some(shown) = self.cells.get(key) else {
+        // Found once, be it to be looked at or to be removed: nearly always it is both.
+        let Entry::Occupied(entry) = self.cells.entry(key.clone()) else {
             return;
         };
+        let shown = entry.get();
         let is_settled = shown.stamp() < settled.stamp
             || (shown.stamp() == settled.stamp
                 // Without a tie, it is the very same write.
                 && (!self.tied.contains(key) || shown.version(key) <= settled));
         if is_settled {
             self.bytes -= shown.bytes(key);
-            self.cells.remove(key);
+            entry.remove();
             self.tied.remove(key);
             if !key.part.is_empty() {
                 if let Some(merging) = self.merging.get_mut(&key.key) {

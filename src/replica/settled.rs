@@ -25,6 +25,14 @@ pub(super) struct Joined {
 }
 
 impl Joined {
+    /// A cell goes into the tree, in the place of what its key had.
+    fn see(&mut self, old: Option<&CellMeta>, new: &CellMeta, tombstones: &mut usize) {
+        *tombstones += usize::from(new.version.tombstone);
+        *tombstones -= usize::from(old.is_some_and(|old| old.version.tombstone));
+        let time = new.version.stamp.time;
+        self.earliest = Some(self.earliest.map_or(time, |earliest| earliest.min(time)));
+    }
+
     /// After a batch: of what it covered, newer cells may have come with it.
     pub(super) fn forget_what_is_there(&mut self, settled: &Settled) {
         self.covered.retain(|key| settled.get(key).is_none());
@@ -48,6 +56,11 @@ pub(super) struct Settled {
     own_values: usize,
     /// Those of them that have other cells too.
     own_values_with_parts: usize,
+}
+
+/// Last writer wins.
+fn wins(old: Option<&CellMeta>, new: &CellMeta) -> bool {
+    old.is_none_or(|old| old.version < new.version)
 }
 
 /// What is known of a key that has cells beside its own.
@@ -156,48 +169,57 @@ impl Settled {
         })
     }
 
-    /// Joins a cell into the tree, unless it is covered: last writer wins.
-    fn join(&mut self, key: &CellKey, meta: CellMeta, joined: &mut Joined) {
-        if !key.part.is_empty() && self.covering(key) >= Some(meta.version.stamp) {
+    /// Joins cells that are their keys' own into the tree: last writer wins.
+    fn join_own(&mut self, cells: &[(CellKey, CellMeta)], joined: &mut Joined) {
+        let Self {
+            tree,
+            tombstones,
+            parts,
+            own_values,
+            own_values_with_parts,
+            ..
+        } = self;
+        let Ok(()) = tree.put_sorted(cells, |key, old, new| {
+            if !wins(old, new) {
+                return false;
+            }
+            joined.see(old, new, tombstones);
+            let was_value = usize::from(old.is_some_and(|old| !old.version.tombstone));
+            let is_value = usize::from(!new.version.tombstone);
+            *own_values = *own_values + is_value - was_value;
+            if parts.is_empty() {
+                return true;
+            }
+            if let Some(parts) = parts.get_mut(&key.key) {
+                parts.own = Some(new.version.stamp);
+                *own_values_with_parts = *own_values_with_parts + is_value - was_value;
+                joined.covering.push(key.clone());
+            }
+            true
+        });
+    }
+
+    /// Joins another cell, unless it is covered.
+    fn join_part(&mut self, cell: &(CellKey, CellMeta), joined: &mut Joined) {
+        let (key, meta) = cell;
+        if self.covering(key) >= Some(meta.version.stamp) {
             joined.covered.push(key.clone());
             return;
         }
-        let Ok(old) = self.tree.upsert(key.clone(), meta);
-        if let Some(old) = old.filter(|old| old.version >= meta.version) {
-            // Only what is late can lose: to look first would cost every write.
-            let Ok(_) = self.tree.upsert(key.clone(), old);
-            return;
-        }
-        self.tombstones += usize::from(meta.version.tombstone);
-        self.tombstones -= usize::from(old.is_some_and(|old| old.version.tombstone));
-        let time = meta.version.stamp.time;
-        joined.earliest = Some(joined.earliest.map_or(time, |earliest| earliest.min(time)));
-        if key.part.is_empty() {
-            self.count_own(key, old, &meta, joined);
-        } else if old.is_none() {
+        let mut is_first = false;
+        let tombstones = &mut self.tombstones;
+        let Ok(()) = self
+            .tree
+            .put_sorted(std::slice::from_ref(cell), |_, old, new| {
+                if !wins(old, new) {
+                    return false;
+                }
+                joined.see(old, new, tombstones);
+                is_first = old.is_none();
+                true
+            });
+        if is_first {
             self.count_part(&key.key);
-        }
-    }
-
-    fn count_own(
-        &mut self,
-        key: &CellKey,
-        old: Option<CellMeta>,
-        new: &CellMeta,
-        joined: &mut Joined,
-    ) {
-        let was_value = usize::from(old.is_some_and(|old| !old.version.tombstone));
-        let is_value = usize::from(!new.version.tombstone);
-        self.own_values += is_value;
-        self.own_values -= was_value;
-        if self.parts.is_empty() {
-            return;
-        }
-        if let Some(parts) = self.parts.get_mut(&key.key) {
-            parts.own = Some(new.version.stamp);
-            self.own_values_with_parts += is_value;
-            self.own_values_with_parts -= was_value;
-            joined.covering.push(key.clone());
         }
     }
 
@@ -275,10 +297,15 @@ impl Settled {
             .collect()
     }
 
-    /// Joins several. What they cover is still to be [taken out](Self::cover).
+    /// Joins cells, strictly ascending by key. What they cover is still to be [taken
+    /// out](Self::cover).
     pub(super) fn join_all(&mut self, cells: &[(CellKey, CellMeta)], joined: &mut Joined) {
-        for (key, meta) in cells {
-            self.join(key, *meta, joined);
+        let is_own = |cell: &(CellKey, CellMeta)| cell.0.part.is_empty();
+        for alike in cells.chunk_by(|a, b| is_own(a) == is_own(b)) {
+            match alike.first().is_some_and(is_own) {
+                true => self.join_own(alike, joined),
+                false => alike.iter().for_each(|cell| self.join_part(cell, joined)),
+            }
         }
     }
 

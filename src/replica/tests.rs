@@ -110,7 +110,7 @@ impl Core {
                 is_newest,
             }
         });
-        let writes = self.ledger.admit(updates.collect());
+        let writes = self.ledger.admit(&mut updates.collect::<Vec<_>>());
         self.ledger.committed();
         assert!(writes.windows(2).all(|two| two[0].key < two[1].key));
         for Write { key, meta, .. } in writes {
@@ -475,7 +475,7 @@ fn different_writes_of_one_timestamp_have_one_winner_whenever_they_come() {
     let inbox = Inbox::new(0, std::iter::empty());
     let settled = RwLock::new(Loader::new().finish());
     let offer = |cell: &Cell| match inbox.offer(
-        [(cell_key(1), cell.clone(), None)],
+        [(cell_key(1), Arc::new(cell.clone()), None)],
         Duration::MAX,
         &settled,
     ) {

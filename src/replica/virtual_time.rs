@@ -82,7 +82,7 @@ impl VirtualReplica {
             meta: None,
             is_newest,
         };
-        for write in self.ledger.admit(vec![update]) {
+        for write in self.ledger.admit(&mut [update]) {
             self.disk.insert(write.key, write.cell);
         }
         self.ledger.committed();

@@ -127,7 +127,12 @@ impl Writer {
     /// the rest is being committed, and pauses when there is more to commit.
     ///
     /// False if the store failed.
-    fn commit_and_settle(&mut self, updates: Vec<Update>, sequence: u64, linger: Duration) -> bool {
+    fn commit_and_settle(
+        &mut self,
+        mut updates: Vec<Update>,
+        sequence: u64,
+        linger: Duration,
+    ) -> bool {
         let shared = Arc::clone(&self.shared);
         let is_more_due = || shared.inbox.is_commit_due(linger);
         if updates.is_empty() {
@@ -136,7 +141,8 @@ impl Writer {
         }
         let too_much = self.taps.extract_if(.., |tap| !tap.remember(&updates));
         too_much.for_each(|tap| tap.fail(ReplicaError::Busy));
-        let writes = self.ledger.admit(updates);
+        let writes = self.ledger.admit(&mut updates);
+        shared.inbox.give_back(updates);
         self.tell_next_cut();
         let commit = || commit(&shared, &writes, sequence);
         let owed = writes.len();

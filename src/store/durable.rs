@@ -58,7 +58,7 @@ struct CellWeight;
 
 impl Weighter<CellKey, Cached> for CellWeight {
     fn weight(&self, key: &CellKey, (cell, _): &Cached) -> u64 {
-        CELL_OVERHEAD + (key.canonical_len() + cell.value_bytes()) as u64
+        CELL_OVERHEAD + (key.text_and_part_len() + cell.value_bytes()) as u64
     }
 }
 

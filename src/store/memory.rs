@@ -8,40 +8,43 @@ use std::{
 use super::{Commit, Store, StoreError, StoreView, Write};
 use crate::cell::{Cell, CellKey, CellMeta, Key, Part, Version};
 
-type Kept = (Arc<Cell>, CellMeta);
-
+/// Digests are not kept, but made when somebody asks: few do, and what is written and
+/// read all the time is to be small.
 #[derive(Default)]
 struct Cells {
-    /// With the empty part.
-    own: HashMap<Key, Kept>,
+    /// With the empty part. Nobody can prepare keys that collide.
+    own: HashMap<Key, Arc<Cell>, ahash::RandomState>,
     /// With other parts.
-    parts: HashMap<Key, BTreeMap<Part, Kept>>,
+    parts: HashMap<Key, BTreeMap<Part, Arc<Cell>>>,
 }
 
 impl Cells {
-    fn get(&self, key: &CellKey) -> Option<&Kept> {
+    fn get(&self, key: &CellKey) -> Option<&Arc<Cell>> {
         match key.part.is_empty() {
             true => self.own.get(&key.key),
             false => self.parts.get(&key.key)?.get(&key.part),
         }
     }
-}
 
-impl Cells {
-    fn sorted<T>(&self, of: impl Fn(&Kept) -> T) -> Vec<(CellKey, T)> {
+    fn sorted(&self) -> Vec<(CellKey, Arc<Cell>)> {
         let own = self.own.iter();
-        let own = own.map(|(key, kept)| (CellKey::own(key.clone()), of(kept)));
+        let own = own.map(|(key, cell)| (CellKey::own(key.clone()), Arc::clone(cell)));
         let parts = self.parts.iter().flat_map(|(key, parts)| {
-            let of = &of;
-            parts.iter().map(move |(part, kept)| {
+            parts.iter().map(move |(part, cell)| {
                 let (key, part) = (key.clone(), part.clone());
-                (CellKey { key, part }, of(kept))
+                (CellKey { key, part }, Arc::clone(cell))
             })
         });
         let mut sorted: Vec<_> = own.chain(parts).collect();
         sorted.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         sorted
     }
+}
+
+/// A cell, and its digest.
+fn with_meta(key: &CellKey, cell: Arc<Cell>) -> (Arc<Cell>, CellMeta) {
+    let meta = CellMeta::of(key, &cell);
+    (cell, meta)
 }
 
 /// Keeps cells in memory, and forgets them when it is dropped.
@@ -62,10 +65,9 @@ impl MemoryStore {
 
 impl Store for MemoryStore {
     fn scan(&self, visit: &mut dyn FnMut(CellKey, CellMeta)) -> Result<(), StoreError> {
-        let cells = self.cells();
-        let sorted = cells.sorted(|(_, meta)| *meta);
-        drop(cells);
-        for (key, meta) in sorted {
+        let sorted = self.cells().sorted();
+        for (key, cell) in sorted {
+            let meta = CellMeta::of(&key, &cell);
             visit(key, meta);
         }
         Ok(())
@@ -73,21 +75,13 @@ impl Store for MemoryStore {
 
     fn commit(&self, batch: &[Write], _: Commit) -> Result<(), StoreError> {
         let mut cells = self.cells_mut();
-        for Write {
-            key, cell, meta, ..
-        } in batch
-        {
-            let kept = (Arc::clone(cell), *meta);
-            if !key.part.is_empty() {
+        for Write { key, cell, .. } in batch {
+            let cell = Arc::clone(cell);
+            if key.part.is_empty() {
+                cells.own.insert(key.key.clone(), cell);
+            } else {
                 let parts = cells.parts.entry(key.key.clone()).or_default();
-                parts.insert(key.part.clone(), kept);
-                continue;
-            }
-            match cells.own.get_mut(&key.key) {
-                Some(cell) => *cell = kept,
-                None => {
-                    cells.own.insert(key.key.clone(), kept);
-                }
+                parts.insert(key.part.clone(), cell);
             }
         }
         Ok(())
@@ -99,18 +93,19 @@ impl Store for MemoryStore {
 
     fn peek(&self, key: &CellKey, _: Version) -> Option<Arc<Cell>> {
         let cells = self.cells();
-        cells.get(key).map(|(cell, _)| Arc::clone(cell))
+        cells.get(key).map(Arc::clone)
     }
 
     fn reread(&self, key: &CellKey) -> Result<Option<(Arc<Cell>, CellMeta)>, StoreError> {
-        Ok(self.cells().get(key).cloned())
+        let cell = self.cells().get(key).cloned();
+        Ok(cell.map(|cell| with_meta(key, cell)))
     }
 
     fn read_parts(&self, key: &Key) -> Result<Vec<(Part, Arc<Cell>)>, StoreError> {
         let cells = self.cells();
-        let own = cells.own.get(key).map(|(cell, _)| (Part::EMPTY, cell));
+        let own = cells.own.get(key).map(|cell| (Part::EMPTY, cell));
         let parts = cells.parts.get(key).into_iter().flatten();
-        let parts = parts.map(|(part, (cell, _))| (part.clone(), cell));
+        let parts = parts.map(|(part, cell)| (part.clone(), cell));
         let all = own.into_iter().chain(parts);
         Ok(all.map(|(part, cell)| (part, Arc::clone(cell))).collect())
     }
@@ -140,7 +135,7 @@ impl Store for MemoryStore {
 
     /// O(n log n), while nothing is committed.
     fn view(&self) -> Result<Box<dyn StoreView>, StoreError> {
-        Ok(Box::new(MemoryView(self.cells().sorted(Kept::clone))))
+        Ok(Box::new(MemoryView(self.cells().sorted())))
     }
 
     /// There is nothing to be kept of what was in memory only.
@@ -158,7 +153,7 @@ impl Store for MemoryStore {
 }
 
 /// The cells as they were, ascending.
-struct MemoryView(Vec<(CellKey, Kept)>);
+struct MemoryView(Vec<(CellKey, Arc<Cell>)>);
 
 impl StoreView for MemoryView {
     fn scan(
@@ -167,8 +162,9 @@ impl StoreView for MemoryView {
         visit: &mut dyn FnMut(CellKey, Arc<Cell>, CellMeta) -> bool,
     ) -> Result<(), StoreError> {
         let passed = after.map_or(0, |after| self.0.partition_point(|(key, _)| key <= after));
-        for (key, (cell, meta)) in &self.0[passed..] {
-            if !visit(key.clone(), Arc::clone(cell), *meta) {
+        for (key, cell) in &self.0[passed..] {
+            let (cell, meta) = with_meta(key, Arc::clone(cell));
+            if !visit(key.clone(), cell, meta) {
                 break;
             }
         }
@@ -177,6 +173,7 @@ impl StoreView for MemoryView {
 
     fn read(&self, key: &CellKey) -> Result<Option<(Arc<Cell>, CellMeta)>, StoreError> {
         let place = self.0.binary_search_by(|(other, _)| other.cmp(key));
-        Ok(place.ok().map(|place| self.0[place].1.clone()))
+        let cell = place.ok().map(|place| Arc::clone(&self.0[place].1));
+        Ok(cell.map(|cell| with_meta(key, cell)))
     }
 }
