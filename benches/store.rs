@@ -112,7 +112,9 @@ fn bare_engine(path: &std::path::Path, keys: u32, groups: &[Vec<(u32, Cell)>]) -
             .collect();
         group.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         for (key, cell) in group {
-            let (row, _) = Row::encode_cell(&CellMeta::of(&key, cell), cell, VALUE);
+            let mut row = Vec::new();
+            let is_apart = Row::encode_cell(&CellMeta::of(&key, cell), cell, VALUE, &mut row);
+            assert!(!is_apart);
             batch.insert(&rows, key.to_canonical(), row);
         }
         batch.commit().expect("a commit");

@@ -53,21 +53,28 @@ pub struct Row {
 }
 
 impl Row {
-    /// The bytes of the row of `cell`, whose payload goes apart if it has more
-    /// than `inline_limit` bytes; and whether it does.
+    /// Appends the row of `cell`, whose payload goes apart if it has more than
+    /// `inline_limit` bytes; true if it does.
     #[must_use]
-    pub fn encode_cell(meta: &CellMeta, cell: &Cell, inline_limit: usize) -> (Vec<u8>, bool) {
+    pub fn encode_cell(
+        meta: &CellMeta,
+        cell: &Cell,
+        inline_limit: usize,
+        out: &mut Vec<u8>,
+    ) -> bool {
         let Some(value) = cell.value() else {
-            return (encode(TOMBSTONE, meta, None), false);
+            encode(TOMBSTONE, meta, None, out);
+            return false;
         };
         let (id, schema) = (value.encoding_id, value.schema.as_deref());
-        if value.payload.len() > inline_limit {
+        let is_apart = value.payload.len() > inline_limit;
+        if is_apart {
             let length = (value.payload.len() as u64).to_be_bytes();
-            (encode(APART, meta, Some((id, schema, &length))), true)
+            encode(APART, meta, Some((id, schema, &length)), out);
         } else {
-            let payload = &value.payload;
-            (encode(INLINE, meta, Some((id, schema, payload))), false)
+            encode(INLINE, meta, Some((id, schema, &value.payload)), out);
         }
+        is_apart
     }
 
     /// The cell. A payload that is not here is asked for, by its length.
@@ -98,17 +105,22 @@ impl Row {
     /// The row's bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
         let Some(value) = &self.value else {
-            return encode(TOMBSTONE, &self.meta, None);
+            encode(TOMBSTONE, &self.meta, None, &mut out);
+            return out;
         };
         let (id, schema) = (value.encoding_id, value.schema.as_deref());
         match &value.payload {
-            Payload::Inline(payload) => encode(INLINE, &self.meta, Some((id, schema, payload))),
+            Payload::Inline(payload) => {
+                encode(INLINE, &self.meta, Some((id, schema, payload)), &mut out);
+            }
             Payload::Apart(length) => {
                 let length = length.to_be_bytes();
-                encode(APART, &self.meta, Some((id, schema, &length)))
+                encode(APART, &self.meta, Some((id, schema, &length)), &mut out);
             }
         }
+        out
     }
 
     /// Reads only what is kept in memory, which comes first.
@@ -172,11 +184,11 @@ impl Row {
 /// A value's encoding and schema, and what ends its row.
 type ValueParts<'a> = (u16, Option<&'a [u8]>, &'a [u8]);
 
-fn encode(kind: u8, meta: &CellMeta, value: Option<ValueParts<'_>>) -> Vec<u8> {
+fn encode(kind: u8, meta: &CellMeta, value: Option<ValueParts<'_>>, out: &mut Vec<u8>) {
     let variable = value.map_or(0, |(_, schema, tail)| {
         schema.map_or(0, <[u8]>::len) + tail.len()
     });
-    let mut out = Vec::with_capacity(64 + variable);
+    out.reserve(64 + variable);
     out.push(kind);
     out.extend_from_slice(&meta.version.stamp.time.to_be_bytes());
     out.extend_from_slice(&meta.version.stamp.id);
@@ -188,7 +200,6 @@ fn encode(kind: u8, meta: &CellMeta, value: Option<ValueParts<'_>>) -> Vec<u8> {
         out.extend_from_slice(schema.unwrap_or_default());
         out.extend_from_slice(tail);
     }
-    out
 }
 
 #[cfg(test)]
@@ -222,7 +233,8 @@ mod tests {
         #[test]
         fn rows_read_back(key in any_cell_key(), cell in any_cell(), limit in 0usize..40) {
             let meta = CellMeta::of(&key, &cell);
-            let (bytes, elsewhere) = Row::encode_cell(&meta, &cell, limit);
+            let mut bytes = Vec::new();
+            let elsewhere = Row::encode_cell(&meta, &cell, limit, &mut bytes);
             prop_assert_eq!(Row::decode_meta(&bytes), Ok(meta));
             let row = Row::decode(&bytes).expect("a row");
             prop_assert_eq!(row.encode(), bytes.clone());
@@ -278,8 +290,12 @@ mod tests {
             content: Content::Tombstone,
         };
         let lamp = CellKey::own(key("room/lamp"));
-        let row =
-            |cell: &Cell, limit| hex(&Row::encode_cell(&CellMeta::of(&lamp, cell), cell, limit).0);
+        let row = |cell: &Cell, limit| {
+            let mut bytes = Vec::new();
+            let is_apart = Row::encode_cell(&CellMeta::of(&lamp, cell), cell, limit, &mut bytes);
+            assert_eq!(is_apart, bytes[0] == APART);
+            hex(&bytes)
+        };
         let head = "0102030405060708".to_owned() + &hex(b"0123456789abcdef");
         let digest = "2306ee779a1c7e932b9688f460313f8525fe91268c8a0b3f7e6d3c26fa1a9358";
         assert_eq!(

@@ -474,15 +474,16 @@ impl Inbox {
 
     /// For the thread: what was taken is committed.
     pub(super) fn committed(&self, writes: &[Write]) {
+        // Looked for while nobody waits.
+        let large = writes.iter().filter(|write| Recent::is_large(&write.cell));
+        let large: Vec<&Write> = large.collect();
         let mut state = self.state();
         state.committing = 0;
         state.committing_bytes = 0;
         state.committing_since = None;
-        for Write {
-            key, cell, meta, ..
-        } in writes
-        {
-            state.recent.release(key, cell, meta.version);
+        for write in large {
+            let version = write.meta.version;
+            state.recent.release(&write.key, &write.cell, version);
         }
     }
 

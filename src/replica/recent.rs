@@ -114,11 +114,13 @@ impl Recent {
         true
     }
 
+    /// Whether a value is to be [released](Self::release) when it is committed.
+    pub(super) fn is_large(cell: &Cell) -> bool {
+        cell.value_bytes() > KEPT_VALUE_BYTES
+    }
+
     /// Lets go of a large value that is committed, to be shown from the store.
     pub(super) fn release(&mut self, key: &CellKey, cell: &Arc<Cell>, version: Version) {
-        if cell.value_bytes() <= KEPT_VALUE_BYTES {
-            return;
-        }
         if let Some(shown) = self.cells.get_mut(key) {
             if matches!(shown, Shown::Here(here) if Arc::ptr_eq(here, cell)) {
                 self.bytes -= shown.bytes(key);
@@ -142,7 +144,9 @@ impl Recent {
         if is_settled {
             self.bytes -= shown.bytes(key);
             entry.remove();
-            self.tied.remove(key);
+            if !self.tied.is_empty() {
+                self.tied.remove(key);
+            }
             if !key.part.is_empty() {
                 if let Some(merging) = self.merging.get_mut(&key.key) {
                     merging.settled();

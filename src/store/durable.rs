@@ -14,7 +14,8 @@ use std::{
 };
 
 use fjall::{
-    Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode, Readable,
+    Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, OwnedWriteBatch, PersistMode,
+    Readable,
 };
 use quick_cache::{sync::Cache, Weighter};
 
@@ -23,7 +24,10 @@ use super::{
     rows::{Rows, RowsView},
     Commit, Store, StoreError, StoreView, Write,
 };
-use crate::cell::{Cell, CellKey, CellMeta, Key, Part, Row, Version};
+use crate::{
+    cell::{Cell, CellKey, CellMeta, Key, Part, Row, Version},
+    mst::TreeKey,
+};
 
 /// Payloads of more bytes than this have rows of their own.
 const INLINE_LIMIT: usize = 1024;
@@ -211,13 +215,18 @@ impl Store for DurableStore {
             Commit::Buffered => PersistMode::Buffer,
         };
         let mut apart = self.apart.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut engine_batch = self.database.batch().durability(Some(mode));
+        let engine_batch = OwnedWriteBatch::with_capacity(self.database.clone(), batch.len());
+        let mut engine_batch = engine_batch.durability(Some(mode));
+        // The engine makes copies of its own.
+        let (mut key_bytes, mut row) = (Vec::new(), Vec::new());
         for Write {
             key, cell, meta, ..
         } in batch
         {
-            let (row, is_apart) = Row::encode_cell(meta, cell, INLINE_LIMIT);
-            let key_bytes = key.to_canonical();
+            key_bytes.clear();
+            key.write_canonical(&mut key_bytes);
+            row.clear();
+            let is_apart = Row::encode_cell(meta, cell, INLINE_LIMIT, &mut row);
             if let (true, Some(value)) = (is_apart, cell.value()) {
                 let payload: &[u8] = &value.payload;
                 engine_batch.insert(&self.rows.payloads, key_bytes.as_slice(), payload);
@@ -225,7 +234,7 @@ impl Store for DurableStore {
             } else if !apart.is_empty() && apart.remove(key) {
                 engine_batch.remove(&self.rows.payloads, key_bytes.as_slice());
             }
-            engine_batch.insert(&self.rows.cells, key_bytes, row);
+            engine_batch.insert(&self.rows.cells, key_bytes.as_slice(), row.as_slice());
         }
         engine_batch
             .commit()
