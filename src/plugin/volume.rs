@@ -25,7 +25,10 @@ use crate::{
     merge::MergeRules,
     net::{Operator, Replication, Replicator, Sessions},
     replica::{Clock, OpenError, Options, Replica},
-    store::{recover, DurableStore, MemoryStore, Recovered, StoreError, FORMAT_VERSION},
+    store::{
+        complete_recovery, recover, DurableStore, MemoryStore, Recovered, StoreError,
+        FORMAT_VERSION,
+    },
     sync::Group,
 };
 
@@ -185,6 +188,7 @@ fn open_replica(
         path: folder.to_owned(),
     })?;
     let claim = Arc::new(claim);
+    complete_recovery(folder)?;
     let open = |store: DurableStore| {
         let (rules, clock) = (Arc::clone(&rules), Arc::clone(&clock));
         let claim = Arc::clone(&claim);

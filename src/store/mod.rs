@@ -24,7 +24,7 @@ pub use durable::DurableStore;
 pub use error::StoreError;
 pub use folder::FORMAT_VERSION;
 pub use memory::MemoryStore;
-pub use salvage::{recover, Recovered, SNAPSHOTS};
+pub use salvage::{complete_recovery, recover, Recovered, SNAPSHOTS};
 pub use sidecar::Sidecar;
 
 use crate::cell::{Cell, CellKey, CellMeta, Key, Part, Version};

@@ -1,9 +1,18 @@
-//! A store that cannot be opened: it is moved aside, and what can be read of it
-//! is saved into a new one.
+//! A store that cannot be opened: what can be read of it is saved into a new one,
+//! which takes its place.
 //!
 //! It is for replicas, to which the others send the rest. What is saved are cells
 //! as they were written, so to begin with some of them is safe: joining the others'
 //! cells gives what joining them to all would have.
+//!
+//! ```text
+//! <dir>            the damaged store, until all is saved
+//! <dir>.saving     the new one, while it is being made
+//! <dir>.damaged-N  the damaged one, when all is saved
+//! ```
+//!
+//! A crash loses nothing: as long as the damaged store is in its place, all begins anew
+//! at the next opening; and if nothing is there, the new one is complete.
 
 use std::{
     fs, io,
@@ -18,6 +27,9 @@ use super::{
 
 /// Folders that may have been moved aside before.
 const MAX_ASIDE: usize = 1000;
+
+/// What is added to a store's name while what can be read of it is saved.
+const SAVING: &str = ".saving";
 
 /// The folder of the snapshots, beside the data.
 pub const SNAPSHOTS: &str = "snapshots";
@@ -34,24 +46,55 @@ pub struct Recovered {
     pub saved: u64,
 }
 
-/// Moves the store in `path` aside, whose opening failed, and makes a new one there
-/// with all that can be read of it. Blocks on disk.
+/// Saves what can be read of the store in `path`, whose opening failed, into a new one,
+/// and moves the old one aside. Blocks on disk.
 ///
 /// # Errors
-/// If the folder cannot be moved, or the new store not be made.
+/// If the new store cannot be made, or a folder not be moved.
 pub fn recover(path: &Path, cache_size: u64) -> Result<(DurableStore, Recovered), StoreError> {
+    let saving = saving(path);
+    if saving.exists() {
+        fs::remove_dir_all(&saving).map_err(io_error("remove", &saving))?;
+    }
+    let store = DurableStore::open(&saving, cache_size)?;
+    // The engine may find what it holds to be impossible, and panic.
+    let salvaging = AssertUnwindSafe(|| salvage(path, cache_size, &store));
+    let saved = catch_unwind(salvaging).unwrap_or(Ok(0))?;
+    store.flush()?;
+    drop(store);
     let aside = set_aside(path).map_err(io_error("move aside", path))?;
-    let store = DurableStore::open(path, cache_size)?;
+    complete_recovery(path)?;
     // The snapshots have their own checks, and stay with the storage.
     let snapshots = aside.join(SNAPSHOTS);
     if snapshots.is_dir() {
         let kept = path.join(SNAPSHOTS);
         fs::rename(&snapshots, &kept).map_err(io_error("move", &kept))?;
     }
-    // The engine may find what it holds to be impossible, and panic.
-    let salvaging = AssertUnwindSafe(|| salvage(&aside, cache_size, &store));
-    let saved = catch_unwind(salvaging).unwrap_or(Ok(0))?;
+    let store = DurableStore::open(path, cache_size)?;
     Ok((store, Recovered { aside, saved }))
+}
+
+/// Goes on with a [recovery](recover) that was cut short when the old store was aside
+/// and the new one not in its place yet. To be called before a store is opened.
+///
+/// # Errors
+/// If the folder cannot be moved.
+pub fn complete_recovery(path: &Path) -> Result<(), StoreError> {
+    let saving = saving(path);
+    if path.exists() || !saving.exists() {
+        return Ok(());
+    }
+    let take_place = || {
+        fs::rename(&saving, path)?;
+        sync_parent(path)
+    };
+    take_place().map_err(io_error("rename", &saving))
+}
+
+/// Where what can be read is saved to.
+fn saving(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!("{name}{SAVING}"))
 }
 
 fn set_aside(path: &Path) -> io::Result<PathBuf> {
@@ -72,8 +115,8 @@ fn set_aside(path: &Path) -> io::Result<PathBuf> {
 
 /// Saves what can be read: from the beginning to the first place that cannot, and
 /// from the end to the last.
-fn salvage(aside: &Path, cache_size: u64, into: &DurableStore) -> Result<u64, StoreError> {
-    let Ok(damaged) = DurableStore::open(aside, cache_size) else {
+fn salvage(path: &Path, cache_size: u64, into: &DurableStore) -> Result<u64, StoreError> {
+    let Ok(damaged) = DurableStore::open(path, cache_size) else {
         return Ok(0);
     };
     let view = damaged.rows_view();
@@ -129,5 +172,82 @@ impl Saver<'_> {
         self.into.commit(&batch, Commit::Synced)?;
         self.saved += batch.len() as u64;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::cell::{tests::key, Cell, CellKey, CellMeta, Content, Stamp};
+
+    const CACHE: u64 = 8 << 20;
+
+    fn write(number: u32) -> Write {
+        let key = CellKey::own(key(&format!("k/{number}")));
+        let cell = Cell {
+            stamp: Stamp {
+                time: 1,
+                id: [1; 16],
+            },
+            content: Content::Tombstone,
+        };
+        Write {
+            meta: CellMeta::of(&key, &cell),
+            cell: Arc::new(cell),
+            key,
+            is_late: false,
+        }
+    }
+
+    fn make(path: &Path, cells: u32) {
+        let store = DurableStore::open(path, CACHE).expect("a store");
+        let writes: Vec<Write> = (0..cells).map(write).collect();
+        store.commit(&writes, Commit::Synced).expect("committed");
+        store.flush().expect("flushed");
+    }
+
+    fn cells(store: &DurableStore) -> u32 {
+        let mut cells = 0;
+        store.scan(&mut |_, _| cells += 1).expect("a scan");
+        cells
+    }
+
+    #[test]
+    fn what_was_cut_short_while_it_saved_begins_anew() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a");
+        make(&path, 100);
+        fs::create_dir(path.join(SNAPSHOTS)).expect("made");
+        make(&saving(&path), 10);
+        complete_recovery(&path).expect("nothing to do");
+
+        let (store, recovered) = recover(&path, CACHE).expect("recovered");
+
+        assert_eq!((recovered.saved, cells(&store)), (100, 100));
+        assert!(recovered.aside.is_dir() && path.join(SNAPSHOTS).is_dir());
+        assert!(!saving(&path).exists());
+    }
+
+    #[test]
+    fn what_was_cut_short_when_all_was_saved_is_completed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a");
+        make(&saving(&path), 100);
+
+        complete_recovery(&path).expect("completed");
+
+        assert!(!saving(&path).exists());
+        let store = DurableStore::open(&path, CACHE).expect("a store");
+        assert_eq!(cells(&store), 100);
+    }
+
+    #[test]
+    fn a_store_that_is_not_there_is_not_made_of_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a");
+        complete_recovery(&path).expect("nothing to do");
+        assert!(!path.exists());
     }
 }
