@@ -14,6 +14,7 @@ use zenoh::{
 };
 
 use super::{
+    asker::Asker,
     operator::{Operator, Request},
     status::{damage_json, ntp64_text, scrub_json},
 };
@@ -39,16 +40,30 @@ pub(super) struct Replier<'a> {
     name: &'a str,
     query: &'a ZQuery,
     key: &'a str,
+    asker: Asker,
 }
 
 impl<'a> Replier<'a> {
     /// `name` is that of the storage, for the log; `key` that of the answers.
-    pub(super) fn new(name: &'a str, query: &'a ZQuery, key: &'a str) -> Self {
-        Self { name, query, key }
+    pub(super) fn new(name: &'a str, query: &'a ZQuery, key: &'a str, asker: Asker) -> Self {
+        Self {
+            name,
+            query,
+            key,
+            asker,
+        }
     }
 
-    /// False if it cannot be sent, so that more need not be tried.
+    /// Whether there is anybody who hears the answer.
+    fn is_heard(&self) -> bool {
+        !self.asker.is_gone()
+    }
+
+    /// False if it cannot be sent, or nobody hears it, so that more need not be tried.
     fn send(&self, payload: Vec<u8>, encoding: Encoding, attachment: Option<&Value>) -> bool {
+        if !self.is_heard() {
+            return false;
+        }
         let reply = self.query.reply(self.key, payload).encoding(encoding);
         let sent = match attachment {
             Some(attachment) => reply.attachment(attachment.to_string()).wait(),
@@ -275,9 +290,14 @@ impl Operator {
                     piece: 0,
                 };
                 let identity = self.identity().to_string();
-                admin.back_up(&identity, &mut pieces, &mut |now| {
+                let made = admin.back_up(&identity, &mut pieces, &mut |now| {
                     progress.set(now);
-                    true
+                    replier.is_heard()
+                });
+                made.map_err(|error| match replier.is_heard() {
+                    true => error,
+                    // A piece that was not sent is an error of the writer.
+                    false => AdminError::Gone,
                 })?;
                 // Whoever asked may be gone, which is theirs to know.
                 let _ = pieces.send(true);
@@ -326,7 +346,10 @@ impl Operator {
     fn verify(&self, replier: &Replier<'_>) -> Result<(), AdminError> {
         let verified = self.admin.verify(&mut |progress, found| {
             let is_due = !found.is_empty() || progress.cells % 65_536 < 256;
-            !is_due || replier.json(&progress_json(self, progress, found))
+            match is_due {
+                true => replier.json(&progress_json(self, progress, found)),
+                false => replier.is_heard(),
+            }
         })?;
         let tree = verified.tree.as_ref().err().map(ToString::to_string);
         replier.json(&json!({

@@ -12,6 +12,7 @@
 //! | `status`, `metrics` | all of it in JSON, and for Prometheus |
 
 mod answers;
+mod asker;
 mod identity;
 mod links;
 mod metrics;

@@ -15,10 +15,11 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use tokio::sync::{mpsc, Notify, Semaphore};
-use zenoh::query::Query as ZQuery;
+use zenoh::{query::Query as ZQuery, session::Session};
 
 use super::{
     answers::Replier,
+    asker::{self, Asker},
     identity,
     queryable::{self, Route},
     replicator::Replicator,
@@ -96,15 +97,15 @@ impl Request {
     /// The parameters that it takes.
     pub(super) fn parameters(self) -> &'static [&'static str] {
         match self {
-            Self::Status | Self::Metrics | Self::Verify | Self::Sync => &[],
-            Self::Backup | Self::Restore => &[],
+            Self::Status | Self::Metrics | Self::Sync | Self::Restore => &[],
+            Self::Verify | Self::Backup => &[asker::PARAMETER],
             Self::Proof => &["key", "root"],
             Self::Cells => &["key"],
             Self::Keys => &["after", "match", "deleted", "limit", "low", "high"],
-            Self::Scrub => &["do"],
+            Self::Scrub => &["do", asker::PARAMETER],
             Self::Diff => &["with"],
-            Self::Snapshot => &["do", "name"],
-            Self::Rollback => &["snapshot"],
+            Self::Snapshot => &["do", "name", asker::PARAMETER],
+            Self::Rollback => &["snapshot", asker::PARAMETER],
         }
     }
 
@@ -204,7 +205,7 @@ impl Operator {
             replica: self.own_identity,
         };
         let own = own.to_string();
-        let (serving, routes) = Serving::start(&own, &self);
+        let (serving, routes) = Serving::start(&session, &own, &self);
         match queryable::declare(&session, &own, routes).await {
             Ok(declared) => {
                 self.stop.notified().await;
@@ -224,7 +225,11 @@ pub(super) struct Serving(tokio::task::JoinHandle<()>);
 
 impl Serving {
     /// Answers for what is below `own`. The routes lead to it, and have to be declared.
-    pub(super) fn start(own: &str, operator: &Arc<Operator>) -> (Self, Vec<Route>) {
+    pub(super) fn start(
+        session: &Session,
+        own: &str,
+        operator: &Arc<Operator>,
+    ) -> (Self, Vec<Route>) {
         let (sender, asked) = mpsc::channel(MAX_ASKED);
         let routes = Request::ALL.map(|request| {
             let sender = sender.clone();
@@ -233,7 +238,8 @@ impl Serving {
                 let _ = sender.try_send((request, query));
             })
         });
-        let serving = tokio::spawn(serve(Arc::clone(operator), Arc::from(own), asked));
+        let (session, operator) = (session.clone(), Arc::clone(operator));
+        let serving = tokio::spawn(serve(session, operator, Arc::from(own), asked));
         (Self(serving), routes.into())
     }
 }
@@ -247,6 +253,7 @@ impl Drop for Serving {
 /// Answers queries until no more can come. What blocks on disk or takes long is
 /// done on threads for that.
 async fn serve(
+    session: Session,
     operator: Arc<Operator>,
     own: Arc<str>,
     mut asked: mpsc::Receiver<(Request, ZQuery)>,
@@ -260,12 +267,23 @@ async fn serve(
             true => Arc::clone(&long).try_acquire_owned().ok(),
             false => Arc::clone(&quick).acquire_owned().await.ok(),
         };
+        let (session, own) = (session.clone(), Arc::clone(&own));
         let operator = Arc::clone(&operator);
         tokio::task::spawn_blocking(move || {
-            let replier = Replier::new(&operator.admin.name, &query, &key);
-            match permit {
-                Some(_permit) => operator.answer(request, &query, &replier),
-                None => replier.error("too much is going on that takes long; ask again later"),
+            let asker = match request.is_long() {
+                true => Asker::of(&session, &own, &query),
+                false => Ok(Asker::unnamed()),
+            };
+            let replier = |asker| Replier::new(&operator.admin.name, &query, &key, asker);
+            match (permit, asker) {
+                (Some(_permit), Ok(asker)) => {
+                    operator.answer(request, &query, &replier(asker));
+                }
+                (Some(_), Err(error)) => replier(Asker::unnamed()).error(&error.to_string()),
+                (None, _) => {
+                    let busy = "too much is going on that takes long; ask again later";
+                    replier(Asker::unnamed()).error(busy);
+                }
             }
         });
     }

@@ -191,7 +191,7 @@ impl Replicator {
             let (asked_sender, asked) = mpsc::channel(MAX_ASKED);
             let token = self.token();
             let own: Arc<str> = Arc::from(token.to_string());
-            let (of_operators, routes) = Serving::start(&own, &operator);
+            let (of_operators, routes) = Serving::start(&session, &own, &operator);
             let declared =
                 Links::declare(session.clone(), token, events, asked_sender, routes).await;
             let mut links = match declared {

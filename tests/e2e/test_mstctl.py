@@ -279,6 +279,30 @@ def test_watching_goes_on_until_it_is_interrupted(first, replicas):
             watching.kill()
 
 
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL], ids=lambda end: end.name)
+def test_what_takes_long_ends_with_whoever_asked_for_it(start_router, tmp_path, end):
+    router = start_router({"demo": storage("demo/**", settle="50ms")}, session="runtime")
+    wait_for_replicas(router, 1)
+    # More than fits into all that lies between the two.
+    for number in range(96):
+        router.client.put(f"demo/{number}", os.urandom(1 << 20))
+    router.wait_until_settled("demo", keys=96)
+    command = [MSTCTL, "-e", f"tcp/127.0.0.1:{router.port}", "backup", "-"]
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, preexec_fn=heard) as backing_up:
+        try:
+            # It has begun, and goes no further as long as nobody reads.
+            assert backing_up.stdout.read(8) == b"mst1back"
+            assert "going on" in mstctl("verify", router=router, check=4).error
+            backing_up.send_signal(end)
+            backing_up.wait(PATIENCE)
+        finally:
+            backing_up.kill()
+
+    router.wait_for_log("WARN", "'demo'", "control/backup was not answered", "nobody listens")
+    mstctl("backup", tmp_path / "demo.mst", router=router, check=0)
+
+
 # Proving and checking.
 
 

@@ -10,6 +10,7 @@ use std::{
 use serde_json::{json, Value};
 use zenoh::{
     handlers::{FifoChannel, FifoChannelHandler},
+    liveliness::LivelinessToken,
     query::{ConsolidationMode, QueryTarget, Reply},
     sample::Sample,
     Config, Session, Wait,
@@ -52,6 +53,8 @@ pub(crate) struct Connection {
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     key_expr: String,
+    /// The one replica that is asked, if it is one.
+    replica: Option<String>,
     parameters: Vec<String>,
     payload: Option<Vec<u8>>,
 }
@@ -59,12 +62,16 @@ pub(crate) struct Request {
 impl Request {
     /// `what` of a replica, such as `status`.
     pub(crate) fn to(replica: &Token, what: &str) -> Self {
-        Self::at(format!("{replica}/{what}"))
+        Self {
+            replica: Some(replica.to_string()),
+            ..Self::at(format!("{replica}/{what}"))
+        }
     }
 
     fn at(key_expr: String) -> Self {
         Self {
             key_expr,
+            replica: None,
             parameters: Vec::new(),
             payload: None,
         }
@@ -144,6 +151,8 @@ pub(crate) struct Pieces {
     replies: FifoChannelHandler<Reply>,
     whom: String,
     timeout: Duration,
+    /// Says that they are waited for.
+    _attendance: Option<LivelinessToken>,
 }
 
 impl Pieces {
@@ -246,6 +255,7 @@ impl Connection {
             key_expr,
             parameters,
             payload,
+            ..
         } = request;
         let selector = format!("{key_expr}?{}", parameters.join(";"));
         let mut query = self
@@ -265,6 +275,7 @@ impl Connection {
             replies,
             whom: whom(&key_expr),
             timeout: self.timeout,
+            _attendance: None,
         })
     }
 
@@ -282,6 +293,23 @@ impl Connection {
     /// Asks for something whose answer comes in parts. Each is waited for by itself.
     pub(crate) fn stream(&self, request: Request) -> Result<Pieces, Error> {
         self.send(request, LONGEST)
+    }
+
+    /// As [`stream`](Self::stream), for what takes long and is not to go on when this
+    /// process has ended: a token says that it is there.
+    pub(crate) fn attend(&self, request: Request) -> Result<Pieces, Error> {
+        let Some(replica) = request.replica.clone() else {
+            return self.stream(request);
+        };
+        let id = self.session.zid();
+        let token = self.session.liveliness();
+        let token = token.declare_token(format!("{replica}/asker/{id}")).wait();
+        let token = token.map_err(|error| Error::Usage(of_zenoh(&error)))?;
+        let pieces = self.stream(request.with("asker", id))?;
+        Ok(Pieces {
+            _attendance: Some(token),
+            ..pieces
+        })
     }
 
     /// Asks all replicas, of a group or of all. Who does not answer, or with an

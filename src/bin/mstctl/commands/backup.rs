@@ -74,7 +74,7 @@ fn fetch(
     replica: &Replica,
     mut take: impl FnMut(&[u8]) -> Result<(), Error>,
 ) -> Result<u64, Error> {
-    let pieces = connection.stream(Request::to(&replica.base, "control/backup"))?;
+    let pieces = connection.attend(Request::to(&replica.base, "control/backup"))?;
     let progress = Progress::new("backing up");
     let mut bytes = 0;
     let mut piece = pieces.only()?;

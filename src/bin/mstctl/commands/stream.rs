@@ -18,7 +18,7 @@ pub(super) fn follow(
     output: Output,
     mut see: impl FnMut(&Value),
 ) -> Result<Value, Error> {
-    let pieces = connection.stream(request)?;
+    let pieces = connection.attend(request)?;
     let progress = Progress::new(what);
     let mut piece = pieces.only()?;
     loop {
