@@ -28,6 +28,7 @@
 //! | `checkpoint` | all cells at one cut, while writes go on |
 //! | `integrity`, `quarantine` | what the tree says, compared with what the disk has |
 //! | `recent` | what is pending, as readers see it |
+//! | `key_stamps` | whether a key has a value |
 //! | `merging` | keys whose values are made of several cells, as readers see them |
 //! | `commits` | who waits for which commit |
 //! | `inbox` | the hand-over to the thread |
@@ -40,6 +41,7 @@ mod counters;
 mod error;
 mod inbox;
 mod integrity;
+mod key_stamps;
 mod ledger;
 mod loading;
 mod merging;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    inbox::KeyStamps, integrity::tombstone, merging::Folds, recent::Shown, GetError, Replica,
+    integrity::tombstone, key_stamps::KeyStamps, merging::Folds, recent::Shown, GetError, Replica,
     Shared,
 };
 use crate::{

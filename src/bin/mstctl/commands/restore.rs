@@ -176,7 +176,7 @@ fn wait_for_root(
     let deadline = Instant::now() + SETTLE;
     let progress = Progress::new("settling");
     loop {
-        let all = connection.replicas()?;
+        let all = connection.replicas_within(connection.timeout)?;
         let mut now = all.iter().filter(|now| now.base == replica.base);
         if now.any(|now| now.status.root == wanted) {
             return Ok(true);
