@@ -318,7 +318,7 @@ impl Administration {
         let checked = written.and_then(|_| {
             file.sync_all().map_err(failed(&unfinished))?;
             let read = File::open(&unfinished).map_err(failed(&unfinished))?;
-            Ok(verify(BufReader::new(read), &mut |_| ())?)
+            Ok(verify(BufReader::new(read), &mut |_, _| ())?)
         });
         if let Err(error) = checked {
             // What could not be finished is of no use; if it stays, it is replaced.
@@ -356,7 +356,7 @@ impl Administration {
         &self,
         name: &str,
         id: [u8; STAMP_ID_BYTES],
-        progress: &mut dyn FnMut(&RolledBack) -> bool,
+        progress: &mut dyn FnMut(Progress, &RolledBack) -> bool,
     ) -> Result<RolledBack, AdminError> {
         let _busy = self.begin()?;
         let path = self.snapshot_path(name)?;
@@ -371,7 +371,7 @@ impl Administration {
             name: name.to_owned(),
             source,
         };
-        let header = verify(open()?, &mut |_| ()).map_err(unusable)?;
+        let header = verify(open()?, &mut |_, _| ()).map_err(unusable)?;
         if header.key_expr != self.group.key_expr || header.strip_prefix != self.group.strip_prefix
         {
             return Err(AdminError::OtherStorage {
@@ -381,9 +381,13 @@ impl Administration {
         }
         let mut done = RolledBack::default();
         let reader = BackupReader::open(open()?).map_err(unusable)?;
+        let mut cells = 0;
         for frame in reader.rollback_frames() {
-            done.add(self.roll_back(frame.map_err(unusable)?, id)?);
-            if !progress(&done) {
+            let frame = frame.map_err(unusable)?;
+            cells += frame.cells.len() as u64;
+            done.add(self.roll_back(frame, id)?);
+            let of = header.cells;
+            if !progress(Progress { cells, of }, &done) {
                 return Err(AdminError::Gone);
             }
         }

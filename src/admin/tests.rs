@@ -149,7 +149,7 @@ proptest! {
         put(&admin, &before);
         // Nothing has to be settled.
         let (bytes, copied) = backup(&admin);
-        let header = verify(&bytes[..], &mut |_| ()).expect("a backup");
+        let header = verify(&bytes[..], &mut |_, _| ()).expect("a backup");
         prop_assert_eq!((header.root, header.cells, header.cut), (copied.root, copied.cells, copied.cut));
         let was = values(&admin);
 
@@ -272,7 +272,7 @@ fn snapshots_have_names_and_stay() {
         &admin,
         &[(0, 1, value("other")), (0, 2, None), (0, 0, value("new"))],
     );
-    let back = |name| admin.roll_back_to(name, [6; 16], &mut |_| true);
+    let back = |name| admin.roll_back_to(name, [6; 16], &mut |_, _| true);
     let done = back("before").expect("rolled back");
     let (restored, deleted, kept) = (done.restored, done.deleted, done.kept);
     assert_eq!((restored, deleted, kept), (2, 1, 0));

@@ -38,8 +38,11 @@ pub fn read_restore_frame(frame: &[u8]) -> Result<Vec<Received>, MessageError> {
 ///
 /// # Errors
 /// If it is none, is damaged or not complete, or cannot be read. `progress` is told
-/// how many cells there were.
-pub fn verify(source: impl Read, progress: &mut dyn FnMut(u64)) -> Result<Header, BackupError> {
+/// how many cells there were, and of how many that the backup says that it has.
+pub fn verify(
+    source: impl Read,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Header, BackupError> {
     let mut reader = BackupReader::open(source)?;
     let (sender, frames) = mpsc::sync_channel::<Vec<Received>>(FRAMES_AHEAD);
     // To read the cells and to hash them takes about the same.
@@ -53,7 +56,7 @@ pub fn verify(source: impl Read, progress: &mut dyn FnMut(u64)) -> Result<Header
         })?;
         let mut read_all = || {
             while let Some((_, received)) = reader.read_frame()? {
-                progress(reader.cells);
+                progress(reader.cells, reader.header.cells);
                 if sender.send(received).is_err() {
                     // It has found something wrong.
                     break;

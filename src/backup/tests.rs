@@ -77,7 +77,7 @@ fn backup(cells: &Cells) -> Vec<u8> {
 }
 
 fn check_of(bytes: &[u8]) -> Result<Header, BackupError> {
-    verify(bytes, &mut |_| ())
+    verify(bytes, &mut |_, _| ())
 }
 
 fn numbered(number: u32) -> CellKey {
@@ -578,9 +578,9 @@ fn the_writer_counts() {
     }
     let mut told = Vec::new();
     let bytes = backup(&many());
-    verify(&bytes[..], &mut |cells| told.push(cells)).expect("sound");
+    verify(&bytes[..], &mut |cells, of| told.push((cells, of))).expect("sound");
     assert!(told.len() > 1 && told.is_sorted(), "{told:?}");
-    assert_eq!(told.last(), Some(&1500));
+    assert_eq!(told.last(), Some(&(1500, 1500)));
 }
 
 /// Gives few bytes at a time, and at the end an error.
@@ -601,7 +601,7 @@ fn what_fails_below_is_told() {
     let cells = (0..3).map(|n| (numbered(n), small(n))).collect();
     let (header, bytes) = (header_of(&cells), backup(&cells));
     for at in 0..=bytes.len() {
-        let error = verify(Failing(&bytes[..at]), &mut |_| ());
+        let error = verify(Failing(&bytes[..at]), &mut |_, _| ());
         assert!(matches!(error, Err(BackupError::Io(_))), "{at}: {error:?}");
         let mut room = vec![0; at];
         let left = write_to(&mut room[..], &header, &cells).map(|left| left.len());

@@ -453,9 +453,12 @@ impl Operator {
             replier.json(&rolled_back_json(&self.admin.roll_back(frame, id)?));
             return Ok(());
         };
-        let done = self
-            .admin
-            .roll_back_to(name, id, &mut |done| replier.json(&rolled_back_json(done)))?;
+        let done = self.admin.roll_back_to(name, id, &mut |progress, done| {
+            let mut part = rolled_back_json(done);
+            part["cells"] = progress.cells.into();
+            part["of"] = progress.of.into();
+            replier.json(&part)
+        })?;
         let mut last = rolled_back_json(&done);
         last["done"] = true.into();
         replier.json(&last);

@@ -1,6 +1,6 @@
 //! `mstctl rollback`
 
-use std::path::Path;
+use std::{cell::Cell, path::Path};
 
 use indicatif::HumanCount;
 use serde_json::{json, Value};
@@ -74,16 +74,19 @@ fn to_file(context: &Context, path: &Path, is_sure: bool) -> Result<Answer, Erro
     }
     let damaged = backup_error(path);
     let reader = BackupReader::open(files::open(path)?).map_err(&damaged)?;
-    let frames = reader
-        .rollback_frames()
-        .map(|frame| frame.map(|frame: RollbackFrame| frame.encode()));
-    let frames = frames.map(|frame| frame.map_err(&damaged));
+    // Of the cells that are sent: a frame is done when others are under way.
+    let cells = Cell::new(0);
+    let frames = reader.rollback_frames().map(|frame| {
+        let frame: RollbackFrame = frame.map_err(&damaged)?;
+        cells.set(cells.get() + frame.cells.len() as u64);
+        Ok(frame.encode())
+    });
     let mut done = RolledBack::default();
     let sent = {
-        let progress = Progress::new("rolling back, keys");
+        let progress = Progress::new("rolling back");
         pump::send(&connection, &replica.base, ROLLBACK, frames, |answer| {
             done.add(answer);
-            progress.set(done.restored.0 + done.deleted.0 + done.kept.0, None);
+            progress.set(cells.get(), Some(header.cells));
         })
     };
     if sent.is_err() {
@@ -107,7 +110,7 @@ fn to_snapshot(context: &Context, name: &str, is_sure: bool) -> Result<Answer, E
     let last = follow(
         &connection,
         request,
-        ("rolling back, keys", "keys"),
+        ("rolling back", "cells"),
         context.output,
         |_| {},
     )?;

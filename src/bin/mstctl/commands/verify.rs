@@ -198,7 +198,7 @@ fn is_unreadable(error: &BackupError) -> bool {
 /// Reads a backup to its end, and shows how far that is.
 pub(super) fn check(reader: impl Read) -> Result<Header, BackupError> {
     let progress = Progress::new("verifying");
-    backup::verify(reader, &mut |cells| progress.set(cells, None))
+    backup::verify(reader, &mut |cells, of| progress.set(cells, Some(of)))
 }
 
 /// A backup, in JSON.
