@@ -153,3 +153,107 @@ impl<S: NodeStore + Clone> Mst<S> {
         Ok(true)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{
+            keys::KeyList,
+            level::Level,
+            node::{Node, NodeOf, Resident},
+            tests::{MockKey, MockTree, MockValue},
+            NodeHash,
+        },
+        *,
+    };
+
+    type Store = Resident<MockKey, MockValue>;
+
+    fn value(id: u32) -> MockValue {
+        MockValue::new(id, 0)
+    }
+
+    /// A tree of two levels, at least.
+    fn sound() -> MockTree {
+        let entries = (0..200).map(|id| (MockKey::honest(id), value(id)));
+        MockTree::from_sorted(Store::default(), entries)
+    }
+
+    /// A tree of one node, of keys that are on level 0.
+    fn one_node(ids: impl Iterator<Item = u32>, level: Level) -> MockTree {
+        let ids: Vec<u32> = ids.collect();
+        let keys = ids.iter().map(|id| MockKey::mined(*id, 0)).collect();
+        let values = ids.iter().map(|id| value(*id)).collect();
+        let node = Node::new(level, KeyList::new(keys), values, Vec::new());
+        let store = Store::default();
+        let root = store.keep(node);
+        Mst::from_parts(store, Some(root), ids.len())
+    }
+
+    /// What is found when the topmost node was changed so.
+    fn found(change: impl FnOnce(&mut NodeOf<Store>)) -> Result<(), Violation> {
+        let tree = sound();
+        let mut root = tree.root_link().cloned().expect("a root");
+        let Ok(node) = tree.store().edit(&mut root);
+        change(node);
+        let Ok(found) = Mst::from_parts(Store::default(), Some(root), tree.len()).check();
+        found
+    }
+
+    #[test]
+    fn each_violation_is_found() {
+        assert_eq!(found(|_| ()), Ok(()));
+        let top = sound().root_link().map(|root| {
+            let Ok(node) = Store::default().load(root).cloned();
+            node
+        });
+        let top = top.expect("a root");
+        let (digit, rank) = (top.level.digit, top.level.rank);
+        let (entries, children) = (top.keys.len(), top.children.len());
+
+        let empty = |node: &mut NodeOf<Store>| node.keys = KeyList::new(Vec::new());
+        assert_eq!(found(empty), Err(Violation::Empty(digit, rank)));
+        let lacks_value = |node: &mut NodeOf<Store>| drop(node.values.pop());
+        assert_eq!(found(lacks_value), Err(Violation::Values));
+        let lacks_child = |node: &mut NodeOf<Store>| drop(node.children.pop());
+        let children = children - 1;
+        let expected = Violation::Children { entries, children };
+        assert_eq!(found(lacks_child), Err(expected));
+        let lowered = |node: &mut NodeOf<Store>| node.level = Level::of_digit(0);
+        assert_eq!(found(lowered), Err(Violation::ChildLevel));
+        let raised = |node: &mut NodeOf<Store>| node.level = Level::of_digit(digit + 1);
+        let expected = Violation::Digit {
+            expected: digit,
+            found: digit + 1,
+        };
+        assert_eq!(found(raised), Err(expected));
+        let ranked = |node: &mut NodeOf<Store>| node.level.rank += 1;
+        assert_eq!(found(ranked), Err(Violation::Shape));
+
+        let level = Level::of_digit(0);
+        let Ok(found) = one_node(0..129, level).check();
+        assert_eq!(found, Err(Violation::TooWide(129)));
+        let Ok(found) = one_node([2, 1, 3].into_iter(), level).check();
+        assert_eq!(found, Err(Violation::Order(1)));
+    }
+
+    #[test]
+    fn a_wrong_count_and_a_wrong_hash_are_found() {
+        let tree = sound();
+        let root = tree.root_link().cloned();
+        let counted = tree.len() + 1;
+        let Ok(found) = Mst::from_parts(Store::default(), root, counted).check();
+        let held = tree.len();
+        let expected = Violation::Count {
+            counted,
+            found: held,
+        };
+        assert_eq!(found, Err(expected));
+
+        let root = tree.root_link().expect("a root");
+        let forged = tree.store().hash(root).set(NodeHash([7; 32]));
+        assert_eq!(forged, Ok(()), "nothing was hashed before");
+        let Ok(found) = tree.check();
+        assert_eq!(found, Err(Violation::Hash));
+    }
+}

@@ -8,19 +8,19 @@ use proptest::prelude::*;
 
 /// A key that can carry its own position, so that tests can force any shape.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct MockKey {
+pub(super) struct MockKey {
     id: u32,
     forced: Option<Position>,
 }
 
 impl MockKey {
-    fn honest(id: u32) -> Self {
+    pub(super) fn honest(id: u32) -> Self {
         Self { id, forced: None }
     }
 
     /// A key of `digit`, whose further position ascends with its id: what a
     /// miner would make to defeat a rule that looks at keys one by one.
-    fn mined(id: u32, digit: u8) -> Self {
+    pub(super) fn mined(id: u32, digit: u8) -> Self {
         let mut bytes = [0xff; HASH_BYTES];
         for place in 0..digit {
             bytes[usize::from(place / 2)] &= if place % 2 == 0 { 0x0f } else { 0xf0 };
@@ -51,11 +51,11 @@ impl TreeKey for MockKey {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct MockValue([u8; HASH_BYTES]);
+pub(super) struct MockValue([u8; HASH_BYTES]);
 
 impl MockValue {
     /// As a real digest does, it covers the key.
-    fn new(id: u32, number: u32) -> Self {
+    pub(super) fn new(id: u32, number: u32) -> Self {
         Self(sha256(&[&id.to_be_bytes(), &number.to_be_bytes()]))
     }
 }
@@ -66,7 +66,7 @@ impl Digested for MockValue {
     }
 }
 
-type MockTree = Mst<Resident<MockKey, MockValue>>;
+pub(super) type MockTree = Mst<Resident<MockKey, MockValue>>;
 type Model = BTreeMap<MockKey, MockValue>;
 
 /// The root by its definition in docs/formats.md, written without any of the

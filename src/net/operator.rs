@@ -6,6 +6,7 @@
 //! @mst/1/<group>/<replica>/proof              a proof of a key
 //! @mst/1/<group>/<replica>/keys, cells        what it holds
 //! @mst/1/<group>/<replica>/control/<verb>     what changes something, or takes long
+//! @mst/1/<group>/<replica>/asker/<session>    a liveliness token of whoever asks for that
 //! ```
 //!
 //! A storage that is not replicated has them too; it has no token, and answers no

@@ -566,6 +566,8 @@ def roll_back(operator, name):
     *progress, last = (answer.json() for answer in answers)
     assert last.pop("done") is True
     assert all("done" not in answer for answer in progress)
+    cells = [answer["cells"] for answer in progress]
+    assert cells == sorted(cells) and cells[-1] == progress[-1]["of"]
     assert last["keys"] == last["restored"] + last["deleted"] + last["kept"]
     return {name: last[name] for name in ["restored", "deleted", "kept"]}
 
