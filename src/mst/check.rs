@@ -213,9 +213,9 @@ mod tests {
 
         let empty = |node: &mut NodeOf<Store>| node.keys = KeyList::new(Vec::new());
         assert_eq!(found(empty), Err(Violation::Empty(digit, rank)));
-        let lacks_value = |node: &mut NodeOf<Store>| drop(node.values.pop());
+        let lacks_value = |node: &mut NodeOf<Store>| node.values.truncate(node.keys.len() - 1);
         assert_eq!(found(lacks_value), Err(Violation::Values));
-        let lacks_child = |node: &mut NodeOf<Store>| drop(node.children.pop());
+        let lacks_child = |node: &mut NodeOf<Store>| node.children.truncate(node.keys.len());
         let children = children - 1;
         let expected = Violation::Children { entries, children };
         assert_eq!(found(lacks_child), Err(expected));
