@@ -40,23 +40,29 @@ pub(super) struct Replier<'a> {
     name: &'a str,
     query: &'a ZQuery,
     key: &'a str,
-    asker: Asker,
+    /// Of whom it is seen whether they are there.
+    asker: Option<Asker>,
 }
 
 impl<'a> Replier<'a> {
     /// `name` is that of the storage, for the log; `key` that of the answers.
-    pub(super) fn new(name: &'a str, query: &'a ZQuery, key: &'a str, asker: Asker) -> Self {
+    pub(super) fn new(name: &'a str, query: &'a ZQuery, key: &'a str) -> Self {
         Self {
             name,
             query,
             key,
-            asker,
+            asker: None,
         }
+    }
+
+    /// To one whose going ends the answer.
+    pub(super) fn to(self, asker: Option<Asker>) -> Self {
+        Self { asker, ..self }
     }
 
     /// Whether there is anybody who hears the answer.
     fn is_heard(&self) -> bool {
-        !self.asker.is_gone()
+        !self.asker.as_ref().is_some_and(Asker::is_gone)
     }
 
     /// False if it cannot be sent, or nobody hears it, so that more need not be tried.

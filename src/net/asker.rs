@@ -25,25 +25,21 @@ const MAX_DIGITS: usize = 32;
 /// Whoever asked.
 pub(super) struct Asker {
     is_gone: Arc<AtomicBool>,
-    _subscriber: Option<Subscriber<()>>,
+    _subscriber: Subscriber<()>,
 }
 
 impl Asker {
-    /// One that does not say who it is: it is there for good.
-    pub(super) fn unnamed() -> Self {
-        Self {
-            is_gone: Arc::default(),
-            _subscriber: None,
-        }
-    }
-
-    /// The one that a query names, which is to the replica `own`.
+    /// The one that a query names, if it does, which is to the replica `own`.
     ///
     /// # Errors
     /// If what it is named cannot be the ID of a session.
-    pub(super) fn of(session: &Session, own: &str, query: &ZQuery) -> Result<Self, AdminError> {
+    pub(super) fn of(
+        session: &Session,
+        own: &str,
+        query: &ZQuery,
+    ) -> Result<Option<Self>, AdminError> {
         let Some(id) = query.parameters().get(PARAMETER) else {
-            return Ok(Self::unnamed());
+            return Ok(None);
         };
         let is_id =
             (1..=MAX_DIGITS).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -67,10 +63,10 @@ impl Asker {
         if let Err(error) = &declared {
             tracing::warn!("whether {own} is still asked by {id} is not known: {error}");
         }
-        Ok(Self {
+        Ok(declared.ok().map(|subscriber| Self {
             is_gone,
-            _subscriber: declared.ok(),
-        })
+            _subscriber: subscriber,
+        }))
     }
 
     /// Whether it was there, and is no more.

@@ -9,6 +9,7 @@
 //! | `serve` | answers to queries |
 //! | `view` | a replica, as the state machine reads it |
 //! | `operator`, `answers` | what operators can ask for |
+//! | `asker` | whether whoever asked is still there |
 //! | `status`, `metrics` | all of it in JSON, and for Prometheus |
 
 mod answers;

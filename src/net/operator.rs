@@ -271,20 +271,17 @@ async fn serve(
         let (session, own) = (session.clone(), Arc::clone(&own));
         let operator = Arc::clone(&operator);
         tokio::task::spawn_blocking(move || {
+            let replier = Replier::new(&operator.admin.name, &query, &key);
+            let Some(_permit) = permit else {
+                return replier.error("too much is going on that takes long; ask again later");
+            };
             let asker = match request.is_long() {
                 true => Asker::of(&session, &own, &query),
-                false => Ok(Asker::unnamed()),
+                false => Ok(None),
             };
-            let replier = |asker| Replier::new(&operator.admin.name, &query, &key, asker);
-            match (permit, asker) {
-                (Some(_permit), Ok(asker)) => {
-                    operator.answer(request, &query, &replier(asker));
-                }
-                (Some(_), Err(error)) => replier(Asker::unnamed()).error(&error.to_string()),
-                (None, _) => {
-                    let busy = "too much is going on that takes long; ask again later";
-                    replier(Asker::unnamed()).error(busy);
-                }
+            match asker {
+                Ok(asker) => operator.answer(request, &query, &replier.to(asker)),
+                Err(error) => replier.error(&error.to_string()),
             }
         });
     }

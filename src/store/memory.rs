@@ -93,7 +93,7 @@ impl Store for MemoryStore {
 
     fn peek(&self, key: &CellKey, _: Version) -> Option<Arc<Cell>> {
         let cells = self.cells();
-        cells.get(key).map(Arc::clone)
+        cells.get(key).cloned()
     }
 
     fn reread(&self, key: &CellKey) -> Result<Option<(Arc<Cell>, CellMeta)>, StoreError> {

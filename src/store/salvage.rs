@@ -12,7 +12,8 @@
 //! ```
 //!
 //! A crash loses nothing: as long as the damaged store is in its place, all begins anew
-//! at the next opening; and if nothing is there, the new one is complete.
+//! at the next opening; and if nothing is there, the new one is complete. Only the
+//! snapshots, which move last, may stay with the damaged one.
 
 use std::{
     fs, io,
