@@ -19,6 +19,8 @@ use zenoh_backend_mst::{
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
+/// Entries that are put together, as a replica does with what it commits together.
+const BATCH: usize = 4_096;
 const UPDATES: usize = 1_000;
 const RUNS: usize = 3;
 
@@ -52,7 +54,7 @@ fn main() {
     order.shuffle(&mut rng);
     let updated: Vec<u32> = (0..UPDATES).map(|_| rng.gen_range(0..keys)).collect();
 
-    let mut ours = [const { Vec::new() }; 5];
+    let mut ours = [const { Vec::new() }; 6];
     let mut theirs = [const { Vec::new() }; 2];
     let mut bytes_per_key = 0;
     for run in 0..RUNS {
@@ -61,9 +63,11 @@ fn main() {
         let key_bytes = CountingAllocator::live();
         let mut tree: Mst<Resident<CellKey, CellMeta>> = Mst::default();
         let start = Instant::now();
-        for key in &cells {
-            let meta = CellMeta::of(key, &value);
-            let Ok(_) = tree.upsert(key.clone(), meta);
+        for chunk in cells.chunks(BATCH) {
+            let with_meta = |key: &CellKey| (key.clone(), CellMeta::of(key, &value));
+            let mut batch: Vec<_> = chunk.iter().map(with_meta).collect();
+            batch.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+            let Ok(()) = tree.put_sorted(&batch, |_, _, _| true);
         }
         let inserted = start.elapsed();
         let Ok(root) = tree.root();
@@ -96,7 +100,19 @@ fn main() {
         let Ok(scan) = tree.iter();
         black_box(scan.count());
         ours[4].push(start.elapsed());
-        drop((tree, built, cells));
+        drop((tree, built));
+
+        let mut tree: Mst<Resident<CellKey, CellMeta>> = Mst::default();
+        let value = cell(1);
+        let start = Instant::now();
+        for key in &cells {
+            let meta = CellMeta::of(key, &value);
+            let Ok(_) = tree.upsert(key.clone(), meta);
+        }
+        let Ok(one_by_one) = tree.root();
+        ours[5].push(start.elapsed());
+        assert_eq!(one_by_one, root);
+        drop((tree, cells));
 
         let texts: Vec<String> = order.iter().map(|number| key_text(*number)).collect();
         let mut tree: MerkleSearchTree<String, [u8; 32]> = MerkleSearchTree::default();
@@ -118,12 +134,18 @@ fn main() {
     let theirs = theirs.map(median);
     println!("{keys} keys, medians of {RUNS} runs; (ours / merkle-search-tree)");
     println!(
-        "random inserts, cell digests, root   {:>9.1?}  {:>9.1?}  {}",
+        "random inserts, in batches, root     {:>9.1?}  {:>9.1?}  {}",
         ours[0],
         theirs[0],
         ratio(ours[0], theirs[0])
     );
     println!("  of that, before the root           {:>9.1?}", ours[1]);
+    println!(
+        "  one by one, not in batches         {:>9.1?}  {:>9.1?}  {}",
+        ours[5],
+        theirs[0],
+        ratio(ours[5], theirs[0])
+    );
     println!(
         "{UPDATES} random updates and root       {:>9.1?}  {:>9.1?}  {}",
         ours[2],

@@ -2,6 +2,7 @@
 
 use std::{
     cmp::Ordering,
+    hint::black_box,
     ops::{Deref, Range},
 };
 
@@ -48,7 +49,8 @@ fn word(head: &[u8], skip: usize) -> u64 {
 
 /// The word of the first `skip` bytes of `head` that begins at `start`.
 fn common_word(head: &[u8], skip: usize, start: usize) -> u64 {
-    word(&head[..head.len().min(skip)], start)
+    let beyond = (start + WORD).saturating_sub(skip) as u32 * u8::BITS;
+    word(head, start) & u64::MAX.checked_shl(beyond).unwrap_or(0)
 }
 
 /// How many bytes two texts have in common, at the beginning.
@@ -56,11 +58,14 @@ pub(crate) fn shared_prefix(a: &[u8], b: &[u8]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
+/// Entries for which a new node has room: most get as many, and to make room takes long.
+pub(super) const ROOM: usize = 6;
+
 /// Room for one more, growing by a quarter and not by doubling: the nodes are
 /// most of the memory that a tree takes, and small.
 pub(super) fn reserve_tightly<T>(items: &mut Vec<T>) {
     if items.len() == items.capacity() {
-        items.reserve_exact(2 + items.len() / 4);
+        items.reserve_exact(4 + items.len() / 4);
     }
 }
 
@@ -109,31 +114,59 @@ impl<K: TreeKey> KeyList<K> {
         self.skip = self.common() as u32;
         let mut words = std::mem::take(&mut self.words);
         words.clear();
-        words.reserve_exact(self.common_words() + self.keys.len());
+        words.reserve_exact(self.common_words() + self.keys.len().max(ROOM));
         words.extend(self.fresh_words());
         self.words = words;
+    }
+
+    /// Where a head is beside what all keys have in common: equal if it begins with that.
+    fn compare_common(&self, head: &[u8]) -> Ordering {
+        let skip = self.skip();
+        let common = self.words.iter().take(self.common_words());
+        for (place, common) in common.enumerate() {
+            match common_word(head, skip, place * WORD).cmp(common) {
+                Ordering::Equal => {}
+                other => return other,
+            }
+        }
+        // The rest of what is in common are zeros; but it is longer.
+        head.len().cmp(&skip).min(Ordering::Equal)
     }
 
     /// The places of the keys that look like `key`: of those the words do not tell.
     /// There may be none. O(log n), and no key is looked at.
     pub(super) fn alike(&self, key: &K) -> Range<usize> {
-        let (head, skip) = (key.head(), self.skip());
-        let (common, words) = self.words.split_at(self.common_words());
-        for (place, common) in common.iter().enumerate() {
-            match common_word(head, skip, place * WORD).cmp(common) {
-                Ordering::Less => return 0..0,
-                Ordering::Greater => return words.len()..words.len(),
-                Ordering::Equal => {}
-            }
+        let head = key.head();
+        match self.compare_common(head) {
+            Ordering::Less => return 0..0,
+            Ordering::Greater => return self.keys.len()..self.keys.len(),
+            Ordering::Equal => {}
         }
-        if head.len() < skip {
-            // The rest of what is in common are zeros; but it is longer.
-            return 0..0;
-        }
-        let word = word(head, skip);
+        let words = &self.words[self.common_words()..];
+        let word = word(head, self.skip());
         let start = words.partition_point(|other| *other < word);
         let same = words[start..].iter().take_while(|w| **w == word);
         start..start + same.count()
+    }
+
+    /// Has in the caches what a search reads. O(1).
+    pub(super) fn touch(&self) {
+        let middle = self.words.get(self.words.len() / 2);
+        black_box((
+            self.words.first().copied(),
+            middle.copied(),
+            self.words.last().copied(),
+        ));
+    }
+
+    /// Whether `key` is below the one at `place`, which is looked at only if the words do
+    /// not tell. O(1).
+    pub(super) fn is_above(&self, place: usize, key: &K) -> bool {
+        let alike = self.alike(key);
+        match alike.contains(&place) {
+            true => *key < self.keys[place],
+            false => alike.start <= place,
+        }
     }
 
     /// Where `key` is, or where it would be. O(log n).
@@ -146,14 +179,15 @@ impl<K: TreeKey> KeyList<K> {
     }
 
     pub(super) fn insert(&mut self, place: usize, key: K) {
-        let added = word(key.head(), self.skip());
+        let head = key.head();
+        let fits = self.compare_common(head).is_eq() && !self.keys.is_empty();
+        let added = word(head, self.skip());
         reserve_tightly(&mut self.keys);
         self.keys.insert(place, key);
         reserve_tightly(&mut self.words);
-        self.words.insert(self.common_words() + place, added);
-        let at_an_end = place == 0 || place + 1 == self.keys.len();
-        if at_an_end && (self.keys.len() == 1 || self.common() < self.skip()) {
-            self.rebuild();
+        match fits {
+            true => self.words.insert(self.common_words() + place, added),
+            false => self.rebuild(),
         }
     }
 
@@ -257,6 +291,9 @@ mod tests {
             prop_assert!(list.is_consistent());
             for key in keys.union(&others) {
                 prop_assert_eq!(list.search(key), sorted.binary_search(key));
+                for (place, other) in sorted.iter().enumerate() {
+                    prop_assert_eq!(list.is_above(place, key), key < other);
+                }
             }
         }
 

@@ -36,6 +36,7 @@
 //! No I/O, clock or randomness is in here. Nodes are kept behind [`NodeStore`];
 //! [`Resident`] keeps them in memory.
 
+mod ahead;
 mod between;
 mod build;
 mod check;

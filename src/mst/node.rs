@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     hash::NodeHash,
-    keys::{reserve_tightly, KeyList},
+    keys::{reserve_tightly, KeyList, ROOM},
     level::{Level, TreeKey},
 };
 use crate::hash::HASH_BYTES;
@@ -60,7 +60,11 @@ impl<K: TreeKey, V, L> Node<K, V, L> {
     }
 
     pub(super) fn of_one(level: Level, (key, value): (K, V), children: Vec<Option<L>>) -> Self {
-        Self::new(level, KeyList::new(vec![key]), vec![value], children)
+        let mut keys = Vec::with_capacity(ROOM);
+        keys.push(key);
+        let mut values = Vec::with_capacity(ROOM);
+        values.push(value);
+        Self::new(level, KeyList::new(keys), values, children)
     }
 
     /// The level that all entries of this node have.

@@ -2,6 +2,7 @@
 
 use super::{
     edit::EntryOf,
+    keys::KeyList,
     level::{Level, TreeKey},
     node::{Node, NodeStore},
     rank::MAX_WIDTH,
@@ -23,6 +24,9 @@ pub(super) struct Walk<'a, S: NodeStore, W> {
     pub(super) inserted: usize,
 }
 
+/// A key that bounds a subtree, by where it stands: mostly it need not be looked at.
+type Bound<'a, S> = (&'a KeyList<<S as NodeStore>::Key>, usize);
+
 impl<S, W> Walk<'_, S, W>
 where
     S: NodeStore,
@@ -38,7 +42,7 @@ where
     pub(super) fn put_below(
         &mut self,
         link: &mut S::Link,
-        high: Option<&S::Key>,
+        high: Option<Bound<'_, S>>,
         mut ranked: Option<u8>,
     ) -> Result<bool, S::Error> {
         let node = self.store.edit(link)?;
@@ -56,8 +60,8 @@ where
                 }
                 Err(place) => {
                     if let Some(Some(child)) = node.children.get_mut(place) {
-                        let high = node.keys.get(place).or(high);
-                        if !self.put_below(child, high, ranked)? {
+                        let bound = (place < node.keys.len()).then_some((&node.keys, place));
+                        if !self.put_below(child, bound.or(high), ranked)? {
                             return Ok(false);
                         }
                     } else if self.insert(node, place, ranked, entry) {
@@ -67,9 +71,10 @@ where
                     }
                 }
             }
-            let next = self.rest.first();
-            if next.is_some_and(|(next, _)| high.is_some_and(|high| next >= high)) {
-                break;
+            if let (Some((next, _)), Some((keys, place))) = (self.rest.first(), high) {
+                if !keys.is_above(place, next) {
+                    break;
+                }
             }
         }
         Ok(true)

@@ -3,6 +3,7 @@
 use std::ops::{Bound, RangeBounds};
 
 use super::{
+    ahead::{look_ahead, AHEAD, CACHED},
     between::{between, run_between, Run},
     build::Builder,
     diff::Differences,
@@ -129,27 +130,34 @@ impl<S: NodeStore> Mst<S> {
     ) -> Result<(), S::Error> {
         let mut walk = Walk {
             store: &self.store,
-            rest: entries,
+            rest: &[],
             wins,
             inserted: 0,
         };
-        while !walk.rest.is_empty() {
-            let is_done = match &mut self.root {
-                Some(root) => walk.put_below(root, None, None)?,
-                None => false,
-            };
-            let reshaping = walk.rest.split_first().filter(|_| !is_done);
-            let Some((entry, others)) = reshaping else {
-                break;
-            };
-            walk.rest = others;
-            let (key, value) = entry;
-            if (walk.wins)(key, None, value) {
-                walk.inserted += 1;
-                let digit = key.position().leading_zero_digits();
-                let level = Level::of_digit(digit);
-                edit::insert(&self.store, &mut self.root, entry.clone(), level)?;
-                repair(&self.store, &mut self.root, key, digit)?;
+        for together in entries.chunks(AHEAD) {
+            let root = self.root.as_ref();
+            if let Some(root) = root.filter(|_| together.len() > 1 && self.len > CACHED) {
+                look_ahead(&self.store, root, together)?;
+            }
+            walk.rest = together;
+            while !walk.rest.is_empty() {
+                let is_done = match &mut self.root {
+                    Some(root) => walk.put_below(root, None, None)?,
+                    None => false,
+                };
+                let reshaping = walk.rest.split_first().filter(|_| !is_done);
+                let Some((entry, others)) = reshaping else {
+                    break;
+                };
+                walk.rest = others;
+                let (key, value) = entry;
+                if (walk.wins)(key, None, value) {
+                    walk.inserted += 1;
+                    let digit = key.position().leading_zero_digits();
+                    let level = Level::of_digit(digit);
+                    edit::insert(&self.store, &mut self.root, entry.clone(), level)?;
+                    repair(&self.store, &mut self.root, key, digit)?;
+                }
             }
         }
         self.len += walk.inserted;
