@@ -244,6 +244,12 @@ impl TreeKey for CellKey {
         self.key.as_str().unwrap_or_default().as_bytes()
     }
 
+    fn cmp_beyond_head(&self, other: &Self) -> Ordering {
+        let beyond = |key: &Self| key.key.as_str().is_some();
+        let keys = beyond(self).cmp(&beyond(other));
+        keys.then_with(|| self.part.cmp(&other.part))
+    }
+
     fn write_canonical(&self, out: &mut Vec<u8>) {
         match self.key.as_str() {
             None => out.push(NONE),
@@ -285,6 +291,9 @@ pub(crate) mod tests {
         fn canonical_bytes_are_ordered_as_keys_and_read_back(a in any_cell_key(), b in any_cell_key()) {
             prop_assert_eq!(a.canonical_len(), a.to_canonical().len());
             prop_assert_eq!(a.cmp(&b), a.to_canonical().cmp(&b.to_canonical()));
+            if a.head() == b.head() {
+                prop_assert_eq!(a.cmp_beyond_head(&b), a.cmp(&b));
+            }
             prop_assert_eq!(CellKey::from_canonical(&a.to_canonical()), Ok(a));
         }
 

@@ -159,12 +159,28 @@ impl<K: TreeKey> KeyList<K> {
         ));
     }
 
+    /// Compares two keys of which the words are equal. If these are all of both heads,
+    /// nothing of the heads is looked at: not their bytes, which are anywhere in memory.
+    fn compare_alike(&self, a: &K, b: &K) -> Ordering {
+        if self.is_told(a) && self.is_told(b) {
+            // Words are filled up with zeros: so may the longer one be, at the end.
+            let lengths = a.head().len().cmp(&b.head().len());
+            return lengths.then_with(|| a.cmp_beyond_head(b));
+        }
+        a.cmp(b)
+    }
+
+    /// Whether words are all of a head.
+    pub(super) fn is_told(&self, key: &K) -> bool {
+        key.head().len() <= self.skip() + WORD
+    }
+
     /// Whether `key` is below the one at `place`, which is looked at only if the words do
     /// not tell. O(1).
     pub(super) fn is_above(&self, place: usize, key: &K) -> bool {
         let alike = self.alike(key);
         match alike.contains(&place) {
-            true => *key < self.keys[place],
+            true => self.compare_alike(key, &self.keys[place]).is_lt(),
             false => alike.start <= place,
         }
     }
@@ -172,7 +188,8 @@ impl<K: TreeKey> KeyList<K> {
     /// Where `key` is, or where it would be. O(log n).
     pub(super) fn search(&self, key: &K) -> Result<usize, usize> {
         let alike = self.alike(key);
-        match self.keys[alike.clone()].binary_search(key) {
+        let alike_keys = &self.keys[alike.clone()];
+        match alike_keys.binary_search_by(|other| self.compare_alike(other, key)) {
             Ok(place) => Ok(alike.start + place),
             Err(place) => Err(alike.start + place),
         }
@@ -267,6 +284,10 @@ mod tests {
         }
         fn head(&self) -> &[u8] {
             &self.0
+        }
+        fn cmp_beyond_head(&self, other: &Self) -> Ordering {
+            assert_eq!(self.0, other.0);
+            self.1.cmp(&other.1)
         }
     }
 
