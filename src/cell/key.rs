@@ -245,8 +245,8 @@ impl TreeKey for CellKey {
     }
 
     fn cmp_beyond_head(&self, other: &Self) -> Ordering {
-        let beyond = |key: &Self| key.key.as_str().is_some();
-        let keys = beyond(self).cmp(&beyond(other));
+        let has_text = |key: &Self| key.key.as_str().is_some();
+        let keys = has_text(self).cmp(&has_text(other));
         keys.then_with(|| self.part.cmp(&other.part))
     }
 

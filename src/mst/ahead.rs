@@ -21,8 +21,8 @@ use super::{
 pub(super) const AHEAD: usize = 16;
 
 /// Entries up to which a tree is in the caches for the greater part: to look ahead costs
-/// more than it saves there. Tests look ahead in all.
-pub(super) const CACHED: usize = if cfg!(test) { 0 } else { 1 << 18 };
+/// more than it saves there. Tests, whose trees are small, do both.
+pub(super) const CACHED: usize = if cfg!(test) { 8 } else { 1 << 18 };
 
 /// Entries that are touched of those that make room for a new one, which are half a node.
 const MOVED: usize = 8;
@@ -81,6 +81,12 @@ pub(super) fn look_ahead<S: NodeStore>(
         }
         walks = below;
     }
+    touch_ends(&ended);
+    Ok(())
+}
+
+/// Touches what is compared, replaced or moved where walks end.
+fn touch_ends<S: NodeStore>(ended: &[At<'_, S>]) {
     for moved in 0..MOVED {
         for at in ended.iter().filter(|at| moved == 0 || !at.is_there) {
             let value = at.node.values.get(at.place + moved);
@@ -95,5 +101,4 @@ pub(super) fn look_ahead<S: NodeStore>(
             black_box(key.head().first());
         }
     }
-    Ok(())
 }

@@ -14,7 +14,8 @@ use super::level::TreeKey;
 /// is what a search would spend its time on. So beside the keys stands, for
 /// each, the word of [`WORD`] bytes of its head that follows what all heads have in
 /// common; and before these words, in as many as it takes, what that is. Nearly every
-/// search looks at nothing else, unless the key is there.
+/// search looks at nothing else, even if the key is there, as long as the words are all of
+/// its head.
 ///
 /// Invariants: all keys have the first `skip` bytes of their heads in common, which
 /// the first `skip / WORD` words, rounded up, are, filled up with zeros; the other
@@ -47,10 +48,11 @@ fn word(head: &[u8], skip: usize) -> u64 {
     }
 }
 
-/// The word of the first `skip` bytes of `head` that begins at `start`.
+/// The word of the first `skip` bytes of `head` that begins at `start`, which is below
+/// `skip`.
 fn common_word(head: &[u8], skip: usize, start: usize) -> u64 {
-    let beyond = (start + WORD).saturating_sub(skip) as u32 * u8::BITS;
-    word(head, start) & u64::MAX.checked_shl(beyond).unwrap_or(0)
+    let beyond = (start + WORD).saturating_sub(skip);
+    word(head, start) & (u64::MAX << (8 * beyond))
 }
 
 /// How many bytes two texts have in common, at the beginning.
@@ -73,7 +75,7 @@ impl<K: TreeKey> KeyList<K> {
     pub(super) fn new(keys: Vec<K>) -> Self {
         let mut list = Self {
             skip: 0,
-            words: Vec::new(),
+            words: Vec::with_capacity(ROOM),
             keys,
         };
         list.rebuild();
@@ -114,7 +116,7 @@ impl<K: TreeKey> KeyList<K> {
         self.skip = self.common() as u32;
         let mut words = std::mem::take(&mut self.words);
         words.clear();
-        words.reserve_exact(self.common_words() + self.keys.len().max(ROOM));
+        words.reserve_exact(self.common_words() + self.keys.len());
         words.extend(self.fresh_words());
         self.words = words;
     }
@@ -178,11 +180,12 @@ impl<K: TreeKey> KeyList<K> {
     /// Whether `key` is below the one at `place`, which is looked at only if the words do
     /// not tell. O(1).
     pub(super) fn is_above(&self, place: usize, key: &K) -> bool {
-        let alike = self.alike(key);
-        match alike.contains(&place) {
-            true => self.compare_alike(key, &self.keys[place]).is_lt(),
-            false => alike.start <= place,
-        }
+        let head = key.head();
+        let there = self.words[self.common_words() + place];
+        self.compare_common(head)
+            .then_with(|| word(head, self.skip()).cmp(&there))
+            .then_with(|| self.compare_alike(key, &self.keys[place]))
+            .is_lt()
     }
 
     /// Where `key` is, or where it would be. O(log n).
@@ -201,10 +204,11 @@ impl<K: TreeKey> KeyList<K> {
         let added = word(head, self.skip());
         reserve_tightly(&mut self.keys);
         self.keys.insert(place, key);
-        reserve_tightly(&mut self.words);
-        match fits {
-            true => self.words.insert(self.common_words() + place, added),
-            false => self.rebuild(),
+        if fits {
+            reserve_tightly(&mut self.words);
+            self.words.insert(self.common_words() + place, added);
+        } else {
+            self.rebuild();
         }
     }
 
@@ -216,8 +220,8 @@ impl<K: TreeKey> KeyList<K> {
 
     /// Makes the words after [`push_unfinished`](Self::push_unfinished).
     pub(super) fn finish(&mut self) {
-        self.keys.shrink_to_fit();
         self.rebuild();
+        self.shrink_to_fit();
     }
 
     pub(super) fn remove(&mut self, place: usize) -> K {

@@ -126,38 +126,52 @@ impl<S: NodeStore> Mst<S> {
     pub fn put_sorted(
         &mut self,
         entries: &[(S::Key, S::Value)],
+        mut wins: impl FnMut(&S::Key, Option<&S::Value>, &S::Value) -> bool,
+    ) -> Result<(), S::Error> {
+        let is_ahead = entries.len() > 1 && self.len > CACHED;
+        let at_once = if is_ahead {
+            AHEAD
+        } else {
+            entries.len().max(1)
+        };
+        for together in entries.chunks(at_once) {
+            if let Some(root) = self.root.as_ref().filter(|_| is_ahead) {
+                look_ahead(&self.store, root, together)?;
+            }
+            self.put_together(together, &mut wins)?;
+        }
+        Ok(())
+    }
+
+    /// Puts `entries` in one walk, begun anew after each that changes the shape.
+    fn put_together(
+        &mut self,
+        entries: &[(S::Key, S::Value)],
         wins: impl FnMut(&S::Key, Option<&S::Value>, &S::Value) -> bool,
     ) -> Result<(), S::Error> {
         let mut walk = Walk {
             store: &self.store,
-            rest: &[],
+            rest: entries,
             wins,
             inserted: 0,
         };
-        for together in entries.chunks(AHEAD) {
-            let root = self.root.as_ref();
-            if let Some(root) = root.filter(|_| together.len() > 1 && self.len > CACHED) {
-                look_ahead(&self.store, root, together)?;
-            }
-            walk.rest = together;
-            while !walk.rest.is_empty() {
-                let is_done = match &mut self.root {
-                    Some(root) => walk.put_below(root, None, None)?,
-                    None => false,
-                };
-                let reshaping = walk.rest.split_first().filter(|_| !is_done);
-                let Some((entry, others)) = reshaping else {
-                    break;
-                };
-                walk.rest = others;
-                let (key, value) = entry;
-                if (walk.wins)(key, None, value) {
-                    walk.inserted += 1;
-                    let digit = key.position().leading_zero_digits();
-                    let level = Level::of_digit(digit);
-                    edit::insert(&self.store, &mut self.root, entry.clone(), level)?;
-                    repair(&self.store, &mut self.root, key, digit)?;
-                }
+        while !walk.rest.is_empty() {
+            let is_done = match &mut self.root {
+                Some(root) => walk.put_below(root, None, None)?,
+                None => false,
+            };
+            let reshaping = walk.rest.split_first().filter(|_| !is_done);
+            let Some((entry, others)) = reshaping else {
+                break;
+            };
+            walk.rest = others;
+            let (key, value) = entry;
+            if (walk.wins)(key, None, value) {
+                walk.inserted += 1;
+                let digit = key.position().leading_zero_digits();
+                let level = Level::of_digit(digit);
+                edit::insert(&self.store, &mut self.root, entry.clone(), level)?;
+                repair(&self.store, &mut self.root, key, digit)?;
             }
         }
         self.len += walk.inserted;

@@ -36,15 +36,6 @@ fn whole_second(cut: u64) -> u64 {
     cut.checked_next_multiple_of(1 << 32).unwrap_or(u64::MAX)
 }
 
-/// Nothing is copied to a list that is empty.
-fn append<T>(items: &mut Vec<T>, more: &mut Vec<T>) {
-    if items.is_empty() {
-        std::mem::swap(items, more);
-    } else {
-        items.append(more);
-    }
-}
-
 /// Where updates are that are not in the tree yet.
 ///
 /// Invariant: of the updates committed with times from the cut on, each bucket
@@ -122,7 +113,7 @@ impl Ledger {
     pub(super) fn committed(&mut self) {
         for (bucket, mut cells) in std::mem::take(&mut self.admitted) {
             let bucket = bucket.max(self.cut);
-            append(self.buckets.entry(bucket).or_default(), &mut cells);
+            self.buckets.entry(bucket).or_default().append(&mut cells);
         }
     }
 
@@ -201,7 +192,8 @@ impl Ledger {
             if *bucket.key() > self.cut {
                 break;
             }
-            append(&mut due, &mut bucket.remove());
+            let mut bucket = bucket.remove();
+            due.append(&mut bucket);
         }
         // A merge of ascending pieces, to this sort.
         due.sort_by(|a, b| a.0.cmp(&b.0));

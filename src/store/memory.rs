@@ -78,10 +78,7 @@ impl Store for MemoryStore {
         for Write { key, cell, .. } in batch {
             let cell = Arc::clone(cell);
             if key.part.is_empty() {
-                match cells.own.get_mut(&key.key) {
-                    Some(there) => *there = cell,
-                    None => drop(cells.own.insert(key.key.clone(), cell)),
-                }
+                cells.own.insert(key.key.clone(), cell);
             } else {
                 let parts = cells.parts.entry(key.key.clone()).or_default();
                 parts.insert(key.part.clone(), cell);
