@@ -36,7 +36,7 @@ const WORD: usize = size_of::<u64>();
 const MAX_SKIP: usize = 128;
 
 /// The bytes of `head` from `skip` on, as a number of the same order.
-fn word(head: &[u8], skip: usize) -> u64 {
+pub(super) fn word(head: &[u8], skip: usize) -> u64 {
     let tail = head.get(skip..).unwrap_or_default();
     match tail.first_chunk::<WORD>() {
         Some(bytes) => u64::from_be_bytes(*bytes),

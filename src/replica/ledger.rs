@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use super::inbox::Update;
 use crate::{
     cell::{ntp64_span, CellKey, CellMeta},
+    mst::sort_by_tree_key,
     store::Write,
 };
 
@@ -75,7 +76,7 @@ impl Ledger {
     /// their bucket's cut.
     pub(super) fn admit(&mut self, updates: &mut [Update]) -> Vec<Write> {
         // Stable: the updates of a key stay in order.
-        updates.sort_by(|a, b| a.key.cmp(&b.key));
+        sort_by_tree_key(updates, |update| &update.key);
         let mut writes = Vec::with_capacity(updates.len());
         for of_key in updates.chunk_by(|a, b| a.key == b.key) {
             let newest = of_key.iter().rposition(|update| update.is_newest);
@@ -195,8 +196,7 @@ impl Ledger {
             let mut bucket = bucket.remove();
             due.append(&mut bucket);
         }
-        // A merge of ascending pieces, to this sort.
-        due.sort_by(|a, b| a.0.cmp(&b.0));
+        sort_by_tree_key(&mut due, |(key, _)| key);
         due.dedup_by(|next, kept| {
             let is_same = next.0 == kept.0;
             if is_same && next.1.version > kept.1.version {

@@ -1,0 +1,129 @@
+//! What a put costs a replica, in processor time, without Zenoh around it.
+//!
+//! `cargo bench --bench replica [-- KEYS]`. One thread puts each key again and again, so
+//! many a second as a router takes; what its thread spends is told apart from what the
+//! others do: commit, settle, make roots, and, for the durable store, write files.
+
+mod common;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use common::median;
+use zenoh_backend_mst::{
+    cell::{Cell, Content, Key, Stamp, Value},
+    config::Durability,
+    merge::MergeRules,
+    replica::{Clock, Options, Replica},
+    store::{DurableStore, MemoryStore, Store},
+};
+
+const VALUE: usize = 100;
+/// Puts a millisecond.
+const PACE: u32 = 150;
+const ROUNDS: u32 = 6;
+const CACHE: u64 = 64 << 20;
+
+/// In NTP64.
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let since = since.expect("a clock that is set").as_nanos();
+    u64::try_from((since << 32) / 1_000_000_000).expect("a time in NTP64")
+}
+
+/// Processor time of a thread, or of all that there are.
+fn processor_time(threads: &str) -> Duration {
+    let paths = std::fs::read_dir(format!("/proc/self/{threads}"));
+    let schedstat = |path: std::path::PathBuf| {
+        let text = std::fs::read_to_string(path.join("schedstat")).unwrap_or_default();
+        let nanos = text.split_whitespace().next();
+        nanos.and_then(|nanos| nanos.parse::<u64>().ok()).unwrap_or(0)
+    };
+    let paths = paths.expect("threads").filter_map(|entry| Some(entry.ok()?.path()));
+    Duration::from_nanos(paths.map(schedstat).sum())
+}
+
+fn own_time() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("a thread");
+    let nanos = text.split_whitespace().next().expect("a time");
+    Duration::from_nanos(nanos.parse().expect("a time"))
+}
+
+fn put(replica: &Replica, number: u32, round: u32) {
+    let text = format!("bench/{}/{number}", number % 100);
+    let key = Key::from(Some(text.try_into().expect("a key expression")));
+    let cell = Cell {
+        stamp: Stamp {
+            time: now(),
+            id: [7; 16],
+        },
+        content: Content::Value(Value {
+            encoding_id: 1,
+            schema: None,
+            payload: Bytes::from(vec![round as u8; VALUE]),
+        }),
+    };
+    let put = replica.put(key, cell).expect("taken");
+    drop(put.committed.map(|committed| committed.wait()));
+}
+
+fn measure(name: &str, store: Box<dyn Store>, keys: u32) {
+    let options = Options {
+        durability: Durability::Interval,
+        sync_every: Duration::from_millis(100),
+        settle: Duration::from_millis(500),
+        max_clock_drift: Duration::from_secs(10),
+        keep_changes: false,
+    };
+    let rules = Arc::new(MergeRules::lww());
+    let clock: Clock = Arc::new(now);
+    let replica = Replica::open("bench", store, options, rules, clock, ()).expect("a replica");
+    let (mut own, mut others) = (Vec::new(), Vec::new());
+    let mut first = (Duration::ZERO, Duration::ZERO);
+    for round in 0..ROUNDS {
+        let (before, own_before) = (processor_time("task"), own_time());
+        let start = Instant::now();
+        for number in 0..keys {
+            put(&replica, number, round);
+            if number % PACE == PACE - 1 {
+                let due = start + Duration::from_millis(u64::from(number / PACE));
+                std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            }
+        }
+        assert!(replica.wait_until_settled(Instant::now() + Duration::from_secs(60)));
+        // Until the root is made, too.
+        replica.sync().expect("synced");
+        std::thread::sleep(Duration::from_millis(200));
+        let own_spent = own_time() - own_before;
+        let spent = processor_time("task") - before;
+        let (own_spent, others_spent) = (own_spent / keys, (spent - own_spent) / keys);
+        if round == 0 {
+            first = (own_spent, others_spent);
+        } else {
+            own.push(own_spent);
+            others.push(others_spent);
+        }
+    }
+    println!(
+        "{name:8} {keys} keys: first round: who puts {:.2?}, the others {:.2?} a put; overwritten: {:.2?}, {:.2?}",
+        first.0,
+        first.1,
+        median(own),
+        median(others),
+    );
+    replica.close().expect("closed");
+}
+
+fn main() {
+    let keys: u32 = std::env::args()
+        .skip(1)
+        .find_map(|arg| arg.parse().ok())
+        .unwrap_or(100_000);
+    measure("memory", Box::new(MemoryStore::default()), keys);
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = DurableStore::open(folder.path(), CACHE).expect("a store");
+    measure("durable", Box::new(store), keys);
+}
