@@ -2,7 +2,8 @@
 //!
 //! `cargo bench --bench replica [-- KEYS]`. One thread puts each key again and again, so
 //! many a second as a router takes; what its thread spends is told apart from what the
-//! others do: commit, settle, make roots, and, for the durable store, write files.
+//! others do: commit, settle, make roots, and, for the durable store, write files. Then
+//! all keys are listed, as for every get with wildcards.
 
 mod common;
 
@@ -40,9 +41,13 @@ fn processor_time(threads: &str) -> Duration {
     let schedstat = |path: std::path::PathBuf| {
         let text = std::fs::read_to_string(path.join("schedstat")).unwrap_or_default();
         let nanos = text.split_whitespace().next();
-        nanos.and_then(|nanos| nanos.parse::<u64>().ok()).unwrap_or(0)
+        nanos
+            .and_then(|nanos| nanos.parse::<u64>().ok())
+            .unwrap_or(0)
     };
-    let paths = paths.expect("threads").filter_map(|entry| Some(entry.ok()?.path()));
+    let paths = paths
+        .expect("threads")
+        .filter_map(|entry| Some(entry.ok()?.path()));
     Duration::from_nanos(paths.map(schedstat).sum())
 }
 
@@ -114,6 +119,15 @@ fn measure(name: &str, store: Box<dyn Store>, keys: u32) {
         median(own),
         median(others),
     );
+    let listing = (0..20).map(|_| {
+        let start = Instant::now();
+        let mut listed = Vec::with_capacity(replica.keys_hint());
+        replica.for_each_key(|key, stamp| listed.push((key.clone(), stamp)));
+        assert_eq!(listed.len(), keys as usize);
+        drop(listed);
+        start.elapsed() / keys
+    });
+    println!("{name:8} listing: {:.1?} a key", median(listing.collect()));
     replica.close().expect("closed");
 }
 

@@ -256,7 +256,9 @@ impl Replica {
                 None => of_key.insert(KeyStamps::default()),
             };
             stamps.see(&first.part, meta.version.stamp, meta.version.tombstone);
-            while let Some((next, meta)) = cells.next_if(|(next, _)| next.key == *key) {
+            // A key's own cell comes first, so where one is the key is another.
+            let is_of_key = |next: &CellKey| !next.part.is_empty() && next.key == *key;
+            while let Some((next, meta)) = cells.next_if(|(next, _)| is_of_key(next)) {
                 stamps.see(&next.part, meta.version.stamp, meta.version.tombstone);
             }
             if let Some(stamp) = of_key.and_then(|stamps| stamps.last_write()) {
