@@ -35,26 +35,24 @@ fn now() -> u64 {
     u64::try_from((since << 32) / 1_000_000_000).expect("a time in NTP64")
 }
 
-/// Processor time of a thread, or of all that there are.
-fn processor_time(threads: &str) -> Duration {
-    let paths = std::fs::read_dir(format!("/proc/self/{threads}"));
-    let schedstat = |path: std::path::PathBuf| {
-        let text = std::fs::read_to_string(path.join("schedstat")).unwrap_or_default();
-        let nanos = text.split_whitespace().next();
-        nanos
-            .and_then(|nanos| nanos.parse::<u64>().ok())
-            .unwrap_or(0)
-    };
-    let paths = paths
-        .expect("threads")
-        .filter_map(|entry| Some(entry.ok()?.path()));
-    Duration::from_nanos(paths.map(schedstat).sum())
+/// The processor time in what `schedstat` says of a thread.
+fn nanos(schedstat: &str) -> Duration {
+    let nanos = schedstat.split_whitespace().next();
+    let nanos = nanos.and_then(|nanos| nanos.parse::<u64>().ok());
+    Duration::from_nanos(nanos.expect("a time"))
+}
+
+/// Processor time of all threads that there are.
+fn processor_time() -> Duration {
+    let threads = std::fs::read_dir("/proc/self/task").expect("threads");
+    let paths = threads.map(|thread| thread.expect("a thread").path().join("schedstat"));
+    // A thread may have ended meanwhile.
+    let texts = paths.filter_map(|path| std::fs::read_to_string(path).ok());
+    texts.map(|text| nanos(&text)).sum()
 }
 
 fn own_time() -> Duration {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("a thread");
-    let nanos = text.split_whitespace().next().expect("a time");
-    Duration::from_nanos(nanos.parse().expect("a time"))
+    nanos(&std::fs::read_to_string("/proc/thread-self/schedstat").expect("a thread"))
 }
 
 fn put(replica: &Replica, number: u32, round: u32) {
@@ -89,7 +87,7 @@ fn measure(name: &str, store: Box<dyn Store>, keys: u32) {
     let (mut own, mut others) = (Vec::new(), Vec::new());
     let mut first = (Duration::ZERO, Duration::ZERO);
     for round in 0..ROUNDS {
-        let (before, own_before) = (processor_time("task"), own_time());
+        let (before, own_before) = (processor_time(), own_time());
         let start = Instant::now();
         for number in 0..keys {
             put(&replica, number, round);
@@ -103,7 +101,7 @@ fn measure(name: &str, store: Box<dyn Store>, keys: u32) {
         replica.sync().expect("synced");
         std::thread::sleep(Duration::from_millis(200));
         let own_spent = own_time() - own_before;
-        let spent = processor_time("task") - before;
+        let spent = processor_time() - before;
         let (own_spent, others_spent) = (own_spent / keys, (spent - own_spent) / keys);
         if round == 0 {
             first = (own_spent, others_spent);

@@ -72,3 +72,20 @@ macro_rules! hex_display {
     )+};
 }
 pub(crate) use hex_display;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_and_long_are_hashed_alike_whatever_the_pieces() {
+        let bytes: Vec<u8> = (0..=255).cycle().take(3 * SMALL).collect();
+        for len in [0, 1, 55, 56, 64, SMALL - 1, SMALL, SMALL + 1, 3 * SMALL] {
+            let (whole, half) = (&bytes[..len], len / 2);
+            let expected: [u8; HASH_BYTES] = Sha256::digest(whole).into();
+            assert_eq!(sha256(&[whole]), expected, "{len} bytes");
+            assert_eq!(sha256(&[&whole[..half], &[], &whole[half..]]), expected);
+            assert_eq!(ring::digest::digest(&SHA256, whole).as_ref(), expected);
+        }
+    }
+}
