@@ -13,12 +13,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use common::median;
+use common::{median, open_replica};
 use zenoh_backend_mst::{
-    cell::{Cell, Content, Key, Stamp, Value},
-    config::Durability,
-    merge::MergeRules,
-    replica::{Clock, Options, Replica},
+    cell::{ntp64_span, Cell, Content, Key, Stamp, Value},
+    replica::Replica,
     store::{DurableStore, MemoryStore, Store},
 };
 
@@ -31,8 +29,7 @@ const CACHE: u64 = 64 << 20;
 /// In NTP64.
 fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    let since = since.expect("a clock that is set").as_nanos();
-    u64::try_from((since << 32) / 1_000_000_000).expect("a time in NTP64")
+    ntp64_span(since.expect("a clock that is set"))
 }
 
 /// The processor time in what `schedstat` says of a thread.
@@ -73,17 +70,19 @@ fn put(replica: &Replica, number: u32, round: u32) {
     drop(put.committed.map(|committed| committed.wait()));
 }
 
+/// Until all has settled, and the root of that is made.
+fn wait_until_covered(replica: &Replica) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    assert!(replica.wait_until_settled(deadline));
+    let last = replica.request_commit();
+    while replica.roots().covered() < last {
+        assert!(Instant::now() < deadline, "no root");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 fn measure(name: &str, store: Box<dyn Store>, keys: u32) {
-    let options = Options {
-        durability: Durability::Interval,
-        sync_every: Duration::from_millis(100),
-        settle: Duration::from_millis(500),
-        max_clock_drift: Duration::from_secs(10),
-        keep_changes: false,
-    };
-    let rules = Arc::new(MergeRules::lww());
-    let clock: Clock = Arc::new(now);
-    let replica = Replica::open("bench", store, options, rules, clock, ()).expect("a replica");
+    let replica = open_replica(store, Arc::new(now));
     let (mut own, mut others) = (Vec::new(), Vec::new());
     let mut first = (Duration::ZERO, Duration::ZERO);
     for round in 0..ROUNDS {
@@ -96,10 +95,7 @@ fn measure(name: &str, store: Box<dyn Store>, keys: u32) {
                 std::thread::sleep(due.saturating_duration_since(Instant::now()));
             }
         }
-        assert!(replica.wait_until_settled(Instant::now() + Duration::from_secs(60)));
-        // Until the root is made, too.
-        replica.sync().expect("synced");
-        std::thread::sleep(Duration::from_millis(200));
+        wait_until_covered(&replica);
         let own_spent = own_time() - own_before;
         let spent = processor_time() - before;
         let (own_spent, others_spent) = (own_spent / keys, (spent - own_spent) / keys);

@@ -14,14 +14,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use common::{median, ratio};
+use common::{median, open_replica, ratio};
 use fjall::{Database, KeyspaceCreateOptions, PersistMode};
 use rand::{rngs::StdRng, seq::SliceRandom, Rng, SeedableRng};
 use zenoh_backend_mst::{
     cell::{Cell, CellKey, CellMeta, Content, Key, Row, Stamp, Value},
-    config::Durability,
-    merge::MergeRules,
-    replica::{Clock, Options, Replica, BUCKET},
+    replica::{Clock, Replica, BUCKET},
     store::{DurableStore, Store},
 };
 
@@ -82,16 +80,8 @@ impl Time {
 }
 
 fn open(path: &std::path::Path, time: &Time) -> Replica {
-    let options = Options {
-        durability: Durability::Interval,
-        sync_every: Duration::from_millis(100),
-        settle: Duration::from_millis(500),
-        max_clock_drift: Duration::from_secs(10),
-        keep_changes: false,
-    };
     let store = DurableStore::open(path, CACHE).expect("a store");
-    let rules = Arc::new(MergeRules::lww());
-    Replica::open("bench", Box::new(store), options, rules, time.clock(), ()).expect("a replica")
+    open_replica(Box::new(store), time.clock())
 }
 
 /// The engine alone: a database with one keyspace, and its defaults but for the

@@ -3,8 +3,18 @@
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        atomic::{AtomicUsize, Ordering},
+        Arc,
+    },
     time::Duration,
+};
+
+use zenoh_backend_mst::{
+    config::Durability,
+    merge::MergeRules,
+    replica::{Clock, Options, Replica},
+    store::Store,
 };
 
 /// The middle one.
@@ -16,6 +26,19 @@ pub fn median(mut times: Vec<Duration>) -> Duration {
 /// How many times `peer` is `ours`.
 pub fn ratio(ours: Duration, peer: Duration) -> String {
     format!("x{:.2}", ours.as_secs_f64() / peer.as_secs_f64())
+}
+
+/// A replica with the options that a storage has by default, but nobody to replicate to.
+pub fn open_replica(store: Box<dyn Store>, clock: Clock) -> Replica {
+    let options = Options {
+        durability: Durability::Interval,
+        sync_every: Duration::from_millis(100),
+        settle: Duration::from_millis(500),
+        max_clock_drift: Duration::from_secs(10),
+        keep_changes: false,
+    };
+    let rules = Arc::new(MergeRules::lww());
+    Replica::open("bench", store, options, rules, clock, ()).expect("a replica")
 }
 
 /// The system's allocator, counting the bytes that are live. It counts what is
