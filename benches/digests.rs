@@ -213,7 +213,7 @@ fn main() {
             (key, meta)
         })
         .collect();
-    let own_tree = Tree::from_sorted(Resident::default(), own.iter().cloned());
+    let own_tree = Tree::from_sorted(Resident::default(), own.iter().map(|(key, meta)| (key.clone(), (*meta).into())));
     let Ok(_) = own_tree.root();
     let metas: Vec<CellMeta> = own.iter().map(|(_, meta)| *meta).collect();
     let own_storage = storage(&metas);
@@ -226,7 +226,7 @@ fn main() {
             for place in sample(&mut rng, keys as usize, overwritten) {
                 let key = &own[place].0;
                 metas[place] = meta(key, 2);
-                let Ok(_) = tree.upsert(key.clone(), metas[place]);
+                let Ok(_) = tree.upsert(key.clone(), metas[place].into());
             }
             let Ok(_) = tree.root();
             of_ours.push(ours(&own_tree, &tree, seed));

@@ -19,7 +19,7 @@ use zenoh_backend_mst::{
     cell::{Cell, CellKey, CellMeta, Content, Key, Stamp, Value, Version},
     mst::Resident,
     proof::{prove, verify},
-    replica::Tree,
+    replica::{Held, Tree},
 };
 
 const VALUE: usize = 100;
@@ -91,12 +91,12 @@ fn main() {
         .unwrap_or(1_000_000);
     let mut rng = StdRng::seed_from_u64(1);
     let numbers: Vec<u64> = (0..keys).map(|_| rng.gen()).collect();
-    let mut cells: Vec<(CellKey, CellMeta)> = numbers
+    let mut cells: Vec<(CellKey, Held)> = numbers
         .iter()
         .map(|number| {
             let key = cell_key(*number);
             let meta = CellMeta::of(&key, &cell(*number));
-            (key, meta)
+            (key, meta.into())
         })
         .collect();
     cells.sort_by(|a, b| a.0.cmp(&b.0));

@@ -13,7 +13,8 @@ use merkle_search_tree::MerkleSearchTree;
 use rand::{rngs::StdRng, seq::SliceRandom, Rng, SeedableRng};
 use zenoh_backend_mst::{
     cell::{Cell, CellKey, CellMeta, Content, Key, Stamp, Value},
-    mst::{Mst, Resident},
+    mst::Resident,
+    replica::{Held, Tree},
 };
 
 #[global_allocator]
@@ -61,10 +62,10 @@ fn main() {
         let cells: Vec<CellKey> = order.iter().map(|number| cell_key(*number)).collect();
         let value = cell(1);
         let key_bytes = CountingAllocator::live();
-        let mut tree: Mst<Resident<CellKey, CellMeta>> = Mst::default();
+        let mut tree = Tree::default();
         let start = Instant::now();
         for chunk in cells.chunks(BATCH) {
-            let with_meta = |key: &CellKey| (key.clone(), CellMeta::of(key, &value));
+            let with_meta = |key: &CellKey| (key.clone(), CellMeta::of(key, &value).into());
             let mut batch: Vec<_> = chunk.iter().map(with_meta).collect();
             batch.sort_unstable_by(|a, b| a.0.cmp(&b.0));
             let Ok(()) = tree.put_sorted(&batch, |_, _, _| true);
@@ -80,18 +81,18 @@ fn main() {
         let start = Instant::now();
         for key in &changed {
             let meta = CellMeta::of(key, &value);
-            let Ok(_) = tree.upsert(key.clone(), meta);
+            let Ok(_) = tree.upsert(key.clone(), meta.into());
         }
         black_box(tree.root().ok());
         ours[2].push(start.elapsed());
 
-        let mut sorted: Vec<(CellKey, CellMeta)> = cells
+        let mut sorted: Vec<(CellKey, Held)> = cells
             .iter()
-            .map(|key| (key.clone(), CellMeta::of(key, &cell(1))))
+            .map(|key| (key.clone(), CellMeta::of(key, &cell(1)).into()))
             .collect();
         sorted.sort_by(|a, b| a.0.cmp(&b.0));
         let start = Instant::now();
-        let built = Mst::from_sorted(Resident::default(), sorted);
+        let built = Tree::from_sorted(Resident::default(), sorted);
         let built_root = built.root();
         ours[3].push(start.elapsed());
         assert_eq!(built_root, Ok(root));
@@ -102,12 +103,12 @@ fn main() {
         ours[4].push(start.elapsed());
         drop((tree, built));
 
-        let mut tree: Mst<Resident<CellKey, CellMeta>> = Mst::default();
+        let mut tree = Tree::default();
         let value = cell(1);
         let start = Instant::now();
         for key in &cells {
             let meta = CellMeta::of(key, &value);
-            let Ok(_) = tree.upsert(key.clone(), meta);
+            let Ok(_) = tree.upsert(key.clone(), meta.into());
         }
         let Ok(one_by_one) = tree.root();
         ours[5].push(start.elapsed());

@@ -6,11 +6,11 @@ use super::{child, ProveError, MAX_DEPTH, MAX_PROOF_BYTES, SHOWN, VERSION};
 use crate::{
     cell::{outlined_digest, write_outline, Cell, CellKey, CellMeta, Key, Outline, Version},
     mst::{part_hash, shared_prefix, Fork, NodeOf, NodeStore, Resident, SharedNode, GROUP},
-    replica::Tree,
+    replica::{Held, Tree},
 };
 
-type Link = SharedNode<CellKey, CellMeta>;
-type Node = NodeOf<Resident<CellKey, CellMeta>>;
+type Link = SharedNode<CellKey, Held>;
+type Node = NodeOf<Resident<CellKey, Held>>;
 
 /// The proof of what `tree` holds of `key`, against the root of the tree.
 ///

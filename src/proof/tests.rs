@@ -20,7 +20,7 @@ use crate::{
     mst::{
         part_hash, shared_prefix, Fork, NodeOf, NodeStore, Resident, RootHash, TreeKey, MAX_WIDTH,
     },
-    replica::Tree,
+    replica::{Held, Tree},
 };
 
 type Cells = BTreeMap<CellKey, Cell>;
@@ -52,7 +52,7 @@ fn cell(time: u64, payload: &str) -> Cell {
 fn tree_of(cells: &Cells) -> Tree {
     let metas = cells
         .iter()
-        .map(|(key, cell)| (key.clone(), CellMeta::of(key, cell)));
+        .map(|(key, cell)| (key.clone(), CellMeta::of(key, cell).into()));
     Tree::from_sorted(Resident::default(), metas)
 }
 
@@ -230,7 +230,7 @@ fn over_wide_runs_prove_what_the_model_says() {
     }
 }
 
-type Node = NodeOf<Resident<CellKey, CellMeta>>;
+type Node = NodeOf<Resident<CellKey, Held>>;
 
 fn nodes(tree: &Tree) -> Vec<&Node> {
     let mut nodes = Vec::new();

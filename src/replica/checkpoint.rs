@@ -6,14 +6,15 @@
 //! from then on what is committed is remembered; when all that the view has is
 //! settled, the tree is taken too. What the tree names then is in the view or is
 //! remembered: whatever it got since was committed after the view was taken, and
-//! of what was there before, the newest is in the view.
+//! of what was there before, the newest is in the view. Where there is no store, the
+//! tree has the cells themselves, and nothing else is needed.
 
 use std::{
     collections::HashMap,
     sync::{mpsc, Arc},
 };
 
-use super::{inbox::Update, recent::bytes_of, ReplicaError, Snapshot};
+use super::{inbox::Update, recent::bytes_of, Held, ReplicaError, Snapshot};
 use crate::{
     cell::{Cell, CellKey, CellMeta},
     store::{StoreError, StoreView},
@@ -97,6 +98,11 @@ impl Checkpoint {
         &self.snapshot
     }
 
+    /// A cell that the tree has, if it is not to be looked for in the view.
+    fn at_hand(&self, key: &CellKey, held: &Held) -> Option<Arc<Cell>> {
+        held.cell().cloned().or_else(|| self.remembered(key, held))
+    }
+
     fn remembered(&self, key: &CellKey, meta: &CellMeta) -> Option<Arc<Cell>> {
         let cells = self.since.get(key)?;
         let cell = cells
@@ -112,7 +118,9 @@ impl Checkpoint {
     /// # Errors
     /// If the store cannot be read.
     pub fn read(&self, key: &CellKey, meta: &CellMeta) -> Result<Option<Arc<Cell>>, StoreError> {
-        if let Some(cell) = self.remembered(key, meta) {
+        let Ok(held) = self.snapshot.tree.get(key);
+        let held = held.and_then(Held::cell).cloned();
+        if let Some(cell) = held.or_else(|| self.remembered(key, meta)) {
             return Ok(Some(cell));
         }
         let found = self.view.read(key)?;
@@ -141,7 +149,7 @@ impl Checkpoint {
         self.view.scan(None, &mut |key, cell, meta| {
             // What the tree has before this the view has not.
             while *next.0 < key {
-                is_stopped = !visit(next.0, next.1, self.remembered(next.0, next.1));
+                is_stopped = !visit(next.0, next.1, self.at_hand(next.0, next.1));
                 match cells.next().filter(|_| !is_stopped) {
                     Some(entry) => next = entry,
                     None => {
@@ -151,7 +159,7 @@ impl Checkpoint {
                 }
             }
             if *next.0 == key {
-                let cell = match *next.1 == meta {
+                let cell = match next.1.meta() == meta {
                     true => Some(cell),
                     false => self.remembered(next.0, next.1),
                 };
@@ -167,7 +175,7 @@ impl Checkpoint {
             return Ok(());
         }
         for (key, meta) in std::iter::once(next).chain(cells) {
-            if !visit(key, meta, self.remembered(key, meta)) {
+            if !visit(key, meta, self.at_hand(key, meta)) {
                 break;
             }
         }

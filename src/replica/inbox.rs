@@ -12,7 +12,7 @@ use super::{
     merging::Slot,
     recent::{bytes_of, Recent, Shown},
     settled::Settled,
-    Queues,
+    Held, Queues,
 };
 use crate::{
     cell::{Cell, CellKey, CellMeta, Key, Part},
@@ -119,7 +119,7 @@ impl State {
             let is_newer = settled.get(&key).is_some_and(|meta| {
                 let stamp = meta.version.stamp;
                 is_tied = stamp == cell.stamp;
-                stamp > cell.stamp || (is_tied && *meta >= CellMeta::of(&key, &cell))
+                stamp > cell.stamp || (is_tied && **meta >= CellMeta::of(&key, &cell))
             });
             if is_newer || settled.covering(&key) >= Some(cell.stamp) {
                 return None;
@@ -426,10 +426,11 @@ impl Inbox {
         self.state().is_commit_due(Instant::now(), linger)
     }
 
-    /// For the thread: whether more is pending than may be.
-    pub(super) fn is_overfull(&self) -> bool {
+    /// For the thread: whether more is pending than may be, or more is `held` by what
+    /// is to settle.
+    pub(super) fn is_overfull(&self, held: usize) -> bool {
         let state = self.state();
-        state.recent.bytes() > MAX_PENDING_BYTES && !state.closed
+        state.recent.bytes().max(held) > MAX_PENDING_BYTES && !state.closed
     }
 
     /// For the thread: waits until `at`, or until the inbox is closed.
@@ -477,11 +478,11 @@ impl Inbox {
     }
 
     /// For the thread, after it: readers find in the tree what has settled.
-    pub(super) fn forget(&self, settled: &[(CellKey, CellMeta)]) {
+    pub(super) fn forget(&self, settled: &[(CellKey, Held)]) {
         for chunk in settled.chunks(FORGOTTEN_AT_ONCE) {
             let mut state = self.state();
-            for (key, meta) in chunk {
-                state.recent.forget(key, meta.version);
+            for (key, held) in chunk {
+                state.recent.forget(key, held.version);
             }
         }
         self.settled.notify_all();

@@ -10,7 +10,7 @@
 
 use std::{fmt, ops::Bound, sync::Arc};
 
-use super::{inbox::Request, Replica, ReplicaError, Shared, Tree};
+use super::{inbox::Request, Held, Replica, ReplicaError, Shared, Tree};
 use crate::{
     cell::{Cell, CellKey, CellMeta, Content, Part, Stamp},
     mst::Violation,
@@ -77,13 +77,13 @@ impl Replica {
         let low = after.map_or(Bound::Unbounded, |after| Bound::Excluded(after.clone()));
         let Ok(mut cells) = tree.range((low, Bound::Unbounded));
         for entry in cells.by_ref().take(most) {
-            let Ok((key, meta)) = entry;
+            let Ok((key, held)) = entry;
             scrubbed.checked += 1;
             scrubbed.next = Some(key.clone());
-            if let Some(reason) = shared.is_damaged(key, meta)? {
+            if let Some(reason) = shared.is_damaged(key, held)? {
                 scrubbed.damaged.push(Damage {
                     key: key.clone(),
-                    meta: *meta,
+                    meta: held.meta(),
                     reason,
                 });
             }
@@ -151,6 +151,12 @@ impl Shared {
         key: &CellKey,
         meta: &CellMeta,
     ) -> Result<Option<String>, StoreError> {
+        if !self.store.keeps_cells() {
+            let held = self.settled().get(key).cloned();
+            let held = held.filter(|held| held.meta() == *meta);
+            let is_whole = held.is_none_or(|held| held.is_whole(key));
+            return Ok((!is_whole).then(|| "it is not in memory as it was hashed".to_owned()));
+        }
         match self.store.reread(key) {
             // It may be a later one, which is not settled yet.
             Ok(Some((_, found))) if found.version >= meta.version => Ok(None),
@@ -159,7 +165,7 @@ impl Shared {
                 found.version.stamp
             ))),
             // It may have been covered, and removed, since the tree was taken.
-            Ok(None) if self.settled().get(key) != Some(meta) => Ok(None),
+            Ok(None) if self.settled().get(key).map(Held::meta) != Some(*meta) => Ok(None),
             Ok(None) => Ok(Some("it is not on the disk".to_owned())),
             Err(error) if error.is_damage() => Ok(Some(error.to_string())),
             Err(error) => Err(error),
@@ -171,7 +177,8 @@ impl Shared {
         if meta.version.tombstone {
             return Some(tombstone(meta.version.stamp));
         }
-        let cell = self.store.peek(key, meta.version)?;
+        let held = self.settled().get(key).and_then(Held::cell).cloned();
+        let cell = held.or_else(|| self.store.peek(key, meta.version))?;
         (CellMeta::of(key, &cell) == *meta).then_some(cell)
     }
 

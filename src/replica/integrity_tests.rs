@@ -17,7 +17,7 @@ use super::{
 use crate::{
     cell::{tests::key, CellMeta, Content, Stamp, Value},
     merge::Form,
-    store::{recover, Commit, DurableStore, MemoryStore, StoreError, Write},
+    store::{model::ModelStore, recover, Commit, DurableStore, MemoryStore, StoreError, Write},
 };
 
 /// The time at which all of it begins.
@@ -76,7 +76,7 @@ fn wait_for_thread(replica: &Replica) {
 
 /// A store that loses one cell while nobody looks.
 fn open_with_lost(clock: &ManualClock, lost: usize) -> Replica {
-    let replica = open(MemoryStore::default(), clock);
+    let replica = open(ModelStore::default(), clock);
     for number in 0..50 {
         let payload = (number % 5 != 0).then(|| vec![number as u8; 4]);
         let written = replica.put(numbered(number).key, cell(number as u64 + 1, payload));
@@ -140,7 +140,7 @@ fn a_lost_tombstone_is_written_anew() {
     wait_for_thread(&replica);
     assert_eq!(replica.quarantined_cells(), 0);
     assert_eq!(replica.snapshot().root(), whole.root());
-    let meta = *whole
+    let meta = whole
         .tree
         .get(&numbered(10))
         .expect("no error")
@@ -151,7 +151,7 @@ fn a_lost_tombstone_is_written_anew() {
         .reread(&numbered(10))
         .expect("readable")
         .expect("there");
-    assert_eq!(found, meta);
+    assert_eq!(found, meta.meta());
     assert!(replica
         .scrub(None, 1000)
         .expect("readable")
@@ -280,7 +280,7 @@ proptest! {
         // Late writes, which came with a time below the cut, may be in it or not:
         // it is exactly what the tree has.
         let Ok(tree) = checkpoint.snapshot().tree.iter();
-        let tree: Vec<_> = tree.map(|entry| { let Ok((key, meta)) = entry; (key.clone(), *meta) }).collect();
+        let tree: Vec<_> = tree.map(|entry| { let Ok((key, held)) = entry; (key.clone(), held.meta()) }).collect();
         let metas: Vec<_> = shown.iter().map(|(key, (meta, _))| (key.clone(), *meta)).collect();
         prop_assert_eq!(metas, tree);
         for (key, (meta, cell)) in tree_at(&writes, cut) {
@@ -472,7 +472,7 @@ fn damage_on_the_disk_is_never_served_and_is_healed() {
         for entry in cells {
             let Ok((key, meta)) = entry;
             match replica.settled_cell(key, meta.version).expect("readable") {
-                Kept::Cell(cell) if CellMeta::of(key, &cell) < *meta => {
+                Kept::Cell(cell) if CellMeta::of(key, &cell) < meta.meta() => {
                     *seen.entry("older than the tree").or_default() += 1;
                 }
                 Kept::Cell(cell) => assert_eq!(*cell, model[key], "seed {seed}: {told}"),
@@ -507,7 +507,7 @@ fn damage_on_the_disk_is_never_served_and_is_healed() {
             .collect();
         for (key, cell) in &model {
             let Ok(own) = snapshot.tree.get(key);
-            if own != Some(&whole[key]) {
+            if own.map(Held::meta) != Some(whole[key]) {
                 *seen.entry("cells sent again").or_default() += 1;
                 replica.merge(key.clone(), cell.clone()).expect("joined");
             }

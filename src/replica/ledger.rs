@@ -2,11 +2,11 @@
 //!
 //! No clock and no I/O: times are parameters, writes are results.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{cmp::Ordering, collections::BTreeMap, sync::Arc, time::Duration};
 
-use super::inbox::Update;
+use super::{inbox::Update, Held};
 use crate::{
-    cell::{ntp64_span, CellKey, CellMeta},
+    cell::{ntp64_span, Cell, CellKey, CellMeta, Stamp},
     mst::sort_by_tree_key,
     store::Write,
 };
@@ -37,6 +37,55 @@ fn whole_second(cut: u64) -> u64 {
     cut.checked_next_multiple_of(1 << 32).unwrap_or(u64::MAX)
 }
 
+/// Bytes of values that are held before it is looked for those that have lost. Tests, whose
+/// values are small, do that too.
+const SIFTED_BYTES: usize = if cfg!(test) { 32 } else { 64 << 20 };
+
+/// A cell that is to settle.
+#[derive(Clone, Debug)]
+pub(super) enum Due {
+    /// It is in the store.
+    Stored(CellMeta),
+    /// It is to be in the tree itself; and what is known of it, if it was hashed before.
+    Here(Arc<Cell>, Option<Box<CellMeta>>),
+}
+
+impl Due {
+    fn stamp(&self) -> Stamp {
+        match self {
+            Self::Stored(meta) => meta.version.stamp,
+            Self::Here(cell, _) => cell.stamp,
+        }
+    }
+
+    /// Hashes the cell, if it was not before.
+    pub(super) fn hashed(self, key: &CellKey) -> Held {
+        match self {
+            Self::Stored(meta) => meta.into(),
+            Self::Here(cell, Some(meta)) => Held::whole(*meta, cell),
+            Self::Here(cell, None) => Held::hash(key, cell),
+        }
+    }
+
+    /// Whether it wins over `other`, of the same key. Nothing is hashed but for cells of
+    /// one timestamp.
+    fn wins(&self, key: &CellKey, other: &Self) -> bool {
+        match self.stamp().cmp(&other.stamp()) {
+            Ordering::Equal => {
+                self.clone().hashed(key).version > other.clone().hashed(key).version
+            }
+            order => order.is_gt(),
+        }
+    }
+
+    fn value_bytes(&self) -> usize {
+        match self {
+            Self::Stored(_) => 0,
+            Self::Here(cell, _) => cell.value_bytes(),
+        }
+    }
+}
+
 /// Where updates are that are not in the tree yet.
 ///
 /// Invariant: of the updates committed with times from the cut on, each bucket
@@ -52,9 +101,46 @@ pub(super) struct Ledger {
     buckets: Buckets,
     /// The same of what is being committed.
     admitted: Buckets,
+    /// When as many bytes are held, it is looked for those that have lost.
+    sift_at: usize,
 }
 
-type Buckets = BTreeMap<u64, Vec<(CellKey, CellMeta)>>;
+type Buckets = BTreeMap<u64, Bucket>;
+
+#[derive(Default)]
+struct Bucket {
+    cells: Vec<(CellKey, Due)>,
+    /// Bytes of the values that are in no store.
+    held_bytes: usize,
+}
+
+impl Bucket {
+    fn push(&mut self, key: CellKey, due: Due) {
+        self.held_bytes += due.value_bytes();
+        self.cells.push((key, due));
+    }
+
+    fn append(&mut self, mut other: Self) {
+        self.held_bytes += other.held_bytes;
+        self.cells.append(&mut other.cells);
+    }
+
+    /// Leaves of each cell the newest, ascending by key.
+    fn join(&mut self) {
+        sort_by_tree_key(&mut self.cells, |(key, _)| key);
+        let held_bytes = &mut self.held_bytes;
+        self.cells.dedup_by(|next, kept| {
+            let is_same = next.0 == kept.0;
+            if is_same && next.1.wins(&next.0, &kept.1) {
+                std::mem::swap(&mut next.1, &mut kept.1);
+            }
+            if is_same && *held_bytes > 0 {
+                *held_bytes -= next.1.value_bytes();
+            }
+            is_same
+        });
+    }
+}
 
 impl Ledger {
     pub(super) fn new(cut: u64) -> Self {
@@ -63,6 +149,7 @@ impl Ledger {
             last_second: None,
             buckets: BTreeMap::new(),
             admitted: BTreeMap::new(),
+            sift_at: SIFTED_BYTES,
         }
     }
 
@@ -95,7 +182,7 @@ impl Ledger {
                 self.admitted
                     .entry(bucket)
                     .or_default()
-                    .push((key.clone(), meta));
+                    .push(key.clone(), Due::Stored(meta));
                 kept = Some((bucket, meta));
                 if is_written {
                     writes.push(Write {
@@ -112,10 +199,43 @@ impl Ledger {
 
     /// What was admitted is committed. The cut may have moved on meanwhile.
     pub(super) fn committed(&mut self) {
-        for (bucket, mut cells) in std::mem::take(&mut self.admitted) {
+        for (bucket, cells) in std::mem::take(&mut self.admitted) {
             let bucket = bucket.max(self.cut);
-            self.buckets.entry(bucket).or_default().append(&mut cells);
+            self.buckets.entry(bucket).or_default().append(cells);
         }
+    }
+
+    /// Takes updates for which there is no store, and leaves none: all of them are as
+    /// good as committed.
+    ///
+    /// They are neither sorted nor hashed before they settle, unless many of them have
+    /// been overwritten meanwhile: those are not to take room until then.
+    pub(super) fn hold(&mut self, updates: &mut Vec<Update>) {
+        // Readers have what was not overwritten.
+        let is_overwritten = |update: &&Update| Arc::strong_count(&update.cell) == 1;
+        let overwritten = updates.iter().filter(is_overwritten).count();
+        let is_sifted = overwritten > updates.len() / 4;
+        let mut held = Buckets::new();
+        for Update { key, cell, meta, .. } in updates.drain(..) {
+            let bucket = cut_above(cell.stamp.time).max(self.cut);
+            let due = Due::Here(cell, meta);
+            held.entry(bucket).or_default().push(key, due);
+        }
+        for (bucket, mut cells) in held {
+            if is_sifted {
+                cells.join();
+            }
+            self.buckets.entry(bucket).or_default().append(cells);
+        }
+        if self.held_bytes() >= self.sift_at {
+            self.buckets.values_mut().for_each(Bucket::join);
+            self.sift_at = SIFTED_BYTES.max(2 * self.held_bytes());
+        }
+    }
+
+    /// Bytes of the values that wait to settle and are in no store.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.buckets.values().map(|bucket| bucket.held_bytes).sum()
     }
 
     /// What is settled has times below this.
@@ -186,24 +306,16 @@ impl Ledger {
 
     /// Moves the cut, never back, and takes out what has settled by it:
     /// ascending by key, each key once.
-    pub(super) fn settle(&mut self, cut: u64) -> (u64, Vec<(CellKey, CellMeta)>) {
+    pub(super) fn settle(&mut self, cut: u64) -> (u64, Vec<(CellKey, Due)>) {
         self.cut = self.cut.max(cut);
-        let mut due = Vec::new();
+        let mut due = Bucket::default();
         while let Some(bucket) = self.buckets.first_entry() {
             if *bucket.key() > self.cut {
                 break;
             }
-            let mut bucket = bucket.remove();
-            due.append(&mut bucket);
+            due.append(bucket.remove());
         }
-        sort_by_tree_key(&mut due, |(key, _)| key);
-        due.dedup_by(|next, kept| {
-            let is_same = next.0 == kept.0;
-            if is_same && next.1.version > kept.1.version {
-                kept.1 = next.1;
-            }
-            is_same
-        });
-        (self.cut, due)
+        due.join();
+        (self.cut, due.cells)
     }
 }

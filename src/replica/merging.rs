@@ -333,12 +333,17 @@ impl Folds {
 /// The cells of a key, pending or committed; those that come from now on are
 /// logged for `reader`, if there is one.
 fn gather(shared: &Shared, key: &Key, reader: Option<&Arc<Slot>>) -> Result<KeyCells, StoreError> {
-    // What the tree has is in the store, unless it is covered meanwhile.
+    // What the tree has is in the store, or here, unless it is covered meanwhile.
     let settled = shared.settled().of_key(key);
     // First what is pending: what is committed between is in both.
     let pending = shared.inbox.begin_log(key, reader);
     let stored = shared.store.read_parts(key)?;
     let mut cells: KeyCells = stored.into_iter().collect();
+    if !shared.store.keeps_cells() {
+        // What was pending has not settled unseen, as it is looked for later.
+        let held = shared.settled().of_key(key).into_iter();
+        cells.extend(held.filter_map(|(key, held)| Some((key.part, Arc::clone(held.cell()?)))));
+    }
     for (part, shown) in pending {
         if let Shown::Here(cell) = shown {
             let is_newer = cells.get(&part).is_none_or(|old| old.stamp <= cell.stamp);
@@ -347,10 +352,10 @@ fn gather(shared: &Shared, key: &Key, reader: Option<&Arc<Slot>>) -> Result<KeyC
             }
         }
     }
-    for (key, meta) in settled {
+    for (key, held) in settled {
         let found = cells.get(&key.part).map(|cell| cell.stamp);
-        let is_there = found.is_some_and(|found| found >= meta.version.stamp);
-        if !is_there && shared.settled().get(&key) == Some(&meta) {
+        let is_there = found.is_some_and(|found| found >= held.version.stamp);
+        if !is_there && shared.settled().get(&key) == Some(&held) {
             return Err(StoreError::Lost {
                 key: key.key.to_string(),
             });

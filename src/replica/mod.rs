@@ -15,12 +15,14 @@
 //!
 //! **Who does what.** [`Replica::put`] costs memory work and a hand-over. A
 //! thread takes what has gathered, hashes it, commits it to the store in one
-//! group, and then settles what is due. So what is in the tree is in the store.
+//! group, and then settles what is due. So what is in the tree is in the store. Where
+//! there is no store, cells are hashed as they settle, and the tree holds them itself.
 //!
 //! | part | what it is |
 //! |---|---|
 //! | `ledger` | which updates to write, and which to settle; no clock, no I/O |
 //! | `settled` | the tree and its counts |
+//! | `held` | what the tree holds of a cell |
 //! | `roots` | the roots that the tree has had, and over which cuts |
 //! | `changes` | which cells changed lately, in order |
 //! | `loading` | the tree, from a store that is opened |
@@ -39,6 +41,7 @@ mod checkpoint;
 mod commits;
 mod counters;
 mod error;
+mod held;
 mod inbox;
 mod integrity;
 mod key_stamps;
@@ -78,6 +81,7 @@ pub use checkpoint::Checkpoint;
 pub use commits::Committed;
 pub use counters::{Counters, Counts};
 pub use error::{Failure, GetError, OpenError, Refusal, ReplicaError};
+pub use held::Held;
 pub use integrity::{Damage, Scrubbed};
 pub use ledger::{cut_at, BUCKET};
 pub use reading::{Kept, Lookup, Stored};

@@ -8,10 +8,7 @@ use std::{
     },
 };
 
-use crate::{
-    cell::{CellKey, CellMeta, Key, Part},
-    store::Write,
-};
+use crate::cell::{CellKey, CellMeta, Key, Part};
 
 /// What is in quarantine, by key, and what the tree said of it.
 #[derive(Debug, Default)]
@@ -64,23 +61,26 @@ impl Quarantine {
         of_key.map(|(cell, meta)| (cell.clone(), *meta)).collect()
     }
 
-    /// Lets go of what these writes replace: the cell itself in this or a later
+    /// Lets go of what these cells replace: the cell itself in this or a later
     /// version, or what the key's own cell covers.
-    pub(super) fn replaced_by(&self, writes: &[Write]) -> Vec<CellKey> {
+    pub(super) fn replaced_by<'a>(
+        &self,
+        cells: impl Iterator<Item = (&'a CellKey, &'a CellMeta)>,
+    ) -> Vec<CellKey> {
         if self.len() == 0 {
             return Vec::new();
         }
-        let mut cells = self.cells();
+        let mut lost = self.cells();
         let mut replaced = Vec::new();
-        for Write { key, meta, .. } in writes {
-            if cells
+        for (key, meta) in cells {
+            if lost
                 .get(key)
                 .is_some_and(|lost| lost.version <= meta.version)
             {
                 replaced.push(key.clone());
             }
             if key.part == Part::EMPTY {
-                let parts = cells
+                let parts = lost
                     .range(key.clone()..)
                     .skip_while(|(part, _)| *part == key);
                 let parts = parts.take_while(|(part, _)| part.key == key.key);
@@ -89,9 +89,9 @@ impl Quarantine {
             }
         }
         for key in &replaced {
-            cells.remove(key);
+            lost.remove(key);
         }
-        self.len.store(cells.len(), Ordering::Relaxed);
+        self.len.store(lost.len(), Ordering::Relaxed);
         replaced
     }
 }

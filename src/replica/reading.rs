@@ -7,8 +7,8 @@ use std::{
 };
 
 use super::{
-    integrity::tombstone, key_stamps::KeyStamps, merging::Folds, recent::Shown, GetError, Replica,
-    Shared,
+    integrity::tombstone, key_stamps::KeyStamps, merging::Folds, recent::Shown, GetError, Held,
+    Replica, Shared,
 };
 use crate::{
     cell::{Cell, CellKey, Key, Stamp, Version},
@@ -85,7 +85,10 @@ impl Replica {
             (false, Some(Shown::Here(cell))) => return Lookup::Found(cell),
             (false, Some(Shown::Stored(version))) => *version,
             (false, None) => match shared.settled().get(&key) {
-                Some(meta) if !meta.version.tombstone => meta.version,
+                Some(held) if !held.version.tombstone => match held.cell() {
+                    Some(cell) => return Lookup::Found(Arc::clone(cell)),
+                    None => held.version,
+                },
                 _ => return Lookup::Absent,
             },
         };
@@ -125,7 +128,8 @@ impl Replica {
 
     fn mend_if_damaged(&self, key: &Key, error: &StoreError) {
         if error.is_damage() {
-            self.mend(self.shared.settled().of_key(key).into_iter());
+            let cells = self.shared.settled().of_key(key).into_iter();
+            self.mend(cells.map(|(key, held)| (key, held.meta())));
         }
     }
 
@@ -215,6 +219,9 @@ impl Replica {
         if version.tombstone {
             // All of a tombstone is in the tree.
             return Ok(Kept::Cell(tombstone(version.stamp)));
+        }
+        if let Some(cell) = self.shared.settled().get(key).and_then(Held::cell) {
+            return Ok(Kept::Cell(Arc::clone(cell)));
         }
         match self.shared.store.read(key, version) {
             Ok(Some(cell)) => return Ok(Kept::Cell(cell)),

@@ -2,14 +2,14 @@
 
 use std::{collections::HashMap, ops::Bound};
 
-use super::{Published, Snapshot};
+use super::{Held, Published, Snapshot};
 use crate::{
     cell::{CellKey, CellMeta, Key, Stamp},
     mst::{Builder, Mst, Resident},
 };
 
 /// The tree of a replica.
-pub type Tree = Mst<Resident<CellKey, CellMeta>>;
+pub type Tree = Mst<Resident<CellKey, Held>>;
 
 /// What comes of joining cells.
 #[derive(Debug, Default)]
@@ -26,7 +26,7 @@ pub(super) struct Joined {
 
 impl Joined {
     /// A cell goes into the tree, in the place of what its key had.
-    fn see(&mut self, old: Option<&CellMeta>, new: &CellMeta, tombstones: &mut usize) {
+    fn see(&mut self, old: Option<&Held>, new: &Held, tombstones: &mut usize) {
         *tombstones += usize::from(new.version.tombstone);
         *tombstones -= usize::from(old.is_some_and(|old| old.version.tombstone));
         let time = new.version.stamp.time;
@@ -59,7 +59,7 @@ pub(super) struct Settled {
 }
 
 /// Last writer wins.
-fn wins(old: Option<&CellMeta>, new: &CellMeta) -> bool {
+fn wins(old: Option<&Held>, new: &Held) -> bool {
     old.is_none_or(|old| old.version < new.version)
 }
 
@@ -73,7 +73,7 @@ struct Parts {
 
 /// Builds the tree from cells in order, and leaves out what is covered.
 pub(super) struct Loader {
-    builder: Builder<Resident<CellKey, CellMeta>>,
+    builder: Builder<Resident<CellKey, Held>>,
     counts: Settled,
     /// The own cell of the key that comes last.
     own: Option<(Key, CellMeta)>,
@@ -111,7 +111,7 @@ impl Loader {
             self.counts.own_values_with_parts += usize::from(is_first);
         }
         self.counts.tombstones += usize::from(meta.version.tombstone);
-        self.builder.push(key, meta);
+        self.builder.push(key, meta.into());
     }
 
     pub(super) fn finish(self) -> Settled {
@@ -134,9 +134,9 @@ impl Settled {
         }
     }
 
-    pub(super) fn get(&self, key: &CellKey) -> Option<&CellMeta> {
-        let Ok(meta) = self.tree.get(key);
-        meta
+    pub(super) fn get(&self, key: &CellKey) -> Option<&Held> {
+        let Ok(held) = self.tree.get(key);
+        held
     }
 
     /// When the own cell of a key was written, if `key` is another cell of it: what
@@ -161,7 +161,7 @@ impl Settled {
         self.parts.keys()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&CellKey, &CellMeta)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&CellKey, &Held)> {
         let Ok(entries) = self.tree.iter();
         entries.map(|entry| {
             let Ok(entry) = entry;
@@ -170,7 +170,7 @@ impl Settled {
     }
 
     /// Joins cells that are their keys' own into the tree: last writer wins.
-    fn join_own(&mut self, cells: &[(CellKey, CellMeta)], joined: &mut Joined) {
+    fn join_own(&mut self, cells: &[(CellKey, Held)], joined: &mut Joined) {
         let Self {
             tree,
             tombstones,
@@ -200,7 +200,7 @@ impl Settled {
     }
 
     /// Joins another cell, unless it is covered.
-    fn join_part(&mut self, cell: &(CellKey, CellMeta), joined: &mut Joined) {
+    fn join_part(&mut self, cell: &(CellKey, Held), joined: &mut Joined) {
         let (key, meta) = cell;
         if self.covering(key) >= Some(meta.version.stamp) {
             joined.covered.push(key.clone());
@@ -229,7 +229,7 @@ impl Settled {
         let Some(own) = joined.covering.last() else {
             return false;
         };
-        let Some(meta) = self.get(own).copied() else {
+        let Some(meta) = self.get(own).map(Held::meta) else {
             return joined.covering.pop().is_some();
         };
         let covered = self.parts_covered_by(own, meta.version.stamp, most);
@@ -258,7 +258,7 @@ impl Settled {
             parts.cells += 1;
             return;
         }
-        let own = self.get(&CellKey::own(key.clone())).copied();
+        let own = self.get(&CellKey::own(key.clone())).map(Held::meta);
         let parts = Parts {
             cells: 1,
             own: own.map(|own| own.version.stamp),
@@ -269,7 +269,7 @@ impl Settled {
     }
 
     /// The cells of a key. O(log n) and O(1) a cell.
-    pub(super) fn of_key(&self, key: &Key) -> Vec<(CellKey, CellMeta)> {
+    pub(super) fn of_key(&self, key: &Key) -> Vec<(CellKey, Held)> {
         let Ok(cells) = self.tree.range(CellKey::own(key.clone())..);
         cells
             .map(|entry| {
@@ -277,7 +277,7 @@ impl Settled {
                 entry
             })
             .take_while(|(cell_key, _)| cell_key.key == *key)
-            .map(|(key, meta)| (key.clone(), *meta))
+            .map(|(key, held)| (key.clone(), held.clone()))
             .collect()
     }
 
@@ -299,8 +299,8 @@ impl Settled {
 
     /// Joins cells, strictly ascending by key. What they cover is still to be [taken
     /// out](Self::cover).
-    pub(super) fn join_all(&mut self, cells: &[(CellKey, CellMeta)], joined: &mut Joined) {
-        let is_own = |cell: &(CellKey, CellMeta)| cell.0.part.is_empty();
+    pub(super) fn join_all(&mut self, cells: &[(CellKey, Held)], joined: &mut Joined) {
+        let is_own = |cell: &(CellKey, Held)| cell.0.part.is_empty();
         for alike in cells.chunk_by(|a, b| is_own(a) == is_own(b)) {
             match alike.first().is_some_and(is_own) {
                 true => self.join_own(alike, joined),

@@ -9,11 +9,12 @@ use std::{
 use super::{
     checkpoint::Tap,
     cut_at,
+    ledger::Due,
     settled::Joined,
-    writer::{fail, settled_mut, Writer},
-    Roots,
+    writer::{fail, release, settled_mut, Writer},
+    Held, Roots,
 };
-use crate::cell::{ntp64_span, CellKey, CellMeta};
+use crate::cell::{ntp64_span, CellKey};
 
 /// Cells that go into the tree at a time, while readers wait.
 pub(super) const CHUNK: usize = 128;
@@ -37,9 +38,9 @@ pub(super) struct Batch {
     /// Where the cut was that settles the first of them, and where it goes.
     first: u64,
     cut: u64,
-    due: Vec<(CellKey, CellMeta)>,
-    /// How many are in the tree.
-    done: usize,
+    due: std::vec::IntoIter<(CellKey, Due)>,
+    /// Those that are in the tree.
+    done: Vec<(CellKey, Held)>,
     joined: Joined,
     /// Whether the root is to be made then.
     is_root_due: bool,
@@ -127,8 +128,8 @@ impl Writer {
         self.batch = Some(Batch {
             first,
             cut,
-            due,
-            done: 0,
+            done: Vec::with_capacity(due.len()),
+            due: due.into_iter(),
             joined: Joined::default(),
             is_root_due,
         });
@@ -137,13 +138,18 @@ impl Writer {
     /// Goes on with a batch; false if it paused.
     fn join_batch(&mut self, mut batch: Batch, pause: &dyn Fn() -> bool) -> bool {
         let shared = &*self.shared;
-        for chunk in batch.due[batch.done..].chunks(CHUNK) {
+        while batch.due.len() > 0 {
             if pause() {
                 self.batch = Some(batch);
                 return false;
             }
-            settled_mut(shared).join_all(chunk, &mut batch.joined);
-            batch.done += chunk.len();
+            let chunk = batch.due.by_ref().take(CHUNK);
+            let from = batch.done.len();
+            batch.done.extend(chunk.map(|(key, due)| {
+                let held = due.hashed(&key);
+                (key, held)
+            }));
+            settled_mut(shared).join_all(&batch.done[from..], &mut batch.joined);
         }
         let mut joined = batch.joined;
         while settled_mut(shared).cover(&mut joined, CHUNK) {}
@@ -155,11 +161,15 @@ impl Writer {
             self.roots().changed(earliest);
         }
         drop(settled);
+        if !shared.store.keeps_cells() {
+            let settled = batch.done.iter().map(|(key, held)| (key, &**held));
+            release(shared, &shared.quarantine.replaced_by(settled));
+        }
         shared.inbox.end_batch();
-        shared.inbox.forget(&batch.due);
+        shared.inbox.forget(&batch.done);
         shared.inbox.unmerged(&joined.unmerged);
         self.roots()
-            .joined(batch.due.into_iter().map(|(key, _)| key));
+            .joined(batch.done.into_iter().map(|(key, _)| key));
         self.settled = Instant::now();
         self.is_root_due = batch.is_root_due;
         self.remove(joined.covered);

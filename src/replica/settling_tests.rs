@@ -6,12 +6,11 @@ use std::{
 };
 
 use super::{
-    tests::{open, settle, slow_store, ManualClock, DEADLINE},
+    tests::{open, settle, slow_store, tree_of, ManualClock, DEADLINE},
     *,
 };
 use crate::{
     cell::{tests::key, CellMeta, Content, Stamp, Value},
-    mst::Resident,
     store::MemoryStore,
 };
 
@@ -112,7 +111,7 @@ fn snapshots_between_commits_are_of_all_updates_below_their_cut() {
             let meta = CellMeta::of(&key, &cell(time(group, place)));
             model.insert(key, meta);
         }
-        let Ok(expected) = Tree::from_sorted(Resident::default(), model.clone()).root();
+        let Ok(expected) = tree_of(model.clone()).root();
         assert_eq!(root, expected, "at cut {}", cut / BUCKET);
     }
     assert_eq!(updates.next(), None);

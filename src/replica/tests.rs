@@ -22,6 +22,7 @@ use crate::{
     mst::Resident,
     store::{
         faulty::{FaultyStore, Verdict},
+        model::ModelStore,
         DurableStore, MemoryStore, Write,
     },
 };
@@ -48,6 +49,12 @@ fn cell_key(number: u8) -> CellKey {
     CellKey::own(key(&format!("key/{number}")))
 }
 
+/// The tree of cells that are ascending by key.
+pub(super) fn tree_of(cells: impl IntoIterator<Item = (CellKey, CellMeta)>) -> Tree {
+    let cells = cells.into_iter().map(|(key, meta)| (key, meta.into()));
+    Tree::from_sorted(Resident::default(), cells)
+}
+
 /// The join of updates: what last writer wins says of a set of them.
 fn join_of<'a>(updates: impl IntoIterator<Item = &'a (u8, Cell)>) -> BTreeMap<CellKey, CellMeta> {
     let mut cells: BTreeMap<CellKey, CellMeta> = BTreeMap::new();
@@ -63,7 +70,7 @@ fn join_of<'a>(updates: impl IntoIterator<Item = &'a (u8, Cell)>) -> BTreeMap<Ce
 }
 
 fn root_of<'a>(updates: impl IntoIterator<Item = &'a (u8, Cell)>) -> RootHash {
-    let Ok(root) = Tree::from_sorted(Resident::default(), join_of(updates)).root();
+    let Ok(root) = tree_of(join_of(updates)).root();
     root
 }
 
@@ -83,15 +90,18 @@ struct Core {
     stored: BTreeMap<CellKey, CellMeta>,
     /// As the inbox knows it.
     newest: BTreeMap<CellKey, Version>,
+    /// What readers would have; nothing if there is a store.
+    shown: Option<BTreeMap<CellKey, Arc<Cell>>>,
 }
 
 impl Core {
-    fn new() -> Self {
+    fn new(is_stored: bool) -> Self {
         Self {
             ledger: Ledger::new(0),
             settled: Loader::new().finish(),
             stored: BTreeMap::new(),
             newest: BTreeMap::new(),
+            shown: (!is_stored).then(BTreeMap::new),
         }
     }
 
@@ -103,14 +113,23 @@ impl Core {
             // The first of a key is the newest, and so is a greater one.
             let is_newest = *newest <= version;
             *newest = (*newest).max(version);
+            let cell = Arc::new(cell.clone());
+            if let Some(shown) = self.shown.as_mut().filter(|_| is_newest) {
+                shown.insert(key.clone(), Arc::clone(&cell));
+            }
             Update {
                 key,
-                cell: Arc::new(cell.clone()),
+                cell,
                 meta: None,
                 is_newest,
             }
         });
-        let writes = self.ledger.admit(&mut updates.collect::<Vec<_>>());
+        let mut updates: Vec<_> = updates.collect();
+        if self.shown.is_some() {
+            self.ledger.hold(&mut updates);
+            return;
+        }
+        let writes = self.ledger.admit(&mut updates);
         self.ledger.committed();
         assert!(writes.windows(2).all(|two| two[0].key < two[1].key));
         for Write { key, meta, .. } in writes {
@@ -121,6 +140,11 @@ impl Core {
 
     fn settle(&mut self, cut: u64) {
         let (cut, due) = self.ledger.settle(cut);
+        let due = due.into_iter().map(|(key, due)| {
+            let held = due.hashed(&key);
+            (key, held)
+        });
+        let due: Vec<_> = due.collect();
         self.settled.join_all(&due, &mut Joined::default());
         self.settled.set_cut(cut);
     }
@@ -131,9 +155,9 @@ proptest! {
 
     /// Invariant: a root is a function of the updates up to the cut.
     #[test]
-    fn the_root_at_a_cut_is_that_of_the_updates_below_it(updates in any_updates(), seed in any::<u64>()) {
+    fn the_root_at_a_cut_is_that_of_the_updates_below_it(updates in any_updates(), is_stored in any::<bool>(), seed in any::<u64>()) {
         let mut rng = StdRng::seed_from_u64(seed);
-        let mut core = Core::new();
+        let mut core = Core::new(is_stored);
         let mut arrived = Vec::new();
         let mut to_come = updates.clone();
         to_come.shuffle(&mut rng);
@@ -144,7 +168,9 @@ proptest! {
             let group: Vec<_> = to_come.drain(..rng.gen_range(1..=to_come.len())).collect();
             core.admit(&group);
             arrived.extend(group);
-            prop_assert_eq!(&core.stored, &join_of(&arrived), "the newest is stored");
+            if is_stored {
+                prop_assert_eq!(&core.stored, &join_of(&arrived), "the newest is stored");
+            }
             if rng.gen_bool(0.7) {
                 cut += rng.gen_range(0..4) * BUCKET;
                 core.settle(cut);
@@ -155,6 +181,11 @@ proptest! {
         core.settle(u64::MAX);
         prop_assert_eq!(core.settled.publish().root, root_of(&updates));
         prop_assert_eq!(core.ledger.next_cut(), None);
+        prop_assert_eq!(core.ledger.held_bytes(), 0);
+        for (key, held) in core.settled.iter() {
+            prop_assert_eq!(held.cell().is_none(), is_stored);
+            prop_assert!(is_stored || held.is_whole(key));
+        }
         let tombstones = join_of(&updates).values().filter(|meta| meta.version.tombstone).count();
         prop_assert_eq!(core.settled.publish().tombstones, tombstones);
     }
@@ -447,7 +478,7 @@ fn the_longest_key_is_stored_and_read_back() {
 #[test]
 fn a_panic_of_the_thread_is_a_failure_like_any_other() {
     let clock = ManualClock::at(1_000 * BUCKET);
-    let store = FaultyStore::new(MemoryStore::default(), |_| {
+    let store = FaultyStore::new(ModelStore::default(), |_| {
         panic!("a mistake in the engine")
     });
     let replica = open(store, Durability::Always, &clock);
@@ -484,11 +515,11 @@ fn different_writes_of_one_timestamp_have_one_winner_whenever_they_come() {
     };
     assert!(offer(least));
     assert!(offer(greatest));
-    inbox.forget(&[(cell_key(1), CellMeta::of(&cell_key(1), least))]);
+    inbox.forget(&[(cell_key(1), CellMeta::of(&cell_key(1), least).into())]);
     assert!(!offer(between), "a greater one is pending");
     let (_, shown) = inbox.look_up(&cell_key(1));
     assert!(matches!(shown, Some(Shown::Here(cell)) if *cell == *greatest));
-    inbox.forget(&[(cell_key(1), CellMeta::of(&cell_key(1), greatest))]);
+    inbox.forget(&[(cell_key(1), CellMeta::of(&cell_key(1), greatest).into())]);
     assert!(inbox.look_up(&cell_key(1)).1.is_none());
     assert_eq!(inbox.queues().unsettled, 0);
 }
@@ -550,10 +581,10 @@ fn a_large_pending_value_is_shown_from_the_store_once_it_is_there() {
 
 /// A store whose commits wait for leave; when the sender is gone, there is leave
 /// for ever.
-pub(super) fn slow_store() -> (mpsc::Sender<()>, FaultyStore<MemoryStore>) {
+pub(super) fn slow_store() -> (mpsc::Sender<()>, FaultyStore<ModelStore>) {
     let (leave, wait) = mpsc::channel();
     let wait = Mutex::new(wait);
-    let store = FaultyStore::new(MemoryStore::default(), move |_| {
+    let store = FaultyStore::new(ModelStore::default(), move |_| {
         let _ = wait
             .lock()
             .map(|wait: std::sync::MutexGuard<'_, mpsc::Receiver<()>>| wait.recv());

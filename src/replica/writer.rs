@@ -13,7 +13,7 @@ use super::{
     ledger::{cut_above, Ledger},
     settled::Settled,
     settling::{Batch, CHUNK},
-    Damage, Failure, ReplicaError, Shared,
+    Damage, Failure, Held, ReplicaError, Shared,
 };
 use crate::{
     cell::{CellKey, CellMeta},
@@ -114,7 +114,7 @@ impl Writer {
     /// While too much is pending, commits nothing more, so that the queue fills
     /// and writers wait.
     fn wait_for_room(&mut self) {
-        while self.shared.inbox.is_overfull() {
+        while self.shared.inbox.is_overfull(self.ledger.held_bytes()) {
             let Some(at) = self.next_settling() else {
                 return;
             };
@@ -136,6 +136,11 @@ impl Writer {
         let shared = Arc::clone(&self.shared);
         let is_more_due = || shared.inbox.is_commit_due(linger);
         if updates.is_empty() {
+            self.settle(&is_more_due);
+            return true;
+        }
+        if !shared.store.keeps_cells() {
+            self.hold(updates, sequence);
             self.settle(&is_more_due);
             return true;
         }
@@ -171,6 +176,20 @@ impl Writer {
             self.settle(&is_more_due);
         }
         true
+    }
+
+    /// What is in no store needs no commit: it is only to settle.
+    fn hold(&mut self, mut updates: Vec<Update>, sequence: u64) {
+        let shared = &*self.shared;
+        let newest = updates.iter().filter(|update| update.is_newest).count();
+        shared.counters.commits.add();
+        shared.counters.committed_cells.add_many(newest);
+        self.ledger.hold(&mut updates);
+        self.committed = sequence;
+        self.tell_next_cut();
+        shared.inbox.give_back(updates);
+        shared.inbox.committed(&[]);
+        shared.commits.done(sequence);
     }
 
     fn handle(&mut self, request: Request) {
@@ -211,7 +230,7 @@ impl Writer {
         let shared = Arc::clone(&self.shared);
         let name = &shared.name;
         // What is replaced already, or about to be, needs no mending.
-        if shared.settled().get(&key) != Some(&meta) || !shared.inbox.is_settled(&key) {
+        if shared.settled().get(&key).map(Held::meta) != Some(meta) || !shared.inbox.is_settled(&key) {
             return;
         }
         let reason = match shared.is_damaged(&key, &meta) {
@@ -287,10 +306,9 @@ fn commit(shared: &Shared, writes: &[Write], sequence: u64) -> bool {
         }
         shared.counters.commits.add();
         shared.counters.committed_cells.add_many(writes.len());
-        let replaced = shared.quarantine.replaced_by(writes);
-        if !replaced.is_empty() {
-            release(shared, &replaced);
-        }
+        let replacing = writes.iter().map(|write| (&write.key, &write.meta));
+        let replaced = shared.quarantine.replaced_by(replacing);
+        release(shared, &replaced);
     }
     shared.inbox.committed(writes);
     shared.commits.done(sequence);
@@ -307,7 +325,10 @@ fn write_group(shared: &Shared, writes: &[Write], commit: Commit) -> bool {
     true
 }
 
-fn release(shared: &Shared, replaced: &[CellKey]) {
+pub(super) fn release(shared: &Shared, replaced: &[CellKey]) {
+    if replaced.is_empty() {
+        return;
+    }
     shared.counters.repaired.add_many(replaced.len());
     let name = &shared.name;
     tracing::info!(

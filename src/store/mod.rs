@@ -1,14 +1,17 @@
 //! Where cells are kept, so that they are there when the process is not.
 //!
 //! A store keeps for each cell its row: the cell itself and its digest, committed
-//! together, so that opening is one ordered scan from which the tree is built.
-//! [`MemoryStore`] and [`DurableStore`] do the same, and the same tests say so.
+//! together, so that opening is one ordered scan from which the tree is built. Where
+//! nothing is to outlive the process there is no store, but [`MemoryStore`] in its place:
+//! the tree then holds the cells themselves.
 
 mod durable;
 mod error;
 mod folder;
 mod layout;
 mod memory;
+#[cfg(test)]
+pub(crate) mod model;
 mod rows;
 mod salvage;
 mod sidecar;
@@ -59,6 +62,12 @@ pub enum Commit {
 /// what was committed last; after an error of [`commit`](Self::commit) it is not
 /// known what is on disk, so the caller writes nothing more and opens it anew.
 pub trait Store: Send + Sync {
+    /// Whether it is a store at all. If not, as [`MemoryStore`], nothing is written to it
+    /// nor found in it.
+    fn keeps_cells(&self) -> bool {
+        true
+    }
+
     /// Shows every cell, ascending by key. Blocks on disk.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::*;
+use super::{model::ModelStore, *};
 use crate::cell::{tests::key, Content, Stamp, Value};
 
 const CACHE: u64 = 4 << 20;
@@ -73,7 +73,7 @@ proptest! {
     fn stores_hold_what_was_committed_last(batches in any_batches(), reopen in any::<bool>(), flush in any::<bool>()) {
         let folder = tempfile::tempdir().expect("a folder");
         let mut durable = DurableStore::open(folder.path(), CACHE).expect("a store");
-        let memory = MemoryStore::default();
+        let memory = ModelStore::default();
         let mut model = Model::new();
         for (time, batch) in batches.into_iter().enumerate() {
             // As from a replica: one write a key in a batch.

@@ -7,12 +7,12 @@ use super::{
     wire::MessageError,
 };
 use crate::{
-    cell::{CellKey, CellMeta},
+    cell::CellKey,
     mst::{self, Digested, NodeOf, NodeStore, Resident},
-    replica::Tree,
+    replica::{Held, Tree},
 };
 
-type Cells = Resident<CellKey, CellMeta>;
+type Cells = Resident<CellKey, Held>;
 type Link = <Cells as NodeStore>::Link;
 
 /// The topmost entries of a part of a tree.
@@ -102,7 +102,7 @@ struct Part<'a> {
 enum Other<'a> {
     Missing,
     Same,
-    Differs(&'a CellMeta),
+    Differs(&'a Held),
 }
 
 /// A gap of a peer's fragment, in a [`Part`].
@@ -298,7 +298,7 @@ pub(super) fn first_fragment(tree: &Tree, salted: &Salted, room: usize) -> Fragm
 /// A fragment that names some of `entries`. Of those that it does not, `gap` gives the
 /// digest, with all that lies around them, and is told whether any are left out.
 fn assemble(
-    entries: &[(&CellKey, &CellMeta)],
+    entries: &[(&CellKey, &Held)],
     salted: &Salted,
     room: usize,
     gap: impl Fn(std::ops::Range<usize>, bool) -> Option<Short>,
@@ -333,7 +333,7 @@ fn assemble(
 /// What a tree is unrolled into.
 enum Item<'a> {
     Gap(Option<&'a Link>),
-    Entry(&'a CellKey, &'a CellMeta),
+    Entry(&'a CellKey, &'a Held),
 }
 
 /// Replaces each subtree by its topmost node.

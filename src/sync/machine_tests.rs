@@ -153,7 +153,7 @@ impl Run {
         let mut run = Self::with_peer();
         let Received { key, cell, .. } = received("k", 1);
         let meta = CellMeta::of(&key, &cell);
-        let Ok(_) = run.view.tree.upsert(key, meta);
+        let Ok(_) = run.view.tree.upsert(key, meta.into());
         run
     }
 

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     cell::{Cell, CellKey, CellMeta, Version},
     mst::RootHash,
-    replica::{Change, Kept, Tree},
+    replica::{Change, Held, Kept, Tree},
     store::StoreError,
 };
 
@@ -142,7 +142,7 @@ fn answer_wants(
             Want::Key(key, have) => {
                 let Ok(meta) = tree.get(key);
                 let is_newer =
-                    |meta: &&CellMeta| have.is_none_or(|have| meta.version.stamp.time >= have);
+                    |meta: &&Held| have.is_none_or(|have| meta.version.stamp.time >= have);
                 if let Some(meta) = meta.filter(is_newer) {
                     if !send(key, meta)? {
                         break 'wants;

@@ -38,7 +38,7 @@ fn cell(time: u64, payload: &str) -> Cell {
 fn tree_of(cells: &Cells) -> Tree {
     let entries = cells
         .iter()
-        .map(|(key, cell)| (key.clone(), CellMeta::of(key, cell)));
+        .map(|(key, cell)| (key.clone(), CellMeta::of(key, cell).into()));
     Tree::from_sorted(Resident::default(), entries)
 }
 
