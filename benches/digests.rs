@@ -213,7 +213,10 @@ fn main() {
             (key, meta)
         })
         .collect();
-    let own_tree = Tree::from_sorted(Resident::default(), own.iter().map(|(key, meta)| (key.clone(), (*meta).into())));
+    let own_tree = Tree::from_sorted(
+        Resident::default(),
+        own.iter().map(|(key, meta)| (key.clone(), (*meta).into())),
+    );
     let Ok(_) = own_tree.root();
     let metas: Vec<CellMeta> = own.iter().map(|(_, meta)| *meta).collect();
     let own_storage = storage(&metas);

@@ -71,9 +71,7 @@ impl Due {
     /// one timestamp.
     fn wins(&self, key: &CellKey, other: &Self) -> bool {
         match self.stamp().cmp(&other.stamp()) {
-            Ordering::Equal => {
-                self.clone().hashed(key).version > other.clone().hashed(key).version
-            }
+            Ordering::Equal => self.clone().hashed(key).version > other.clone().hashed(key).version,
             order => order.is_gt(),
         }
     }
@@ -216,7 +214,10 @@ impl Ledger {
         let overwritten = updates.iter().filter(is_overwritten).count();
         let is_sifted = overwritten > updates.len() / 4;
         let mut held = Buckets::new();
-        for Update { key, cell, meta, .. } in updates.drain(..) {
+        for Update {
+            key, cell, meta, ..
+        } in updates.drain(..)
+        {
             let bucket = cut_above(cell.stamp.time).max(self.cut);
             let due = Due::Here(cell, meta);
             held.entry(bucket).or_default().push(key, due);

@@ -34,8 +34,10 @@
 //! | `merging` | keys whose values are made of several cells, as readers see them |
 //! | `commits` | who waits for which commit |
 //! | `inbox` | the hand-over to the thread |
+//! | `burst` | when what settles is put off |
 //! | `writer` | the thread |
 
+mod burst;
 mod changes;
 mod checkpoint;
 mod commits;

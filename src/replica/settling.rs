@@ -49,8 +49,12 @@ pub(super) struct Batch {
 impl Writer {
     /// When there is something to settle, or a root to be made at a whole second.
     pub(super) fn next_settling(&self) -> Option<Instant> {
-        if self.batch.is_some() || self.is_root_due {
+        let put_off = self.burst.until(Instant::now());
+        if self.batch.is_some() {
             return Some(Instant::now());
+        }
+        if self.is_root_due {
+            return put_off.or_else(|| Some(Instant::now()));
         }
         let due = self.ledger.next_due(self.is_root_stale);
         let awaited = self.taps.iter().map(Tap::until);
@@ -61,7 +65,8 @@ impl Writer {
                 false => 0,
             };
             let millis = (u128::from(left) * 1000) >> 32;
-            Instant::now() + Duration::from_millis(millis as u64 + 1).min(MAX_SLEEP)
+            let due = Instant::now() + Duration::from_millis(millis as u64 + 1).min(MAX_SLEEP);
+            put_off.map_or(due, |until| due.max(until))
         })
     }
 
@@ -88,6 +93,27 @@ impl Writer {
     pub(super) fn is_settling_due(&self) -> bool {
         let step = || self.ledger.next_step(self.due_cut(), self.is_root_stale);
         self.batch.is_some() || self.is_root_due || step().is_some()
+    }
+
+    /// As [`is_settling_due`](Self::is_settling_due), unless it is put off because of a
+    /// burst. A batch that is half in the tree is not: snapshots wait for it.
+    pub(super) fn is_settling_due_now(&self) -> bool {
+        match self.burst.until(Instant::now()) {
+            None => self.is_settling_due(),
+            Some(_) => self.batch.is_some(),
+        }
+    }
+
+    /// As [`settle`](Self::settle), but no more than is
+    /// [due now](Self::is_settling_due_now).
+    pub(super) fn settle_unless_put_off(&mut self, pause: &dyn Fn() -> bool) {
+        match self.burst.until(Instant::now()) {
+            None => self.settle(pause),
+            Some(_) => {
+                while self.batch.is_some() && self.settle_next(pause) {}
+                self.tell_next_cut();
+            }
+        }
     }
 
     /// Settles what is due, and makes the roots that are due on the way; or a part of

@@ -478,9 +478,7 @@ fn the_longest_key_is_stored_and_read_back() {
 #[test]
 fn a_panic_of_the_thread_is_a_failure_like_any_other() {
     let clock = ManualClock::at(1_000 * BUCKET);
-    let store = FaultyStore::new(ModelStore::default(), |_| {
-        panic!("a mistake in the engine")
-    });
+    let store = FaultyStore::new(ModelStore::default(), |_| panic!("a mistake in the engine"));
     let replica = open(store, Durability::Always, &clock);
     let outcome = replica
         .put(cell_key(1).key, cell(1, 1, Some(1)))

@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::{
+    burst::Burst,
     checkpoint::Tap,
     inbox::{Request, Update},
     ledger::{cut_above, Ledger},
@@ -36,6 +37,7 @@ pub(super) struct Writer {
     pub(super) is_root_due: bool,
     /// When something settled last.
     pub(super) settled: Instant,
+    pub(super) burst: Burst,
     /// Checkpoints that are being made.
     pub(super) taps: Vec<Tap>,
 }
@@ -51,6 +53,7 @@ impl Writer {
             is_root_stale: false,
             is_root_due: false,
             settled: Instant::now(),
+            burst: Burst::default(),
             taps: Vec::new(),
         }
     }
@@ -85,6 +88,7 @@ impl Writer {
         loop {
             let work = self.shared.inbox.take(linger, self.next_work());
             let (is_last, requests) = (work.is_last, work.requests);
+            self.burst.taken(work.updates.len(), Instant::now());
             if !self.commit_and_settle(work.updates, work.sequence, linger) {
                 break;
             }
@@ -136,12 +140,13 @@ impl Writer {
         let shared = Arc::clone(&self.shared);
         let is_more_due = || shared.inbox.is_commit_due(linger);
         if updates.is_empty() {
-            self.settle(&is_more_due);
+            self.settle_unless_put_off(&is_more_due);
             return true;
         }
         if !shared.store.keeps_cells() {
+            let pause = after(updates.len(), is_more_due);
             self.hold(updates, sequence);
-            self.settle(&is_more_due);
+            self.settle_unless_put_off(&pause);
             return true;
         }
         let too_much = self.taps.extract_if(.., |tap| !tap.remember(&updates));
@@ -151,7 +156,7 @@ impl Writer {
         self.tell_next_cut();
         let commit = || commit(&shared, &writes, sequence);
         let owed = writes.len();
-        let is_settling_due = self.is_settling_due();
+        let is_settling_due = self.is_settling_due_now();
         let is_committed = match is_settling_due {
             false => commit(),
             true => std::thread::scope(|scope| {
@@ -161,7 +166,8 @@ impl Writer {
                 let Ok(committing) = thread.spawn_scoped(scope, commit) else {
                     return commit();
                 };
-                self.settle(&after(owed, || committing.is_finished() && is_more_due()));
+                let is_more_due = || committing.is_finished() && is_more_due();
+                self.settle_unless_put_off(&after(owed, is_more_due));
                 let committed = committing.join();
                 committed.unwrap_or_else(|panic| resume_unwind(panic))
             }),
@@ -173,7 +179,7 @@ impl Writer {
         self.committed = sequence;
         if !is_settling_due {
             // What there is no time for now settles beside the next commit.
-            self.settle(&is_more_due);
+            self.settle_unless_put_off(&is_more_due);
         }
         true
     }
@@ -230,7 +236,9 @@ impl Writer {
         let shared = Arc::clone(&self.shared);
         let name = &shared.name;
         // What is replaced already, or about to be, needs no mending.
-        if shared.settled().get(&key).map(Held::meta) != Some(meta) || !shared.inbox.is_settled(&key) {
+        if shared.settled().get(&key).map(Held::meta) != Some(meta)
+            || !shared.inbox.is_settled(&key)
+        {
             return;
         }
         let reason = match shared.is_damaged(&key, &meta) {

@@ -1,0 +1,129 @@
+//! Bursts: while updates come as fast as they do only for a while, they are taken and
+//! committed, and what has settled goes into the tree afterwards.
+//!
+//! That is more than half of the work that an update is, and it takes processor time from
+//! those who put. It can wait a little: readers do not miss it, and a root is made late
+//! rather than wrong. It cannot wait for long, as other replicas hear of it only then, and
+//! what is pending takes memory.
+//!
+//! No clock: times are parameters.
+
+use std::time::{Duration, Instant};
+
+use super::inbox::GROUP;
+
+/// So many updates in such a time are a burst: some 40,000 a second.
+const MANY: usize = GROUP;
+const WINDOW: Duration = Duration::from_millis(100);
+
+/// What settles is not put off for longer, nor beyond so many updates.
+const MAX_TIME: Duration = Duration::from_secs(2);
+const MAX_UPDATES: usize = 64 * GROUP;
+
+#[derive(Debug, Default)]
+pub(super) struct Burst {
+    /// When updates were taken last.
+    last: Option<Instant>,
+    /// When it began, if there is one; and how many came since.
+    since: Option<Instant>,
+    updates: usize,
+    /// Until when what settles is put off.
+    until: Option<Instant>,
+}
+
+impl Burst {
+    /// Some updates were taken at a time, all that had come since the last.
+    pub(super) fn taken(&mut self, updates: usize, now: Instant) {
+        if updates == 0 {
+            return;
+        }
+        let last = self.last.replace(now);
+        let elapsed = last.map_or(Duration::MAX, |last| now.duration_since(last));
+        let expected = MANY as f64 * elapsed.as_secs_f64() / WINDOW.as_secs_f64();
+        if updates < MANY || (updates as f64) < expected {
+            self.since = None;
+            self.until = None;
+            return;
+        }
+        if self.since.is_none() {
+            self.updates = 0;
+        }
+        let since = *self.since.get_or_insert(now);
+        self.updates += updates;
+        let until = (now + WINDOW).min(since + MAX_TIME);
+        let is_short = self.updates <= MAX_UPDATES && until > now;
+        self.until = is_short.then_some(until);
+    }
+
+    /// Until when what settles is put off; nothing if it is not.
+    pub(super) fn until(&self, now: Instant) -> Option<Instant> {
+        self.until.filter(|until| now < *until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MILLI: Duration = Duration::from_millis(1);
+
+    /// Takes `updates` every so many milliseconds, `times` over; and for how many of them
+    /// what settles was put off.
+    fn put_off(
+        burst: &mut Burst,
+        now: &mut Instant,
+        updates: usize,
+        every: u32,
+        times: u32,
+    ) -> u32 {
+        let mut put_off = 0;
+        for _ in 0..times {
+            *now += MILLI * every;
+            burst.taken(updates, *now);
+            put_off += u32::from(burst.until(*now).is_some());
+        }
+        put_off
+    }
+
+    #[test]
+    fn what_settles_is_put_off_while_many_updates_come_and_no_longer() {
+        let (mut burst, mut now) = (Burst::default(), Instant::now());
+        assert_eq!(
+            put_off(&mut burst, &mut now, GROUP, 40, 1),
+            0,
+            "it may be the only one"
+        );
+        assert_eq!(put_off(&mut burst, &mut now, GROUP, 40, 20), 20);
+        let until = burst.until(now).expect("put off");
+        assert!(until <= now + WINDOW);
+        assert_eq!(burst.until(until), None, "nothing more came");
+        assert_eq!(
+            put_off(&mut burst, &mut now, GROUP - 1, 1, 1),
+            0,
+            "fewer came"
+        );
+    }
+
+    #[test]
+    fn what_comes_steadily_is_no_burst() {
+        let (mut burst, mut now) = (Burst::default(), Instant::now());
+        assert_eq!(put_off(&mut burst, &mut now, GROUP / 2, 50, 100), 0);
+        assert_eq!(put_off(&mut burst, &mut now, GROUP, 101, 100), 0);
+        assert_eq!(put_off(&mut burst, &mut now, 10 * GROUP, 1_001, 100), 0);
+    }
+
+    #[test]
+    fn a_burst_puts_off_for_a_time_and_a_number_of_updates_and_then_not_before_it_is_over() {
+        let (mut burst, mut now) = (Burst::default(), Instant::now());
+        // 64 groups, the first of which may be the only one.
+        assert_eq!(put_off(&mut burst, &mut now, GROUP, 10, 1_000), 64);
+        assert_eq!(put_off(&mut burst, &mut now, 1, 10, 1), 0);
+        assert_eq!(put_off(&mut burst, &mut now, GROUP, 90, 1_000), 23, "2 s");
+        assert_eq!(put_off(&mut burst, &mut now, 1, 10, 1), 0);
+        assert_eq!(
+            put_off(&mut burst, &mut now, GROUP, 10, 5),
+            5,
+            "another one"
+        );
+    }
+}
