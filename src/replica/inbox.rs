@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     cell::{Cell, CellKey, CellMeta, Key, Part},
-    store::Write,
+    store::{Versioned, Write},
 };
 
 /// Updates that are committed without waiting for more.
@@ -445,11 +445,9 @@ impl Inbox {
         }
     }
 
-    /// For the thread: what was taken is committed.
-    pub(super) fn committed(&self, writes: &[Write]) {
-        // Looked for while nobody waits.
-        let large = writes.iter().filter(|write| Recent::is_large(&write.cell));
-        let large: Vec<&Write> = large.collect();
+    /// For the thread: what was taken is committed. `large` is what is to be
+    /// [released](Recent::release) of it.
+    pub(super) fn committed(&self, large: &[&Write]) {
         let mut state = self.state();
         state.committing = 0;
         state.committing_bytes = 0;
@@ -477,13 +475,22 @@ impl Inbox {
         self.state().cut = cut;
     }
 
-    /// For the thread, after it: readers find in the tree what has settled.
-    pub(super) fn forget(&self, settled: &[(CellKey, Held)]) {
+    /// For the thread, after it: readers find in the tree what has settled. `forgotten`
+    /// are shown those cells that were here, some at a time.
+    pub(super) fn forget(
+        &self,
+        settled: &[(CellKey, Held)],
+        mut forgotten: impl FnMut(&mut dyn Iterator<Item = Versioned>),
+    ) {
+        let mut cells = Vec::with_capacity(FORGOTTEN_AT_ONCE);
         for chunk in settled.chunks(FORGOTTEN_AT_ONCE) {
             let mut state = self.state();
             for (key, held) in chunk {
-                state.recent.forget(key, held.version);
+                let cell = state.recent.forget(key, held.version);
+                cells.extend(cell.map(|cell| (key.clone(), cell, held.version)));
             }
+            drop(state);
+            forgotten(&mut cells.drain(..));
         }
         self.settled.notify_all();
     }

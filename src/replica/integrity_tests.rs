@@ -178,7 +178,6 @@ fn a_read_that_finds_damage_has_it_mended() {
         key: a.clone(),
         cell: Arc::new(of_b.clone()),
         meta: CellMeta::of(&b, &of_b),
-        is_late: true,
     };
     store.commit(&[misplaced], Commit::Synced).expect("written");
     drop(store);

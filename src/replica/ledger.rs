@@ -187,7 +187,6 @@ impl Ledger {
                         key: key.clone(),
                         cell: Arc::clone(cell),
                         meta,
-                        is_late: bucket == self.cut,
                     });
                 }
             }

@@ -264,7 +264,6 @@ fn what_a_crash_left_behind_a_delete_is_removed_at_the_next_opening() {
         meta: CellMeta::of(&key, &cell),
         key,
         cell: Arc::new(cell),
-        is_late: false,
     };
     let mut batch = Vec::new();
     for (time, put) in [(1, Some("1")), (2, Some("2")), (3, None), (4, Some("4"))] {

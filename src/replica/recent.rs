@@ -130,20 +130,25 @@ impl Recent {
         }
     }
 
-    /// Shows no more what has settled, or what lost to that.
-    pub(super) fn forget(&mut self, key: &CellKey, settled: Version) {
+    /// Shows no more what has settled, or what lost to that; and returns the cell, if it
+    /// has settled and was here.
+    pub(super) fn forget(&mut self, key: &CellKey, settled: Version) -> Option<Arc<Cell>> {
         // Found once, be it to be looked at or to be removed: nearly always it is both.
         let Entry::Occupied(entry) = self.cells.entry(key.clone()) else {
-            return;
+            return None;
         };
+        let mut forgotten = None;
         let shown = entry.get();
+        // Without a tie, what bears the same timestamp is the very same write.
+        let is_tied = self.tied.contains(key);
         let is_settled = shown.stamp() < settled.stamp
-            || (shown.stamp() == settled.stamp
-                // Without a tie, it is the very same write.
-                && (!self.tied.contains(key) || shown.version(key) <= settled));
+            || (shown.stamp() == settled.stamp && (!is_tied || shown.version(key) <= settled));
         if is_settled {
             self.bytes -= shown.bytes(key);
-            entry.remove();
+            forgotten = match entry.remove() {
+                Shown::Here(cell) if cell.stamp == settled.stamp && !is_tied => Some(cell),
+                _ => None,
+            };
             if !self.tied.is_empty() {
                 self.tied.remove(key);
             }
@@ -157,6 +162,7 @@ impl Recent {
             // A burst may have made it large.
             self.cells.shrink_to(4096);
         }
+        forgotten
     }
 
     pub(super) fn get(&self, key: &CellKey) -> Option<&Shown> {

@@ -14,7 +14,10 @@ use super::{
     writer::{fail, release, settled_mut, Writer},
     Held, Roots,
 };
-use crate::cell::{ntp64_span, CellKey};
+use crate::{
+    cell::{ntp64_span, CellKey},
+    store::Versioned,
+};
 
 /// Cells that go into the tree at a time, while readers wait.
 pub(super) const CHUNK: usize = 128;
@@ -38,6 +41,8 @@ pub(super) struct Batch {
     /// Where the cut was that settles the first of them, and where it goes.
     first: u64,
     cut: u64,
+    /// What has a time below this came late.
+    late_before: u64,
     due: std::vec::IntoIter<(CellKey, Due)>,
     /// Those that are in the tree.
     done: Vec<(CellKey, Held)>,
@@ -148,12 +153,14 @@ impl Writer {
 
     fn begin_batch(&mut self, cut: u64, is_root_due: bool) {
         let first = self.ledger.next_cut().unwrap_or(cut);
+        let late_before = self.ledger.cut();
         let (cut, due) = self.ledger.settle(cut);
         self.shared.inbox.begin_batch();
         self.shared.inbox.set_cut(cut);
         self.batch = Some(Batch {
             first,
             cut,
+            late_before,
             done: Vec::with_capacity(due.len()),
             due: due.into_iter(),
             joined: Joined::default(),
@@ -192,7 +199,11 @@ impl Writer {
             release(shared, &shared.quarantine.replaced_by(settled));
         }
         shared.inbox.end_batch();
-        shared.inbox.forget(&batch.done);
+        // What comes late, as from another replica or a backup, nobody is about to read.
+        let is_timely = |(_, cell, _): &Versioned| cell.stamp.time >= batch.late_before;
+        shared.inbox.forget(&batch.done, |cells| {
+            shared.store.cache(&mut cells.filter(is_timely));
+        });
         shared.inbox.unmerged(&joined.unmerged);
         self.roots()
             .joined(batch.done.into_iter().map(|(key, _)| key));

@@ -513,11 +513,17 @@ fn different_writes_of_one_timestamp_have_one_winner_whenever_they_come() {
     };
     assert!(offer(least));
     assert!(offer(greatest));
-    inbox.forget(&[(cell_key(1), CellMeta::of(&cell_key(1), least).into())]);
+    let forget = |cell: &Cell| {
+        let settled = (cell_key(1), CellMeta::of(&cell_key(1), cell).into());
+        let mut forgotten = Vec::new();
+        inbox.forget(&[settled], |cells| forgotten.extend(cells));
+        forgotten.into_iter().map(|(_, cell, _)| cell)
+    };
+    assert_eq!(forget(least).count(), 0);
     assert!(!offer(between), "a greater one is pending");
     let (_, shown) = inbox.look_up(&cell_key(1));
     assert!(matches!(shown, Some(Shown::Here(cell)) if *cell == *greatest));
-    inbox.forget(&[(cell_key(1), CellMeta::of(&cell_key(1), greatest).into())]);
+    assert_eq!(forget(greatest).count(), 0, "which of two it was is not looked into");
     assert!(inbox.look_up(&cell_key(1)).1.is_none());
     assert_eq!(inbox.queues().unsettled, 0);
 }

@@ -12,6 +12,7 @@ use super::{
     checkpoint::Tap,
     inbox::{Request, Update},
     ledger::{cut_above, Ledger},
+    recent::Recent,
     settled::Settled,
     settling::{Batch, CHUNK},
     Damage, Failure, Held, ReplicaError, Shared,
@@ -257,7 +258,6 @@ impl Writer {
                 key: key.clone(),
                 cell,
                 meta,
-                is_late: false,
             };
             if write_group(&shared, &[write], Commit::Synced) {
                 shared.counters.repaired.add();
@@ -318,7 +318,14 @@ fn commit(shared: &Shared, writes: &[Write], sequence: u64) -> bool {
         let replaced = shared.quarantine.replaced_by(replacing);
         release(shared, &replaced);
     }
-    shared.inbox.committed(writes);
+    // Looked for while nobody waits.
+    let large = writes.iter().filter(|write| Recent::is_large(&write.cell));
+    let large: Vec<&Write> = large.collect();
+    shared.store.cache(&mut large.iter().map(|write| {
+        let Write { key, cell, meta } = write;
+        (key.clone(), Arc::clone(cell), meta.version)
+    }));
+    shared.inbox.committed(&large);
     shared.commits.done(sequence);
     true
 }

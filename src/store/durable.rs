@@ -22,7 +22,7 @@ use quick_cache::{sync::Cache, Weighter};
 use super::{
     folder,
     rows::{Rows, RowsView},
-    Commit, Store, StoreError, StoreView, Write,
+    Commit, Store, StoreError, StoreView, Versioned, Write,
 };
 use crate::{
     cell::{Cell, CellKey, CellMeta, Key, Part, Row, Version},
@@ -239,10 +239,6 @@ impl Store for DurableStore {
         engine_batch
             .commit()
             .map_err(self.rows.failed("write to"))?;
-        for write in batch.iter().filter(|write| !write.is_late) {
-            let cached = (Arc::clone(&write.cell), write.meta.version);
-            self.recent.insert(write.key.clone(), cached);
-        }
         Ok(())
     }
 
@@ -266,6 +262,12 @@ impl Store for DurableStore {
     fn peek(&self, key: &CellKey, at_least: Version) -> Option<Arc<Cell>> {
         let (cell, version) = self.recent.get(key)?;
         (version >= at_least).then_some(cell)
+    }
+
+    fn cache(&self, cells: &mut dyn Iterator<Item = Versioned>) {
+        for (key, cell, version) in cells {
+            self.recent.insert(key, (cell, version));
+        }
     }
 
     fn read_parts(&self, key: &Key) -> Result<Vec<(Part, Arc<Cell>)>, StoreError> {

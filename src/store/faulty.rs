@@ -5,7 +5,7 @@ use std::sync::{
     Arc,
 };
 
-use super::{Commit, Store, StoreError, StoreView, Write};
+use super::{Commit, Store, StoreError, StoreView, Versioned, Write};
 use crate::cell::{Cell, CellKey, CellMeta, Key, Part, Version};
 
 /// What becomes of a commit.
@@ -61,6 +61,10 @@ impl<S: Store> Store for FaultyStore<S> {
 
     fn peek(&self, key: &CellKey, at_least: Version) -> Option<Arc<Cell>> {
         self.inner.peek(key, at_least)
+    }
+
+    fn cache(&self, cells: &mut dyn Iterator<Item = Versioned>) {
+        self.inner.cache(cells);
     }
 
     fn read_parts(&self, key: &Key) -> Result<Vec<(Part, Arc<Cell>)>, StoreError> {

@@ -41,10 +41,10 @@ pub struct Write {
     pub cell: Arc<Cell>,
     /// Its digest and version.
     pub meta: CellMeta,
-    /// It comes long after it was written, as from another replica or a backup. Often
-    /// many do, and nobody is about to read them: they are not cached.
-    pub is_late: bool,
 }
+
+/// A cell of a key, and its version.
+pub type Versioned = (CellKey, Arc<Cell>, Version);
 
 /// When a commit may return.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +89,10 @@ pub trait Store: Send + Sync {
 
     /// As [`read`](Self::read), but nothing if that would mean to wait for a disk.
     fn peek(&self, key: &CellKey, at_least: Version) -> Option<Arc<Cell>>;
+
+    /// Cells that are committed, and are shown from here from now on: those that there is
+    /// room for may be kept where [`peek`](Self::peek) finds them. Costs memory work.
+    fn cache(&self, _: &mut dyn Iterator<Item = Versioned>) {}
 
     /// All cells of `key`, ascending by part. Blocks on disk.
     ///

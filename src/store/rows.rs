@@ -116,7 +116,6 @@ impl RowsView {
                     key,
                     cell,
                     meta,
-                    is_late: true,
                 };
                 if !visit(write) {
                     return Ok(false);

@@ -198,7 +198,6 @@ mod tests {
             meta: CellMeta::of(&key, &cell),
             cell: Arc::new(cell),
             key,
-            is_late: false,
         }
     }
 

@@ -501,7 +501,6 @@ fn fill(dir: &Path, path: &Path, header: &Header) -> Result<(), Error> {
             meta: CellMeta::of(&key, &cell),
             cell: cell.into(),
             key,
-            is_late: true,
         });
         let batch: Vec<Write> = frame.collect();
         store.commit(&batch, Commit::Buffered)?;
@@ -566,7 +565,6 @@ pub(super) mod tests {
             meta: CellMeta::of(&key, &cell),
             cell: Arc::new(cell),
             key,
-            is_late: true,
         }
     }
 
