@@ -107,36 +107,56 @@ type Buckets = BTreeMap<u64, Bucket>;
 
 #[derive(Default)]
 struct Bucket {
-    cells: Vec<(CellKey, Due)>,
+    /// As they came: they are put together only once, and moved no more than they have to.
+    pieces: Vec<Vec<(CellKey, Due)>>,
     /// Bytes of the values that are in no store.
     held_bytes: usize,
 }
 
 impl Bucket {
-    fn push(&mut self, key: CellKey, due: Due) {
+    /// Adds to the one piece that there is. `to_come` is how many may come with this one.
+    fn push(&mut self, key: CellKey, due: Due, to_come: usize) {
         self.held_bytes += due.value_bytes();
-        self.cells.push((key, due));
+        if self.pieces.is_empty() {
+            self.pieces.push(Vec::with_capacity(to_come));
+        }
+        self.pieces[0].push((key, due));
     }
 
     fn append(&mut self, mut other: Self) {
         self.held_bytes += other.held_bytes;
-        self.cells.append(&mut other.cells);
+        self.pieces.append(&mut other.pieces);
     }
 
     /// Leaves of each cell the newest, ascending by key.
     fn join(&mut self) {
-        sort_by_tree_key(&mut self.cells, |(key, _)| key);
+        let mut cells = self.take();
         let held_bytes = &mut self.held_bytes;
-        self.cells.dedup_by(|next, kept| {
+        sort_by_tree_key(&mut cells, |(key, _)| key);
+        cells.dedup_by(|next, kept| {
             let is_same = next.0 == kept.0;
             if is_same && next.1.wins(&next.0, &kept.1) {
                 std::mem::swap(&mut next.1, &mut kept.1);
             }
-            if is_same && *held_bytes > 0 {
+            if is_same {
                 *held_bytes -= next.1.value_bytes();
             }
             is_same
         });
+        self.pieces.push(cells);
+    }
+
+    /// Takes all of it, in one piece.
+    fn take(&mut self) -> Vec<(CellKey, Due)> {
+        if self.pieces.len() == 1 {
+            return self.pieces.pop().unwrap_or_default();
+        }
+        let len = self.pieces.iter().map(Vec::len).sum();
+        let mut cells = Vec::with_capacity(len);
+        for mut piece in self.pieces.drain(..) {
+            cells.append(&mut piece);
+        }
+        cells
     }
 }
 
@@ -163,6 +183,7 @@ impl Ledger {
         // Stable: the updates of a key stay in order.
         sort_by_tree_key(updates, |update| &update.key);
         let mut writes = Vec::with_capacity(updates.len());
+        let mut to_come = updates.len();
         for of_key in updates.chunk_by(|a, b| a.key == b.key) {
             let newest = of_key.iter().rposition(|update| update.is_newest);
             let mut kept: Option<(u64, CellMeta)> = None;
@@ -177,10 +198,11 @@ impl Ledger {
                     continue;
                 }
                 let meta = update.meta();
-                self.admitted
-                    .entry(bucket)
-                    .or_default()
-                    .push(key.clone(), Due::Stored(meta));
+                self.admitted.entry(bucket).or_default().push(
+                    key.clone(),
+                    Due::Stored(meta),
+                    to_come,
+                );
                 kept = Some((bucket, meta));
                 if is_written {
                     writes.push(Write {
@@ -190,6 +212,7 @@ impl Ledger {
                     });
                 }
             }
+            to_come -= of_key.len();
         }
         writes
     }
@@ -213,13 +236,14 @@ impl Ledger {
         let overwritten = updates.iter().filter(is_overwritten).count();
         let is_sifted = overwritten > updates.len() / 4;
         let mut held = Buckets::new();
-        for Update {
-            key, cell, meta, ..
-        } in updates.drain(..)
-        {
+        let most = updates.len();
+        for (place, update) in updates.drain(..).enumerate() {
+            let Update {
+                key, cell, meta, ..
+            } = update;
             let bucket = cut_above(cell.stamp.time).max(self.cut);
             let due = Due::Here(cell, meta);
-            held.entry(bucket).or_default().push(key, due);
+            held.entry(bucket).or_default().push(key, due, most - place);
         }
         for (bucket, mut cells) in held {
             if is_sifted {
@@ -229,8 +253,13 @@ impl Ledger {
         }
         if self.held_bytes() >= self.sift_at {
             self.buckets.values_mut().for_each(Bucket::join);
-            self.sift_at = SIFTED_BYTES.max(2 * self.held_bytes());
+            self.set_sift_at();
         }
+    }
+
+    /// Twice what is there after it was sifted: so that each cell is seldom looked at.
+    fn set_sift_at(&mut self) {
+        self.sift_at = SIFTED_BYTES.max(2 * self.held_bytes());
     }
 
     /// Bytes of the values that wait to settle and are in no store.
@@ -316,6 +345,7 @@ impl Ledger {
             due.append(bucket.remove());
         }
         due.join();
-        (self.cut, due.cells)
+        self.set_sift_at();
+        (self.cut, due.take())
     }
 }

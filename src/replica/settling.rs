@@ -54,7 +54,7 @@ pub(super) struct Batch {
 impl Writer {
     /// When there is something to settle, or a root to be made at a whole second.
     pub(super) fn next_settling(&self) -> Option<Instant> {
-        let put_off = self.burst.until(Instant::now());
+        let put_off = self.put_off_until();
         if self.batch.is_some() {
             return Some(Instant::now());
         }
@@ -100,10 +100,16 @@ impl Writer {
         self.batch.is_some() || self.is_root_due || step().is_some()
     }
 
+    /// Until when nothing settles, because of a burst; unless a checkpoint waits for it.
+    fn put_off_until(&self) -> Option<Instant> {
+        let until = self.burst.until(Instant::now());
+        until.filter(|_| self.taps.is_empty())
+    }
+
     /// As [`is_settling_due`](Self::is_settling_due), unless it is put off because of a
     /// burst. A batch that is half in the tree is not: snapshots wait for it.
     pub(super) fn is_settling_due_now(&self) -> bool {
-        match self.burst.until(Instant::now()) {
+        match self.put_off_until() {
             None => self.is_settling_due(),
             Some(_) => self.batch.is_some(),
         }
@@ -112,7 +118,7 @@ impl Writer {
     /// As [`settle`](Self::settle), but no more than is
     /// [due now](Self::is_settling_due_now).
     pub(super) fn settle_unless_put_off(&mut self, pause: &dyn Fn() -> bool) {
-        match self.burst.until(Instant::now()) {
+        match self.put_off_until() {
             None => self.settle(pause),
             Some(_) => {
                 while self.batch.is_some() && self.settle_next(pause) {}

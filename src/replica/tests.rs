@@ -523,7 +523,11 @@ fn different_writes_of_one_timestamp_have_one_winner_whenever_they_come() {
     assert!(!offer(between), "a greater one is pending");
     let (_, shown) = inbox.look_up(&cell_key(1));
     assert!(matches!(shown, Some(Shown::Here(cell)) if *cell == *greatest));
-    assert_eq!(forget(greatest).count(), 0, "which of two it was is not looked into");
+    assert_eq!(
+        forget(greatest).count(),
+        0,
+        "which of two it was is not looked into"
+    );
     assert!(inbox.look_up(&cell_key(1)).1.is_none());
     assert_eq!(inbox.queues().unsettled, 0);
 }

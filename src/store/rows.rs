@@ -112,11 +112,7 @@ impl RowsView {
                 continue;
             };
             if let Ok((cell, meta)) = rows.cell_of(&self.snapshot, &key, &key_bytes, &row) {
-                let write = Write {
-                    key,
-                    cell,
-                    meta,
-                };
+                let write = Write { key, cell, meta };
                 if !visit(write) {
                     return Ok(false);
                 }

@@ -29,11 +29,7 @@ fn write(number: u8, cell: Cell) -> Write {
     let key = CellKey::own(key(&format!("key/{number}")));
     let meta = CellMeta::of(&key, &cell);
     let cell = Arc::new(cell);
-    Write {
-        key,
-        cell,
-        meta,
-    }
+    Write { key, cell, meta }
 }
 
 type Model = BTreeMap<CellKey, Write>;
