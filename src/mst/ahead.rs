@@ -85,6 +85,51 @@ pub(super) fn look_ahead<S: NodeStore>(
     Ok(())
 }
 
+/// Entries as they come, of whose keys the texts are touched some at a time before they are
+/// shown: for whoever copies or reads all of them. Texts lie all over the memory, and to
+/// copy a key, which is to count, makes the processor wait for each.
+pub(crate) fn touched<'a, K: TreeKey + 'a, V: 'a>(
+    entries: impl Iterator<Item = (&'a K, &'a V)>,
+) -> impl Iterator<Item = (&'a K, &'a V)> {
+    Touched {
+        entries,
+        ahead: SmallVec::new(),
+        place: 0,
+    }
+}
+
+/// Keys that are touched at a time.
+const TOUCHED: usize = 32;
+
+struct Touched<'a, I, K, V> {
+    entries: I,
+    /// Those that have been touched, up to `place` shown.
+    ahead: SmallVec<[(&'a K, &'a V); TOUCHED]>,
+    place: usize,
+}
+
+impl<'a, I, K, V> Iterator for Touched<'a, I, K, V>
+where
+    I: Iterator<Item = (&'a K, &'a V)>,
+    K: TreeKey,
+{
+    type Item = (&'a K, &'a V);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.place == self.ahead.len() {
+            self.ahead.clear();
+            self.ahead.extend(self.entries.by_ref().take(TOUCHED));
+            self.place = 0;
+            for (key, _) in &self.ahead {
+                black_box(key.head().first().copied());
+            }
+        }
+        let entry = self.ahead.get(self.place).copied()?;
+        self.place += 1;
+        Some(entry)
+    }
+}
+
 /// Touches what is compared, replaced or moved where walks end.
 fn touch_ends<S: NodeStore>(ended: &[At<'_, S>]) {
     for moved in 0..MOVED {
@@ -98,7 +143,27 @@ fn touch_ends<S: NodeStore>(ended: &[At<'_, S>]) {
     for at in ended.iter().filter(|at| at.is_there) {
         let key = &at.node.keys[at.place];
         if !at.node.keys.is_told(key) {
-            black_box(key.head().first());
+            black_box(key.head().first().copied());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cell::{tests::key, CellKey};
+
+    #[test]
+    fn entries_that_are_touched_are_shown_as_they_come() {
+        let numbered = |number| (CellKey::own(key(&format!("key/{number}"))), number);
+        for len in [0, 1, TOUCHED - 1, TOUCHED, TOUCHED + 1, 3 * TOUCHED] {
+            let entries: Vec<_> = (0..len).map(numbered).collect();
+            let mut shown = touched(entries.iter().map(|(key, number)| (key, number)));
+            for (key, number) in &entries {
+                assert_eq!(shown.next(), Some((key, number)));
+            }
+            assert_eq!(shown.next(), None);
+            assert_eq!(shown.next(), None, "nor after the end");
         }
     }
 }

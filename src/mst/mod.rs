@@ -58,6 +58,7 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use ahead::touched;
 pub use between::Run;
 pub use build::Builder;
 pub use check::Violation;

@@ -24,6 +24,28 @@ pub(super) fn timestamp(stamp: Stamp) -> ZResult<Timestamp> {
     Ok(Timestamp::new(NTP64(stamp.time), id))
 }
 
+/// Many timestamps. Mostly one is of the same clock as the one before, and its ID need
+/// not be looked at again.
+#[derive(Default)]
+pub(super) struct Timestamps {
+    last: Option<([u8; 16], TimestampId)>,
+}
+
+impl Timestamps {
+    /// As [`timestamp`].
+    #[inline]
+    pub(super) fn timestamp(&mut self, stamp: Stamp) -> ZResult<Timestamp> {
+        match self.last {
+            Some((bytes, id)) if bytes == stamp.id => Ok(Timestamp::new(NTP64(stamp.time), id)),
+            _ => {
+                let timestamp = timestamp(stamp)?;
+                self.last = Some((stamp.id, *timestamp.get_id()));
+                Ok(timestamp)
+            }
+        }
+    }
+}
+
 /// The payload is copied: it comes as a slice of a network buffer, all of which
 /// would live as long as it.
 pub(super) fn value_cell(payload: &ZBytes, encoding: &Encoding, timestamp: &Timestamp) -> Cell {

@@ -165,8 +165,9 @@ impl Storage for MstStorage {
         }
         let mut entries = Vec::with_capacity(self.replica.keys_hint());
         let mut error = None;
+        let mut timestamps = convert::Timestamps::default();
         self.replica.for_each_key(|key, stamp| {
-            match convert::timestamp(stamp) {
+            match timestamps.timestamp(stamp) {
                 Ok(timestamp) => entries.push((key.as_key_expr().cloned(), timestamp)),
                 Err(invalid) => error = Some(invalid),
             };

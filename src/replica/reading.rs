@@ -13,6 +13,7 @@ use super::{
 use crate::{
     cell::{Cell, CellKey, Key, Stamp, Version},
     merge::Form,
+    mst::touched,
     store::StoreError,
 };
 
@@ -254,9 +255,17 @@ impl Replica {
         // in both, and what is in both is shown as pending.
         let mut recent = self.shared.inbox.all_recent();
         let settled = self.shared.settled();
-        let mut cells = settled.iter().peekable();
+        let mut cells = touched(settled.iter()).peekable();
         while let Some((first, meta)) = cells.next() {
             let key = &first.key;
+            let is_alone = cells.peek().is_none_or(|(next, _)| next.part.is_empty());
+            if is_alone && recent.is_empty() && first.part.is_empty() {
+                // Which nearly all are, when nothing is pending.
+                if !meta.version.tombstone {
+                    visit(key, meta.version.stamp);
+                }
+                continue;
+            }
             let mut of_key = None;
             let stamps = match recent.get_mut(key) {
                 Some(stamps) => stamps,

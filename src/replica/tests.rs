@@ -191,6 +191,29 @@ proptest! {
     }
 }
 
+#[test]
+fn what_was_overwritten_takes_no_room_until_it_settles() {
+    let mut ledger = Ledger::new(0);
+    for group in 0..50u64 {
+        let update = |place| Update {
+            key: cell_key(1),
+            cell: Arc::new(cell(BUCKET + 1_000 * group + place, 1, Some(7))),
+            meta: None,
+            is_newest: true,
+        };
+        let mut updates: Vec<_> = (0..1_000).map(update).collect();
+        let shown = Arc::clone(&updates[999].cell);
+        ledger.hold(&mut updates);
+        assert!(updates.is_empty());
+        let of_one = shown.value_bytes();
+        assert!(ledger.held_bytes() <= (group as usize + 1) * of_one);
+    }
+    let (_, due) = ledger.settle(3 * BUCKET);
+    assert_eq!(due.len(), 1);
+    let (key, due) = due.into_iter().next().expect("one");
+    assert_eq!(due.hashed(&key).version.stamp.time, BUCKET + 49_999);
+}
+
 /// A clock that a test sets.
 #[derive(Clone, Default)]
 pub(super) struct ManualClock(Arc<AtomicU64>);
