@@ -130,7 +130,7 @@ fn main() {
         .skip(1)
         .find_map(|arg| arg.parse().ok())
         .unwrap_or(100_000);
-    measure("memory", Box::new(MemoryStore::default()), keys);
+    measure("memory", Box::new(MemoryStore), keys);
     let folder = tempfile::tempdir().expect("a folder");
     let store = DurableStore::open(folder.path(), CACHE).expect("a store");
     measure("durable", Box::new(store), keys);

@@ -42,7 +42,7 @@ fn all_rules() -> MergeRules {
 fn administration(folder: Option<&Path>) -> Administration {
     let store: Box<dyn Store> = match folder {
         Some(folder) => Box::new(DurableStore::open(folder, 4 << 20).expect("a store")),
-        None => Box::new(MemoryStore::default()),
+        None => Box::new(MemoryStore),
     };
     let options = Options {
         durability: Durability::None,

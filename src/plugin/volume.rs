@@ -178,7 +178,7 @@ fn open_replica(
     };
     let clock = system_clock();
     let Some(folder) = folder else {
-        let store = Box::new(MemoryStore::default());
+        let store = Box::new(MemoryStore);
         return Ok((
             Replica::open(name, store, replica_options, rules, clock, ())?,
             None,

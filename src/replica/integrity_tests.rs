@@ -228,7 +228,7 @@ proptest! {
         let folder = tempfile::tempdir().expect("a folder");
         let store: Box<dyn Store> = match durable {
             true => Box::new(DurableStore::open(folder.path(), CACHE).expect("a store")),
-            false => Box::new(MemoryStore::default()),
+            false => Box::new(MemoryStore),
         };
         let rules = Arc::new(MergeRules::lww());
         let replica = Arc::new(open_with(store, Durability::None, rules, &clock));

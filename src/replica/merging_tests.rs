@@ -122,7 +122,7 @@ proptest! {
         let store = || -> Box<dyn Store> {
             match durable {
                 true => Box::new(DurableStore::open(folder.path(), CACHE).expect("a store")),
-                false => Box::new(MemoryStore::default()),
+                false => Box::new(MemoryStore),
             }
         };
         let clock = ManualClock::at(10 * BUCKET);
@@ -190,7 +190,7 @@ fn a_busy_counter_is_read_while_it_is_written() {
         let folder = tempfile::tempdir().expect("a folder");
         let store: Box<dyn Store> = match durable {
             true => Box::new(DurableStore::open(folder.path(), CACHE).expect("a store")),
-            false => Box::new(MemoryStore::default()),
+            false => Box::new(MemoryStore),
         };
         let clock = ManualClock::at(1_000 * BUCKET);
         let rules = Arc::new(all_rules());
@@ -223,12 +223,7 @@ fn a_busy_counter_is_read_while_it_is_written() {
 fn a_delete_that_comes_late_takes_back_what_it_covers() {
     let clock = ManualClock::at(1_000 * BUCKET);
     let rules = Arc::new(all_rules());
-    let replica = open_with(
-        Box::new(MemoryStore::default()),
-        Durability::Interval,
-        rules,
-        &clock,
-    );
+    let replica = open_with(Box::new(MemoryStore), Durability::Interval, rules, &clock);
     for time in 1..=10 {
         add(&replica, time, "1");
     }
@@ -305,12 +300,7 @@ fn what_a_crash_left_behind_a_delete_is_removed_at_the_next_opening() {
 fn all_cells_of_a_put_are_there_or_none() {
     let clock = ManualClock::at(1_000 * BUCKET);
     let rules = Arc::new(all_rules());
-    let replica = open_with(
-        Box::new(MemoryStore::default()),
-        Durability::Interval,
-        rules,
-        &clock,
-    );
+    let replica = open_with(Box::new(MemoryStore), Durability::Interval, rules, &clock);
     let put = |payload: String| {
         let cell = Cell {
             stamp: stamp(1, 1),
@@ -332,7 +322,7 @@ fn folds_that_grow_take_no_more_memory_than_they_may() {
     const KEYS: usize = 60;
     let clock = ManualClock::at(1_000 * BUCKET);
     let rules = Arc::new(rules(json!({ "default_strategy": "set_union" })));
-    let store = Box::new(MemoryStore::default());
+    let store = Box::new(MemoryStore);
     let replica = open_with(store, Durability::Interval, rules, &clock);
     let set = |number: usize| key(&format!("set/{number}"));
     for round in 0..6u64 {

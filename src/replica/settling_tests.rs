@@ -73,7 +73,7 @@ fn snapshots_between_commits_are_of_all_updates_below_their_cut() {
     const GROUP: u64 = 400;
     const GROUPS: u64 = 300;
     let clock = ManualClock::at(1_000 * BUCKET);
-    let replica = open(MemoryStore::default(), Durability::Interval, &clock);
+    let replica = open(MemoryStore, Durability::Interval, &clock);
     let time = |group, place| (1_000 + group) * BUCKET + place;
     let number = |group, place| (group * 7_919 + place * 104_729) % KEYS;
     let is_over = AtomicBool::new(false);

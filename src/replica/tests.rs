@@ -300,7 +300,7 @@ proptest! {
         let store = || -> Box<dyn Store> {
             match durable {
                 true => Box::new(DurableStore::open(folder.path(), CACHE).expect("a store")),
-                false => Box::new(MemoryStore::default()),
+                false => Box::new(MemoryStore),
             }
         };
         let open = |clock: &ManualClock| {
@@ -348,7 +348,7 @@ proptest! {
 #[test]
 fn an_update_is_not_in_the_root_before_its_time() {
     let clock = ManualClock::at(100 * BUCKET);
-    let replica = open(MemoryStore::default(), Durability::Interval, &clock);
+    let replica = open(MemoryStore, Durability::Interval, &clock);
     let empty = replica.snapshot().root();
     let update = (1, cell(100 * BUCKET + 7, 1, Some(1)));
     let _ = replica
@@ -400,7 +400,7 @@ fn a_clock_that_is_set_back_stops_nothing() {
 #[test]
 fn what_cannot_be_taken_is_refused_and_counted() {
     let clock = ManualClock::at(1_000 << 32);
-    let replica = open(MemoryStore::default(), Durability::Interval, &clock);
+    let replica = open(MemoryStore, Durability::Interval, &clock);
     let put =
         |key: CellKey, cell: Cell| replica.put(key.key, cell).map(|outcome| outcome.is_newest);
     assert!(
@@ -559,7 +559,7 @@ fn different_writes_of_one_timestamp_have_one_winner_whenever_they_come() {
 fn a_tombstone_wins_over_a_value_of_the_same_timestamp() {
     let clock = ManualClock::at(1_000 * BUCKET);
     for settle_between in [false, true] {
-        let replica = open(MemoryStore::default(), Durability::Interval, &clock);
+        let replica = open(MemoryStore, Durability::Interval, &clock);
         for (number, first, second) in (0..8).map(|byte| (byte, Some(byte), None)) {
             for content in [first, second, first] {
                 let _ = replica
@@ -684,7 +684,7 @@ fn what_is_acknowledged_and_not_committed_spans_no_more_than_the_interval() {
 #[test]
 fn puts_are_committed_in_groups_within_the_interval() {
     let clock = ManualClock::at(1_000 * BUCKET);
-    let replica = open(MemoryStore::default(), Durability::Interval, &clock);
+    let replica = open(MemoryStore, Durability::Interval, &clock);
     for count in 0..1_000 {
         let cell = cell(1_000 * BUCKET + count, 1, Some(1));
         let _ = replica.put(cell_key(count as u8).key, cell).expect("taken");
@@ -702,7 +702,7 @@ fn puts_are_committed_in_groups_within_the_interval() {
 #[test]
 fn a_snapshot_stays_as_it_is() {
     let clock = ManualClock::at(1_000 * BUCKET);
-    let replica = open(MemoryStore::default(), Durability::Interval, &clock);
+    let replica = open(MemoryStore, Durability::Interval, &clock);
     let updates: Vec<_> = (0..50)
         .map(|n| (n, cell(u64::from(n), 1, Some(n))))
         .collect();
@@ -725,7 +725,7 @@ fn a_snapshot_stays_as_it_is() {
 #[test]
 fn many_writers_and_readers_agree_in_the_end() {
     let clock = ManualClock::at(1_000 * BUCKET);
-    let replica = open(MemoryStore::default(), Durability::Interval, &clock);
+    let replica = open(MemoryStore, Durability::Interval, &clock);
     let updates = |writer: u8| {
         (0..4_000u64).map(move |count| {
             let time = 900 * BUCKET + count * (BUCKET / 200);
