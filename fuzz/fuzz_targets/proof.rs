@@ -75,7 +75,7 @@ fuzz_target!(|input: Input| {
         .into_iter()
         .map(|(number, part, time, payload)| (cell_key(number, part), cell(time, payload)))
         .collect();
-    let metas = cells.iter().map(|(key, cell)| (key.clone(), CellMeta::of(key, cell)));
+    let metas = cells.iter().map(|(key, cell)| (key.clone(), CellMeta::of(key, cell).into()));
     let tree = Tree::from_sorted(Resident::default(), metas);
     let Ok(root) = tree.root();
     let key = cell_key(input.asked, None).key;

@@ -29,7 +29,7 @@ fn tree() -> &'static Tree {
             let text = format!("a/{number:03}");
             let key = CellKey::own(Key::from(Some(text.try_into().expect("a key"))));
             let meta = CellMeta::of(&key, &tombstone(number));
-            (key, meta)
+            (key, meta.into())
         });
         Tree::from_sorted(Resident::default(), entries)
     })
