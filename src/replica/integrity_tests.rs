@@ -130,6 +130,35 @@ fn a_lost_value_goes_into_quarantine_and_comes_back() {
     assert_eq!(replica.shared.settled().publish().keys, 40);
 }
 
+/// As if a bit had changed in memory after the cell was hashed.
+#[test]
+fn a_value_that_is_damaged_in_memory_is_found_and_replaced() {
+    let clock = ManualClock::at(START);
+    let replica = open(MemoryStore, &clock);
+    let key = numbered(1);
+    let damaged = cell(5, Some(vec![1]));
+    let meta = CellMeta::of(&key, &cell(5, Some(vec![0])));
+    let merged = replica.merge_hashed(key.clone(), damaged, meta);
+    assert!(merged.expect("taken").is_newest);
+    settle_all(&replica, &clock);
+    let scrubbed = replica.scrub(None, 10).expect("readable");
+    assert_eq!(scrubbed.damaged.len(), 1);
+    wait_for_thread(&replica);
+    assert_eq!(replica.quarantined_cells(), 1);
+    assert_eq!(replica.snapshot().tree.len(), 0);
+    let error = get(&replica, &key.key).expect_err("not a value, and not nothing");
+    assert!(matches!(error, GetError::Quarantined { .. }), "{error}");
+    replica
+        .merge(key.clone(), cell(5, Some(vec![0])))
+        .expect("taken");
+    settle_all(&replica, &clock);
+    assert_eq!(replica.quarantined_cells(), 0);
+    let read = get(&replica, &key.key).expect("readable");
+    assert_eq!(read.as_deref(), Some(&cell(5, Some(vec![0]))));
+    let counts = replica.counts();
+    assert_eq!((counts.damaged, counts.repaired), (1, 1));
+}
+
 #[test]
 fn a_lost_tombstone_is_written_anew() {
     let clock = ManualClock::at(START);

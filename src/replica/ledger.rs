@@ -2,11 +2,14 @@
 //!
 //! No clock and no I/O: times are parameters, writes are results.
 
-use std::{cmp::Ordering, collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use super::{inbox::Update, Held};
+use super::{
+    bucket::{Bucket, Due},
+    inbox::Update,
+};
 use crate::{
-    cell::{ntp64_span, Cell, CellKey, CellMeta, Stamp},
+    cell::{ntp64_span, CellKey, CellMeta},
     mst::sort_by_tree_key,
     store::Write,
 };
@@ -41,61 +44,17 @@ fn whole_second(cut: u64) -> u64 {
 /// values are small, do that too.
 const SIFTED_BYTES: usize = if cfg!(test) { 32 } else { 64 << 20 };
 
-/// A cell that is to settle.
-#[derive(Clone, Debug)]
-pub(super) enum Due {
-    /// It is in the store.
-    Stored(CellMeta),
-    /// It is to be in the tree itself; and what is known of it, if it was hashed before.
-    Here(Arc<Cell>, Option<Box<CellMeta>>),
-}
-
-impl Due {
-    fn stamp(&self) -> Stamp {
-        match self {
-            Self::Stored(meta) => meta.version.stamp,
-            Self::Here(cell, _) => cell.stamp,
-        }
-    }
-
-    /// Hashes the cell, if it was not before.
-    pub(super) fn hashed(self, key: &CellKey) -> Held {
-        match self {
-            Self::Stored(meta) => meta.into(),
-            Self::Here(cell, Some(meta)) => Held::whole(*meta, cell),
-            Self::Here(cell, None) => Held::hash(key, cell),
-        }
-    }
-
-    /// Whether it wins over `other`, of the same key. Nothing is hashed but for cells of
-    /// one timestamp.
-    fn wins(&self, key: &CellKey, other: &Self) -> bool {
-        match self.stamp().cmp(&other.stamp()) {
-            Ordering::Equal => self.clone().hashed(key).version > other.clone().hashed(key).version,
-            order => order.is_gt(),
-        }
-    }
-
-    fn value_bytes(&self) -> usize {
-        match self {
-            Self::Stored(_) => 0,
-            Self::Here(cell, _) => cell.value_bytes(),
-        }
-    }
-}
-
 /// Where updates are that are not in the tree yet.
 ///
 /// Invariant: of the updates committed with times from the cut on, each bucket
 /// holds the join per cell, perhaps with some that lost; late ones are in the
 /// bucket of the cut. What is in a bucket is committed: so the tree holds nothing
-/// that the store does not.
+/// that the store, if there is one, does not.
 pub(super) struct Ledger {
     cut: u64,
     /// The last whole second at which the root was made.
     last_second: Option<u64>,
-    /// By the cut that settles them. Each list is made of ascending pieces, one
-    /// a group.
+    /// By the cut that settles them.
     buckets: Buckets,
     /// The same of what is being committed.
     admitted: Buckets,
@@ -104,61 +63,6 @@ pub(super) struct Ledger {
 }
 
 type Buckets = BTreeMap<u64, Bucket>;
-
-#[derive(Default)]
-struct Bucket {
-    /// As they came: they are put together only once, and moved no more than they have to.
-    pieces: Vec<Vec<(CellKey, Due)>>,
-    /// Bytes of the values that are in no store.
-    held_bytes: usize,
-}
-
-impl Bucket {
-    /// Adds to the one piece that there is. `to_come` is how many may come with this one.
-    fn push(&mut self, key: CellKey, due: Due, to_come: usize) {
-        self.held_bytes += due.value_bytes();
-        if self.pieces.is_empty() {
-            self.pieces.push(Vec::with_capacity(to_come));
-        }
-        self.pieces[0].push((key, due));
-    }
-
-    fn append(&mut self, mut other: Self) {
-        self.held_bytes += other.held_bytes;
-        self.pieces.append(&mut other.pieces);
-    }
-
-    /// Leaves of each cell the newest, ascending by key.
-    fn join(&mut self) {
-        let mut cells = self.take();
-        let held_bytes = &mut self.held_bytes;
-        sort_by_tree_key(&mut cells, |(key, _)| key);
-        cells.dedup_by(|next, kept| {
-            let is_same = next.0 == kept.0;
-            if is_same && next.1.wins(&next.0, &kept.1) {
-                std::mem::swap(&mut next.1, &mut kept.1);
-            }
-            if is_same {
-                *held_bytes -= next.1.value_bytes();
-            }
-            is_same
-        });
-        self.pieces.push(cells);
-    }
-
-    /// Takes all of it, in one piece.
-    fn take(&mut self) -> Vec<(CellKey, Due)> {
-        if self.pieces.len() == 1 {
-            return self.pieces.pop().unwrap_or_default();
-        }
-        let len = self.pieces.iter().map(Vec::len).sum();
-        let mut cells = Vec::with_capacity(len);
-        for mut piece in self.pieces.drain(..) {
-            cells.append(&mut piece);
-        }
-        cells
-    }
-}
 
 impl Ledger {
     pub(super) fn new(cut: u64) -> Self {
@@ -231,7 +135,7 @@ impl Ledger {
     /// They are neither sorted nor hashed before they settle, unless many of them have
     /// been overwritten meanwhile: those are not to take room until then.
     pub(super) fn hold(&mut self, updates: &mut Vec<Update>) {
-        // Readers have what was not overwritten.
+        // What was not is shared with those who read it.
         let is_overwritten = |update: &&Update| Arc::strong_count(&update.cell) == 1;
         let overwritten = updates.iter().filter(is_overwritten).count();
         let is_sifted = overwritten > updates.len() / 4;
@@ -264,7 +168,7 @@ impl Ledger {
 
     /// Bytes of the values that wait to settle and are in no store.
     pub(super) fn held_bytes(&self) -> usize {
-        self.buckets.values().map(|bucket| bucket.held_bytes).sum()
+        self.buckets.values().map(Bucket::held_bytes).sum()
     }
 
     /// What is settled has times below this.

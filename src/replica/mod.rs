@@ -21,6 +21,7 @@
 //! | part | what it is |
 //! |---|---|
 //! | `ledger` | which updates to write, and which to settle; no clock, no I/O |
+//! | `bucket` | what is to settle, until it does |
 //! | `settled` | the tree and its counts |
 //! | `held` | what the tree holds of a cell |
 //! | `roots` | the roots that the tree has had, and over which cuts |
@@ -37,6 +38,7 @@
 //! | `burst` | when what settles is put off |
 //! | `writer` | the thread |
 
+mod bucket;
 mod burst;
 mod changes;
 mod checkpoint;

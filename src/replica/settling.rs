@@ -7,9 +7,9 @@ use std::{
 };
 
 use super::{
+    bucket::Due,
     checkpoint::Tap,
     cut_at,
-    ledger::Due,
     settled::Joined,
     writer::{fail, release, settled_mut, Writer},
     Held, Roots,
