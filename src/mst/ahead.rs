@@ -130,7 +130,7 @@ where
     }
 }
 
-/// Touches what is compared, replaced or moved where walks end.
+/// Touches what is replaced or moved where walks end.
 fn touch_ends<S: NodeStore>(ended: &[At<'_, S>]) {
     for moved in 0..MOVED {
         for at in ended.iter().filter(|at| moved == 0 || !at.is_there) {
@@ -138,12 +138,6 @@ fn touch_ends<S: NodeStore>(ended: &[At<'_, S>]) {
             black_box(value.map(|value| value.digest()[0]));
             let key = at.node.keys.get(at.place + moved);
             black_box(key.map(|key| key.head().len()));
-        }
-    }
-    for at in ended.iter().filter(|at| at.is_there) {
-        let key = &at.node.keys[at.place];
-        if !at.node.keys.is_told(key) {
-            black_box(key.head().first().copied());
         }
     }
 }

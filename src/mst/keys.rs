@@ -173,7 +173,7 @@ impl<K: TreeKey> KeyList<K> {
     }
 
     /// Whether words are all of a head.
-    pub(super) fn is_told(&self, key: &K) -> bool {
+    fn is_told(&self, key: &K) -> bool {
         key.head().len() <= self.skip() + WORD
     }
 
