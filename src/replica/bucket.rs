@@ -25,8 +25,8 @@ impl Due {
         }
     }
 
-    /// Hashes the cell, if it was not before.
-    pub(super) fn hashed(self, key: &CellKey) -> Held {
+    /// What the tree is to hold of it. Hashes the cell, if it was not before.
+    fn held(self, key: &CellKey) -> Held {
         match self {
             Self::Stored(meta) => meta.into(),
             Self::Here(cell, Some(meta)) => Held::whole(*meta, cell),
@@ -38,7 +38,7 @@ impl Due {
     /// one timestamp.
     fn wins(&self, key: &CellKey, other: &Self) -> bool {
         match self.stamp().cmp(&other.stamp()) {
-            Ordering::Equal => self.clone().hashed(key).version > other.clone().hashed(key).version,
+            Ordering::Equal => self.clone().held(key).version > other.clone().held(key).version,
             order => order.is_gt(),
         }
     }
@@ -49,6 +49,12 @@ impl Due {
             Self::Here(cell, _) => cell.value_bytes(),
         }
     }
+}
+
+/// A cell as it goes into the tree. Hashes it, if it was not hashed before.
+pub(super) fn hashed((key, due): (CellKey, Due)) -> (CellKey, Held) {
+    let held = due.held(&key);
+    (key, held)
 }
 
 /// What settles together: of each cell the newest, perhaps with some that lost.

@@ -172,12 +172,17 @@ impl Shared {
         }
     }
 
+    /// The settled cell of `key`, if there is no store that has it.
+    pub(super) fn held_cell(&self, key: &CellKey) -> Option<Arc<Cell>> {
+        self.settled().get(key).and_then(Held::cell).cloned()
+    }
+
     /// The cell that the tree says is at `key`, if it can be had without the disk.
     pub(super) fn known(&self, key: &CellKey, meta: &CellMeta) -> Option<Arc<Cell>> {
         if meta.version.tombstone {
             return Some(tombstone(meta.version.stamp));
         }
-        let held = self.settled().get(key).and_then(Held::cell).cloned();
+        let held = self.held_cell(key);
         let cell = held.or_else(|| self.store.peek(key, meta.version))?;
         (CellMeta::of(key, &cell) == *meta).then_some(cell)
     }

@@ -107,7 +107,11 @@ fn assert_settled(replica: &Replica, model: &BTreeMap<usize, State>) {
         store.scan(&mut |_, _| stored += 1).expect("a scan");
         stored
     };
-    while replica.shared.store.keeps_cells() && stored() != cells.len() {
+    let keeps_cells = replica.shared.store.keeps_cells();
+    for (_, held) in replica.shared.settled().iter() {
+        assert_eq!(held.cell().is_none(), keeps_cells, "it is in one place");
+    }
+    while keeps_cells && stored() != cells.len() {
         assert!(Instant::now() < deadline, "what is covered is still stored");
         std::thread::yield_now();
     }

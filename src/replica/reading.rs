@@ -7,8 +7,8 @@ use std::{
 };
 
 use super::{
-    integrity::tombstone, key_stamps::KeyStamps, merging::Folds, recent::Shown, GetError, Held,
-    Replica, Shared,
+    integrity::tombstone, key_stamps::KeyStamps, merging::Folds, recent::Shown, GetError, Replica,
+    Shared,
 };
 use crate::{
     cell::{Cell, CellKey, Key, Stamp, Version},
@@ -221,8 +221,8 @@ impl Replica {
             // All of a tombstone is in the tree.
             return Ok(Kept::Cell(tombstone(version.stamp)));
         }
-        if let Some(cell) = self.shared.settled().get(key).and_then(Held::cell) {
-            return Ok(Kept::Cell(Arc::clone(cell)));
+        if let Some(cell) = self.shared.held_cell(key) {
+            return Ok(Kept::Cell(cell));
         }
         match self.shared.store.read(key, version) {
             Ok(Some(cell)) => return Ok(Kept::Cell(cell)),

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    bucket::Due,
+    bucket::{hashed, Due},
     checkpoint::Tap,
     cut_at,
     settled::Joined,
@@ -54,13 +54,18 @@ pub(super) struct Batch {
 impl Writer {
     /// When there is something to settle, or a root to be made at a whole second.
     pub(super) fn next_settling(&self) -> Option<Instant> {
-        let put_off = self.put_off_until();
         if self.batch.is_some() {
             return Some(Instant::now());
         }
-        if self.is_root_due {
-            return put_off.or_else(|| Some(Instant::now()));
-        }
+        let due = match self.is_root_due {
+            true => Some(Instant::now()),
+            false => self.next_due(),
+        };
+        due.and_then(|due| Some(due).max(self.put_off_until()))
+    }
+
+    /// When something is due by the clock.
+    fn next_due(&self) -> Option<Instant> {
         let due = self.ledger.next_due(self.is_root_stale);
         let awaited = self.taps.iter().map(Tap::until);
         due.into_iter().chain(awaited).min().map(|cut| {
@@ -70,8 +75,7 @@ impl Writer {
                 false => 0,
             };
             let millis = (u128::from(left) * 1000) >> 32;
-            let due = Instant::now() + Duration::from_millis(millis as u64 + 1).min(MAX_SLEEP);
-            put_off.map_or(due, |until| due.max(until))
+            Instant::now() + Duration::from_millis(millis as u64 + 1).min(MAX_SLEEP)
         })
     }
 
@@ -184,10 +188,7 @@ impl Writer {
             }
             let chunk = batch.due.by_ref().take(CHUNK);
             let from = batch.done.len();
-            batch.done.extend(chunk.map(|(key, due)| {
-                let held = due.hashed(&key);
-                (key, held)
-            }));
+            batch.done.extend(chunk.map(hashed));
             settled_mut(shared).join_all(&batch.done[from..], &mut batch.joined);
         }
         let mut joined = batch.joined;

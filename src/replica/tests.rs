@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use rand::{rngs::StdRng, seq::SliceRandom, Rng, SeedableRng};
 
 use super::{
+    bucket::hashed,
     inbox::Update,
     recent::Shown,
     settled::{Joined, Loader},
@@ -140,11 +141,7 @@ impl Core {
 
     fn settle(&mut self, cut: u64) {
         let (cut, due) = self.ledger.settle(cut);
-        let due = due.into_iter().map(|(key, due)| {
-            let held = due.hashed(&key);
-            (key, held)
-        });
-        let due: Vec<_> = due.collect();
+        let due: Vec<_> = due.into_iter().map(hashed).collect();
         self.settled.join_all(&due, &mut Joined::default());
         self.settled.set_cut(cut);
     }
@@ -210,8 +207,8 @@ fn what_was_overwritten_takes_no_room_until_it_settles() {
     }
     let (_, due) = ledger.settle(3 * BUCKET);
     assert_eq!(due.len(), 1);
-    let (key, due) = due.into_iter().next().expect("one");
-    assert_eq!(due.hashed(&key).version.stamp.time, BUCKET + 49_999);
+    let (_, held) = due.into_iter().map(hashed).next().expect("one");
+    assert_eq!(held.version.stamp.time, BUCKET + 49_999);
 }
 
 /// A clock that a test sets.

@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::{
+    bucket::hashed,
     cut_at,
     inbox::Update,
     ledger::{cut_above, Ledger},
@@ -96,11 +97,7 @@ impl VirtualReplica {
         let mut made = false;
         while let Some((step, is_root_due)) = self.ledger.next_step(cut, self.is_stale) {
             let (cut, due) = self.ledger.settle(step);
-            let due = due.into_iter().map(|(key, due)| {
-                let held = due.hashed(&key);
-                (key, held)
-            });
-            let due: Vec<_> = due.collect();
+            let due: Vec<_> = due.into_iter().map(hashed).collect();
             let mut joined = Joined::default();
             self.settled.join_all(&due, &mut joined);
             while self.settled.cover(&mut joined, 16) {}
