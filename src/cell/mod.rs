@@ -8,6 +8,7 @@
 //!
 //! The bytes of all of this are in docs/formats.md, pinned by golden vectors.
 
+mod ahead;
 mod digest;
 mod key;
 mod reader;
@@ -23,6 +24,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
+pub use ahead::{read_ahead, write_ahead};
 pub use digest::{cell_digest, CellDigest, Outline};
 pub(crate) use digest::{outlined_digest, read_outline, write_outline};
 pub(crate) use key::{read_text, write_text, END as KEY_END};

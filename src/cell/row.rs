@@ -19,8 +19,8 @@ use bytes::Bytes;
 
 use super::{reader::Reader, Cell, CellDigest, CellMeta, Content, DecodeError, Value, Version};
 
-const TOMBSTONE: u8 = 0;
-const INLINE: u8 = 1;
+pub(super) const TOMBSTONE: u8 = 0;
+pub(super) const INLINE: u8 = 1;
 const APART: u8 = 2;
 
 /// Where the payload of a [`Row`] is.
@@ -159,12 +159,7 @@ impl Row {
         let (meta, kind) = Self::read_meta(&mut reader)?;
         let mut value = None;
         if kind != TOMBSTONE {
-            let encoding_id = reader.u16("encoding")?;
-            let length = u32::from_be_bytes(reader.array("schema")?);
-            let schema = match length.checked_sub(1) {
-                None => None,
-                Some(length) => Some(reader.take(length as usize, "schema")?.into()),
-            };
+            let (encoding_id, schema) = read_type(&mut reader)?;
             let payload = if kind == INLINE {
                 Payload::Inline(Bytes::copy_from_slice(std::mem::take(&mut reader.0)))
             } else {
@@ -194,16 +189,34 @@ fn encode(kind: u8, meta: &CellMeta, value: Option<ValueParts<'_>>, out: &mut Ve
     out.extend_from_slice(&meta.version.stamp.id);
     out.extend_from_slice(&meta.version.digest.0);
     if let Some((encoding_id, schema, tail)) = value {
-        out.extend_from_slice(&encoding_id.to_be_bytes());
-        let schema_length = schema.map_or(0, |schema| schema.len() as u32 + 1);
-        out.extend_from_slice(&schema_length.to_be_bytes());
-        out.extend_from_slice(schema.unwrap_or_default());
+        write_type(encoding_id, schema, out);
         out.extend_from_slice(tail);
     }
 }
 
+/// Appends what a payload is.
+pub(super) fn write_type(encoding_id: u16, schema: Option<&[u8]>, out: &mut Vec<u8>) {
+    out.extend_from_slice(&encoding_id.to_be_bytes());
+    let schema_length = schema.map_or(0, |schema| schema.len() as u32 + 1);
+    out.extend_from_slice(&schema_length.to_be_bytes());
+    out.extend_from_slice(schema.unwrap_or_default());
+}
+
+/// Reads what [`write_type`] writes.
+pub(super) fn read_type(
+    reader: &mut Reader<'_>,
+) -> Result<(u16, Option<Box<[u8]>>), DecodeError> {
+    let encoding_id = reader.u16("encoding")?;
+    let length = u32::from_be_bytes(reader.array("schema")?);
+    let schema = match length.checked_sub(1) {
+        None => None,
+        Some(length) => Some(reader.take(length as usize, "schema")?.into()),
+    };
+    Ok((encoding_id, schema))
+}
+
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
@@ -212,7 +225,7 @@ mod tests {
         hex::encode as hex,
     };
 
-    fn any_cell() -> impl Strategy<Value = Cell> {
+    pub(crate) fn any_cell() -> impl Strategy<Value = Cell> {
         let value = (
             any::<u16>(),
             prop::option::of(prop::collection::vec(any::<u8>(), 0..5)),

@@ -34,6 +34,13 @@ impl Due {
         }
     }
 
+    /// What is known of it, and the cell, if it is in no row. Hashes it, if it was not
+    /// before.
+    pub(super) fn written(self, key: &CellKey) -> (CellMeta, Option<Arc<Cell>>) {
+        let held = self.held(key);
+        (held.meta(), held.cell().cloned())
+    }
+
     /// Whether it wins over `other`, of the same key. Nothing is hashed but for cells of
     /// one timestamp.
     fn wins(&self, key: &CellKey, other: &Self) -> bool {
@@ -41,6 +48,10 @@ impl Due {
             Ordering::Equal => self.clone().held(key).version > other.clone().held(key).version,
             order => order.is_gt(),
         }
+    }
+
+    fn is_here(&self) -> bool {
+        matches!(self, Self::Here(..))
     }
 
     fn value_bytes(&self) -> usize {
@@ -62,12 +73,15 @@ pub(super) fn hashed((key, due): (CellKey, Due)) -> (CellKey, Held) {
 pub(super) struct Bucket {
     /// As they came: they are put together only once, and moved no more than they have to.
     pieces: Vec<Vec<(CellKey, Due)>>,
+    /// Those that are in no row, and the bytes of their values.
+    held: usize,
     held_bytes: usize,
 }
 
 impl Bucket {
     /// Adds to the one piece that there is. `to_come` is how many may come with this one.
     pub(super) fn push(&mut self, key: CellKey, due: Due, to_come: usize) {
+        self.held += usize::from(due.is_here());
         self.held_bytes += due.value_bytes();
         if self.pieces.is_empty() {
             self.pieces.push(Vec::with_capacity(to_come));
@@ -75,12 +89,18 @@ impl Bucket {
         self.pieces[0].push((key, due));
     }
 
-    /// Bytes of the values that are in no store.
+    /// Cells that are in no row of a store.
+    pub(super) fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Bytes of their values.
     pub(super) fn held_bytes(&self) -> usize {
         self.held_bytes
     }
 
     pub(super) fn append(&mut self, mut other: Self) {
+        self.held += other.held;
         self.held_bytes += other.held_bytes;
         self.pieces.append(&mut other.pieces);
     }
@@ -88,7 +108,7 @@ impl Bucket {
     /// Leaves of each cell the newest, ascending by key.
     pub(super) fn join(&mut self) {
         let mut cells = self.take();
-        let held_bytes = &mut self.held_bytes;
+        let (held, held_bytes) = (&mut self.held, &mut self.held_bytes);
         sort_by_tree_key(&mut cells, |(key, _)| key);
         cells.dedup_by(|next, kept| {
             let is_same = next.0 == kept.0;
@@ -96,6 +116,7 @@ impl Bucket {
                 std::mem::swap(&mut next.1, &mut kept.1);
             }
             if is_same {
+                *held -= usize::from(next.1.is_here());
                 *held_bytes -= next.1.value_bytes();
             }
             is_same

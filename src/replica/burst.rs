@@ -1,10 +1,11 @@
 //! Bursts: while updates come as fast as they do only for a while, they are taken and
-//! committed, and what has settled goes into the tree afterwards.
+//! committed, and what else is to be done for them is done afterwards: what was only written
+//! ahead goes to its rows, and what has settled into the tree.
 //!
-//! That is more than half of the work that an update is, and it takes processor time from
-//! those who put. It can wait a little: readers do not miss it, and a root is made late
-//! rather than wrong. It cannot wait for long, as other replicas hear of it only then, and
-//! what is pending takes memory.
+//! That is most of the work that an update is, and it takes processor time from those who
+//! put. It can wait a little: readers do not miss it, and a root is made late rather than
+//! wrong. It cannot wait for long, as other replicas hear of it only then, and what is
+//! pending takes memory.
 //!
 //! No clock: times are parameters.
 
@@ -13,12 +14,14 @@ use std::time::{Duration, Instant};
 use super::inbox::GROUP;
 
 /// So many updates in such a time are a burst: some 40,000 a second.
-const MANY: usize = GROUP;
+/// Tests, which make few, have bursts too.
+const MANY: usize = if cfg!(test) { 8 } else { GROUP };
 const WINDOW: Duration = Duration::from_millis(100);
 
-/// What settles is not put off for longer, nor beyond so many updates.
+/// Work is not put off for longer, nor beyond so many updates, nor so many bytes of them.
 const MAX_TIME: Duration = Duration::from_secs(2);
-const MAX_UPDATES: usize = 64 * GROUP;
+const MAX_UPDATES: usize = 64 * MANY;
+const MAX_BYTES: usize = 128 << 20;
 
 #[derive(Debug, Default)]
 pub(super) struct Burst {
@@ -27,13 +30,15 @@ pub(super) struct Burst {
     /// When it began, if there is one; and how many came since.
     since: Option<Instant>,
     updates: usize,
-    /// Until when what settles is put off.
+    bytes: usize,
+    /// Until when work is put off.
     until: Option<Instant>,
 }
 
 impl Burst {
-    /// Some updates were taken at a time, all that had come since the last.
-    pub(super) fn taken(&mut self, updates: usize, now: Instant) {
+    /// Some updates were taken at a time, all that had come since the last; and how many
+    /// bytes they are.
+    pub(super) fn taken(&mut self, updates: usize, bytes: usize, now: Instant) {
         if updates == 0 {
             return;
         }
@@ -46,16 +51,17 @@ impl Burst {
             return;
         }
         if self.since.is_none() {
-            self.updates = 0;
+            (self.updates, self.bytes) = (0, 0);
         }
         let since = *self.since.get_or_insert(now);
         self.updates += updates;
+        self.bytes += bytes;
         let until = (now + WINDOW).min(since + MAX_TIME);
-        let is_short = self.updates <= MAX_UPDATES && until > now;
-        self.until = is_short.then_some(until);
+        let is_small = self.updates <= MAX_UPDATES && self.bytes <= MAX_BYTES;
+        self.until = (is_small && until > now).then_some(until);
     }
 
-    /// Until when what settles is put off; nothing if it is not.
+    /// Until when work is put off; nothing if it is not.
     pub(super) fn until(&self, now: Instant) -> Option<Instant> {
         self.until.filter(|until| now < *until)
     }
@@ -79,7 +85,7 @@ mod tests {
         let mut put_off = 0;
         for _ in 0..times {
             *now += MILLI * every;
-            burst.taken(updates, *now);
+            burst.taken(updates, 100 * updates, *now);
             put_off += u32::from(burst.until(*now).is_some());
         }
         put_off
@@ -89,16 +95,16 @@ mod tests {
     fn what_settles_is_put_off_while_many_updates_come_and_no_longer() {
         let (mut burst, mut now) = (Burst::default(), Instant::now());
         assert_eq!(
-            put_off(&mut burst, &mut now, GROUP, 40, 1),
+            put_off(&mut burst, &mut now, MANY, 40, 1),
             0,
             "it may be the only one"
         );
-        assert_eq!(put_off(&mut burst, &mut now, GROUP, 40, 20), 20);
+        assert_eq!(put_off(&mut burst, &mut now, MANY, 40, 20), 20);
         let until = burst.until(now).expect("put off");
         assert!(until <= now + WINDOW);
         assert_eq!(burst.until(until), None, "nothing more came");
         assert_eq!(
-            put_off(&mut burst, &mut now, GROUP - 1, 1, 1),
+            put_off(&mut burst, &mut now, MANY - 1, 1, 1),
             0,
             "fewer came"
         );
@@ -107,23 +113,25 @@ mod tests {
     #[test]
     fn what_comes_steadily_is_no_burst() {
         let (mut burst, mut now) = (Burst::default(), Instant::now());
-        assert_eq!(put_off(&mut burst, &mut now, GROUP / 2, 50, 100), 0);
-        assert_eq!(put_off(&mut burst, &mut now, GROUP, 101, 100), 0);
-        assert_eq!(put_off(&mut burst, &mut now, 10 * GROUP, 1_001, 100), 0);
+        assert_eq!(put_off(&mut burst, &mut now, MANY / 2, 50, 100), 0);
+        assert_eq!(put_off(&mut burst, &mut now, MANY, 101, 100), 0);
+        assert_eq!(put_off(&mut burst, &mut now, 10 * MANY, 1_001, 100), 0);
     }
 
     #[test]
     fn a_burst_puts_off_for_a_time_and_a_number_of_updates_and_then_not_before_it_is_over() {
         let (mut burst, mut now) = (Burst::default(), Instant::now());
         // 64 groups, the first of which may be the only one.
-        assert_eq!(put_off(&mut burst, &mut now, GROUP, 10, 1_000), 64);
+        assert_eq!(put_off(&mut burst, &mut now, MANY, 10, 1_000), 64);
         assert_eq!(put_off(&mut burst, &mut now, 1, 10, 1), 0);
-        assert_eq!(put_off(&mut burst, &mut now, GROUP, 90, 1_000), 23, "2 s");
+        assert_eq!(put_off(&mut burst, &mut now, MANY, 90, 1_000), 23, "2 s");
         assert_eq!(put_off(&mut burst, &mut now, 1, 10, 1), 0);
         assert_eq!(
-            put_off(&mut burst, &mut now, GROUP, 10, 5),
+            put_off(&mut burst, &mut now, MANY, 10, 5),
             5,
             "another one"
         );
+        burst.taken(MANY, MAX_BYTES, now + MILLI);
+        assert_eq!(burst.until(now + MILLI), None, "too much memory");
     }
 }

@@ -147,11 +147,18 @@ impl State {
     }
 }
 
-/// What the thread has to do.
-pub(super) struct Work {
+/// Updates that are committed together.
+pub(super) struct Group {
     pub(super) updates: Vec<Update>,
+    /// Memory that they take, about.
+    pub(super) bytes: usize,
     /// The last of them.
     pub(super) sequence: u64,
+}
+
+/// What the thread has to do.
+pub(super) struct Work {
+    pub(super) group: Group,
     /// To be done when they are committed.
     pub(super) requests: Vec<Request>,
     /// Nothing more will come.
@@ -378,20 +385,24 @@ impl Inbox {
             let is_due = other_work.is_some_and(|at| at <= now) || !state.requests.is_empty();
             if commit || is_due {
                 let mut work = Work {
-                    updates: Vec::new(),
-                    sequence: state.sequence,
+                    group: Group {
+                        updates: Vec::new(),
+                        bytes: 0,
+                        sequence: state.sequence,
+                    },
                     requests: std::mem::take(&mut state.requests),
                     is_last: state.closed,
                 };
                 if commit {
                     let spare = std::mem::take(&mut state.spare);
-                    work.updates = std::mem::replace(&mut state.queue, spare);
-                    state.committing = work.updates.len();
-                    state.committing_bytes = std::mem::take(&mut state.queued_bytes);
+                    work.group.updates = std::mem::replace(&mut state.queue, spare);
+                    work.group.bytes = std::mem::take(&mut state.queued_bytes);
+                    state.committing = work.group.updates.len();
+                    state.committing_bytes = work.group.bytes;
                     state.committing_since = state.since.take();
                     state.commit_now = false;
                 } else {
-                    work.sequence -= state.queue.len() as u64;
+                    work.group.sequence -= state.queue.len() as u64;
                 }
                 return work;
             }

@@ -2,7 +2,7 @@
 //!
 //! No clock and no I/O: times are parameters, writes are results.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration, vec};
 
 use super::{
     bucket::{Bucket, Due},
@@ -48,8 +48,10 @@ const SIFTED_BYTES: usize = if cfg!(test) { 32 } else { 64 << 20 };
 ///
 /// Invariant: of the updates committed with times from the cut on, each bucket
 /// holds the join per cell, perhaps with some that lost; late ones are in the
-/// bucket of the cut. What is in a bucket is committed: so the tree holds nothing
-/// that the store, if there is one, does not.
+/// bucket of the cut. What is in a bucket is committed, but if it is held it may be
+/// written ahead only. Nothing settles before all that is held is [written
+/// out](Self::write_out), if there is a store: so the tree holds nothing that the store
+/// does not.
 pub(super) struct Ledger {
     cut: u64,
     /// The last whole second at which the root was made.
@@ -58,6 +60,10 @@ pub(super) struct Ledger {
     buckets: Buckets,
     /// The same of what is being committed.
     admitted: Buckets,
+    /// What is held and on its way to its rows, by the cut that settles it; ascending by
+    /// key, and each key once. Its values have at most so many bytes.
+    to_write: BTreeMap<u64, vec::IntoIter<(CellKey, Due)>>,
+    to_write_bytes: usize,
     /// When as many bytes are held, it is looked for those that have lost.
     sift_at: usize,
 }
@@ -71,6 +77,8 @@ impl Ledger {
             last_second: None,
             buckets: BTreeMap::new(),
             admitted: BTreeMap::new(),
+            to_write: BTreeMap::new(),
+            to_write_bytes: 0,
             sift_at: SIFTED_BYTES,
         }
     }
@@ -129,12 +137,12 @@ impl Ledger {
         }
     }
 
-    /// Takes updates for which there is no store, and leaves none: all of them are as
-    /// good as committed.
+    /// Takes updates and leaves none: those that are written ahead, or for which there is
+    /// no store. They count as committed.
     ///
     /// They are neither sorted nor hashed before they settle, unless many of them have
     /// been overwritten meanwhile: those are not to take room until then.
-    pub(super) fn hold(&mut self, updates: &mut Vec<Update>) {
+    pub(super) fn hold(&mut self, updates: &mut Vec<Update>, is_ahead: bool) {
         // What was not is shared with those who read it.
         let is_overwritten = |update: &&Update| Arc::strong_count(&update.cell) == 1;
         let overwritten = updates.iter().filter(is_overwritten).count();
@@ -142,11 +150,13 @@ impl Ledger {
         let mut held = Buckets::new();
         let most = updates.len();
         for (place, update) in updates.drain(..).enumerate() {
-            let Update {
-                key, cell, meta, ..
-            } = update;
-            let bucket = cut_above(cell.stamp.time).max(self.cut);
-            let due = Due::Here(cell, meta);
+            let bucket = cut_above(update.cell.stamp.time).max(self.cut);
+            // What is not the newest gets no row.
+            let due = match is_ahead && !update.is_newest {
+                true => Due::Stored(update.meta()),
+                false => Due::Here(update.cell, update.meta),
+            };
+            let key = update.key;
             held.entry(bucket).or_default().push(key, due, most - place);
         }
         for (bucket, mut cells) in held {
@@ -161,6 +171,54 @@ impl Ledger {
         }
     }
 
+    /// Whether anything is held.
+    pub(super) fn is_holding(&self) -> bool {
+        !self.to_write.is_empty() || self.buckets.values().any(|bucket| bucket.held() > 0)
+    }
+
+    /// Takes about so many cells, or none, of those that are held: the next that are to be
+    /// written to their rows, ascending by key, and each key once. They are held no more.
+    ///
+    /// The versions of a cell come in their order, so that its row is the newest in the
+    /// end: of two that were the newest when they came, the later one is newer, and so in
+    /// the same bucket, where only one is left, or in a later one, or it came when those
+    /// before were on their way.
+    pub(super) fn write_out(&mut self, most: usize) -> Vec<Write> {
+        if self.to_write.is_empty() {
+            self.begin_to_write();
+        }
+        let mut writes = Vec::with_capacity(most);
+        let Some(mut first) = self.to_write.first_entry() else {
+            return writes;
+        };
+        let bucket = self.buckets.entry(*first.key()).or_default();
+        let cells = first.get_mut();
+        let left = cells.len();
+        for (key, due) in cells.take(most) {
+            let (meta, cell) = due.written(&key);
+            bucket.push(key.clone(), Due::Stored(meta), left);
+            writes.extend(cell.map(|cell| Write { key, cell, meta }));
+        }
+        if cells.len() == 0 {
+            first.remove();
+        }
+        if self.to_write.is_empty() {
+            self.to_write_bytes = 0;
+        }
+        writes
+    }
+
+    fn begin_to_write(&mut self) {
+        let buckets = std::mem::take(&mut self.buckets).into_iter();
+        let (held, others) = buckets.partition::<Buckets, _>(|(_, bucket)| bucket.held() > 0);
+        self.buckets = others;
+        for (cut, mut bucket) in held {
+            bucket.join();
+            self.to_write_bytes += bucket.held_bytes();
+            self.to_write.insert(cut, bucket.take().into_iter());
+        }
+    }
+
     /// Twice what is there after it was sifted: so that each cell is seldom looked at.
     fn set_sift_at(&mut self) {
         self.sift_at = SIFTED_BYTES.max(2 * self.held_bytes());
@@ -168,7 +226,8 @@ impl Ledger {
 
     /// Bytes of the values that wait to settle and are in no store.
     pub(super) fn held_bytes(&self) -> usize {
-        self.buckets.values().map(Bucket::held_bytes).sum()
+        let waiting: usize = self.buckets.values().map(Bucket::held_bytes).sum();
+        waiting + self.to_write_bytes
     }
 
     /// What is settled has times below this.
@@ -184,13 +243,15 @@ impl Ledger {
     }
 
     fn next_bucket(&self) -> Option<u64> {
-        self.buckets.keys().next().copied()
+        let to_write = self.to_write.keys().next();
+        self.buckets.keys().next().into_iter().chain(to_write).min().copied()
     }
 
     /// The cut by which all is settled that was admitted so far.
     pub(super) fn last_cut(&self) -> u64 {
         let last = self.buckets.keys().next_back();
-        last.map_or(self.cut, |last| self.cut.max(*last))
+        let last = last.into_iter().chain(self.to_write.keys().next_back());
+        last.max().map_or(self.cut, |last| self.cut.max(*last))
     }
 
     /// How far to settle next, if there is something to do by `cut`, and whether

@@ -57,7 +57,7 @@ impl Writer {
         if self.batch.is_some() {
             return Some(Instant::now());
         }
-        let due = match self.is_root_due {
+        let due = match self.is_root_due || self.has_to_write_out() {
             true => Some(Instant::now()),
             false => self.next_due(),
         };
@@ -101,11 +101,12 @@ impl Writer {
     /// Whether something is to settle now, or a root to be made, or it is half done.
     pub(super) fn is_settling_due(&self) -> bool {
         let step = || self.ledger.next_step(self.due_cut(), self.is_root_stale);
-        self.batch.is_some() || self.is_root_due || step().is_some()
+        let is_begun = self.batch.is_some() || self.is_root_due;
+        is_begun || self.has_to_write_out() || step().is_some()
     }
 
     /// Until when nothing settles, because of a burst; unless a checkpoint waits for it.
-    fn put_off_until(&self) -> Option<Instant> {
+    pub(super) fn put_off_until(&self) -> Option<Instant> {
         let until = self.burst.until(Instant::now());
         until.filter(|_| self.taps.is_empty())
     }
@@ -145,6 +146,9 @@ impl Writer {
         }
         if self.is_root_due {
             return self.make_root(pause);
+        }
+        if self.has_to_write_out() {
+            return self.write_out(pause) && !self.has_to_write_out();
         }
         let cut = self.due_cut();
         if let Some((step, is_root_due)) = self.ledger.next_step(cut, self.is_root_stale) {

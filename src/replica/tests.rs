@@ -127,7 +127,7 @@ impl Core {
         });
         let mut updates: Vec<_> = updates.collect();
         if self.shown.is_some() {
-            self.ledger.hold(&mut updates);
+            self.ledger.hold(&mut updates, false);
             return;
         }
         let writes = self.ledger.admit(&mut updates);
@@ -200,7 +200,7 @@ fn what_was_overwritten_takes_no_room_until_it_settles() {
         };
         let mut updates: Vec<_> = (0..1_000).map(update).collect();
         let shown = Arc::clone(&updates[999].cell);
-        ledger.hold(&mut updates);
+        ledger.hold(&mut updates, false);
         assert!(updates.is_empty());
         let of_one = shown.value_bytes();
         assert!(ledger.held_bytes() <= (group as usize + 1) * of_one);

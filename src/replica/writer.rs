@@ -10,7 +10,7 @@ use std::{
 use super::{
     burst::Burst,
     checkpoint::Tap,
-    inbox::{Request, Update},
+    inbox::{Group, Request},
     ledger::{cut_above, Ledger},
     recent::Recent,
     settled::Settled,
@@ -20,8 +20,14 @@ use super::{
 use crate::{
     cell::{CellKey, CellMeta},
     config::Durability,
-    store::{Commit, Write},
+    store::{Commit, StoreError, Write},
 };
+
+/// Bytes of a group that may be written ahead, in one piece.
+const MAX_BYTES_AHEAD: usize = 8 << 20;
+
+/// Cells that are brought to their rows at a time.
+const WRITTEN_OUT_AT_ONCE: usize = 1024;
 
 pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
@@ -88,13 +94,21 @@ impl Writer {
         let linger = self.shared.options.sync_every / 2;
         loop {
             let work = self.shared.inbox.take(linger, self.next_work());
-            let (is_last, requests) = (work.is_last, work.requests);
-            self.burst.taken(work.updates.len(), Instant::now());
-            if !self.commit_and_settle(work.updates, work.sequence, linger) {
+            // Nothing is written after a failure; that the inbox is closed is part of it.
+            if self.shared.commits.failure().is_some() {
+                break;
+            }
+            let (group, is_last, requests) = (work.group, work.is_last, work.requests);
+            let updates = group.updates.len();
+            self.burst.taken(updates, group.bytes, Instant::now());
+            if !self.commit_and_settle(group, linger) {
                 break;
             }
             if is_last || !requests.is_empty() {
                 self.settle(&|| false);
+            }
+            if self.shared.commits.failure().is_some() {
+                break;
             }
             for request in requests {
                 self.handle(request);
@@ -132,24 +146,31 @@ impl Writer {
     /// the rest is being committed, and pauses when there is more to commit.
     ///
     /// False if the store failed.
-    fn commit_and_settle(
-        &mut self,
-        mut updates: Vec<Update>,
-        sequence: u64,
-        linger: Duration,
-    ) -> bool {
+    fn commit_and_settle(&mut self, group: Group, linger: Duration) -> bool {
         let shared = Arc::clone(&self.shared);
         let is_more_due = || shared.inbox.is_commit_due(linger);
-        if updates.is_empty() {
+        if group.updates.is_empty() {
             self.settle_unless_put_off(&is_more_due);
             return true;
         }
-        if !shared.store.keeps_cells() {
-            let pause = after(updates.len(), is_more_due);
-            self.hold(updates, sequence);
+        let is_ahead = self.is_to_be_written_ahead(&group);
+        if is_ahead || !shared.store.keeps_cells() {
+            let pause = after(group.updates.len(), is_more_due);
+            if is_ahead && !self.write_ahead(&group) {
+                return false;
+            }
+            self.hold(group, is_ahead);
             self.settle_unless_put_off(&pause);
             return true;
         }
+        if !self.write_out(&|| false) {
+            return false;
+        }
+        let Group {
+            mut updates,
+            sequence,
+            ..
+        } = group;
         let too_much = self.taps.extract_if(.., |tap| !tap.remember(&updates));
         too_much.for_each(|tap| tap.fail(ReplicaError::Busy));
         let writes = self.ledger.admit(&mut updates);
@@ -185,18 +206,76 @@ impl Writer {
         true
     }
 
-    /// What is in no store needs no commit: it is only to settle.
-    fn hold(&mut self, mut updates: Vec<Update>, sequence: u64) {
+    /// Whether a group is to be written ahead: in a burst, and after it for as long as there
+    /// is something written ahead that is not in its rows, which is not to be overtaken.
+    fn is_to_be_written_ahead(&self, group: &Group) -> bool {
+        let is_small = group.bytes <= MAX_BYTES_AHEAD && self.taps.is_empty();
+        let is_put_off = || self.put_off_until().is_some() || self.has_to_write_out();
+        self.shared.store.keeps_cells() && is_small && is_put_off()
+    }
+
+    /// False if the store failed.
+    fn write_ahead(&self, group: &Group) -> bool {
+        let newest = group.updates.iter().filter(|update| update.is_newest);
+        let mut cells = newest.map(|update| (&update.key, &*update.cell));
+        let mode = commit_mode(&self.shared);
+        let written = self.shared.store.write_ahead(&mut cells, mode);
+        self.has_not_failed(written)
+    }
+
+    /// What is written ahead, or is in no store at all, needs no other commit for now.
+    fn hold(&mut self, group: Group, is_ahead: bool) {
+        let Group {
+            mut updates,
+            sequence,
+            ..
+        } = group;
         let shared = &*self.shared;
         let newest = updates.iter().filter(|update| update.is_newest).count();
         shared.counters.commits.add();
         shared.counters.committed_cells.add_many(newest);
-        self.ledger.hold(&mut updates);
+        self.ledger.hold(&mut updates, is_ahead);
         self.committed = sequence;
         self.tell_next_cut();
         shared.inbox.give_back(updates);
         shared.inbox.committed(&[]);
         shared.commits.done(sequence);
+    }
+
+    /// Brings what was written ahead to its rows, as long as `pause` does not say
+    /// otherwise; false if that failed.
+    ///
+    /// There is no hurry for it to be on the disk: there it is, where it was written
+    /// ahead.
+    pub(super) fn write_out(&mut self, pause: &dyn Fn() -> bool) -> bool {
+        if !self.has_to_write_out() {
+            return true;
+        }
+        while self.ledger.is_holding() {
+            if pause() {
+                return true;
+            }
+            let writes = self.ledger.write_out(WRITTEN_OUT_AT_ONCE);
+            if !writes.is_empty() && !write_group(&self.shared, &writes, Commit::Buffered) {
+                return false;
+            }
+        }
+        self.has_not_failed(self.shared.store.clear_ahead())
+    }
+
+    /// Whether something is written ahead that is not in its rows.
+    pub(super) fn has_to_write_out(&self) -> bool {
+        self.shared.store.keeps_cells() && self.ledger.is_holding()
+    }
+
+    fn has_not_failed(&self, result: Result<(), StoreError>) -> bool {
+        match result {
+            Ok(()) => true,
+            Err(error) => {
+                fail(&self.shared, error.into());
+                false
+            }
+        }
     }
 
     fn handle(&mut self, request: Request) {
@@ -305,18 +384,11 @@ fn after(cells: usize, pause: impl Fn() -> bool) -> impl Fn() -> bool {
 /// Writes a group, and tells those who wait for it. False if the store failed.
 fn commit(shared: &Shared, writes: &[Write], sequence: u64) -> bool {
     if !writes.is_empty() {
-        let commit = match shared.options.durability {
-            Durability::Always | Durability::Interval => Commit::Synced,
-            Durability::None => Commit::Buffered,
-        };
-        if !write_group(shared, writes, commit) {
+        if !write_group(shared, writes, commit_mode(shared)) {
             return false;
         }
         shared.counters.commits.add();
         shared.counters.committed_cells.add_many(writes.len());
-        let replacing = writes.iter().map(|write| (&write.key, &write.meta));
-        let replaced = shared.quarantine.replaced_by(replacing);
-        release(shared, &replaced);
     }
     // Looked for while nobody waits.
     let large = writes.iter().filter(|write| Recent::is_large(&write.cell));
@@ -330,13 +402,23 @@ fn commit(shared: &Shared, writes: &[Write], sequence: u64) -> bool {
     true
 }
 
-/// False if the store failed.
+fn commit_mode(shared: &Shared) -> Commit {
+    match shared.options.durability {
+        Durability::Always | Durability::Interval => Commit::Synced,
+        Durability::None => Commit::Buffered,
+    }
+}
+
+/// Writes cells to their rows. False if the store failed.
 fn write_group(shared: &Shared, writes: &[Write], commit: Commit) -> bool {
     let written = shared.store.commit(writes, commit);
     if let Err(error) = written {
         fail(shared, error.into());
         return false;
     }
+    let replacing = writes.iter().map(|write| (&write.key, &write.meta));
+    let replaced = shared.quarantine.replaced_by(replacing);
+    release(shared, &replaced);
     true
 }
 

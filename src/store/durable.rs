@@ -4,7 +4,7 @@
 //! the payloads of more than [`INLINE_LIMIT`] bytes, so that the scan at opening
 //! and compaction do not read and copy them. A third, `quarantine`, holds what was
 //! found damaged, as it was found: a row that cannot be read any more, with what
-//! the tree said of it.
+//! the tree said of it. A fourth, `ahead`, is the [write-ahead log](super::ahead).
 
 use std::{
     collections::HashSet,
@@ -14,12 +14,13 @@ use std::{
 };
 
 use fjall::{
-    Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, OwnedWriteBatch, PersistMode,
+    CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, OwnedWriteBatch, PersistMode,
     Readable,
 };
 use quick_cache::{sync::Cache, Weighter};
 
 use super::{
+    ahead::Ahead,
     folder,
     rows::{Rows, RowsView},
     Commit, Store, StoreError, StoreView, Versioned, Write,
@@ -50,6 +51,9 @@ const MAX_MEMTABLE: u64 = 64 << 20;
 const FLUSH_PATIENCE: Duration = Duration::from_secs(20);
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
+/// Cells that were written ahead and are brought to their rows at a time.
+const CAUGHT_UP_AT_ONCE: usize = 4096;
+
 /// What a cached cell takes beside its key and value.
 const CELL_OVERHEAD: u64 = 224;
 
@@ -73,6 +77,7 @@ pub struct DurableStore {
     /// Keys whose payload has a row of its own.
     apart: Mutex<HashSet<CellKey>>,
     rows: Rows,
+    ahead: Ahead,
     quarantine: Keyspace,
     database: Database,
 }
@@ -87,6 +92,14 @@ impl DurableStore {
     /// If the folder cannot be used, is in use, or holds something else; it is
     /// then left as it was found.
     pub fn open(path: &Path, cache_size: u64) -> Result<Self, StoreError> {
+        let store = Self::open_rows(path, cache_size)?;
+        store.catch_up()?;
+        folder::finish(path)?;
+        Ok(store)
+    }
+
+    /// As [`open`](Self::open), but what was written ahead is left where it is.
+    pub(super) fn open_rows(path: &Path, cache_size: u64) -> Result<Self, StoreError> {
         let engine_path = folder::prepare(path)?;
         let failed = |source| match source {
             fjall::Error::Locked => StoreError::Locked {
@@ -102,6 +115,8 @@ impl DurableStore {
             .cache_size(cache_size / 4)
             .max_cached_files(Some(MAX_OPEN_FILES))
             .worker_threads(WORKERS)
+            // It would take more of the processor than the disk saves.
+            .journal_compression(CompressionType::None)
             .open()
             .map_err(failed)?;
         let options = |memtable: u64| {
@@ -121,6 +136,11 @@ impl DurableStore {
         let quarantine = database
             .keyspace("quarantine", || options(MIN_MEMTABLE))
             .map_err(failed)?;
+        // Of a burst all of it may have to stay: to write it to files meanwhile would
+        // cost what it is there to save.
+        let ahead = database
+            .keyspace("ahead", || options(MAX_MEMTABLE))
+            .map_err(failed)?;
         let weight = cache_size / 8 * 3;
         let items = (weight / (CELL_OVERHEAD + 128)) as usize;
         let store = Self {
@@ -131,12 +151,65 @@ impl DurableStore {
                 cells,
                 payloads,
             },
+            ahead: Ahead::new(path.to_owned(), ahead),
             quarantine,
             database,
         };
         store.find_payloads()?;
-        folder::finish(path)?;
         Ok(store)
+    }
+
+    /// Brings to their rows what was written ahead when the process ended.
+    fn catch_up(&self) -> Result<(), StoreError> {
+        let mut writes = self.ahead.read(Err)?;
+        let written = writes.len();
+        let mut result = Ok(());
+        writes.retain(|write| match self.reread_meta(&write.key) {
+            Ok(row) => row.is_none_or(|row| row.version < write.meta.version),
+            Err(error) => {
+                result = Err(error);
+                false
+            }
+        });
+        result?;
+        for chunk in writes.chunks(CAUGHT_UP_AT_ONCE) {
+            self.commit(chunk, Commit::Buffered)?;
+        }
+        self.clear_ahead()?;
+        if written > 0 {
+            let (path, missing) = (self.rows.path.display(), writes.len());
+            tracing::info!(
+                "{path}: of {written} cells that were written ahead, {missing} were not in their \
+                 rows yet"
+            );
+        }
+        Ok(())
+    }
+
+    /// What is said of a cell by its row.
+    fn reread_meta(&self, key: &CellKey) -> Result<Option<CellMeta>, StoreError> {
+        let rows = &self.rows;
+        let key_bytes = key.to_canonical();
+        let row = rows.cells.get(&key_bytes).map_err(rows.failed("read"))?;
+        row.map(|row| Row::decode_meta(&row).map_err(rows.damaged(&key_bytes)))
+            .transpose()
+    }
+
+    /// What can be read of what was written ahead.
+    pub(super) fn readable_ahead(&self) -> Vec<Write> {
+        let read = self.ahead.read(|error| {
+            tracing::warn!("saving what can be read of a store: {error}");
+            Ok(())
+        });
+        read.unwrap_or_default()
+    }
+
+    fn batch(&self, len: usize, commit: Commit) -> OwnedWriteBatch {
+        let mode = match commit {
+            Commit::Synced => PersistMode::SyncData,
+            Commit::Buffered => PersistMode::Buffer,
+        };
+        OwnedWriteBatch::with_capacity(self.database.clone(), len).durability(Some(mode))
     }
 
     fn find_payloads(&self) -> Result<(), StoreError> {
@@ -210,13 +283,8 @@ impl Store for DurableStore {
     }
 
     fn commit(&self, batch: &[Write], commit: Commit) -> Result<(), StoreError> {
-        let mode = match commit {
-            Commit::Synced => PersistMode::SyncData,
-            Commit::Buffered => PersistMode::Buffer,
-        };
         let mut apart = self.apart.lock().unwrap_or_else(PoisonError::into_inner);
-        let engine_batch = OwnedWriteBatch::with_capacity(self.database.clone(), batch.len());
-        let mut engine_batch = engine_batch.durability(Some(mode));
+        let mut engine_batch = self.batch(batch.len(), commit);
         // The engine makes copies of its own.
         let (mut key_bytes, mut row) = (Vec::new(), Vec::new());
         for Write {
@@ -240,6 +308,18 @@ impl Store for DurableStore {
             .commit()
             .map_err(self.rows.failed("write to"))?;
         Ok(())
+    }
+
+    fn write_ahead<'a>(
+        &self,
+        cells: &mut dyn Iterator<Item = (&'a CellKey, &'a Cell)>,
+        commit: Commit,
+    ) -> Result<(), StoreError> {
+        self.ahead.append(self.batch(1, commit), cells)
+    }
+
+    fn clear_ahead(&self) -> Result<(), StoreError> {
+        self.ahead.clear(self.batch(0, Commit::Buffered))
     }
 
     fn read(&self, key: &CellKey, at_least: Version) -> Result<Option<Arc<Cell>>, StoreError> {
@@ -291,7 +371,7 @@ impl Store for DurableStore {
 
     fn remove(&self, keys: &[CellKey]) -> Result<(), StoreError> {
         let mut apart = self.apart.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut batch = self.database.batch().durability(Some(PersistMode::Buffer));
+        let mut batch = self.batch(keys.len(), Commit::Buffered);
         for key in keys {
             let key_bytes = key.to_canonical();
             if apart.remove(key) {
@@ -310,7 +390,10 @@ impl Store for DurableStore {
     }
 
     fn flush(&self) -> Result<(), StoreError> {
-        for keyspace in [&self.rows.cells, &self.rows.payloads, &self.quarantine] {
+        let Rows {
+            cells, payloads, ..
+        } = &self.rows;
+        for keyspace in [cells, payloads, &self.quarantine, self.ahead.keyspace()] {
             self.flush_keyspace(keyspace)?;
         }
         self.database
@@ -325,10 +408,7 @@ impl Store for DurableStore {
     fn quarantine(&self, key: &CellKey, meta: &CellMeta) -> Result<(), StoreError> {
         let mut apart = self.apart.lock().unwrap_or_else(PoisonError::into_inner);
         let key_bytes = key.to_canonical();
-        let mut batch = self
-            .database
-            .batch()
-            .durability(Some(PersistMode::SyncData));
+        let mut batch = self.batch(2, Commit::Synced);
         let head = Row {
             meta: *meta,
             value: None,
@@ -364,7 +444,7 @@ impl Store for DurableStore {
     }
 
     fn release(&self, keys: &[CellKey]) -> Result<(), StoreError> {
-        let mut batch = self.database.batch().durability(Some(PersistMode::Buffer));
+        let mut batch = self.batch(keys.len(), Commit::Buffered);
         for key in keys {
             batch.remove(&self.quarantine, key.to_canonical());
         }

@@ -84,6 +84,16 @@ pub enum StoreError {
         /// What is wrong with it.
         source: DecodeError,
     },
+    /// An entry of the write-ahead log is not what it should be.
+    #[error("entry {entry} of the write-ahead log in {path} is damaged: {source}")]
+    Ahead {
+        /// The folder.
+        path: PathBuf,
+        /// The entry's number.
+        entry: u64,
+        /// What is wrong with it.
+        source: DecodeError,
+    },
     /// The payload of a value is not where its row says.
     #[error("the value at key {key} in {path} has lost its payload of {expected} bytes")]
     Payload {
@@ -143,7 +153,7 @@ impl StoreError {
             Self::Row { .. } | Self::Payload { .. } | Self::Digest { .. } | Self::Order { .. } => {
                 true
             }
-            Self::Missing { .. } | Self::List { .. } | Self::Lost { .. } => true,
+            Self::Ahead { .. } | Self::Missing { .. } | Self::List { .. } | Self::Lost { .. } => true,
             Self::Engine { source, .. } => is_damage(source),
             _ => false,
         }

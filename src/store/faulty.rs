@@ -1,4 +1,4 @@
-//! A store whose commits fail, wait or panic when a test says so.
+//! A store whose commits, written ahead or not, fail, wait or panic when a test says so.
 
 use std::sync::{
     atomic::{AtomicUsize, Ordering},
@@ -37,6 +37,17 @@ impl<S> FaultyStore<S> {
             commits: AtomicUsize::new(0),
         }
     }
+
+    fn judged(&self, commit: impl FnOnce() -> Result<(), StoreError>) -> Result<(), StoreError> {
+        let verdict = (self.verdict)(self.commits.fetch_add(1, Ordering::SeqCst));
+        if verdict != Verdict::Lost {
+            commit()?;
+        }
+        match verdict {
+            Verdict::Done => Ok(()),
+            Verdict::Lost | Verdict::Kept => Err(StoreError::Made),
+        }
+    }
 }
 
 impl<S: Store> Store for FaultyStore<S> {
@@ -45,14 +56,19 @@ impl<S: Store> Store for FaultyStore<S> {
     }
 
     fn commit(&self, batch: &[Write], commit: Commit) -> Result<(), StoreError> {
-        let verdict = (self.verdict)(self.commits.fetch_add(1, Ordering::SeqCst));
-        if verdict != Verdict::Lost {
-            self.inner.commit(batch, commit)?;
-        }
-        match verdict {
-            Verdict::Done => Ok(()),
-            Verdict::Lost | Verdict::Kept => Err(StoreError::Made),
-        }
+        self.judged(|| self.inner.commit(batch, commit))
+    }
+
+    fn write_ahead<'a>(
+        &self,
+        cells: &mut dyn Iterator<Item = (&'a CellKey, &'a Cell)>,
+        commit: Commit,
+    ) -> Result<(), StoreError> {
+        self.judged(|| self.inner.write_ahead(cells, commit))
+    }
+
+    fn clear_ahead(&self) -> Result<(), StoreError> {
+        self.judged(|| self.inner.clear_ahead())
     }
 
     fn read(&self, key: &CellKey, at_least: Version) -> Result<Option<Arc<Cell>>, StoreError> {

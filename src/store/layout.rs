@@ -26,7 +26,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::{folder::io_error, StoreError};
 
 /// The engine's own keyspace, and those of a store.
-const KEYSPACES: usize = 4;
+const KEYSPACES: usize = 5;
 
 /// Bytes of `current`.
 const CURRENT_BYTES: usize = 25;

@@ -23,6 +23,18 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    fn write_ahead<'a>(
+        &self,
+        _: &mut dyn Iterator<Item = (&'a CellKey, &'a Cell)>,
+        _: Commit,
+    ) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn clear_ahead(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     fn read(&self, _: &CellKey, _: Version) -> Result<Option<Arc<Cell>>, StoreError> {
         Ok(None)
     }

@@ -5,6 +5,7 @@
 //! nothing is to outlive the process there is no store, but [`MemoryStore`] in its place:
 //! the tree then holds the cells themselves.
 
+mod ahead;
 mod durable;
 mod error;
 mod folder;
@@ -79,6 +80,27 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// If the disk cannot be written.
     fn commit(&self, batch: &[Write], commit: Commit) -> Result<(), StoreError>;
+
+    /// Commits cells, but does not bring them to where they are found yet: to
+    /// [commit](Self::commit) them costs several times as much, and can so be put off.
+    /// Should the process end before, it is done when the store is opened. Until it is
+    /// done, and the log [cleared](Self::clear_ahead), nothing else is committed. Blocks on
+    /// disk.
+    ///
+    /// # Errors
+    /// If the disk cannot be written.
+    fn write_ahead<'a>(
+        &self,
+        cells: &mut dyn Iterator<Item = (&'a CellKey, &'a Cell)>,
+        commit: Commit,
+    ) -> Result<(), StoreError>;
+
+    /// Forgets what was written ahead: all of it, or what is newer, has been
+    /// [committed](Self::commit) since. Blocks on disk.
+    ///
+    /// # Errors
+    /// If the disk cannot be written.
+    fn clear_ahead(&self) -> Result<(), StoreError>;
 
     /// The cell of `key`, of which the caller knows that it was committed with
     /// the version `at_least` or a later one. Blocks on disk.

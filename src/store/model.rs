@@ -87,6 +87,18 @@ impl Store for ModelStore {
         Ok(())
     }
 
+    fn write_ahead<'a>(
+        &self,
+        _: &mut dyn Iterator<Item = (&'a CellKey, &'a Cell)>,
+        _: Commit,
+    ) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn clear_ahead(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     fn read(&self, key: &CellKey, at_least: Version) -> Result<Option<Arc<Cell>>, StoreError> {
         Ok(self.peek(key, at_least))
     }

@@ -117,7 +117,7 @@ fn set_aside(path: &Path) -> io::Result<PathBuf> {
 /// Saves what can be read: from the beginning to the first place that cannot, and
 /// from the end to the last.
 fn salvage(path: &Path, cache_size: u64, into: &DurableStore) -> Result<u64, StoreError> {
-    let Ok(damaged) = DurableStore::open(path, cache_size) else {
+    let Ok(damaged) = DurableStore::open_rows(path, cache_size) else {
         return Ok(0);
     };
     let view = damaged.rows_view();
@@ -138,6 +138,11 @@ fn salvage(path: &Path, cache_size: u64, into: &DurableStore) -> Result<u64, Sto
             Ok(_) => break,
             Err(error) => tracing::warn!("saving what can be read of a store: {error}"),
         }
+    }
+    // What was saved is not to be in one batch with what is newer.
+    saver.commit()?;
+    for write in damaged.readable_ahead() {
+        saver.save(write)?;
     }
     saver.commit()?;
     Ok(saver.saved)
@@ -160,10 +165,11 @@ impl Saver<'_> {
 
     fn commit(&mut self) -> Result<(), StoreError> {
         let mut batch = std::mem::take(&mut self.batch);
-        // From the end, it may come to what was read from the beginning.
+        // From the end, it may come to what was read from the beginning; and what was
+        // written ahead may be in its row.
         let mut result = Ok(());
         batch.retain(|write| match self.into.reread(&write.key) {
-            Ok(found) => found.is_none(),
+            Ok(found) => found.is_none_or(|(_, found)| found.version < write.meta.version),
             Err(error) => {
                 result = Err(error);
                 false

@@ -236,8 +236,8 @@ fn a_store_whose_files_are_not_named_any_more_is_damaged_and_left_alone() {
     }
     // `version` and `lock` when they are gone; of each keyspace both of what names
     // its files, each in three ways.
-    assert!(damaged >= 2 + 4 * 2 * 3, "{damaged}");
-    for id in 0..4 {
+    assert!(damaged >= 2 + 5 * 2 * 3, "{damaged}");
+    for id in 0..5 {
         fs::remove_dir_all(engine.join(format!("keyspaces/{id}"))).expect("removed");
         let error = DurableStore::open(folder.path(), CACHE)
             .err()
