@@ -148,8 +148,8 @@ mod tests {
             payload: Bytes::from_static(b"on"),
         });
         let lamp = CellKey::own(key("room/lamp"));
-        let cells = [value, Content::Tombstone]
-            .map(|content| (lamp.clone(), Cell { stamp, content }));
+        let cells =
+            [value, Content::Tombstone].map(|content| (lamp.clone(), Cell { stamp, content }));
         let head = "0102030405060708".to_owned() + &hex(b"0123456789abcdef");
         let lamp = "0000000c01726f6f6d2f6c616d700001";
         assert_eq!(

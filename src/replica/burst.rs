@@ -126,11 +126,7 @@ mod tests {
         assert_eq!(put_off(&mut burst, &mut now, 1, 10, 1), 0);
         assert_eq!(put_off(&mut burst, &mut now, MANY, 90, 1_000), 23, "2 s");
         assert_eq!(put_off(&mut burst, &mut now, 1, 10, 1), 0);
-        assert_eq!(
-            put_off(&mut burst, &mut now, MANY, 10, 5),
-            5,
-            "another one"
-        );
+        assert_eq!(put_off(&mut burst, &mut now, MANY, 10, 5), 5, "another one");
         burst.taken(MANY, MAX_BYTES, now + MILLI);
         assert_eq!(burst.until(now + MILLI), None, "too much memory");
     }

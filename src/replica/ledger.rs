@@ -244,7 +244,13 @@ impl Ledger {
 
     fn next_bucket(&self) -> Option<u64> {
         let to_write = self.to_write.keys().next();
-        self.buckets.keys().next().into_iter().chain(to_write).min().copied()
+        self.buckets
+            .keys()
+            .next()
+            .into_iter()
+            .chain(to_write)
+            .min()
+            .copied()
     }
 
     /// The cut by which all is settled that was admitted so far.

@@ -13,6 +13,7 @@ use rand::{rngs::StdRng, seq::SliceRandom, Rng, SeedableRng};
 use super::{
     bucket::hashed,
     inbox::Update,
+    ledger::cut_above,
     recent::Shown,
     settled::{Joined, Loader},
     *,
@@ -89,6 +90,8 @@ struct Core {
     ledger: Ledger,
     settled: Settled,
     stored: BTreeMap<CellKey, CellMeta>,
+    /// What was written ahead.
+    ahead: Vec<(CellKey, CellMeta)>,
     /// As the inbox knows it.
     newest: BTreeMap<CellKey, Version>,
     /// What readers would have; nothing if there is a store.
@@ -101,12 +104,13 @@ impl Core {
             ledger: Ledger::new(0),
             settled: Loader::new().finish(),
             stored: BTreeMap::new(),
+            ahead: Vec::new(),
             newest: BTreeMap::new(),
             shown: (!is_stored).then(BTreeMap::new),
         }
     }
 
-    fn admit(&mut self, updates: &[(u8, Cell)]) {
+    fn admit(&mut self, updates: &[(u8, Cell)], is_ahead: bool) {
         let updates = updates.iter().map(|(number, cell)| {
             let key = cell_key(*number);
             let version = CellMeta::of(&key, cell).version;
@@ -130,16 +134,55 @@ impl Core {
             self.ledger.hold(&mut updates, false);
             return;
         }
+        if is_ahead || self.ledger.is_holding() && updates.len() < 8 {
+            let newest = updates.iter().filter(|update| update.is_newest);
+            self.ahead
+                .extend(newest.map(|update| (update.key.clone(), update.meta())));
+            self.ledger.hold(&mut updates, true);
+            return;
+        }
+        self.write_out(usize::MAX);
         let writes = self.ledger.admit(&mut updates);
         self.ledger.committed();
+        self.store(writes);
+    }
+
+    fn store(&mut self, writes: Vec<Write>) {
         assert!(writes.windows(2).all(|two| two[0].key < two[1].key));
-        for Write { key, meta, .. } in writes {
+        for Write { key, cell, meta } in writes {
+            assert_eq!(CellMeta::of(&key, &cell), meta);
             let old = self.stored.insert(key, meta);
             assert!(old.is_none_or(|old| old.version <= meta.version));
         }
     }
 
+    /// Some of what is held goes to its rows; true if that is all.
+    fn write_out(&mut self, pieces: usize) -> bool {
+        let mut pieces = 0..pieces;
+        while self.ledger.is_holding() && pieces.next().is_some() {
+            let writes = self.ledger.write_out(3);
+            self.store(writes);
+        }
+        if !self.ledger.is_holding() {
+            self.ahead.clear();
+        }
+        !self.ledger.is_holding()
+    }
+
+    /// What a crash leaves: rows, joined with what was written ahead.
+    fn recovered(&self) -> BTreeMap<CellKey, CellMeta> {
+        let mut cells = self.stored.clone();
+        for (key, meta) in &self.ahead {
+            let cell = cells.entry(key.clone()).or_insert(*meta);
+            *cell = (*cell).max(*meta);
+        }
+        cells
+    }
+
     fn settle(&mut self, cut: u64) {
+        if self.shown.is_none() {
+            self.write_out(usize::MAX);
+        }
         let (cut, due) = self.ledger.settle(cut);
         let due: Vec<_> = due.into_iter().map(hashed).collect();
         self.settled.join_all(&due, &mut Joined::default());
@@ -160,17 +203,24 @@ proptest! {
         to_come.shuffle(&mut rng);
         // Some twice: what is delivered again changes nothing.
         to_come.extend(updates.iter().filter(|_| rng.gen_bool(0.2)).cloned());
-        let mut cut = 0;
+        let (mut cut, mut due) = (0, BTreeSet::new());
         while !to_come.is_empty() {
             let group: Vec<_> = to_come.drain(..rng.gen_range(1..=to_come.len())).collect();
-            core.admit(&group);
+            core.admit(&group, rng.gen_bool(0.3));
+            due.extend(group.iter().map(|(_, cell)| cut_above(cell.stamp.time).max(cut)));
             arrived.extend(group);
             if is_stored {
+                prop_assert_eq!(&core.recovered(), &join_of(&arrived), "the newest is committed");
+            }
+            if is_stored && core.write_out(rng.gen_range(0..4)) {
                 prop_assert_eq!(&core.stored, &join_of(&arrived), "the newest is stored");
             }
+            prop_assert_eq!(core.ledger.next_cut(), due.first().copied());
+            prop_assert_eq!(core.ledger.last_cut(), due.last().copied().unwrap_or(cut));
             if rng.gen_bool(0.7) {
                 cut += rng.gen_range(0..4) * BUCKET;
                 core.settle(cut);
+                due.retain(|bucket| *bucket > cut);
                 let below = arrived.iter().filter(|(_, cell)| cell.stamp.time < cut);
                 prop_assert_eq!(core.settled.publish().root, root_of(below));
             }
@@ -464,6 +514,101 @@ fn what_was_acknowledged_is_there_after_a_failure_and_nothing_more_is_taken() {
         let roots = [root_of(&acknowledged), root_of(&offered[..next])];
         assert!(roots.contains(&replica.snapshot().root()), "{fault:?}");
     }
+}
+
+/// As many updates as are a burst, if more such come; some overwrite others.
+fn group(number: u8) -> Vec<(u8, Cell)> {
+    let time = (1_000 + u64::from(number)) * BUCKET;
+    let update = |place: u8| {
+        let content = (place % 5 > 0).then_some(number);
+        (place * 7 % 8, cell(time + u64::from(place), 1, content))
+    };
+    (0..20).map(update).collect()
+}
+
+/// Whether all of them are committed.
+fn put_all(replica: &Replica, updates: &[(u8, Cell)]) -> bool {
+    let put = |(number, cell): &(u8, Cell)| replica.put(cell_key(*number).key, cell.clone());
+    updates.iter().all(|update| put(update).is_ok()) && replica.sync().is_ok()
+}
+
+#[test]
+fn what_was_written_ahead_is_there_after_a_failure() {
+    let faults = [Verdict::Lost, Verdict::Kept];
+    for (number, fault) in (0..).flat_map(|number| faults.map(|fault| (number, fault))) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = || DurableStore::open(folder.path(), CACHE).expect("a store");
+        let clock = ManualClock::at(1_100 * BUCKET);
+        let failing = FaultyStore::new(store(), move |commit| match commit.cmp(&number) {
+            std::cmp::Ordering::Less => Verdict::Done,
+            std::cmp::Ordering::Equal => fault,
+            std::cmp::Ordering::Greater => Verdict::Lost,
+        });
+        let replica = open(failing, Durability::Interval, &clock);
+        let (mut committed, mut tried) = (Vec::new(), Vec::new());
+        for number in 0..6 {
+            if number == 4 {
+                // What was written ahead goes to its rows.
+                let deadline = Instant::now() + DEADLINE;
+                while replica.failure().is_none() && replica.queues().unsettled > 0 {
+                    assert!(Instant::now() < deadline, "it neither settles nor fails");
+                    std::thread::yield_now();
+                }
+            }
+            let updates = group(number);
+            if !put_all(&replica, &updates) {
+                tried = updates;
+                break;
+            }
+            committed.extend(updates);
+        }
+        let failed = replica.close().is_err();
+        let replica = open(store(), Durability::Interval, &clock);
+        let root = replica.snapshot().root();
+        let is_as_acknowledged = root == root_of(&committed);
+        tried.extend(committed);
+        assert!(
+            is_as_acknowledged || root == root_of(&tried),
+            "commit {number}, {fault:?}"
+        );
+        replica.close().expect("closed");
+        if !failed {
+            // Each of the commits that there are has failed once.
+            assert!(number >= 6, "{number} commits were seen");
+            return;
+        }
+    }
+}
+
+/// A view of a store has nothing of what is only written ahead.
+#[test]
+fn a_checkpoint_in_a_burst_has_all_that_was_committed_before() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = DurableStore::open(folder.path(), CACHE).expect("a store");
+    // It goes on whenever it is looked at.
+    let time = AtomicU64::new(1_100 * BUCKET);
+    let clock = Arc::new(move || time.fetch_add(BUCKET / 16, Ordering::SeqCst));
+    let (options, rules) = (options(Durability::Interval), Arc::new(MergeRules::lww()));
+    let replica = Replica::open("test", Box::new(store), options, rules, clock, ());
+    let replica = replica.expect("a replica");
+    let mut committed = Vec::new();
+    for number in 0..10 {
+        let updates = group(number);
+        assert!(put_all(&replica, &updates));
+        committed.extend(updates);
+        let checkpoint = replica.checkpoint().expect("made");
+        assert_eq!(checkpoint.snapshot().root(), root_of(&committed));
+        let mut cells = 0;
+        let visit = |key: &CellKey, meta: &CellMeta, cell: Option<Arc<Cell>>| {
+            let cell = cell.expect("it is not damaged");
+            assert_eq!(CellMeta::of(key, &cell), *meta);
+            cells += 1;
+            true
+        };
+        checkpoint.for_each(visit).expect("readable");
+        assert_eq!(cells, 8);
+    }
+    replica.close().expect("closed");
 }
 
 #[test]

@@ -153,7 +153,9 @@ impl StoreError {
             Self::Row { .. } | Self::Payload { .. } | Self::Digest { .. } | Self::Order { .. } => {
                 true
             }
-            Self::Ahead { .. } | Self::Missing { .. } | Self::List { .. } | Self::Lost { .. } => true,
+            Self::Ahead { .. } | Self::Missing { .. } | Self::List { .. } | Self::Lost { .. } => {
+                true
+            }
             Self::Engine { source, .. } => is_damage(source),
             _ => false,
         }

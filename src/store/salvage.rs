@@ -214,7 +214,7 @@ mod tests {
         store.flush().expect("flushed");
     }
 
-    fn cells(store: &DurableStore) -> u32 {
+    fn cells_of(store: &DurableStore) -> u32 {
         let mut cells = 0;
         store.scan(&mut |_, _| cells += 1).expect("a scan");
         cells
@@ -231,9 +231,39 @@ mod tests {
 
         let (store, recovered) = recover(&path, CACHE).expect("recovered");
 
-        assert_eq!((recovered.saved, cells(&store)), (100, 100));
+        assert_eq!((recovered.saved, cells_of(&store)), (100, 100));
         assert!(recovered.aside.is_dir() && path.join(SNAPSHOTS).is_dir());
         assert!(!saving(&path).exists());
+    }
+
+    #[test]
+    fn what_was_written_ahead_is_saved_too() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a");
+        make(&path, 100);
+        let store = DurableStore::open(&path, CACHE).expect("a store");
+        let later = |number| {
+            let mut write = write(number);
+            let mut cell = Cell::clone(&write.cell);
+            cell.stamp.time = 2;
+            write.meta = CellMeta::of(&write.key, &cell);
+            write.cell = Arc::new(cell);
+            write
+        };
+        let ahead: Vec<Write> = (90..110).map(later).collect();
+        let mut cells = ahead.iter().map(|write| (&write.key, &*write.cell));
+        store
+            .write_ahead(&mut cells, Commit::Synced)
+            .expect("written ahead");
+        drop(store);
+
+        let (store, recovered) = recover(&path, CACHE).expect("recovered");
+
+        assert_eq!((recovered.saved, cells_of(&store)), (120, 110));
+        for write in ahead {
+            let found = store.reread(&write.key).expect("readable");
+            assert_eq!(found, Some((write.cell, write.meta)));
+        }
     }
 
     #[test]
@@ -246,7 +276,7 @@ mod tests {
 
         assert!(!saving(&path).exists());
         let store = DurableStore::open(&path, CACHE).expect("a store");
-        assert_eq!(cells(&store), 100);
+        assert_eq!(cells_of(&store), 100);
     }
 
     #[test]

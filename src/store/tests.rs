@@ -65,7 +65,12 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
 
     #[test]
-    fn stores_hold_what_was_committed_last(batches in any_batches(), reopen in any::<bool>(), flush in any::<bool>()) {
+    fn stores_hold_what_was_committed_last(
+        batches in any_batches(),
+        reopen in any::<bool>(),
+        flush in any::<bool>(),
+        ahead in 0u8..4,
+    ) {
         let folder = tempfile::tempdir().expect("a folder");
         let mut durable = DurableStore::open(folder.path(), CACHE).expect("a store");
         let memory = ModelStore::default();
@@ -77,10 +82,24 @@ proptest! {
                 .into_iter()
                 .map(|(number, payload)| write(number, cell(time as u64 + 1, payload)))
                 .collect();
-            for store in [&durable as &dyn Store, &memory] {
-                store.commit(&writes, Commit::Buffered).expect("a commit");
+            memory.commit(&writes, Commit::Buffered).expect("a commit");
+            // What is written ahead is found when the store is opened, be it in rows too, or
+            // in some, or only there.
+            let is_ahead = ahead > 0 && reopen;
+            if is_ahead {
+                let mut cells = writes.iter().map(|write| (&write.key, &*write.cell));
+                durable.write_ahead(&mut cells, Commit::Buffered).expect("written ahead");
             }
-            let cached = writes.iter().filter(|write| write.meta.version.digest.0[0] % 2 == 0);
+            let in_rows = match ahead {
+                1 if is_ahead => 0,
+                2 if is_ahead => writes.len() / 2,
+                _ => writes.len(),
+            };
+            durable.commit(&writes[..in_rows], Commit::Buffered).expect("a commit");
+            if is_ahead && ahead == 3 && time % 2 == 0 {
+                durable.clear_ahead().expect("cleared");
+            }
+            let cached = writes[..in_rows].iter().filter(|write| write.meta.version.digest.0[0] % 2 == 0);
             durable.cache(&mut cached.map(|write| {
                 let Write { key, cell, meta } = write.clone();
                 (key, cell, meta.version)
@@ -272,4 +291,34 @@ fn an_unfinished_store_is_not_taken_for_an_empty_one() {
     fs::remove_dir_all(folder.path().join("cells")).expect("removed");
     let error = open_error(folder.path());
     assert!(error.contains("missing"), "{error}");
+}
+
+/// Cells that are in rows already, as older ones and as newer ones; and twice.
+#[test]
+fn what_was_written_ahead_is_joined_with_the_rows() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let open = || DurableStore::open(folder.path(), CACHE).expect("a store");
+    let store = open();
+    let stored = [write(1, cell(5, Some(3))), write(2, cell(5, Some(5_000)))];
+    store.commit(&stored, Commit::Synced).expect("a commit");
+    let groups = [
+        vec![write(1, cell(4, Some(9))), write(2, cell(6, Some(3)))],
+        vec![write(3, cell(7, Some(5_000))), write(2, cell(8, None))],
+        vec![write(3, cell(6, None))],
+    ];
+    for group in &groups {
+        let mut cells = group.iter().map(|write| (&write.key, &*write.cell));
+        store
+            .write_ahead(&mut cells, Commit::Buffered)
+            .expect("written ahead");
+    }
+    drop(store);
+    let newest = [&stored[0], &groups[1][1], &groups[1][0]];
+    let model: Model = newest.map(|w| (w.key.clone(), w.clone())).into();
+    for _ in 0..2 {
+        let store = open();
+        assert_holds(&store, &model);
+        assert_eq!(store.payload_rows(), 1);
+        assert!(store.readable_ahead().is_empty(), "it is where it belongs");
+    }
 }
