@@ -13,7 +13,7 @@ use merkle_search_tree::MerkleSearchTree;
 use rand::{rngs::StdRng, seq::SliceRandom, Rng, SeedableRng};
 use zenoh_backend_mst::{
     cell::{Cell, CellKey, CellMeta, Content, Key, Stamp, Value},
-    mst::Resident,
+    mst::{sort_by_tree_key, Resident},
     replica::{Held, Tree},
 };
 
@@ -67,7 +67,7 @@ fn main() {
         for chunk in cells.chunks(BATCH) {
             let with_meta = |key: &CellKey| (key.clone(), CellMeta::of(key, &value).into());
             let mut batch: Vec<_> = chunk.iter().map(with_meta).collect();
-            batch.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+            sort_by_tree_key(&mut batch, |(key, _)| key);
             let Ok(()) = tree.put_sorted(&batch, |_, _, _| true);
         }
         let inserted = start.elapsed();

@@ -73,5 +73,5 @@ pub use level::{Level, Position, TreeKey, MAX_DIGITS};
 pub use node::{Digested, Node, NodeOf, NodeStore, Resident, SharedNode};
 pub use rank::MAX_WIDTH;
 pub use scan::Range;
-pub(crate) use sort::sort_by_tree_key;
+pub use sort::sort_by_tree_key;
 pub use tree::Mst;

@@ -13,7 +13,7 @@ const FEW: usize = 16;
 /// Keys lie all over the memory, and mostly begin alike. So each is looked at once, for
 /// the word that follows what all have in common, and words are sorted; keys are
 /// compared only where words do not tell. O(n log n), with room for n words.
-pub(crate) fn sort_by_tree_key<T, K: TreeKey>(items: &mut [T], key: impl Fn(&T) -> &K) {
+pub fn sort_by_tree_key<T, K: TreeKey>(items: &mut [T], key: impl Fn(&T) -> &K) {
     let (Some(first), true) = (items.first(), items.len() > FEW) else {
         items.sort_by(|a, b| key(a).cmp(key(b)));
         return;

@@ -15,8 +15,9 @@
 //!
 //! **Who does what.** [`Replica::put`] costs memory work and a hand-over. A
 //! thread takes what has gathered, hashes it, commits it to the store in one
-//! group, and then settles what is due. So what is in the tree is in the store. Where
-//! there is no store, cells are hashed as they settle, and the tree holds them itself.
+//! group, and then settles what is due. So what is in the tree is in the store. In a
+//! burst it only writes groups ahead, and does the rest afterwards. Where there is no
+//! store, cells are hashed as they settle, and the tree holds them itself.
 //!
 //! | part | what it is |
 //! |---|---|
@@ -35,7 +36,7 @@
 //! | `merging` | keys whose values are made of several cells, as readers see them |
 //! | `commits` | who waits for which commit |
 //! | `inbox` | the hand-over to the thread |
-//! | `burst` | when what settles is put off |
+//! | `burst` | when work is put off |
 //! | `writer` | the thread |
 
 mod bucket;

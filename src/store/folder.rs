@@ -1,7 +1,7 @@
 //! A storage's folder: what says that it is ours, and of which format.
 //!
 //! ```text
-//! <dir>/FORMAT    "zenoh-backend-mst storage\nformat 1\n"
+//! <dir>/FORMAT    "zenoh-backend-mst storage\nformat 2\n"
 //! <dir>/cells/    the storage engine's files
 //! <dir>/REPLICA   and others: see `sidecar.rs`
 //! ```
@@ -19,8 +19,19 @@ use std::{
 
 use super::{layout, StoreError};
 
-/// The format that this version writes and reads.
-pub const FORMAT_VERSION: u32 = 1;
+/// The format that this version writes and reads. It reads format 1 too, which has no
+/// write-ahead log, and makes it this one: a version that does not know the log must not
+/// open what has one.
+pub const FORMAT_VERSION: u32 = 2;
+
+/// Keyspaces of the engine that a store has, and the engine's own.
+const fn keyspaces_of(version: u32) -> usize {
+    if version == 1 {
+        4
+    } else {
+        5
+    }
+}
 
 const FORMAT_FILE: &str = "FORMAT";
 /// `FORMAT` while it is being written.
@@ -46,7 +57,9 @@ pub(super) fn prepare(dir: &Path) -> Result<PathBuf, StoreError> {
     create(dir).map_err(io_error("create the folder", dir))?;
     let engine = dir.join(ENGINE);
     match read_version(dir)? {
-        Some(FORMAT_VERSION) => layout::check(dir, &engine)?,
+        Some(version @ 1..=FORMAT_VERSION) => {
+            layout::check(dir, &engine, keyspaces_of(version))?;
+        }
         Some(found) => {
             return Err(StoreError::Version {
                 path: dir.to_owned(),
@@ -87,12 +100,15 @@ pub(super) fn sync_parent(path: &Path) -> io::Result<()> {
     File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
-/// Says that all is there.
+/// Says that all is there, as it is in this format.
 pub(super) fn finish(dir: &Path) -> Result<(), StoreError> {
-    let path = dir.join(FORMAT_FILE);
-    if path.exists() {
-        return Ok(());
+    match read_version(dir)? {
+        Some(FORMAT_VERSION) => return Ok(()),
+        Some(_) => write_version(dir)?,
+        // It is written.
+        None => {}
     }
+    let path = dir.join(FORMAT_FILE);
     let finish = || {
         fs::rename(dir.join(UNFINISHED), &path)?;
         sync_parent(&path)

@@ -25,16 +25,13 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::{folder::io_error, StoreError};
 
-/// The engine's own keyspace, and those of a store.
-const KEYSPACES: usize = 5;
-
 /// Bytes of `current`.
 const CURRENT_BYTES: usize = 25;
 
 /// Fails if the engine's folder, in that of a store that was made completely, lacks
 /// something, or its lists of files are not what was written; and if it is in use, as
-/// lists change then.
-pub(super) fn check(store: &Path, engine: &Path) -> Result<(), StoreError> {
+/// lists change then. There are to be so many keyspaces, the engine's own among them.
+pub(super) fn check(store: &Path, engine: &Path, least: usize) -> Result<(), StoreError> {
     let lock = engine.join("lock");
     let file = File::options()
         .read(true)
@@ -62,7 +59,7 @@ pub(super) fn check(store: &Path, engine: &Path) -> Result<(), StoreError> {
             keyspaces += 1;
         }
     }
-    match keyspaces < KEYSPACES {
+    match keyspaces < least {
         true => Err(StoreError::Missing { path }),
         false => Ok(()),
     }

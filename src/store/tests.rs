@@ -168,8 +168,8 @@ fn foreign_and_newer_folders_are_refused_and_left_alone() {
         ),
         (
             "FORMAT",
-            b"zenoh-backend-mst storage\nformat 2\n",
-            "format version 2",
+            b"zenoh-backend-mst storage\nformat 3\n",
+            "format version 3",
         ),
     ];
     for (name, bytes, named) in cases {
@@ -207,7 +207,40 @@ fn the_format_file_is_pinned() {
     let folder = tempfile::tempdir().expect("a folder");
     drop(DurableStore::open(folder.path(), CACHE).expect("a store"));
     let format = fs::read(folder.path().join("FORMAT")).expect("a file");
-    assert_eq!(format, b"zenoh-backend-mst storage\nformat 1\n");
+    assert_eq!(format, b"zenoh-backend-mst storage\nformat 2\n");
+}
+
+/// A store as it was before there was a write-ahead log.
+#[test]
+fn a_store_of_format_1_is_made_one_of_this_format() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let stored = write(1, cell(5, Some(3)));
+    let engine = fjall::Database::builder(folder.path().join("cells")).open();
+    let engine = engine.expect("a database");
+    for name in ["cells", "payloads", "quarantine"] {
+        let keyspace = engine.keyspace(name, Default::default).expect("a keyspace");
+        if name == "cells" {
+            let mut row = Vec::new();
+            let is_apart = crate::cell::Row::encode_cell(&stored.meta, &stored.cell, 9, &mut row);
+            assert!(!is_apart);
+            keyspace
+                .insert(stored.key.to_canonical(), row)
+                .expect("written");
+        }
+    }
+    drop(engine);
+    let format = folder.path().join("FORMAT");
+    fs::write(&format, "zenoh-backend-mst storage\nformat 1\n").expect("written");
+    // What was cut short before begins anew.
+    fs::write(folder.path().join("FORMAT.new"), "zenoh-").expect("written");
+    let model: Model = [(stored.key.clone(), stored)].into();
+    for _ in 0..2 {
+        let store = DurableStore::open(folder.path(), CACHE).expect("a store");
+        assert_holds(&store, &model);
+        let format = fs::read_to_string(&format).expect("a file");
+        assert_eq!(format, "zenoh-backend-mst storage\nformat 2\n");
+        assert!(!folder.path().join("FORMAT.new").exists());
+    }
 }
 
 /// The engine would make what is missing anew, and throw the rest away.
