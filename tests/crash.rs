@@ -157,8 +157,8 @@ fn verify(path: &Path, durability: Durability, properly: bool) {
     let Ok(cells) = snapshot.tree.iter();
     let last = cells
         .map(|cell| {
-            let Ok((_, meta)) = cell;
-            meta.version.stamp.time
+            let Ok((_, held)) = cell;
+            held.stamp().time
         })
         .max();
     let is_there = |number: &u64| last.is_some_and(|last| time_of(*number) <= last);

@@ -82,11 +82,11 @@ impl Administration {
         let mut looked_at = 0;
         while let Some((first, meta)) = cells.next() {
             let key = &first.key;
-            let (mut stamp, mut count) = (meta.version.stamp, 1);
+            let (mut stamp, mut count) = (meta.stamp(), 1);
             // No part is covered, so a key with parts has a value.
-            let mut deleted = first.part.is_empty() && meta.version.tombstone;
+            let mut deleted = first.part.is_empty() && meta.is_tombstone();
             while let Some((_, meta)) = cells.next_if(|(next, _)| next.key == *key) {
-                stamp = stamp.max(meta.version.stamp);
+                stamp = stamp.max(meta.stamp());
                 count += 1;
                 deleted = false;
             }

@@ -49,7 +49,7 @@ impl Administration {
         let tree = &checkpoint.snapshot().tree;
         make(checkpoint.snapshot(), key, root, |key, _| {
             let Ok(meta) = tree.get(key);
-            meta.map_or(Ok(None), |meta| checkpoint.read(key, meta))
+            meta.map_or(Ok(None), |meta| checkpoint.read(key, &meta.meta()))
         })
     }
 }

@@ -77,6 +77,13 @@ pub struct Cell {
 }
 
 impl Cell {
+    /// Says that there is nothing since then.
+    #[must_use]
+    pub fn tombstone(stamp: Stamp) -> Self {
+        let content = Content::Tombstone;
+        Self { stamp, content }
+    }
+
     /// The value, unless this is a tombstone.
     #[must_use]
     pub fn value(&self) -> Option<&Value> {

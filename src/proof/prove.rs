@@ -242,10 +242,10 @@ impl<E, R: FnMut(&CellKey, Version) -> Result<Arc<Cell>, E>> Walk<'_, R> {
             let what = what_of(after, shown);
             if opening.entries.contains(&place) {
                 self.out.push(what | SHOWN);
-                self.cell(key, meta)?;
+                self.cell(key, &meta.meta())?;
             } else {
                 self.out.push(what);
-                self.out.extend_from_slice(&meta.version.digest.0);
+                self.out.extend_from_slice(&meta.version().digest.0);
             }
             self.child(after, shown)?;
         }

@@ -309,7 +309,7 @@ fn each_bit_of_a_small_proof_counts() {
 fn hashes(tree: &Tree) -> HashSet<[u8; 32]> {
     let mut hashes = HashSet::new();
     for node in nodes(tree) {
-        hashes.extend(node.values().iter().map(|meta| meta.version.digest.0));
+        hashes.extend(node.values().iter().map(|meta| meta.version().digest.0));
         let children = (0..=node.keys().len()).filter_map(|place| node.child(place));
         hashes.extend(children.map(|child| {
             let Ok(hash) = tree.hash_of(child);

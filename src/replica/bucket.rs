@@ -37,15 +37,18 @@ impl Due {
     /// What is known of it, and the cell, if it is in no row. Hashes it, if it was not
     /// before.
     pub(super) fn written(self, key: &CellKey) -> (CellMeta, Option<Arc<Cell>>) {
-        let held = self.held(key);
-        (held.meta(), held.cell().cloned())
+        match self {
+            Self::Stored(meta) => (meta, None),
+            Self::Here(cell, Some(meta)) => (*meta, Some(cell)),
+            Self::Here(cell, None) => (CellMeta::of(key, &cell), Some(cell)),
+        }
     }
 
     /// Whether it wins over `other`, of the same key. Nothing is hashed but for cells of
     /// one timestamp.
     fn wins(&self, key: &CellKey, other: &Self) -> bool {
         match self.stamp().cmp(&other.stamp()) {
-            Ordering::Equal => self.clone().held(key).version > other.clone().held(key).version,
+            Ordering::Equal => self.clone().held(key).version() > other.clone().held(key).version(),
             order => order.is_gt(),
         }
     }

@@ -100,7 +100,7 @@ impl Checkpoint {
 
     /// A cell that the tree has, if it is not to be looked for in the view.
     fn at_hand(&self, key: &CellKey, held: &Held) -> Option<Arc<Cell>> {
-        held.cell().cloned().or_else(|| self.remembered(key, held))
+        held.cell().or_else(|| self.remembered(key, &held.meta()))
     }
 
     fn remembered(&self, key: &CellKey, meta: &CellMeta) -> Option<Arc<Cell>> {
@@ -119,7 +119,7 @@ impl Checkpoint {
     /// If the store cannot be read.
     pub fn read(&self, key: &CellKey, meta: &CellMeta) -> Result<Option<Arc<Cell>>, StoreError> {
         let Ok(held) = self.snapshot.tree.get(key);
-        let held = held.and_then(Held::cell).cloned();
+        let held = held.and_then(Held::cell);
         if let Some(cell) = held.or_else(|| self.remembered(key, meta)) {
             return Ok(Some(cell));
         }
@@ -149,7 +149,7 @@ impl Checkpoint {
         self.view.scan(None, &mut |key, cell, meta| {
             // What the tree has before this the view has not.
             while *next.0 < key {
-                is_stopped = !visit(next.0, next.1, self.at_hand(next.0, next.1));
+                is_stopped = !visit(next.0, &next.1.meta(), self.at_hand(next.0, next.1));
                 match cells.next().filter(|_| !is_stopped) {
                     Some(entry) => next = entry,
                     None => {
@@ -161,9 +161,9 @@ impl Checkpoint {
             if *next.0 == key {
                 let cell = match next.1.meta() == meta {
                     true => Some(cell),
-                    false => self.remembered(next.0, next.1),
+                    false => self.remembered(next.0, &next.1.meta()),
                 };
-                is_stopped = !visit(next.0, next.1, cell);
+                is_stopped = !visit(next.0, &next.1.meta(), cell);
                 match cells.next().filter(|_| !is_stopped) {
                     Some(entry) => next = entry,
                     None => is_over = true,
@@ -175,7 +175,7 @@ impl Checkpoint {
             return Ok(());
         }
         for (key, meta) in std::iter::once(next).chain(cells) {
-            if !visit(key, meta, self.at_hand(key, meta)) {
+            if !visit(key, &meta.meta(), self.at_hand(key, meta)) {
                 break;
             }
         }

@@ -1,9 +1,9 @@
 //! What the tree holds of a cell.
 
-use std::{ops::Deref, sync::Arc};
+use std::sync::{Arc, LazyLock};
 
 use crate::{
-    cell::{Cell, CellKey, CellMeta},
+    cell::{Cell, CellDigest, CellKey, CellMeta, Stamp, Version, STAMP_ID_BYTES},
     hash::HASH_BYTES,
     mst::Digested,
 };
@@ -11,12 +11,25 @@ use crate::{
 /// All of a cell but its value; and if there is no store to keep the cell, the cell
 /// itself.
 ///
+/// As there is one for each cell of a storage, and they are moved about as keys come, it
+/// is small: 64 bytes. A tombstone has nothing but its stamp, so none is kept; instead
+/// [`DELETED`] says that it is one.
+///
 /// Two are equal if they are of the same cell, whoever keeps it.
 #[derive(Clone, Debug)]
 pub struct Held {
-    meta: CellMeta,
+    stamp: Stamp,
+    digest: CellDigest,
     cell: Option<Arc<Cell>>,
 }
+
+const _: () = assert!(size_of::<Held>() == 64);
+
+/// Stands for any tombstone: what counts is that it is this one.
+static DELETED: LazyLock<Arc<Cell>> = LazyLock::new(|| {
+    let (time, id) = (0, [0; STAMP_ID_BYTES]);
+    Arc::new(Cell::tombstone(Stamp { time, id }))
+});
 
 impl Held {
     /// Hashes the cell. O(its length).
@@ -27,46 +40,81 @@ impl Held {
 
     /// `meta` is the cell's.
     pub(super) fn whole(meta: CellMeta, cell: Arc<Cell>) -> Self {
-        let cell = Some(cell);
-        Self { meta, cell }
+        Self::new(meta, Some(cell))
+    }
+
+    fn new(meta: CellMeta, cell: Option<Arc<Cell>>) -> Self {
+        let Version {
+            stamp,
+            tombstone,
+            digest,
+        } = meta.version;
+        Self {
+            stamp,
+            digest,
+            cell: match tombstone {
+                true => Some(Arc::clone(&DELETED)),
+                false => cell,
+            },
+        }
+    }
+
+    /// When the cell was written, and by whom.
+    #[must_use]
+    pub fn stamp(&self) -> Stamp {
+        self.stamp
+    }
+
+    /// Whether it is a tombstone.
+    #[must_use]
+    pub fn is_tombstone(&self) -> bool {
+        let cell = self.cell.as_ref();
+        cell.is_some_and(|cell| Arc::ptr_eq(cell, &DELETED))
+    }
+
+    /// Its place in the order of last writer wins.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        Version {
+            stamp: self.stamp,
+            tombstone: self.is_tombstone(),
+            digest: self.digest,
+        }
     }
 
     /// All but the value.
     #[must_use]
     pub fn meta(&self) -> CellMeta {
-        self.meta
+        CellMeta {
+            version: self.version(),
+        }
     }
 
-    /// Whether the cell is here, and is what `meta` says. Hashes it.
+    /// Whether the cell is here, and is what the digest says. Hashes it.
     pub(super) fn is_whole(&self, key: &CellKey) -> bool {
-        let cell = self.cell.as_ref();
-        cell.is_some_and(|cell| CellMeta::of(key, cell) == self.meta)
+        let cell = self.cell();
+        cell.is_some_and(|cell| CellMeta::of(key, &cell) == self.meta())
     }
 
-    /// The cell, if it is not in a store.
+    /// The cell, if it is not a value in a store.
     #[must_use]
-    pub fn cell(&self) -> Option<&Arc<Cell>> {
-        self.cell.as_ref()
+    pub fn cell(&self) -> Option<Arc<Cell>> {
+        match self.is_tombstone() {
+            true => Some(Arc::new(Cell::tombstone(self.stamp))),
+            false => self.cell.clone(),
+        }
     }
 }
 
 impl From<CellMeta> for Held {
     fn from(meta: CellMeta) -> Self {
-        Self { meta, cell: None }
-    }
-}
-
-impl Deref for Held {
-    type Target = CellMeta;
-
-    fn deref(&self) -> &CellMeta {
-        &self.meta
+        Self::new(meta, None)
     }
 }
 
 impl PartialEq for Held {
     fn eq(&self, other: &Self) -> bool {
-        self.meta == other.meta
+        self.version() == other.version()
     }
 }
 
@@ -74,6 +122,6 @@ impl Eq for Held {}
 
 impl Digested for Held {
     fn digest(&self) -> &[u8; HASH_BYTES] {
-        self.meta.digest()
+        &self.digest.0
     }
 }

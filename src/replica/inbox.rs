@@ -117,9 +117,9 @@ impl State {
             // order everywhere: inbox, then tree.)
             let settled = settled.read().unwrap_or_else(PoisonError::into_inner);
             let is_newer = settled.get(&key).is_some_and(|meta| {
-                let stamp = meta.version.stamp;
+                let stamp = meta.stamp();
                 is_tied = stamp == cell.stamp;
-                stamp > cell.stamp || (is_tied && **meta >= CellMeta::of(&key, &cell))
+                stamp > cell.stamp || (is_tied && meta.meta() >= CellMeta::of(&key, &cell))
             });
             if is_newer || settled.covering(&key) >= Some(cell.stamp) {
                 return None;
@@ -497,8 +497,8 @@ impl Inbox {
         for chunk in settled.chunks(FORGOTTEN_AT_ONCE) {
             let mut state = self.state();
             for (key, held) in chunk {
-                let cell = state.recent.forget(key, held.version);
-                cells.extend(cell.map(|cell| (key.clone(), cell, held.version)));
+                let cell = state.recent.forget(key, held.version());
+                cells.extend(cell.map(|cell| (key.clone(), cell, held.version())));
             }
             drop(state);
             forgotten(&mut cells.drain(..));

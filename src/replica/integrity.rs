@@ -12,7 +12,7 @@ use std::{fmt, ops::Bound, sync::Arc};
 
 use super::{inbox::Request, Held, Replica, ReplicaError, Shared, Tree};
 use crate::{
-    cell::{Cell, CellKey, CellMeta, Content, Part, Stamp},
+    cell::{Cell, CellKey, CellMeta, Part, Stamp},
     mst::Violation,
     store::StoreError,
 };
@@ -80,7 +80,7 @@ impl Replica {
             let Ok((key, held)) = entry;
             scrubbed.checked += 1;
             scrubbed.next = Some(key.clone());
-            if let Some(reason) = shared.is_damaged(key, held)? {
+            if let Some(reason) = shared.is_damaged(key, &held.meta())? {
                 scrubbed.damaged.push(Damage {
                     key: key.clone(),
                     meta: held.meta(),
@@ -174,13 +174,13 @@ impl Shared {
 
     /// The settled cell of `key`, if there is no store that has it.
     pub(super) fn held_cell(&self, key: &CellKey) -> Option<Arc<Cell>> {
-        self.settled().get(key).and_then(Held::cell).cloned()
+        self.settled().get(key).and_then(Held::cell)
     }
 
     /// The cell that the tree says is at `key`, if it can be had without the disk.
     pub(super) fn known(&self, key: &CellKey, meta: &CellMeta) -> Option<Arc<Cell>> {
         if meta.version.tombstone {
-            return Some(tombstone(meta.version.stamp));
+            return Some(Arc::new(Cell::tombstone(meta.version.stamp)));
         }
         let held = self.held_cell(key);
         let cell = held.or_else(|| self.store.peek(key, meta.version))?;
@@ -197,12 +197,4 @@ impl Shared {
         let pending = self.inbox.look_up(&own).1.map(|shown| shown.stamp());
         pending.max(self.settled().covering(key))
     }
-}
-
-/// A tombstone, all of which is its stamp.
-pub(super) fn tombstone(stamp: Stamp) -> Arc<Cell> {
-    Arc::new(Cell {
-        stamp,
-        content: Content::Tombstone,
-    })
 }

@@ -499,7 +499,7 @@ fn damage_on_the_disk_is_never_served_and_is_healed() {
         let Ok(cells) = snapshot.tree.iter();
         for entry in cells {
             let Ok((key, meta)) = entry;
-            match replica.settled_cell(key, meta.version).expect("readable") {
+            match replica.settled_cell(key, meta.version()).expect("readable") {
                 Kept::Cell(cell) if CellMeta::of(key, &cell) < meta.meta() => {
                     *seen.entry("older than the tree").or_default() += 1;
                 }
@@ -522,7 +522,7 @@ fn damage_on_the_disk_is_never_served_and_is_healed() {
         let Ok(cells) = snapshot.tree.iter();
         for entry in cells {
             let Ok((key, meta)) = entry;
-            let kept = replica.settled_cell(key, meta.version).expect("readable");
+            let kept = replica.settled_cell(key, meta.version()).expect("readable");
             assert!(
                 matches!(kept, Kept::Cell(cell) if *cell == model[key]),
                 "seed {seed}: {told}"

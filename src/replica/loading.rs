@@ -64,7 +64,7 @@ pub(super) fn load(store: &dyn Store) -> Result<Loaded, OpenError> {
         // What replaces one is committed before the one is let go of.
         let mut quarantined = store.quarantined()?;
         quarantined.retain(|(key, lost)| {
-            let replaced = loaded.settled.get(key).map(|meta| meta.version);
+            let replaced = loaded.settled.get(key).map(|meta| meta.version());
             let covering = loaded.settled.covering(key);
             replaced < Some(lost.version) && covering < Some(lost.version.stamp)
         });

@@ -342,7 +342,7 @@ fn gather(shared: &Shared, key: &Key, reader: Option<&Arc<Slot>>) -> Result<KeyC
     if !shared.store.keeps_cells() {
         // What was pending has not settled unseen, as it is looked for later.
         let held = shared.settled().of_key(key).into_iter();
-        cells.extend(held.filter_map(|(key, held)| Some((key.part, Arc::clone(held.cell()?)))));
+        cells.extend(held.filter_map(|(key, held)| Some((key.part, held.cell()?))));
     }
     for (part, shown) in pending {
         if let Shown::Here(cell) = shown {
@@ -354,7 +354,7 @@ fn gather(shared: &Shared, key: &Key, reader: Option<&Arc<Slot>>) -> Result<KeyC
     }
     for (key, held) in settled {
         let found = cells.get(&key.part).map(|cell| cell.stamp);
-        let is_there = found.is_some_and(|found| found >= held.version.stamp);
+        let is_there = found.is_some_and(|found| found >= held.stamp());
         if !is_there && shared.settled().get(&key) == Some(&held) {
             return Err(StoreError::Lost {
                 key: key.key.to_string(),

@@ -65,7 +65,7 @@ impl Quarantine {
     /// version, or what the key's own cell covers.
     pub(super) fn replaced_by<'a>(
         &self,
-        cells: impl Iterator<Item = (&'a CellKey, &'a CellMeta)>,
+        cells: impl Iterator<Item = (&'a CellKey, CellMeta)>,
     ) -> Vec<CellKey> {
         if self.len() == 0 {
             return Vec::new();

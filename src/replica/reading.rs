@@ -6,10 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{
-    integrity::tombstone, key_stamps::KeyStamps, merging::Folds, recent::Shown, GetError, Replica,
-    Shared,
-};
+use super::{key_stamps::KeyStamps, merging::Folds, recent::Shown, GetError, Replica, Shared};
 use crate::{
     cell::{Cell, CellKey, Key, Stamp, Version},
     merge::Form,
@@ -86,9 +83,9 @@ impl Replica {
             (false, Some(Shown::Here(cell))) => return Lookup::Found(cell),
             (false, Some(Shown::Stored(version))) => *version,
             (false, None) => match shared.settled().get(&key) {
-                Some(held) if !held.version.tombstone => match held.cell() {
-                    Some(cell) => return Lookup::Found(Arc::clone(cell)),
-                    None => held.version,
+                Some(held) if !held.is_tombstone() => match held.cell() {
+                    Some(cell) => return Lookup::Found(cell),
+                    None => held.version(),
                 },
                 _ => return Lookup::Absent,
             },
@@ -160,11 +157,7 @@ impl Replica {
     pub fn newest(&self, key: &CellKey) -> Option<Stamp> {
         match self.shared.inbox.look_up(key) {
             (_, Some(shown)) => Some(shown.stamp()),
-            (_, None) => self
-                .shared
-                .settled()
-                .get(key)
-                .map(|meta| meta.version.stamp),
+            (_, None) => self.shared.settled().get(key).map(|meta| meta.stamp()),
         }
     }
 
@@ -175,10 +168,7 @@ impl Replica {
         let pending = self.shared.inbox.begin_log(key, None).into_iter();
         let pending = pending.map(|(_, shown)| shown.stamp()).max();
         let settled = self.shared.settled().of_key(key).into_iter();
-        settled
-            .map(|(_, meta)| meta.version.stamp)
-            .max()
-            .max(pending)
+        settled.map(|(_, meta)| meta.stamp()).max().max(pending)
     }
 
     /// The keys above one and up to the other that have cells, be they tombstones.
@@ -219,7 +209,7 @@ impl Replica {
     pub fn settled_cell(&self, key: &CellKey, version: Version) -> Result<Kept, StoreError> {
         if version.tombstone {
             // All of a tombstone is in the tree.
-            return Ok(Kept::Cell(tombstone(version.stamp)));
+            return Ok(Kept::Cell(Arc::new(Cell::tombstone(version.stamp))));
         }
         if let Some(cell) = self.shared.held_cell(key) {
             return Ok(Kept::Cell(cell));
@@ -261,8 +251,8 @@ impl Replica {
             let is_alone = cells.peek().is_none_or(|(next, _)| next.part.is_empty());
             if is_alone && recent.is_empty() && first.part.is_empty() {
                 // Which nearly all are, when nothing is pending.
-                if !meta.version.tombstone {
-                    visit(key, meta.version.stamp);
+                if !meta.is_tombstone() {
+                    visit(key, meta.stamp());
                 }
                 continue;
             }
@@ -271,11 +261,11 @@ impl Replica {
                 Some(stamps) => stamps,
                 None => of_key.insert(KeyStamps::default()),
             };
-            stamps.see(&first.part, meta.version.stamp, meta.version.tombstone);
+            stamps.see(&first.part, meta.stamp(), meta.is_tombstone());
             // A key's own cell comes first, so where one is the key is another.
             let is_of_key = |next: &CellKey| !next.part.is_empty() && next.key == *key;
             while let Some((next, meta)) = cells.next_if(|(next, _)| is_of_key(next)) {
-                stamps.see(&next.part, meta.version.stamp, meta.version.tombstone);
+                stamps.see(&next.part, meta.stamp(), meta.is_tombstone());
             }
             if let Some(stamp) = of_key.and_then(|stamps| stamps.last_write()) {
                 visit(key, stamp);

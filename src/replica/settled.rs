@@ -27,9 +27,9 @@ pub(super) struct Joined {
 impl Joined {
     /// A cell goes into the tree, in the place of what its key had.
     fn see(&mut self, old: Option<&Held>, new: &Held, tombstones: &mut usize) {
-        *tombstones += usize::from(new.version.tombstone);
-        *tombstones -= usize::from(old.is_some_and(|old| old.version.tombstone));
-        let time = new.version.stamp.time;
+        *tombstones += usize::from(new.is_tombstone());
+        *tombstones -= usize::from(old.is_some_and(|old| old.is_tombstone()));
+        let time = new.stamp().time;
         self.earliest = Some(self.earliest.map_or(time, |earliest| earliest.min(time)));
     }
 
@@ -60,7 +60,7 @@ pub(super) struct Settled {
 
 /// Last writer wins.
 fn wins(old: Option<&Held>, new: &Held) -> bool {
-    old.is_none_or(|old| old.version < new.version)
+    old.is_none_or(|old| old.version() < new.version())
 }
 
 /// What is known of a key that has cells beside its own.
@@ -149,7 +149,7 @@ impl Settled {
             return parts.own;
         }
         let own = self.get(&CellKey::own(key.key.clone()))?;
-        Some(own.version.stamp)
+        Some(own.stamp())
     }
 
     pub(super) fn len(&self) -> usize {
@@ -184,14 +184,14 @@ impl Settled {
                 return false;
             }
             joined.see(old, new, tombstones);
-            let was_value = usize::from(old.is_some_and(|old| !old.version.tombstone));
-            let is_value = usize::from(!new.version.tombstone);
+            let was_value = usize::from(old.is_some_and(|old| !old.is_tombstone()));
+            let is_value = usize::from(!new.is_tombstone());
             *own_values = *own_values + is_value - was_value;
             if parts.is_empty() {
                 return true;
             }
             if let Some(parts) = parts.get_mut(&key.key) {
-                parts.own = Some(new.version.stamp);
+                parts.own = Some(new.stamp());
                 *own_values_with_parts = *own_values_with_parts + is_value - was_value;
                 joined.covering.push(key.clone());
             }
@@ -202,7 +202,7 @@ impl Settled {
     /// Joins another cell, unless it is covered.
     fn join_part(&mut self, cell: &(CellKey, Held), joined: &mut Joined) {
         let (key, meta) = cell;
-        if self.covering(key) >= Some(meta.version.stamp) {
+        if self.covering(key) >= Some(meta.stamp()) {
             joined.covered.push(key.clone());
             return;
         }
@@ -235,7 +235,7 @@ impl Settled {
         let covered = self.parts_covered_by(own, meta.version.stamp, most);
         for key in &covered {
             let Ok(removed) = self.tree.remove(key);
-            let is_tombstone = removed.is_some_and(|meta| meta.version.tombstone);
+            let is_tombstone = removed.is_some_and(|meta| meta.is_tombstone());
             self.tombstones -= usize::from(is_tombstone);
         }
         if let Some(parts) = self.parts.get_mut(&own.key) {
@@ -291,7 +291,7 @@ impl Settled {
                 entry
             })
             .take_while(|(key, _)| key.key == own.key)
-            .filter(|(_, meta)| meta.version.stamp <= stamp)
+            .filter(|(_, meta)| meta.stamp() <= stamp)
             .map(|(key, _)| key.clone())
             .take(most)
             .collect()
@@ -316,8 +316,8 @@ impl Settled {
         let Some(meta) = removed else {
             return false;
         };
-        self.tombstones -= usize::from(meta.version.tombstone);
-        let is_value = usize::from(!meta.version.tombstone);
+        self.tombstones -= usize::from(meta.is_tombstone());
+        let is_value = usize::from(!meta.is_tombstone());
         if key.part.is_empty() {
             self.own_values -= is_value;
             if let Some(parts) = self.parts.get_mut(&key.key) {
@@ -335,7 +335,7 @@ impl Settled {
         }
         self.parts.remove(&key.key);
         let own = self.get(&CellKey::own(key.key.clone()));
-        let is_value = own.is_some_and(|own| !own.version.tombstone);
+        let is_value = own.is_some_and(|own| !own.is_tombstone());
         self.own_values_with_parts -= usize::from(is_value);
         true
     }

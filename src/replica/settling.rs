@@ -206,7 +206,7 @@ impl Writer {
         }
         drop(settled);
         if !shared.store.keeps_cells() {
-            let settled = batch.done.iter().map(|(key, held)| (key, &**held));
+            let settled = batch.done.iter().map(|(key, held)| (key, held.meta()));
             release(shared, &shared.quarantine.replaced_by(settled));
         }
         shared.inbox.end_batch();

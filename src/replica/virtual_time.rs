@@ -68,7 +68,7 @@ impl VirtualReplica {
         if self
             .settled
             .get(&key)
-            .is_some_and(|meta| meta.version >= version)
+            .is_some_and(|meta| meta.version() >= version)
         {
             return false;
         }
@@ -102,7 +102,7 @@ impl VirtualReplica {
             self.settled.join_all(&due, &mut joined);
             while self.settled.cover(&mut joined, 16) {}
             for (key, meta) in &due {
-                if self.pending.get(key).is_some_and(|v| *v <= meta.version) {
+                if self.pending.get(key).is_some_and(|v| *v <= meta.version()) {
                     self.pending.remove(key);
                 }
             }
@@ -151,7 +151,7 @@ impl VirtualReplica {
 
     pub(crate) fn newest(&self, key: &CellKey) -> Option<Stamp> {
         let pending = self.pending.get(key).copied();
-        let settled = self.settled.get(key).map(|meta| meta.version);
+        let settled = self.settled.get(key).map(|meta| meta.version());
         pending.max(settled).map(|version| version.stamp)
     }
 

@@ -416,7 +416,7 @@ fn write_group(shared: &Shared, writes: &[Write], commit: Commit) -> bool {
         fail(shared, error.into());
         return false;
     }
-    let replacing = writes.iter().map(|write| (&write.key, &write.meta));
+    let replacing = writes.iter().map(|write| (&write.key, write.meta));
     let replaced = shared.quarantine.replaced_by(replacing);
     release(shared, &replaced);
     true

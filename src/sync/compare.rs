@@ -441,7 +441,7 @@ pub(super) fn look(
                 Other::Missing => found.wants.push(Want::Key(key.clone(), None)),
                 Other::Same => {}
                 Other::Differs(meta) => {
-                    let time = meta.version.stamp.time;
+                    let time = meta.stamp().time;
                     found.wants.push(Want::Key(key.clone(), Some(time)));
                 }
             }

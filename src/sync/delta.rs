@@ -76,7 +76,7 @@ impl DeltaQuery {
             meta
         });
         let held: BTreeSet<Short> = metas
-            .map(|meta| salted.short(&meta.version.digest.0))
+            .map(|meta| salted.short(&meta.version().digest.0))
             .collect();
         Some(Self {
             salted,

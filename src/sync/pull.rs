@@ -267,7 +267,7 @@ impl Pull {
                 Differing::Entry(place) => {
                     let (key, _) = &fragment.entries[place];
                     let Ok(own) = tree.get(key);
-                    let have = own.map(|meta| meta.version.stamp.time);
+                    let have = own.map(|meta| meta.stamp().time);
                     found.wants.push(Want::Key(key.clone(), have));
                 }
                 Differing::All(place) => found.wants.push(Want::All(fragment.gap(range, place))),

@@ -141,10 +141,9 @@ fn answer_wants(
         match want {
             Want::Key(key, have) => {
                 let Ok(meta) = tree.get(key);
-                let is_newer =
-                    |meta: &&Held| have.is_none_or(|have| meta.version.stamp.time >= have);
+                let is_newer = |meta: &&Held| have.is_none_or(|have| meta.stamp().time >= have);
                 if let Some(meta) = meta.filter(is_newer) {
-                    if !send(key, meta)? {
+                    if !send(key, &meta.meta())? {
                         break 'wants;
                     }
                 }
@@ -156,7 +155,7 @@ fn answer_wants(
                 let Ok(cells) = tree.range((low, high));
                 for cell in cells {
                     let Ok((key, meta)) = cell;
-                    if !send(key, meta)? {
+                    if !send(key, &meta.meta())? {
                         break 'wants;
                     }
                 }
@@ -188,8 +187,8 @@ fn answer_delta(
     for (change, key) in changes {
         let Ok(meta) = tree.get(&key);
         // What is not there any more was covered, by a cell that changed later.
-        if let Some(meta) = meta.filter(|meta| !query.holds(&meta.version.digest.0)) {
-            if let Some((cell, check)) = sound(source, &key, meta)? {
+        if let Some(meta) = meta.filter(|meta| !query.holds(&meta.version().digest.0)) {
+            if let Some((cell, check)) = sound(source, &key, &meta.meta())? {
                 bytes += key.canonical_len() + cell.value_bytes() + CELL_OVERHEAD;
                 if bytes > max_bytes && !cells.is_empty() {
                     progress = Progress::After(last);
