@@ -5,7 +5,10 @@
 
 mod common;
 
-use std::{hint::black_box, time::Instant};
+use std::{
+    hint::black_box,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use common::{median, ratio, CountingAllocator};
@@ -20,8 +23,9 @@ use zenoh_backend_mst::{
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
-/// Entries that are put together, as a replica does with what it commits together.
-const BATCH: usize = 4_096;
+/// Entries that are put together, as a replica does with what settles together: while
+/// updates come steadily, and after a burst.
+const BATCHES: [usize; 2] = [4_096, 262_144];
 const UPDATES: usize = 1_000;
 const RUNS: usize = 3;
 
@@ -45,6 +49,22 @@ fn cell(time: u64) -> Cell {
     }
 }
 
+/// Puts `value` to all cells, so many at a time; how long that took, and until the root
+/// was there.
+fn insert(cells: &[CellKey], value: &Cell, batch: usize) -> (Tree, [Duration; 2]) {
+    let mut tree = Tree::default();
+    let start = Instant::now();
+    for chunk in cells.chunks(batch) {
+        let with_meta = |key: &CellKey| (key.clone(), CellMeta::of(key, value).into());
+        let mut batch: Vec<_> = chunk.iter().map(with_meta).collect();
+        sort_by_tree_key(&mut batch, |(key, _)| key);
+        let Ok(()) = tree.put_sorted(&batch, |_, _, _| true);
+    }
+    let inserted = start.elapsed();
+    black_box(tree.root().ok());
+    (tree, [inserted, start.elapsed()])
+}
+
 fn main() {
     let keys: u32 = std::env::args()
         .skip(1)
@@ -55,24 +75,20 @@ fn main() {
     order.shuffle(&mut rng);
     let updated: Vec<u32> = (0..UPDATES).map(|_| rng.gen_range(0..keys)).collect();
 
-    let mut ours = [const { Vec::new() }; 6];
+    let mut ours = [const { Vec::new() }; 7];
     let mut theirs = [const { Vec::new() }; 2];
     let mut bytes_per_key = 0;
     for run in 0..RUNS {
         let cells: Vec<CellKey> = order.iter().map(|number| cell_key(*number)).collect();
         let value = cell(1);
-        let key_bytes = CountingAllocator::live();
-        let mut tree = Tree::default();
-        let start = Instant::now();
-        for chunk in cells.chunks(BATCH) {
-            let with_meta = |key: &CellKey| (key.clone(), CellMeta::of(key, &value).into());
-            let mut batch: Vec<_> = chunk.iter().map(with_meta).collect();
-            sort_by_tree_key(&mut batch, |(key, _)| key);
-            let Ok(()) = tree.put_sorted(&batch, |_, _, _| true);
-        }
-        let inserted = start.elapsed();
+        let (tree, [_, in_bursts]) = insert(&cells, &value, BATCHES[1]);
         let Ok(root) = tree.root();
-        ours[0].push(start.elapsed());
+        ours[6].push(in_bursts);
+        drop(tree);
+        let key_bytes = CountingAllocator::live();
+        let (mut tree, [inserted, with_root]) = insert(&cells, &value, BATCHES[0]);
+        assert_eq!(tree.root(), Ok(root));
+        ours[0].push(with_root);
         ours[1].push(inserted);
         bytes_per_key = (CountingAllocator::live() - key_bytes) / keys as usize;
 
@@ -134,15 +150,16 @@ fn main() {
     let ours = ours.map(median);
     let theirs = theirs.map(median);
     println!("{keys} keys, medians of {RUNS} runs; (ours / merkle-search-tree)");
+    for (batch, time) in BATCHES.into_iter().zip([ours[0], ours[6]]) {
+        println!(
+            "random inserts, {batch:>7} at a time    {time:>9.1?}  {:>9.1?}  {}",
+            theirs[0],
+            ratio(time, theirs[0])
+        );
+    }
+    println!("  4096 at a time, before the root    {:>9.1?}", ours[1]);
     println!(
-        "random inserts, in batches, root     {:>9.1?}  {:>9.1?}  {}",
-        ours[0],
-        theirs[0],
-        ratio(ours[0], theirs[0])
-    );
-    println!("  of that, before the root           {:>9.1?}", ours[1]);
-    println!(
-        "  one by one, not in batches         {:>9.1?}  {:>9.1?}  {}",
+        "random inserts, one by one           {:>9.1?}  {:>9.1?}  {}",
         ours[5],
         theirs[0],
         ratio(ours[5], theirs[0])

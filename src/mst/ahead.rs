@@ -5,7 +5,8 @@
 //! entries do not wait for each other. So before some entries are put, their walks are
 //! made side by side, and what all of them read at the next step is touched by a loop
 //! that does nothing else: a processor looks some hundreds of instructions ahead, so it
-//! then waits for all of that in the time of one.
+//! then waits for all of that in the time of one. The same holds for those who look at all
+//! entries.
 
 use std::hint::black_box;
 
@@ -85,48 +86,39 @@ pub(super) fn look_ahead<S: NodeStore>(
     Ok(())
 }
 
-/// Entries as they come, of whose keys the texts are touched some at a time before they are
-/// shown: for whoever copies or reads all of them. Texts lie all over the memory, and to
-/// copy a key, which is to count, makes the processor wait for each.
-pub(crate) fn touched<'a, K: TreeKey + 'a, V: 'a>(
-    entries: impl Iterator<Item = (&'a K, &'a V)>,
-) -> impl Iterator<Item = (&'a K, &'a V)> {
-    Touched {
-        entries,
-        ahead: SmallVec::new(),
-        place: 0,
+/// Shows all entries below a node, ascending. What they are in lies all over the memory:
+/// the children of a node are touched side by side, as are the texts of its keys, before
+/// they are looked at one by one.
+pub(super) fn show_all<'a, S: NodeStore>(
+    store: &'a S,
+    node: &'a NodeOf<S>,
+    visit: &mut impl FnMut(&'a S::Key, &'a S::Value),
+) -> Result<(), S::Error> {
+    let mut children: SmallVec<[Option<&NodeOf<S>>; 2 * AHEAD]> = SmallVec::new();
+    for link in &node.children {
+        let child = link.as_ref().map(|link| store.load(link)).transpose()?;
+        children.push(child);
     }
-}
-
-/// Keys that are touched at a time.
-const TOUCHED: usize = 32;
-
-struct Touched<'a, I, K, V> {
-    entries: I,
-    /// Those that have been touched, up to `place` shown.
-    ahead: SmallVec<[(&'a K, &'a V); TOUCHED]>,
-    place: usize,
-}
-
-impl<'a, I, K, V> Iterator for Touched<'a, I, K, V>
-where
-    I: Iterator<Item = (&'a K, &'a V)>,
-    K: TreeKey,
-{
-    type Item = (&'a K, &'a V);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.place == self.ahead.len() {
-            self.ahead.clear();
-            self.ahead.extend(self.entries.by_ref().take(TOUCHED));
-            self.place = 0;
-            for (key, _) in &self.ahead {
-                black_box(key.head().first().copied());
-            }
+    for child in children.iter().flatten() {
+        black_box(child.keys.len());
+    }
+    for child in children.iter().flatten() {
+        black_box(child.keys.first().map(|key| key.head().len()));
+        black_box(child.values.first().map(|value| value.digest()[0]));
+    }
+    for key in node.keys.iter() {
+        black_box(key.head().first().copied());
+    }
+    let mut children = children.into_iter();
+    for (key, value) in node.keys.iter().zip(&node.values) {
+        if let Some(child) = children.next().flatten() {
+            show_all(store, child, visit)?;
         }
-        let entry = self.ahead.get(self.place).copied()?;
-        self.place += 1;
-        Some(entry)
+        visit(key, value);
+    }
+    match children.next().flatten() {
+        Some(child) => show_all(store, child, visit),
+        None => Ok(()),
     }
 }
 
@@ -138,26 +130,6 @@ fn touch_ends<S: NodeStore>(ended: &[At<'_, S>]) {
             black_box(value.map(|value| value.digest()[0]));
             let key = at.node.keys.get(at.place + moved);
             black_box(key.map(|key| key.head().len()));
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cell::{tests::key, CellKey};
-
-    #[test]
-    fn entries_that_are_touched_are_shown_as_they_come() {
-        let numbered = |number| (CellKey::own(key(&format!("key/{number}"))), number);
-        for len in [0, 1, TOUCHED - 1, TOUCHED, TOUCHED + 1, 3 * TOUCHED] {
-            let entries: Vec<_> = (0..len).map(numbered).collect();
-            let mut shown = touched(entries.iter().map(|(key, number)| (key, number)));
-            for (key, number) in &entries {
-                assert_eq!(shown.next(), Some((key, number)));
-            }
-            assert_eq!(shown.next(), None);
-            assert_eq!(shown.next(), None, "nor after the end");
         }
     }
 }

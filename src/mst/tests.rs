@@ -207,6 +207,9 @@ fn assert_equals_model(tree: &MockTree, model: &Model) {
         entry
     });
     assert!(entries.eq(model.iter()));
+    let mut shown = Vec::new();
+    let Ok(()) = tree.for_each(|key, value| shown.push((key, value)));
+    assert!(shown.into_iter().eq(model.iter()));
     assert_eq!(tree.len(), model.len());
     let Ok(check) = tree.check();
     assert_eq!(check, Ok(()), "with the hashes cached");

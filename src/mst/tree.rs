@@ -3,7 +3,7 @@
 use std::ops::{Bound, RangeBounds};
 
 use super::{
-    ahead::{look_ahead, AHEAD, CACHED},
+    ahead::{look_ahead, show_all, AHEAD, CACHED},
     between::{between, run_between, Run},
     build::Builder,
     diff::Differences,
@@ -235,6 +235,21 @@ impl<S: NodeStore> Mst<S> {
     /// The node storage's, here and from the iterator.
     pub fn iter(&self) -> Result<Range<'_, S>, S::Error> {
         self.range(..)
+    }
+
+    /// Shows all entries, ascending by key. O(n), and several times faster in a large
+    /// tree than [`iter`](Self::iter): it does not wait for memory as often.
+    ///
+    /// # Errors
+    /// The node storage's.
+    pub fn for_each<'a>(
+        &'a self,
+        mut visit: impl FnMut(&'a S::Key, &'a S::Value),
+    ) -> Result<(), S::Error> {
+        match self.root_link() {
+            Some(root) => show_all(&self.store, self.store.load(root)?, &mut visit),
+            None => Ok(()),
+        }
     }
 
     /// The keys in which this tree, on the left, differs from `other`. The iterator has

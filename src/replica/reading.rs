@@ -10,7 +10,6 @@ use super::{key_stamps::KeyStamps, merging::Folds, recent::Shown, GetError, Repl
 use crate::{
     cell::{Cell, CellKey, Key, Stamp, Version},
     merge::Form,
-    mst::touched,
     store::StoreError,
 };
 
@@ -245,39 +244,37 @@ impl Replica {
         // in both, and what is in both is shown as pending.
         let mut recent = self.shared.inbox.all_recent();
         let settled = self.shared.settled();
-        let mut cells = touched(settled.iter()).peekable();
-        while let Some((first, meta)) = cells.next() {
-            let key = &first.key;
-            let is_alone = cells.peek().is_none_or(|(next, _)| next.part.is_empty());
-            if is_alone && recent.is_empty() && first.part.is_empty() {
-                // Which nearly all are, when nothing is pending.
-                if !meta.is_tombstone() {
-                    visit(key, meta.stamp());
+        // A key's own cell comes first, so where one is the key is another.
+        let mut of_key: Option<(&Key, KeyStamps)> = None;
+        let mut show = |shown: Option<(&Key, KeyStamps)>| {
+            if let Some((key, stamps)) = shown {
+                stamps.last_write().map(|stamp| visit(key, stamp));
+            }
+        };
+        settled.for_each(|CellKey { key, part }, held| {
+            let (stamp, is_tombstone) = (held.stamp(), held.is_tombstone());
+            if !recent.is_empty() {
+                if let Some(stamps) = recent.get_mut(key) {
+                    stamps.see(part, stamp, is_tombstone);
+                    return;
                 }
-                continue;
             }
-            let mut of_key = None;
-            let stamps = match recent.get_mut(key) {
-                Some(stamps) => stamps,
-                None => of_key.insert(KeyStamps::default()),
-            };
-            stamps.see(&first.part, meta.stamp(), meta.is_tombstone());
-            // A key's own cell comes first, so where one is the key is another.
-            let is_of_key = |next: &CellKey| !next.part.is_empty() && next.key == *key;
-            while let Some((next, meta)) = cells.next_if(|(next, _)| is_of_key(next)) {
-                stamps.see(&next.part, meta.stamp(), meta.is_tombstone());
+            match &mut of_key {
+                Some((last, stamps)) if !part.is_empty() && *last == key => {
+                    stamps.see(part, stamp, is_tombstone);
+                }
+                _ => {
+                    let mut stamps = KeyStamps::default();
+                    stamps.see(part, stamp, is_tombstone);
+                    show(of_key.replace((key, stamps)));
+                }
             }
-            if let Some(stamp) = of_key.and_then(|stamps| stamps.last_write()) {
-                visit(key, stamp);
-            }
-        }
-        drop(cells);
+        });
+        show(of_key);
         drop(settled);
-        for (key, stamps) in &recent {
-            if let Some(stamp) = stamps.last_write() {
-                visit(key, stamp);
-            }
-        }
+        recent
+            .iter()
+            .for_each(|(key, stamps)| show(Some((key, *stamps))));
     }
 }
 

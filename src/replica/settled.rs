@@ -161,12 +161,17 @@ impl Settled {
         self.parts.keys()
     }
 
+    #[cfg(test)]
     pub(super) fn iter(&self) -> impl Iterator<Item = (&CellKey, &Held)> {
         let Ok(entries) = self.tree.iter();
         entries.map(|entry| {
             let Ok(entry) = entry;
             entry
         })
+    }
+
+    pub(super) fn for_each<'a>(&'a self, visit: impl FnMut(&'a CellKey, &'a Held)) {
+        let Ok(()) = self.tree.for_each(visit);
     }
 
     /// Joins cells that are their keys' own into the tree: last writer wins.
