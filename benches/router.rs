@@ -1,4 +1,5 @@
-//! Puts and gets through a real zenohd, beside Zenoh's own memory volume.
+//! Puts and gets through a real zenohd, beside Zenoh's own memory volume: gets of keys
+//! right after the puts, wildcard gets when the router has come to rest.
 //!
 //! `cargo bench --bench router [-- KEYS]`, after `make build tools`; with
 //! `ONLY=durable` only of the volume with that in its name. One Rust client; loopback
@@ -82,6 +83,21 @@ impl Router {
             .spawn()
             .expect("zenohd starts");
         Self { process, port }
+    }
+
+    /// Waits until it has done what it put off.
+    fn wait_until_idle(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut before = self.ticks();
+        loop {
+            std::thread::sleep(Duration::from_millis(300));
+            let ticks = self.ticks();
+            if ticks <= before + 3 {
+                return;
+            }
+            assert!(Instant::now() < deadline, "the router does not come to rest");
+            before = ticks;
+        }
     }
 
     fn connect(&self) -> Session {
@@ -195,6 +211,7 @@ fn measure(volume: &str, keys: u32, figures: &mut Figures) {
         start.elapsed()
     });
     figures.gets.push(median(latencies.collect()));
+    router.wait_until_idle();
     let wildcard = (0..5).map(|i| {
         let start = Instant::now();
         let found = get(&session, &format!("bench/{i}/**"));

@@ -290,9 +290,10 @@ impl Inbox {
     }
 
     /// What is pending of each key.
-    pub(super) fn all_recent(&self) -> HashMap<Key, KeyStamps> {
+    pub(super) fn all_recent(&self) -> HashMap<Key, KeyStamps, ahash::RandomState> {
         let state = self.state();
-        let mut keys = HashMap::<_, KeyStamps>::with_capacity(state.recent.len());
+        let mut keys = HashMap::<_, KeyStamps, _>::default();
+        keys.reserve(state.recent.len());
         for (key, shown) in state.recent.iter() {
             let stamps = keys.entry(key.key.clone()).or_default();
             stamps.see(&key.part, shown.stamp(), shown.is_tombstone());
