@@ -95,7 +95,10 @@ impl Router {
             if ticks <= before + 3 {
                 return;
             }
-            assert!(Instant::now() < deadline, "the router does not come to rest");
+            assert!(
+                Instant::now() < deadline,
+                "the router does not come to rest"
+            );
             before = ticks;
         }
     }
