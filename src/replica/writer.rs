@@ -10,7 +10,7 @@ use std::{
 use super::{
     burst::Burst,
     checkpoint::Tap,
-    inbox::{Group, Request},
+    inbox::{Group, Request, Update},
     ledger::{cut_above, Ledger},
     recent::Recent,
     settled::Settled,
@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Bytes of a group that may be written ahead, in one piece.
-const MAX_BYTES_AHEAD: usize = 8 << 20;
+const MAX_BYTES_AHEAD: usize = 64 << 20;
 
 /// Cells that are brought to their rows at a time.
 const WRITTEN_OUT_AT_ONCE: usize = 1024;
@@ -34,6 +34,8 @@ pub(super) struct Writer {
     pub(super) ledger: Ledger,
     /// The last update that is committed.
     pub(super) committed: u64,
+    /// Something is written ahead that may not be in its rows.
+    is_ahead: bool,
     /// What is half in the tree.
     pub(super) batch: Option<Batch>,
     /// Whether something has settled, and time may have passed since.
@@ -55,6 +57,7 @@ impl Writer {
             shared,
             ledger,
             committed: 0,
+            is_ahead: false,
             batch: None,
             has_settled: false,
             is_root_stale: false,
@@ -156,7 +159,7 @@ impl Writer {
         let is_ahead = self.is_to_be_written_ahead(&group);
         if is_ahead || !shared.store.keeps_cells() {
             let pause = after(group.updates.len(), is_more_due);
-            if is_ahead && !self.write_ahead(&group) {
+            if is_ahead && !self.write_ahead(&group.updates) {
                 return false;
             }
             self.hold(group, is_ahead);
@@ -215,9 +218,13 @@ impl Writer {
     }
 
     /// False if the store failed.
-    fn write_ahead(&self, group: &Group) -> bool {
-        let newest = group.updates.iter().filter(|update| update.is_newest);
-        let mut cells = newest.map(|update| (&update.key, &*update.cell));
+    fn write_ahead(&mut self, updates: &[Update]) -> bool {
+        let newest = updates.iter().filter(|update| update.is_newest);
+        let mut cells = newest.map(|update| (&update.key, &*update.cell)).peekable();
+        if cells.peek().is_none() {
+            return true;
+        }
+        self.is_ahead = true;
         let mode = commit_mode(&self.shared);
         let written = self.shared.store.write_ahead(&mut cells, mode);
         self.has_not_failed(written)
@@ -252,6 +259,10 @@ impl Writer {
             return true;
         }
         while self.ledger.is_holding() {
+            // It may have failed just before.
+            if self.shared.commits.failure().is_some() {
+                return false;
+            }
             if pause() {
                 return true;
             }
@@ -260,12 +271,13 @@ impl Writer {
                 return false;
             }
         }
+        self.is_ahead = false;
         self.has_not_failed(self.shared.store.clear_ahead())
     }
 
-    /// Whether something is written ahead that is not in its rows.
+    /// Whether something is written ahead that may not be in its rows.
     pub(super) fn has_to_write_out(&self) -> bool {
-        self.shared.store.keeps_cells() && self.ledger.is_holding()
+        self.is_ahead
     }
 
     fn has_not_failed(&self, result: Result<(), StoreError>) -> bool {
