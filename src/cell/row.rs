@@ -202,8 +202,11 @@ pub(super) fn write_type(encoding_id: u16, schema: Option<&[u8]>, out: &mut Vec<
     out.extend_from_slice(schema.unwrap_or_default());
 }
 
+/// An encoding's identifier and its schema, if it has one.
+type EncodingParts = (u16, Option<Box<[u8]>>);
+
 /// Reads what [`write_type`] writes.
-pub(super) fn read_type(reader: &mut Reader<'_>) -> Result<(u16, Option<Box<[u8]>>), DecodeError> {
+pub(super) fn read_type(reader: &mut Reader<'_>) -> Result<EncodingParts, DecodeError> {
     let encoding_id = reader.u16("encoding")?;
     let length = u32::from_be_bytes(reader.array("schema")?);
     let schema = match length.checked_sub(1) {

@@ -12,8 +12,8 @@ use crate::{
 /// itself.
 ///
 /// As there is one for each cell of a storage, and they are moved about as keys come, it
-/// is small: 64 bytes. A tombstone has nothing but its stamp, so none is kept; instead
-/// [`DELETED`] says that it is one.
+/// is small: 64 bytes. A tombstone has nothing but its stamp, so none is kept; what
+/// stands in its place says that it is one.
 ///
 /// Two are equal if they are of the same cell, whoever keeps it.
 #[derive(Clone, Debug)]

@@ -247,8 +247,9 @@ impl Replica {
         // A key's own cell comes first, so where one is the key is another.
         let mut of_key: Option<(&Key, KeyStamps)> = None;
         let mut show = |shown: Option<(&Key, KeyStamps)>| {
-            if let Some((key, stamps)) = shown {
-                stamps.last_write().map(|stamp| visit(key, stamp));
+            let written = shown.and_then(|(key, stamps)| Some((key, stamps.last_write()?)));
+            if let Some((key, stamp)) = written {
+                visit(key, stamp);
             }
         };
         settled.for_each(|CellKey { key, part }, held| {

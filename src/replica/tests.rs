@@ -520,7 +520,7 @@ fn what_was_acknowledged_is_there_after_a_failure_and_nothing_more_is_taken() {
 fn group(number: u8) -> Vec<(u8, Cell)> {
     let time = (1_000 + u64::from(number)) * BUCKET;
     let update = |place: u8| {
-        let content = (place % 5 > 0).then_some(number);
+        let content = (!place.is_multiple_of(5)).then_some(number);
         (place * 7 % 8, cell(time + u64::from(place), 1, content))
     };
     (0..20).map(update).collect()
