@@ -62,6 +62,8 @@ mod settling;
 mod writer;
 
 #[cfg(test)]
+mod ahead_tests;
+#[cfg(test)]
 mod integrity_tests;
 #[cfg(test)]
 mod merging_tests;

@@ -32,7 +32,7 @@ use crate::{
 pub(super) const CACHE: u64 = 4 << 20;
 pub(super) const DEADLINE: Duration = Duration::from_secs(20);
 
-fn cell(time: u64, writer: u8, content: Option<u8>) -> Cell {
+pub(super) fn cell(time: u64, writer: u8, content: Option<u8>) -> Cell {
     let content = content.map_or(Content::Tombstone, |byte| {
         Content::Value(Value {
             encoding_id: 0,
@@ -47,7 +47,7 @@ fn cell(time: u64, writer: u8, content: Option<u8>) -> Cell {
     }
 }
 
-fn cell_key(number: u8) -> CellKey {
+pub(super) fn cell_key(number: u8) -> CellKey {
     CellKey::own(key(&format!("key/{number}")))
 }
 
@@ -71,7 +71,7 @@ fn join_of<'a>(updates: impl IntoIterator<Item = &'a (u8, Cell)>) -> BTreeMap<Ce
     cells
 }
 
-fn root_of<'a>(updates: impl IntoIterator<Item = &'a (u8, Cell)>) -> RootHash {
+pub(super) fn root_of<'a>(updates: impl IntoIterator<Item = &'a (u8, Cell)>) -> RootHash {
     let Ok(root) = tree_of(join_of(updates)).root();
     root
 }
@@ -514,101 +514,6 @@ fn what_was_acknowledged_is_there_after_a_failure_and_nothing_more_is_taken() {
         let roots = [root_of(&acknowledged), root_of(&offered[..next])];
         assert!(roots.contains(&replica.snapshot().root()), "{fault:?}");
     }
-}
-
-/// As many updates as are a burst, if more such come; some overwrite others.
-fn group(number: u8) -> Vec<(u8, Cell)> {
-    let time = (1_000 + u64::from(number)) * BUCKET;
-    let update = |place: u8| {
-        let content = (!place.is_multiple_of(5)).then_some(number);
-        (place * 7 % 8, cell(time + u64::from(place), 1, content))
-    };
-    (0..20).map(update).collect()
-}
-
-/// Whether all of them are committed.
-fn put_all(replica: &Replica, updates: &[(u8, Cell)]) -> bool {
-    let put = |(number, cell): &(u8, Cell)| replica.put(cell_key(*number).key, cell.clone());
-    updates.iter().all(|update| put(update).is_ok()) && replica.sync().is_ok()
-}
-
-#[test]
-fn what_was_written_ahead_is_there_after_a_failure() {
-    let faults = [Verdict::Lost, Verdict::Kept];
-    for (number, fault) in (0..).flat_map(|number| faults.map(|fault| (number, fault))) {
-        let folder = tempfile::tempdir().expect("a folder");
-        let store = || DurableStore::open(folder.path(), CACHE).expect("a store");
-        let clock = ManualClock::at(1_100 * BUCKET);
-        let failing = FaultyStore::new(store(), move |commit| match commit.cmp(&number) {
-            std::cmp::Ordering::Less => Verdict::Done,
-            std::cmp::Ordering::Equal => fault,
-            std::cmp::Ordering::Greater => Verdict::Lost,
-        });
-        let replica = open(failing, Durability::Interval, &clock);
-        let (mut committed, mut tried) = (Vec::new(), Vec::new());
-        for number in 0..6 {
-            if number == 4 {
-                // What was written ahead goes to its rows.
-                let deadline = Instant::now() + DEADLINE;
-                while replica.failure().is_none() && replica.queues().unsettled > 0 {
-                    assert!(Instant::now() < deadline, "it neither settles nor fails");
-                    std::thread::yield_now();
-                }
-            }
-            let updates = group(number);
-            if !put_all(&replica, &updates) {
-                tried = updates;
-                break;
-            }
-            committed.extend(updates);
-        }
-        let failed = replica.close().is_err();
-        let replica = open(store(), Durability::Interval, &clock);
-        let root = replica.snapshot().root();
-        let is_as_acknowledged = root == root_of(&committed);
-        tried.extend(committed);
-        assert!(
-            is_as_acknowledged || root == root_of(&tried),
-            "commit {number}, {fault:?}"
-        );
-        replica.close().expect("closed");
-        if !failed {
-            // Each of the commits that there are has failed once.
-            assert!(number >= 6, "{number} commits were seen");
-            return;
-        }
-    }
-}
-
-/// A view of a store has nothing of what is only written ahead.
-#[test]
-fn a_checkpoint_in_a_burst_has_all_that_was_committed_before() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let store = DurableStore::open(folder.path(), CACHE).expect("a store");
-    // It goes on whenever it is looked at.
-    let time = AtomicU64::new(1_100 * BUCKET);
-    let clock = Arc::new(move || time.fetch_add(BUCKET / 16, Ordering::SeqCst));
-    let (options, rules) = (options(Durability::Interval), Arc::new(MergeRules::lww()));
-    let replica = Replica::open("test", Box::new(store), options, rules, clock, ());
-    let replica = replica.expect("a replica");
-    let mut committed = Vec::new();
-    for number in 0..10 {
-        let updates = group(number);
-        assert!(put_all(&replica, &updates));
-        committed.extend(updates);
-        let checkpoint = replica.checkpoint().expect("made");
-        assert_eq!(checkpoint.snapshot().root(), root_of(&committed));
-        let mut cells = 0;
-        let visit = |key: &CellKey, meta: &CellMeta, cell: Option<Arc<Cell>>| {
-            let cell = cell.expect("it is not damaged");
-            assert_eq!(CellMeta::of(key, &cell), *meta);
-            cells += 1;
-            true
-        };
-        checkpoint.for_each(visit).expect("readable");
-        assert_eq!(cells, 8);
-    }
-    replica.close().expect("closed");
 }
 
 #[test]

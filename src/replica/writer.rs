@@ -258,11 +258,11 @@ impl Writer {
         if !self.has_to_write_out() {
             return true;
         }
+        // It may have failed just before; then not all that is held no more is in its rows.
+        if self.shared.commits.failure().is_some() {
+            return false;
+        }
         while self.ledger.is_holding() {
-            // It may have failed just before.
-            if self.shared.commits.failure().is_some() {
-                return false;
-            }
             if pause() {
                 return true;
             }

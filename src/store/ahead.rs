@@ -1,9 +1,9 @@
 //! The write-ahead log of a durable store: cells that are committed before they are in
 //! their rows.
 //!
-//! An entry holds the cells of a group in one piece, and costs the engine what one row
-//! does; a row for each costs it a place in an ordered list. So in a burst the groups are
-//! written here, and go to their rows when there is time for it.
+//! An entry holds a dozen cells, say, and costs the engine less than one row does: a row
+//! has its place among all others. So in a burst groups are written here, and go to their
+//! rows when there is time for it.
 //!
 //! Whoever writes sees to it that nothing else is written to a row while there are
 //! entries of its key, and removes the entries only when their cells are in rows. So what
@@ -22,21 +22,20 @@ use fjall::{Keyspace, OwnedWriteBatch};
 use super::{StoreError, Write};
 use crate::cell::{read_ahead, write_ahead, Cell, CellKey, CellMeta, DecodeError};
 
-/// Bytes of an entry for which room is kept, to make the next in.
-const ROOM: usize = 2 << 20;
+/// Bytes up to which cells share an entry.
+///
+/// An entry is less than a page. Should the power fail while a group is being written, so
+/// that the engine's log has some pages of it and not others, each page that is missing
+/// was to have the beginning of an entry in it: so the engine sees that there is none, and
+/// drops the group, as it is to. Within a larger entry it would take it for damage.
+const MAX_ENTRY: usize = 3 << 10;
 
 pub(super) struct Ahead {
     path: PathBuf,
     /// By their numbers, as eight bytes, big-endian.
     entries: Keyspace,
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    /// The numbers of the entries that there are.
-    numbers: Range<u64>,
-    room: Vec<u8>,
+    /// The numbers of those that have cells.
+    numbers: Mutex<Range<u64>>,
 }
 
 impl Ahead {
@@ -44,12 +43,12 @@ impl Ahead {
         Self {
             path,
             entries,
-            state: Mutex::default(),
+            numbers: Mutex::default(),
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn numbers(&self) -> MutexGuard<'_, Range<u64>> {
+        self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn failed(&self, source: fjall::Error) -> StoreError {
@@ -72,37 +71,50 @@ impl Ahead {
         &self.entries
     }
 
-    /// Adds an entry, of `cells`, and commits `batch`.
+    /// Adds entries, of `cells`, and commits `batch`.
     pub(super) fn append<'a>(
         &self,
         mut batch: OwnedWriteBatch,
         cells: &mut dyn Iterator<Item = (&'a CellKey, &'a Cell)>,
     ) -> Result<(), StoreError> {
-        let mut state = self.state();
-        let State { numbers, room } = &mut *state;
-        room.clear();
-        cells.for_each(|(key, cell)| write_ahead(key, cell, room));
-        batch.insert(&self.entries, numbers.end.to_be_bytes(), room.as_slice());
-        room.shrink_to(ROOM);
+        let mut numbers = self.numbers();
+        let mut end = numbers.end;
+        let mut add = |entry: &[u8]| {
+            batch.insert(&self.entries, end.to_be_bytes(), entry);
+            end += 1;
+        };
+        let mut entry = Vec::with_capacity(2 * MAX_ENTRY);
+        for (key, cell) in cells {
+            let whole = entry.len();
+            write_ahead(key, cell, &mut entry);
+            if whole > 0 && entry.len() > MAX_ENTRY {
+                add(&entry[..whole]);
+                entry.drain(..whole);
+            }
+        }
+        if !entry.is_empty() {
+            add(&entry);
+        }
         batch.commit().map_err(|error| self.failed(error))?;
-        numbers.end += 1;
+        numbers.end = end;
         Ok(())
     }
 
-    /// Removes all entries, and commits `batch`.
+    /// Removes all entries, and commits `batch`. The next ones have the same numbers: what
+    /// is left of these, in the files of the engine, is merged with what will be of those.
     pub(super) fn clear(&self, mut batch: OwnedWriteBatch) -> Result<(), StoreError> {
-        let mut state = self.state();
-        if state.numbers.is_empty() {
+        let mut numbers = self.numbers();
+        if numbers.is_empty() {
             return Ok(());
         }
-        // Should this be lost with the power, so that they are there again, nothing is
-        // amiss: but what is in rows must not be lost while this is not. The engine
-        // keeps the order.
-        for number in state.numbers.clone() {
+        for number in numbers.clone().skip(1) {
             batch.remove(&self.entries, number.to_be_bytes());
         }
+        // One is left, with no cells: of a keyspace that has nothing at all the engine does
+        // not know up to where its log is in files, and keeps all of the log.
+        batch.insert(&self.entries, numbers.start.to_be_bytes(), []);
         batch.commit().map_err(|error| self.failed(error))?;
-        state.numbers.start = state.numbers.end;
+        *numbers = 0..0;
         // Or they would go on to take memory.
         self.entries
             .rotate_memtable()
@@ -134,6 +146,9 @@ impl Ahead {
                     continue;
                 }
             };
+            if entry.is_empty() {
+                continue;
+            }
             if numbers.is_empty() {
                 numbers.start = number;
             }
@@ -145,7 +160,7 @@ impl Ahead {
                 }
             }
         }
-        self.state().numbers = numbers;
+        *self.numbers() = numbers;
         let newest = newest.into_iter();
         let writes = newest.map(|(key, (cell, meta))| Write { key, cell, meta });
         Ok(writes.collect())

@@ -319,7 +319,8 @@ impl Store for DurableStore {
     }
 
     fn clear_ahead(&self) -> Result<(), StoreError> {
-        self.ahead.clear(self.batch(0, Commit::Buffered))
+        // What is in rows is not to be lost while what is cleared is not.
+        self.ahead.clear(self.batch(0, Commit::Synced))
     }
 
     fn read(&self, key: &CellKey, at_least: Version) -> Result<Option<Arc<Cell>>, StoreError> {

@@ -58,7 +58,8 @@ pub(super) fn prepare(dir: &Path) -> Result<PathBuf, StoreError> {
     let engine = dir.join(ENGINE);
     match read_version(dir)? {
         Some(version @ 1..=FORMAT_VERSION) => {
-            layout::check(dir, &engine, keyspaces_of(version))?;
+            let is_growing = version < FORMAT_VERSION;
+            layout::check(dir, &engine, keyspaces_of(version), is_growing)?;
         }
         Some(found) => {
             return Err(StoreError::Version {

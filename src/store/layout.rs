@@ -30,8 +30,14 @@ const CURRENT_BYTES: usize = 25;
 
 /// Fails if the engine's folder, in that of a store that was made completely, lacks
 /// something, or its lists of files are not what was written; and if it is in use, as
-/// lists change then. There are to be so many keyspaces, the engine's own among them.
-pub(super) fn check(store: &Path, engine: &Path, least: usize) -> Result<(), StoreError> {
+/// lists change then. There are to be so many keyspaces, the engine's own among them. If
+/// it is growing there may be one more, whose making was interrupted.
+pub(super) fn check(
+    store: &Path,
+    engine: &Path,
+    least: usize,
+    is_growing: bool,
+) -> Result<(), StoreError> {
     let lock = engine.join("lock");
     let file = File::options()
         .read(true)
@@ -54,7 +60,8 @@ pub(super) fn check(store: &Path, engine: &Path, least: usize) -> Result<(), Sto
     let mut keyspaces = 0;
     for entry in fs::read_dir(&path).map_err(missing_or("list", &path))? {
         let keyspace = entry.map_err(io_error("list", &path))?.path();
-        if keyspace.is_dir() {
+        let is_unfinished = is_growing && !keyspace.join("current").exists();
+        if keyspace.is_dir() && !is_unfinished {
             check_list(&keyspace)?;
             keyspaces += 1;
         }

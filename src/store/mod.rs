@@ -59,7 +59,7 @@ pub enum Commit {
 /// What a replica needs of its storage.
 ///
 /// The contract: what is read is what was written, or an error: it is compared with
-/// its digest whenever it comes from a disk. A commit is all or nothing, whatever happens; what is read is
+/// its digest whenever it comes from its row on a disk. A commit is all or nothing, whatever happens; what is read is
 /// what was committed last; after an error of [`commit`](Self::commit) it is not
 /// known what is on disk, so the caller writes nothing more and opens it anew.
 pub trait Store: Send + Sync {

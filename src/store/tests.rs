@@ -233,6 +233,8 @@ fn a_store_of_format_1_is_made_one_of_this_format() {
     fs::write(&format, "zenoh-backend-mst storage\nformat 1\n").expect("written");
     // What was cut short before begins anew.
     fs::write(folder.path().join("FORMAT.new"), "zenoh-").expect("written");
+    let unfinished = folder.path().join("cells/keyspaces/4/tables");
+    fs::create_dir_all(unfinished).expect("made");
     let model: Model = [(stored.key.clone(), stored)].into();
     for _ in 0..2 {
         let store = DurableStore::open(folder.path(), CACHE).expect("a store");
