@@ -49,7 +49,7 @@ REFUSED = {
     "dir_empty": (storage("bad/**", dir=""), ["`dir`", '""', "relative"]),
     "dir_number": (storage("bad/**", dir=7), ["`dir`", "integer `7`", "string"]),
     "foreign": (storage("bad/**"), ["/foreign", "precious.txt", "not of this backend", "`dir`"]),
-    "newer": (storage("bad/**"), ["/newer", "version 99", "knows 1"]),
+    "newer": (storage("bad/**"), ["/newer", "version 99", "knows 2"]),
     "robbed": (storage("bad/**"), ["/robbed/cells", "missing"]),
     "a_file": (storage("bad/**"), ["/a_file"]),
     "below_a_file": (storage("bad/**", volume="on_a_file"), ["/file", "directory"]),
