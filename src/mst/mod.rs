@@ -26,7 +26,7 @@
 //! | [`Mst::root`] | O(c) since the last time, once for a whole batch |
 //! | [`Mst::from_sorted`] | O(n) |
 //! | [`Mst::range`] | O(log n) and O(1) an entry |
-//! | [`Mst::for_each`] | O(n), some times faster than a range of all |
+//! | [`Mst::for_each`] | O(n) |
 //! | [`Mst::diff`] | O(d log n), once both are hashed |
 //! | [`Mst::between`], [`Mst::run_between`] | O(log n) |
 //! | `clone` (a snapshot) | O(1); later changes copy the O(log n) nodes they touch |

@@ -237,8 +237,8 @@ impl<S: NodeStore> Mst<S> {
         self.range(..)
     }
 
-    /// Shows all entries, ascending by key. O(n), and several times faster in a large
-    /// tree than [`iter`](Self::iter): it does not wait for memory as often.
+    /// Shows all entries, ascending by key. O(n). For whoever reads or copies the keys of a
+    /// large tree: it waits for memory less often than [`iter`](Self::iter) does.
     ///
     /// # Errors
     /// The node storage's.

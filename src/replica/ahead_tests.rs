@@ -37,11 +37,7 @@ fn what_was_written_ahead_is_there_after_a_failure() {
         let folder = tempfile::tempdir().expect("a folder");
         let store = || DurableStore::open(folder.path(), CACHE).expect("a store");
         let clock = ManualClock::at(1_100 * BUCKET);
-        let failing = FaultyStore::new(store(), move |commit| match commit.cmp(&number) {
-            std::cmp::Ordering::Less => Verdict::Done,
-            std::cmp::Ordering::Equal => fault.0,
-            std::cmp::Ordering::Greater => fault.1,
-        });
+        let failing = FaultyStore::failing_at(store(), number, fault.0, fault.1);
         let replica = open(failing, Durability::Interval, &clock);
         let (mut committed, mut tried) = (Vec::new(), Vec::new());
         for number in 0..6 {

@@ -27,11 +27,8 @@ impl Due {
 
     /// What the tree is to hold of it. Hashes the cell, if it was not before.
     fn held(self, key: &CellKey) -> Held {
-        match self {
-            Self::Stored(meta) => meta.into(),
-            Self::Here(cell, Some(meta)) => Held::whole(*meta, cell),
-            Self::Here(cell, None) => Held::hash(key, cell),
-        }
+        let (meta, cell) = self.written(key);
+        Held::new(meta, cell)
     }
 
     /// What is known of it, and the cell, if it is in no row. Hashes it, if it was not
@@ -48,7 +45,7 @@ impl Due {
     /// one timestamp.
     fn wins(&self, key: &CellKey, other: &Self) -> bool {
         match self.stamp().cmp(&other.stamp()) {
-            Ordering::Equal => self.clone().held(key).version() > other.clone().held(key).version(),
+            Ordering::Equal => self.clone().written(key).0 > other.clone().written(key).0,
             order => order.is_gt(),
         }
     }

@@ -32,18 +32,8 @@ static DELETED: LazyLock<Arc<Cell>> = LazyLock::new(|| {
 });
 
 impl Held {
-    /// Hashes the cell. O(its length).
-    pub(super) fn hash(key: &CellKey, cell: Arc<Cell>) -> Self {
-        let meta = CellMeta::of(key, &cell);
-        Self::whole(meta, cell)
-    }
-
-    /// `meta` is the cell's.
-    pub(super) fn whole(meta: CellMeta, cell: Arc<Cell>) -> Self {
-        Self::new(meta, Some(cell))
-    }
-
-    fn new(meta: CellMeta, cell: Option<Arc<Cell>>) -> Self {
+    /// `meta` is the cell's, which is here if there is no store to keep it.
+    pub(super) fn new(meta: CellMeta, cell: Option<Arc<Cell>>) -> Self {
         let Version {
             stamp,
             tombstone,

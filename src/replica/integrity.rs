@@ -172,7 +172,7 @@ impl Shared {
         }
     }
 
-    /// The settled cell of `key`, if there is no store that has it.
+    /// The settled cell of `key`, if it is not a value in a store.
     pub(super) fn held_cell(&self, key: &CellKey) -> Option<Arc<Cell>> {
         self.settled().get(key).and_then(Held::cell)
     }

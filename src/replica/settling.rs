@@ -11,7 +11,7 @@ use super::{
     checkpoint::Tap,
     cut_at,
     settled::Joined,
-    writer::{fail, release, settled_mut, Writer},
+    writer::{release, settled_mut, succeeded, Writer},
     Held, Roots,
 };
 use crate::{
@@ -57,7 +57,7 @@ impl Writer {
         if self.batch.is_some() {
             return Some(Instant::now());
         }
-        let due = match self.is_root_due || self.has_to_write_out() {
+        let due = match self.is_root_due || self.has_to_write_out {
             true => Some(Instant::now()),
             false => self.next_due(),
         };
@@ -102,7 +102,7 @@ impl Writer {
     pub(super) fn is_settling_due(&self) -> bool {
         let step = || self.ledger.next_step(self.due_cut(), self.is_root_stale);
         let is_begun = self.batch.is_some() || self.is_root_due;
-        is_begun || self.has_to_write_out() || step().is_some()
+        is_begun || self.has_to_write_out || step().is_some()
     }
 
     /// Until when nothing settles, because of a burst; unless a checkpoint waits for it.
@@ -147,8 +147,8 @@ impl Writer {
         if self.is_root_due {
             return self.make_root(pause);
         }
-        if self.has_to_write_out() {
-            return self.write_out(pause) && !self.has_to_write_out();
+        if self.has_to_write_out {
+            return self.write_out(pause) && !self.has_to_write_out;
         }
         let cut = self.due_cut();
         if let Some((step, is_root_due)) = self.ledger.next_step(cut, self.is_root_stale) {
@@ -234,8 +234,7 @@ impl Writer {
         // What is pending is in the store already, and newer.
         shared.inbox.retain_settled(&mut covered);
         for chunk in covered.chunks(REMOVED_AT_ONCE) {
-            if let Err(error) = shared.store.remove(chunk) {
-                fail(shared, error.into());
+            if !succeeded(shared, shared.store.remove(chunk)) {
                 return;
             }
         }

@@ -480,11 +480,7 @@ fn what_was_acknowledged_is_there_after_a_failure_and_nothing_more_is_taken() {
         let store = || DurableStore::open(folder.path(), CACHE).expect("a store");
         let clock = ManualClock::at(1_000 * BUCKET);
         // From the fault on, nothing reaches the disk.
-        let failing = FaultyStore::new(store(), move |commit| match commit.cmp(&number) {
-            std::cmp::Ordering::Less => Verdict::Done,
-            std::cmp::Ordering::Equal => fault,
-            std::cmp::Ordering::Greater => Verdict::Lost,
-        });
+        let failing = FaultyStore::failing_at(store(), number, fault, Verdict::Lost);
         let replica = open(failing, Durability::Always, &clock);
         let (mut acknowledged, mut offered) = (Vec::new(), Vec::new());
         let mut failed = false;

@@ -23,7 +23,7 @@ use crate::{
     store::{Commit, StoreError, Write},
 };
 
-/// Bytes of a group that may be written ahead, in one piece.
+/// Bytes of a group that may be written ahead.
 const MAX_BYTES_AHEAD: usize = 64 << 20;
 
 /// Cells that are brought to their rows at a time.
@@ -35,7 +35,7 @@ pub(super) struct Writer {
     /// The last update that is committed.
     pub(super) committed: u64,
     /// Something is written ahead that may not be in its rows.
-    is_ahead: bool,
+    pub(super) has_to_write_out: bool,
     /// What is half in the tree.
     pub(super) batch: Option<Batch>,
     /// Whether something has settled, and time may have passed since.
@@ -57,7 +57,7 @@ impl Writer {
             shared,
             ledger,
             committed: 0,
-            is_ahead: false,
+            has_to_write_out: false,
             batch: None,
             has_settled: false,
             is_root_stale: false,
@@ -95,12 +95,9 @@ impl Writer {
         // The commit itself takes time: started at half of the interval, it is
         // over by the end of it, unless the disk is slow; then writers wait.
         let linger = self.shared.options.sync_every / 2;
-        loop {
+        // Nothing is written after a failure; that the inbox is closed is part of it.
+        while self.shared.commits.failure().is_none() {
             let work = self.shared.inbox.take(linger, self.next_work());
-            // Nothing is written after a failure; that the inbox is closed is part of it.
-            if self.shared.commits.failure().is_some() {
-                break;
-            }
             let (group, is_last, requests) = (work.group, work.is_last, work.requests);
             let updates = group.updates.len();
             self.burst.taken(updates, group.bytes, Instant::now());
@@ -213,7 +210,7 @@ impl Writer {
     /// is something written ahead that is not in its rows, which is not to be overtaken.
     fn is_to_be_written_ahead(&self, group: &Group) -> bool {
         let is_small = group.bytes <= MAX_BYTES_AHEAD && self.taps.is_empty();
-        let is_put_off = || self.put_off_until().is_some() || self.has_to_write_out();
+        let is_put_off = || self.put_off_until().is_some() || self.has_to_write_out;
         self.shared.store.keeps_cells() && is_small && is_put_off()
     }
 
@@ -224,10 +221,10 @@ impl Writer {
         if cells.peek().is_none() {
             return true;
         }
-        self.is_ahead = true;
+        self.has_to_write_out = true;
         let mode = commit_mode(&self.shared);
         let written = self.shared.store.write_ahead(&mut cells, mode);
-        self.has_not_failed(written)
+        succeeded(&self.shared, written)
     }
 
     /// What is written ahead, or is in no store at all, needs no other commit for now.
@@ -255,7 +252,7 @@ impl Writer {
     /// There is no hurry for it to be on the disk: there it is, where it was written
     /// ahead.
     pub(super) fn write_out(&mut self, pause: &dyn Fn() -> bool) -> bool {
-        if !self.has_to_write_out() {
+        if !self.has_to_write_out {
             return true;
         }
         // It may have failed just before; then not all that is held no more is in its rows.
@@ -271,23 +268,8 @@ impl Writer {
                 return false;
             }
         }
-        self.is_ahead = false;
-        self.has_not_failed(self.shared.store.clear_ahead())
-    }
-
-    /// Whether something is written ahead that may not be in its rows.
-    pub(super) fn has_to_write_out(&self) -> bool {
-        self.is_ahead
-    }
-
-    fn has_not_failed(&self, result: Result<(), StoreError>) -> bool {
-        match result {
-            Ok(()) => true,
-            Err(error) => {
-                fail(&self.shared, error.into());
-                false
-            }
-        }
+        self.has_to_write_out = false;
+        succeeded(&self.shared, self.shared.store.clear_ahead())
     }
 
     fn handle(&mut self, request: Request) {
@@ -358,8 +340,7 @@ impl Writer {
             }
             return;
         }
-        if let Err(error) = shared.store.quarantine(key, &meta) {
-            fail(&shared, error.into());
+        if !succeeded(&shared, shared.store.quarantine(key, &meta)) {
             return;
         }
         tracing::error!(
@@ -423,9 +404,7 @@ fn commit_mode(shared: &Shared) -> Commit {
 
 /// Writes cells to their rows. False if the store failed.
 fn write_group(shared: &Shared, writes: &[Write], commit: Commit) -> bool {
-    let written = shared.store.commit(writes, commit);
-    if let Err(error) = written {
-        fail(shared, error.into());
+    if !succeeded(shared, shared.store.commit(writes, commit)) {
         return false;
     }
     let replacing = writes.iter().map(|write| (&write.key, write.meta));
@@ -450,8 +429,13 @@ pub(super) fn release(shared: &Shared, replaced: &[CellKey]) {
     }
 }
 
+/// Whether the store has done what it was to. If not, that is the failure of the replica.
+pub(super) fn succeeded(shared: &Shared, written: Result<(), StoreError>) -> bool {
+    written.map_err(|error| fail(shared, error.into())).is_ok()
+}
+
 /// Nothing is taken any more before anyone hears of the failure.
-pub(super) fn fail(shared: &Shared, failure: Failure) {
+fn fail(shared: &Shared, failure: Failure) {
     shared.inbox.close();
     shared.commits.fail(failure);
 }

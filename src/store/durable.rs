@@ -21,7 +21,7 @@ use quick_cache::{sync::Cache, Weighter};
 
 use super::{
     ahead::Ahead,
-    folder,
+    folder, retain_newer,
     rows::{Rows, RowsView},
     Commit, Store, StoreError, StoreView, Versioned, Write,
 };
@@ -163,15 +163,7 @@ impl DurableStore {
     fn catch_up(&self) -> Result<(), StoreError> {
         let mut writes = self.ahead.read(Err)?;
         let written = writes.len();
-        let mut result = Ok(());
-        writes.retain(|write| match self.reread_meta(&write.key) {
-            Ok(row) => row.is_none_or(|row| row.version < write.meta.version),
-            Err(error) => {
-                result = Err(error);
-                false
-            }
-        });
-        result?;
+        retain_newer(&mut writes, |key| self.reread_meta(key))?;
         for chunk in writes.chunks(CAUGHT_UP_AT_ONCE) {
             self.commit(chunk, Commit::Buffered)?;
         }

@@ -38,6 +38,15 @@ impl<S> FaultyStore<S> {
         }
     }
 
+    /// The commits up to number `number` succeed; of that and of those after it this comes.
+    pub(crate) fn failing_at(inner: S, number: usize, at: Verdict, after: Verdict) -> Self {
+        Self::new(inner, move |commit| match commit.cmp(&number) {
+            std::cmp::Ordering::Less => Verdict::Done,
+            std::cmp::Ordering::Equal => at,
+            std::cmp::Ordering::Greater => after,
+        })
+    }
+
     fn judged(&self, commit: impl FnOnce() -> Result<(), StoreError>) -> Result<(), StoreError> {
         let verdict = (self.verdict)(self.commits.fetch_add(1, Ordering::SeqCst));
         if verdict != Verdict::Lost {

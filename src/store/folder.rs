@@ -24,15 +24,6 @@ use super::{layout, StoreError};
 /// open what has one.
 pub const FORMAT_VERSION: u32 = 2;
 
-/// Keyspaces of the engine that a store has, and the engine's own.
-const fn keyspaces_of(version: u32) -> usize {
-    if version == 1 {
-        4
-    } else {
-        5
-    }
-}
-
 const FORMAT_FILE: &str = "FORMAT";
 /// `FORMAT` while it is being written.
 const UNFINISHED: &str = "FORMAT.new";
@@ -58,8 +49,9 @@ pub(super) fn prepare(dir: &Path) -> Result<PathBuf, StoreError> {
     let engine = dir.join(ENGINE);
     match read_version(dir)? {
         Some(version @ 1..=FORMAT_VERSION) => {
+            // By the keyspace of the log.
             let is_growing = version < FORMAT_VERSION;
-            layout::check(dir, &engine, keyspaces_of(version), is_growing)?;
+            layout::check(dir, &engine, is_growing)?;
         }
         Some(found) => {
             return Err(StoreError::Version {

@@ -25,19 +25,17 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::{folder::io_error, StoreError};
 
+/// The engine's own keyspace, and those of a store.
+const KEYSPACES: usize = 5;
+
 /// Bytes of `current`.
 const CURRENT_BYTES: usize = 25;
 
 /// Fails if the engine's folder, in that of a store that was made completely, lacks
 /// something, or its lists of files are not what was written; and if it is in use, as
-/// lists change then. There are to be so many keyspaces, the engine's own among them. If
-/// it is growing there may be one more, whose making was interrupted.
-pub(super) fn check(
-    store: &Path,
-    engine: &Path,
-    least: usize,
-    is_growing: bool,
-) -> Result<(), StoreError> {
+/// lists change then. If the store is growing it has one keyspace less, or has it
+/// already, or its making was interrupted.
+pub(super) fn check(store: &Path, engine: &Path, is_growing: bool) -> Result<(), StoreError> {
     let lock = engine.join("lock");
     let file = File::options()
         .read(true)
@@ -66,7 +64,7 @@ pub(super) fn check(
             keyspaces += 1;
         }
     }
-    match keyspaces < least {
+    match keyspaces < KEYSPACES - usize::from(is_growing) {
         true => Err(StoreError::Missing { path }),
         false => Ok(()),
     }

@@ -44,6 +44,22 @@ pub struct Write {
     pub meta: CellMeta,
 }
 
+/// Leaves those that are newer than what there is of their cells, as `found` says.
+fn retain_newer(
+    writes: &mut Vec<Write>,
+    found: impl Fn(&CellKey) -> Result<Option<CellMeta>, StoreError>,
+) -> Result<(), StoreError> {
+    let mut result = Ok(());
+    writes.retain(|write| match found(&write.key) {
+        Ok(found) => found.is_none_or(|found| found.version < write.meta.version),
+        Err(error) => {
+            result = Err(error);
+            false
+        }
+    });
+    result
+}
+
 /// A cell of a key, and its version.
 pub type Versioned = (CellKey, Arc<Cell>, Version);
 
@@ -59,9 +75,10 @@ pub enum Commit {
 /// What a replica needs of its storage.
 ///
 /// The contract: what is read is what was written, or an error: it is compared with
-/// its digest whenever it comes from its row on a disk. A commit is all or nothing, whatever happens; what is read is
-/// what was committed last; after an error of [`commit`](Self::commit) it is not
-/// known what is on disk, so the caller writes nothing more and opens it anew.
+/// its digest whenever it comes from its row on a disk. A commit is all or nothing,
+/// whatever happens; what is read is what was committed last; after an error of
+/// [`commit`](Self::commit) it is not known what is on disk, so the caller writes nothing
+/// more and opens it anew.
 pub trait Store: Send + Sync {
     /// Whether it is a store at all. If not, as [`MemoryStore`], nothing is written to it
     /// nor found in it.

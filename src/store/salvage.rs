@@ -23,7 +23,7 @@ use std::{
 
 use super::{
     folder::{io_error, sync_parent},
-    Commit, DurableStore, Store, StoreError, Write,
+    retain_newer, Commit, DurableStore, Store, StoreError, Write,
 };
 
 /// Folders that may have been moved aside before.
@@ -167,15 +167,9 @@ impl Saver<'_> {
         let mut batch = std::mem::take(&mut self.batch);
         // From the end, it may come to what was read from the beginning; and what was
         // written ahead may be in its row.
-        let mut result = Ok(());
-        batch.retain(|write| match self.into.reread(&write.key) {
-            Ok(found) => found.is_none_or(|(_, found)| found.version < write.meta.version),
-            Err(error) => {
-                result = Err(error);
-                false
-            }
-        });
-        result?;
+        retain_newer(&mut batch, |key| {
+            Ok(self.into.reread(key)?.map(|(_, meta)| meta))
+        })?;
         self.into.commit(&batch, Commit::Synced)?;
         self.saved += batch.len() as u64;
         Ok(())
