@@ -57,6 +57,9 @@ impl View for Divergent {
     fn tree(&self) -> Tree {
         self.0.clone()
     }
+    fn has_had(&self, _: &RootHash) -> bool {
+        false
+    }
     fn compare(&self, _: &Span) -> Comparison {
         Comparison::Divergent
     }
@@ -121,6 +124,7 @@ fn ours(own: &Tree, theirs: &Tree, seed: u64) -> Cost {
     let announcement = Announcement {
         fingerprint,
         incarnation,
+        clock: 0,
         span: Span {
             from: 0,
             to: 0,

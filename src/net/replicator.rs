@@ -166,7 +166,7 @@ impl Replicator {
     /// What this replica has to say of itself.
     pub(super) fn announcement(&self) -> Option<Vec<u8>> {
         let core = self.core();
-        core.machine.announcement(&core.view)
+        core.machine.announcement(&core.view, (self.clock)())
     }
 
     fn core(&self) -> MutexGuard<'_, Core> {

@@ -57,6 +57,10 @@ impl View for ReplicaView {
         self.replica.snapshot().tree
     }
 
+    fn has_had(&self, root: &RootHash) -> bool {
+        self.replica.roots().has_had(root)
+    }
+
     fn compare(&self, theirs: &Span) -> Comparison {
         let now = self.replica.cut();
         self.replica.roots().compare(theirs, now)

@@ -220,10 +220,20 @@ impl Roots {
         Some(span)
     }
 
+    /// Whether this is a root that the tree has or had, and what was held with it is held.
+    #[must_use]
+    pub fn has_had(&self, root: &RootHash) -> bool {
+        self.is_past.contains_key(root)
+    }
+
     /// Compares a peer's root, which it has over the cuts of `theirs`, when the
     /// own cut is `now`. O(remembered roots).
     #[must_use]
     pub fn compare(&self, theirs: &Span, now: u64) -> Comparison {
+        if self.is_current && self.published.root == theirs.root {
+            // It holds what this replica holds now, whatever the cuts.
+            return Comparison::Equal;
+        }
         let earlier = self.spans.iter().rev().skip(1).copied();
         let mut own = self.latest(now).into_iter().chain(earlier).enumerate();
         let common = own.find(|(_, own)| own.from <= theirs.to && theirs.from <= own.to);
@@ -298,6 +308,8 @@ mod tests {
         // Over other cuts, but what is held is the same.
         assert_eq!(compare(90, 95, 3), Comparison::Equal);
         assert_eq!(compare(90, 95, 1), Comparison::Behind);
+        // The clock of the peer is behind: it has the newest root at an old cut.
+        assert_eq!(compare(21, 22, 3), Comparison::Equal);
     }
 
     #[test]

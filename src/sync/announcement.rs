@@ -13,6 +13,8 @@ pub struct Announcement {
     pub fingerprint: Fingerprint,
     /// Which life of the sender it is.
     pub incarnation: Incarnation,
+    /// The sender's clock when it sent this, in NTP64.
+    pub clock: u64,
     /// The root, and its cuts.
     pub span: Span,
     /// Cells that the sender holds, tombstones among them.
@@ -21,7 +23,7 @@ pub struct Announcement {
 
 impl Announcement {
     /// Bytes of the longest message: its two numbers take ten at the most.
-    pub const MAX_BYTES: usize = 2 + 8 + (8 + 4) + 8 + 10 + HASH_BYTES + 10;
+    pub const MAX_BYTES: usize = 2 + 8 + (8 + 4) + 8 + 8 + 10 + HASH_BYTES + 10;
 
     /// The message.
     #[must_use]
@@ -30,6 +32,7 @@ impl Announcement {
         writer.raw(&self.fingerprint.0);
         writer.raw(&self.incarnation.started.to_be_bytes());
         writer.raw(&self.incarnation.nonce.to_be_bytes());
+        writer.raw(&self.clock.to_be_bytes());
         writer.raw(&self.span.to.to_be_bytes());
         writer.number(self.span.to - self.span.from);
         writer.raw(&self.span.root.0);
@@ -48,6 +51,7 @@ impl Announcement {
             started: u64::from_be_bytes(reader.array("incarnation")?),
             nonce: u32::from_be_bytes(reader.array("incarnation")?),
         };
+        let clock = u64::from_be_bytes(reader.array("clock")?);
         let to = u64::from_be_bytes(reader.array("cut")?);
         let length = reader.number("cut")?;
         let from = to.checked_sub(length).ok_or(MessageError::Range("cut"))?;
@@ -57,6 +61,7 @@ impl Announcement {
         Ok(Self {
             fingerprint,
             incarnation,
+            clock,
             span: Span { from, to, root },
             cells,
         })
@@ -75,6 +80,7 @@ mod tests {
                 started: 0x0102_0304_0506_0708,
                 nonce: 0x090a_0b0c,
             },
+            clock: 9 << 29,
             span: Span {
                 from: 7 << 29,
                 to: 8 << 29,
@@ -85,7 +91,7 @@ mod tests {
         let bytes = announcement.encode();
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let expected = format!(
-            "010166696e6765722d700102030405060708090a0b0c0000000100000000{}{}e807",
+            "020166696e6765722d700102030405060708090a0b0c00000001200000000000000100000000{}{}e807",
             "8080808002",
             "aa".repeat(32)
         );

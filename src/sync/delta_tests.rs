@@ -107,6 +107,9 @@ impl View for Side {
     fn tree(&self) -> Tree {
         self.replica.tree()
     }
+    fn has_had(&self, root: &RootHash) -> bool {
+        self.replica.roots.has_had(root)
+    }
     fn compare(&self, theirs: &Span) -> Comparison {
         self.replica
             .roots
@@ -331,7 +334,7 @@ fn messages_are_pinned() {
     };
     assert_eq!(
         hex(&query.encode()),
-        "010673616c7473616c7404e807ac0201ababababababababababababababababababababababababababababababababf32cc5cbff2fd461"
+        "020673616c7473616c7404e807ac0201ababababababababababababababababababababababababababababababababf32cc5cbff2fd461"
     );
     assert_eq!(DeltaQuery::decode(&query.encode()), Ok(query));
 
@@ -349,12 +352,12 @@ fn messages_are_pinned() {
         check: meta.version.digest.0[..CHECK_BYTES].try_into().unwrap(),
     };
     let pinned = [
-        (Progress::Unknown, vec![], "010700"),
-        (Progress::Done, vec![], "01070100"),
+        (Progress::Unknown, vec![], "020700"),
+        (Progress::Done, vec![], "02070100"),
         (
             Progress::After(400),
             vec![received],
-            "0107029003000025016b2f303030303035010000000000000003000707070707070707070707070707070701bd334b6a0d9222",
+            "0207029003000025016b2f303030303035010000000000000003000707070707070707070707070707070701bd334b6a0d9222",
         ),
     ];
     for (progress, cells, bytes) in pinned {

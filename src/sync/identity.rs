@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Version of the protocol, and of the tree that it compares.
-pub const PROTOCOL: u8 = 1;
+pub const PROTOCOL: u8 = 2;
 
 /// The first chunk of all key expressions of the protocol.
 pub const PREFIX: &str = "@mst";

@@ -35,6 +35,8 @@ pub struct Settings {
 pub trait View {
     /// The tree, as it is settled.
     fn tree(&self) -> Tree;
+    /// Whether this is a root that the tree has or had. What was held with it is held.
+    fn has_had(&self, root: &RootHash) -> bool;
     /// Compares a root with one's own.
     fn compare(&self, theirs: &Span) -> Comparison;
     /// The latest root and the number of cells, if there is a root.

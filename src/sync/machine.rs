@@ -7,7 +7,7 @@ use super::{
     announcement::Announcement,
     identity::{Incarnation, ReplicaId, Token, PROTOCOL},
     interface::{Action, Context, Event, Settings, Status, View},
-    peers::{Isolation, Peers, Relation},
+    peers::{Isolation, OwnRoot, Peers, Relation},
     pulling::State,
     report::Report,
 };
@@ -53,6 +53,8 @@ pub struct Machine {
     /// When to announce, and when that was done last, with which root.
     announce_at: Duration,
     announced: Option<(Duration, RootHash)>,
+    /// The last root that was seen to be the own one, and since when it is.
+    own_root: Option<(Duration, RootHash)>,
     /// No new name before this.
     rename_after: Duration,
     /// When an operator was last told of a message that could not be read, and of
@@ -80,6 +82,7 @@ impl Machine {
             joined: 0,
             announce_at: context.now,
             announced: None,
+            own_root: None,
             rename_after: Duration::ZERO,
             told_malformed: None,
             told_identity: None,
@@ -125,10 +128,7 @@ impl Machine {
     pub fn wake_at(&self) -> Duration {
         let of_state = self.pull_due();
         let asks = self.peers.present().map(|(_, peer)| peer.ask_root_at);
-        let compares = self
-            .peers
-            .present()
-            .filter_map(|(_, peer)| peer.compare_at());
+        let compares = self.peers.present().filter_map(|(_, peer)| peer.compare_at);
         let all = asks.chain(compares).chain(of_state);
         let all = all.chain(self.declare_at);
         all.chain([self.announce_at]).min().unwrap_or(Duration::MAX)
@@ -197,6 +197,7 @@ impl Machine {
         if token.group != self.settings.group || id == self.settings.replica {
             return;
         }
+        let own = self.own_root(context);
         let silence = SILENCE + context.up_to(SILENCE);
         let greeting = context.up_to(GREETING);
         let Some(peer) = self.peers.entry(id, context.wall) else {
@@ -208,7 +209,7 @@ impl Machine {
         peer.is_retried = false;
         peer.not_before = Duration::ZERO;
         peer.ask_root_at = context.now + silence;
-        peer.compare(context.view, context.now, context.wall);
+        peer.compare(&own, context.view, context.now, context.wall);
         self.announce_at = self.announce_at.min(context.now + greeting);
     }
 
@@ -248,6 +249,7 @@ impl Machine {
             return;
         }
         self.status.heard += 1;
+        let own = self.own_root(context);
         let stale = context.about(self.settings.sync_interval * 3);
         let Some(peer) = self.peers.entry(from, context.wall) else {
             return;
@@ -258,11 +260,11 @@ impl Machine {
         if peer.failures == 0 && known != Some(announcement.span.root) {
             peer.not_before = Duration::ZERO;
         }
-        peer.heard(announcement);
+        peer.heard(announcement, context.now, context.wall);
         let (theirs, ours) = (announcement.fingerprint, self.settings.fingerprint);
         if theirs == ours {
             peer.isolation = None;
-            peer.compare(context.view, context.now, context.wall);
+            peer.compare(&own, context.view, context.now, context.wall);
         } else {
             peer.relation = Relation::Isolated;
             let isolation = Isolation::Fingerprint { theirs, ours };
@@ -293,7 +295,8 @@ impl Machine {
         }
         if is_younger {
             // So that the other hears of this one, while it has the name.
-            actions.extend(self.announcement(context.view).map(Action::Announce));
+            let announcement = self.announcement(context.view, context.wall);
+            actions.extend(announcement.map(Action::Announce));
             actions.push(Action::TakeNewIdentity);
         } else {
             // So that the other hears of this one.
@@ -304,13 +307,28 @@ impl Machine {
     }
 
     pub(super) fn compare_all(&mut self, context: &mut Context<'_>) {
+        let own = self.own_root(context);
         for (_, peer) in self.peers.iter_mut() {
-            peer.compare(context.view, context.now, context.wall);
+            peer.compare(&own, context.view, context.now, context.wall);
+        }
+    }
+
+    fn own_root(&mut self, context: &Context<'_>) -> OwnRoot {
+        let latest = context.view.latest().map(|(span, _)| span);
+        let root = latest.map(|span| span.root);
+        if root.is_some_and(|root| self.own_root.is_none_or(|(_, known)| known != root)) {
+            self.own_root = root.map(|root| (context.now, root));
+        }
+        OwnRoot {
+            root,
+            cut: latest.map_or(0, |span| span.to),
+            since: self.own_root.map_or(context.now, |(since, _)| since),
         }
     }
 
     fn time_passes(&mut self, context: &mut Context<'_>, actions: &mut Vec<Action>) {
         let now = context.now;
+        let own = self.own_root(context);
         if now >= self.announce_at {
             self.announce(context, actions);
         }
@@ -319,8 +337,8 @@ impl Machine {
         }
         let mut asks = Vec::new();
         for (id, peer) in self.peers.iter_mut() {
-            if peer.compare_at().is_some_and(|at| now >= at) {
-                peer.compare(context.view, now, context.wall);
+            if peer.compare_at.is_some_and(|at| now >= at) {
+                peer.compare(&own, context.view, now, context.wall);
             }
             if peer.present && peer.isolation.is_none() && now >= peer.ask_root_at {
                 asks.push(*id);
@@ -340,7 +358,7 @@ impl Machine {
             _ => self.settings.sync_interval,
         };
         self.announce_at = context.now + context.about(pause);
-        let Some(announcement) = self.own_announcement(context.view) else {
+        let Some(announcement) = self.own_announcement(context.view, context.wall) else {
             // A root is being made.
             self.announce_at = context.now + GREETING;
             return;
@@ -350,18 +368,19 @@ impl Machine {
         actions.push(Action::Announce(announcement.encode()));
     }
 
-    /// What this replica has to say of itself now, if it has a root.
+    /// What this replica has to say of itself when its clock shows `wall`, if it has a root.
     #[must_use]
-    pub fn announcement(&self, view: &dyn View) -> Option<Vec<u8>> {
-        let announcement = self.own_announcement(view)?;
+    pub fn announcement(&self, view: &dyn View, wall: u64) -> Option<Vec<u8>> {
+        let announcement = self.own_announcement(view, wall)?;
         Some(announcement.encode())
     }
 
-    fn own_announcement(&self, view: &dyn View) -> Option<Announcement> {
+    fn own_announcement(&self, view: &dyn View, wall: u64) -> Option<Announcement> {
         let (span, cells) = view.latest()?;
         Some(Announcement {
             fingerprint: self.settings.fingerprint,
             incarnation: self.settings.incarnation,
+            clock: wall,
             span,
             cells,
         })

@@ -27,6 +27,9 @@ impl View for Stub {
     fn tree(&self) -> Tree {
         self.tree.clone()
     }
+    fn has_had(&self, root: &RootHash) -> bool {
+        root.0[0] < 2
+    }
     fn compare(&self, theirs: &Span) -> Comparison {
         match theirs.root {
             RootHash([0, ..]) => Comparison::Equal,
@@ -82,6 +85,7 @@ pub(super) fn announcement(root: u8) -> Announcement {
             started: 5,
             nonce: 5,
         },
+        clock: NOW,
         span: span(root),
         cells: 1,
     }
@@ -383,11 +387,11 @@ fn replicas_that_merge_or_are_named_otherwise_are_isolated() {
 
     let mut run = Run::new();
     let mut newer = token(group("demo/**", Some("demo")), PEER);
-    newer.protocol = 2;
+    newer.protocol = PROTOCOL + 1;
     for (token, reason) in [
         (token(group("demo/*", Some("demo")), PEER), "key expression"),
         (token(group("demo/**", None), PEER), "strip_prefix"),
-        (newer, "protocol 2"),
+        (newer, "protocol 3"),
     ] {
         let told = tell(&run.handle(Event::Appeared(token)));
         assert!(told.len() == 1 && told[0].contains(reason), "{told:?}");

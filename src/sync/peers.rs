@@ -15,8 +15,12 @@ use crate::{
     replica::{Comparison, Span},
 };
 
-/// For how long roots may have no cut in common before they count as different.
+/// After how long the newest root of a peer decides, also if it cannot be compared: if there is no
+/// cut of which both roots are known, they count as different.
 const UNCOMPARED: Duration = Duration::from_secs(3);
+
+/// The shortest pause before roots are compared again that could not be.
+const COMPARE_EVERY: Duration = Duration::from_millis(10);
 
 /// Announced spans of a replica that are remembered.
 const MAX_SPANS: usize = 16;
@@ -100,10 +104,55 @@ pub struct PeerStatus {
     pub isolation: Option<Isolation>,
     /// What it said last.
     pub announced: Option<Announcement>,
+    /// Milliseconds that its clock was ahead of this replica's when it last said something;
+    /// negative if it was behind. How long the message was on its way counts as behind.
+    pub clock_offset_ms: Option<i64>,
     /// Since when the relation is as it is.
     pub since: u64,
     /// When both were last known to hold the same.
     pub last_equal: Option<u64>,
+}
+
+/// A root that a replica announced.
+struct Heard {
+    span: Span,
+    /// When it was heard first.
+    at: Duration,
+}
+
+/// All that is held with one root is held with another, as far as a pull could tell.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Included {
+    /// The root of the peer.
+    pub(super) theirs: RootHash,
+    /// The own root then. As long as what was held with it is held, so is the peer's.
+    pub(super) ours: RootHash,
+    /// When to look again: the peer may not have sent what is damaged there.
+    pub(super) until: Duration,
+}
+
+/// The own root, as those of peers are compared with it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OwnRoot {
+    /// Nothing if it was voided, and none has been made since.
+    pub(super) root: Option<RootHash>,
+    /// The last cut over which it is known.
+    pub(super) cut: u64,
+    /// Since when the root is what it is.
+    pub(super) since: Duration,
+}
+
+impl OwnRoot {
+    /// How long it takes the own cut to get to `cut`, if the tree does not change.
+    fn until_cut(&self, cut: u64) -> Duration {
+        let left = milliseconds_between(cut, self.cut).max(0);
+        let left = Duration::from_millis(left.unsigned_abs());
+        // A tree that changes has a root soon, and all is compared then.
+        match left.is_zero() {
+            true => UNCOMPARED,
+            false => left.max(COMPARE_EVERY),
+        }
+    }
 }
 
 /// What is known of a replica.
@@ -113,11 +162,12 @@ pub(super) struct Peer {
     pub(super) isolation: Option<Isolation>,
     /// What it said last.
     pub(super) announced: Option<Announcement>,
-    /// The last spans that it announced, the latest last: its cut may be ahead
+    /// The last spans that it announced, the newest last: its cut may be ahead
     /// of ours, and a span has to be there still when ours has come so far.
-    spans: VecDeque<Span>,
-    /// Since when none of them can be compared.
-    pub(super) uncompared: Option<Duration>,
+    heard: VecDeque<Heard>,
+    /// When to compare again, if no root is made and nothing is heard before.
+    pub(super) compare_at: Option<Duration>,
+    pub(super) clock_offset_ms: Option<i64>,
     pub(super) since: u64,
     pub(super) last_equal: Option<u64>,
     /// When to ask for its root, should it not say it by itself.
@@ -132,6 +182,9 @@ pub(super) struct Peer {
     pub(super) is_retried: bool,
     /// The last root that both are known to have had.
     pub(super) common: Option<RootHash>,
+    /// A root of the peer under which nothing was found that this replica lacks. Its own may be
+    /// another for good: it may hold what the peer does not take.
+    pub(super) included: Option<Included>,
     /// Whether what has changed since was asked for in vain, so that the trees have to
     /// be compared.
     pub(super) is_walk_due: bool,
@@ -149,8 +202,9 @@ impl Peer {
             relation: Relation::Unknown,
             isolation: None,
             announced: None,
-            spans: VecDeque::new(),
-            uncompared: None,
+            heard: VecDeque::new(),
+            compare_at: None,
+            clock_offset_ms: None,
             since: wall,
             last_equal: None,
             ask_root_at: Duration::MAX,
@@ -159,6 +213,7 @@ impl Peer {
             not_before: Duration::ZERO,
             is_retried: false,
             common: None,
+            included: None,
             is_walk_due: false,
             cut_short: 0,
             message_bytes: MESSAGE_BYTES,
@@ -175,58 +230,82 @@ impl Peer {
         }
     }
 
-    pub(super) fn heard(&mut self, announcement: Announcement) {
+    pub(super) fn heard(&mut self, announcement: Announcement, now: Duration, wall: u64) {
         self.announced = Some(announcement);
+        self.clock_offset_ms = Some(milliseconds_between(announcement.clock, wall));
         let span = announcement.span;
         // One root over more cuts than before replaces what it continues.
-        match self.spans.back_mut() {
-            Some(last) if last.root == span.root && last.from == span.from => *last = span,
-            _ => self.spans.push_back(span),
+        match self.heard.back_mut() {
+            Some(last) if last.span.root == span.root && last.span.from == span.from => {
+                last.span = span;
+            }
+            _ => self.heard.push_back(Heard { span, at: now }),
         }
-        while self.spans.len() > MAX_SPANS {
-            self.spans.pop_front();
+        while self.heard.len() > MAX_SPANS {
+            self.heard.pop_front();
         }
     }
 
-    /// Compares the latest of its roots that can be compared. The relation stays
-    /// what it was while none can; but not for ever.
-    pub(super) fn compare(&mut self, view: &dyn View, now: Duration, wall: u64) {
-        if !self.present || self.isolation.is_some() || self.spans.is_empty() {
+    /// Compares the peer's roots with the own ones. Its newest root decides. If that cannot be
+    /// compared yet the relation is unknown, and after [`UNCOMPARED`] they count as different,
+    /// whatever clocks show. Older roots only say two things: that there was a difference, which
+    /// stands until a newer root is known not to have it; and which root both have had.
+    pub(super) fn compare(&mut self, own: &OwnRoot, view: &dyn View, now: Duration, wall: u64) {
+        let newest = self.heard.back().map(|heard| heard.span);
+        let Some(newest) = newest.filter(|_| self.present && self.isolation.is_none()) else {
             return;
-        }
-        let compared = self
-            .spans
-            .iter()
-            .rev()
-            .map(|span| (span.root, view.compare(span)));
-        let mut known = compared.filter(|(_, comparison)| *comparison != Comparison::Unknown);
-        match known.next() {
-            Some((root, comparison)) => {
-                if matches!(comparison, Comparison::Equal | Comparison::Behind) {
-                    self.common = Some(root);
-                    self.is_walk_due = false;
-                }
-                self.uncompared = None;
-                self.set_relation(comparison.into(), wall);
-            }
-            None => {
-                let since = *self.uncompared.get_or_insert(now);
-                if now >= since + UNCOMPARED {
-                    self.set_relation(Relation::Divergent, wall);
+        };
+        // Since when the newest root, and perhaps some before it, cannot be compared.
+        let mut unknown_since = None;
+        let mut known = None;
+        for heard in self.heard.iter().rev() {
+            match self.compare_root(&heard.span, view, now) {
+                Comparison::Unknown => unknown_since = Some(heard.at),
+                comparison => {
+                    known = Some((heard.span.root, comparison));
+                    break;
                 }
             }
         }
-        if self.relation == Relation::Equal {
+        if let Some((root, Comparison::Equal | Comparison::Behind)) = known {
+            if view.has_had(&root) {
+                self.common = Some(root);
+            }
+            self.is_walk_due &= unknown_since.is_some();
+        }
+        // It has not announced the root that is the own one now.
+        let is_older = own.root.is_some_and(|root| root != newest.root);
+        let decided_at = unknown_since.unwrap_or(own.since) + UNCOMPARED;
+        let relation = match known.map(|(_, comparison)| comparison) {
+            Some(Comparison::Divergent) => Relation::Divergent,
+            _ if unknown_since.is_some() && now >= decided_at => Relation::Divergent,
+            _ if unknown_since.is_some() => Relation::Unknown,
+            // They were equal at a cut that has passed. If it had what came here since it
+            // would have said so.
+            Some(Comparison::Equal) if is_older && now >= decided_at => Relation::Behind,
+            Some(comparison) => comparison.into(),
+            None => Relation::Unknown,
+        };
+        self.set_relation(relation, wall);
+        if relation == Relation::Equal {
             self.failures = 0;
         }
+        self.compare_at = match relation {
+            Relation::Unknown => Some(decided_at.min(now + own.until_cut(newest.from))),
+            Relation::Equal if is_older => Some(decided_at),
+            Relation::Behind => self.included.map(|included| included.until),
+            _ => None,
+        };
     }
 
-    /// When to compare again, if no root is made and nothing is heard before.
-    pub(super) fn compare_at(&self) -> Option<Duration> {
-        let is_waiting = self.relation != Relation::Divergent;
-        self.uncompared
-            .filter(|_| is_waiting)
-            .map(|since| since + UNCOMPARED)
+    fn compare_root(&self, span: &Span, view: &dyn View, now: Duration) -> Comparison {
+        let is_included = self.included.is_some_and(|known| {
+            known.theirs == span.root && view.has_had(&known.ours) && now < known.until
+        });
+        match view.compare(span) {
+            Comparison::Unknown | Comparison::Divergent if is_included => Comparison::Behind,
+            comparison => comparison,
+        }
     }
 
     pub(super) fn status(&self, replica: ReplicaId) -> PeerStatus {
@@ -236,10 +315,18 @@ impl Peer {
             relation: self.relation,
             isolation: self.isolation.clone(),
             announced: self.announced,
+            clock_offset_ms: self.clock_offset_ms,
             since: self.since,
             last_equal: self.last_equal,
         }
     }
+}
+
+/// Milliseconds that the NTP64 time `a` is ahead of `b`.
+fn milliseconds_between(a: u64, b: u64) -> i64 {
+    let difference = (i128::from(a) - i128::from(b)) * 1000;
+    // It is less than 2^32 seconds either way.
+    (difference >> 32) as i64
 }
 
 /// The replicas that are remembered.

@@ -7,7 +7,7 @@ use super::{
     identity::ReplicaId,
     interface::{Action, Context, Query},
     machine::Machine,
-    peers::{Peer, Relation},
+    peers::{Included, Peer, Relation},
     pull::{Ask, Pull, Rejections},
     report::Report,
     salted::{Salted, WIDTHS},
@@ -68,6 +68,8 @@ pub(super) struct Going {
     root: RootHash,
     /// Whether anything has been answered.
     is_answered: bool,
+    /// Whether digests are of the larger width.
+    is_wide: bool,
 }
 
 impl Going {
@@ -78,6 +80,10 @@ impl Going {
             useful_before: self.useful_before,
             root: self.root,
             is_delta: self.pull.is_delta,
+            found_nothing: self.is_wide
+                && !self.pull.is_delta
+                && self.pull.received == 0
+                && self.rejected == Rejections::default(),
             deadline: now + JOINING,
         }
     }
@@ -94,6 +100,9 @@ pub(super) struct Joining {
     root: RootHash,
     /// Whether only what had changed was asked for.
     is_delta: bool,
+    /// Whether the trees were compared, by digests that are not equal by chance, and the peer
+    /// had nothing that is lacking here.
+    found_nothing: bool,
     /// Until when, at the most.
     deadline: Duration,
 }
@@ -167,6 +176,7 @@ impl Machine {
             rejected_answers: 0,
             root,
             is_answered: false,
+            is_wide: self.peers.get(&peer).is_some_and(|peer| peer.failures > 0),
         };
         self.go_on(going, context, actions);
     }
@@ -379,6 +389,18 @@ impl Machine {
 
     /// A pull that came to its end was of use, or not.
     fn ended(&mut self, ended: &Joining, context: &mut Context<'_>) {
+        let own = context.view.latest().map(|(span, _)| span.root);
+        let until = context.now + context.about(self.settings.sync_interval);
+        if let (true, Some(ours), Some(peer)) =
+            (ended.found_nothing, own, self.peers.get_mut(&ended.peer))
+        {
+            let theirs = ended.root;
+            peer.included = Some(Included {
+                theirs,
+                ours,
+                until,
+            });
+        }
         self.compare_all(context);
         let was_useful = context.view.useful() > ended.useful_before;
         let pause = context.about(BACK_OFF);

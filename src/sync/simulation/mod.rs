@@ -5,6 +5,7 @@
 //! `MST_SIM_SEED=<seed> cargo test --release simulat` runs that one alone, and
 //! `MST_SIM_SEEDS=<number>` that many.
 
+mod clocks;
 mod model;
 mod node;
 mod scenario;

@@ -41,6 +41,9 @@ impl View for NodeView<'_> {
     fn tree(&self) -> Tree {
         self.0.tree()
     }
+    fn has_had(&self, root: &RootHash) -> bool {
+        self.0.roots.has_had(root)
+    }
     fn compare(&self, theirs: &Span) -> Comparison {
         self.0.roots.compare(theirs, self.0.cut(self.1))
     }
@@ -103,7 +106,7 @@ pub(super) fn token(node: usize) -> Token {
     }
 }
 
-pub(super) fn settings(node: usize, life: u64) -> Settings {
+pub(super) fn settings(node: usize, life: u64, sync_interval: Duration) -> Settings {
     Settings {
         replica: id(node),
         incarnation: Incarnation {
@@ -112,7 +115,7 @@ pub(super) fn settings(node: usize, life: u64) -> Settings {
         },
         group: group(),
         fingerprint: Fingerprint::of("lww"),
-        sync_interval: Duration::from_secs(30),
+        sync_interval,
         max_clock_drift: DRIFT,
     }
 }

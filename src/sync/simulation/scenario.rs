@@ -17,6 +17,8 @@ pub(super) struct Scenario {
     pub(super) loss: u32,
     pub(super) duplication: u32,
     pub(super) delay: Duration,
+    /// Between two announcements, if nothing happens.
+    pub(super) sync_interval: Duration,
     /// How far clocks are off.
     pub(super) skew: Duration,
     /// Whether they are never set right.
@@ -47,6 +49,7 @@ impl Scenario {
             loss: rng.gen_range(0..300),
             duplication: rng.gen_range(0..300),
             delay: Duration::from_millis(rng.gen_range(1..400)),
+            sync_interval: Duration::from_secs(30),
             skew,
             cuts_every: Duration::from_millis(rng.gen_range(300..5000)),
             crashes_every: Duration::from_millis(rng.gen_range(1000..20_000)),
@@ -68,6 +71,7 @@ impl Scenario {
             loss: 0,
             duplication: 0,
             delay: Duration::from_millis(2),
+            sync_interval: Duration::from_secs(30),
             skew: Duration::ZERO,
             cuts_every: Duration::MAX,
             crashes_every: Duration::MAX,

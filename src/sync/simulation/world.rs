@@ -78,7 +78,7 @@ impl World {
                     view: &NodeView(&replica, START, (0, 0)),
                 };
                 Node {
-                    machine: Machine::new(settings(node, 0), &mut context),
+                    machine: Machine::new(settings(node, 0, scenario.sync_interval), &mut context),
                     replica,
                     skew: 0,
                     life: 0,
@@ -337,7 +337,7 @@ impl World {
                 // What the queryable answers: one's announcement of now.
                 let wall = self.wall(to);
                 let view = NodeView(&self.nodes[to].replica, wall, (0, 0));
-                if let Some(bytes) = self.nodes[to].machine.announcement(&view) {
+                if let Some(bytes) = self.nodes[to].machine.announcement(&view, wall) {
                     self.send(to, from, Message::Announced(id(to), bytes));
                 }
             }
@@ -393,7 +393,8 @@ impl World {
             random: &mut random,
             view: &NodeView(&this.replica, wall, (0, 0)),
         };
-        this.machine = Machine::new(settings(node, life), &mut context);
+        let settings = settings(node, life, self.scenario.sync_interval);
+        this.machine = Machine::new(settings, &mut context);
         self.at(0, Happening::Wake(node, life));
         self.greet(node);
     }
