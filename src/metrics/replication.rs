@@ -33,6 +33,9 @@ pub struct PeerMetrics {
     pub relation: &'static str,
     /// When both were last known to hold the same, in seconds since 1970.
     pub last_equal: Option<f64>,
+    /// Seconds that its clock was ahead of this one's when it last announced a root; negative if
+    /// it was behind.
+    pub clock_offset: Option<f64>,
 }
 
 /// Pulls from peers.
@@ -145,6 +148,12 @@ impl ReplicationMetrics {
             "When the peer was last found to hold the same.",
             "peer",
             peers().filter_map(|(name, peer)| Some((name, peer.last_equal?))),
+        );
+        writer.gauges(
+            "zenoh_mst_peer_clock_offset_seconds",
+            "How far the peer's clock was ahead of this replica's when it last said something.",
+            "peer",
+            peers().filter_map(|(name, peer)| Some((name, peer.clock_offset?))),
         );
     }
 }

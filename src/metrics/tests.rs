@@ -33,6 +33,7 @@ fn sample() -> StorageMetrics {
         is_present,
         relation,
         last_equal,
+        clock_offset: last_equal.map(|_| -0.25),
     };
     StorageMetrics {
         storage: "demo".to_owned(),
@@ -173,11 +174,13 @@ fn the_content_type_is_an_encoding() {
 
 fn peers() -> impl Strategy<Value = BTreeMap<String, PeerMetrics>> {
     let relation = prop_oneof![select(&RELATIONS[..]), Just("something else")];
-    let peer = (any::<bool>(), relation, option::of(any::<f64>()));
-    let peer = peer.prop_map(|(is_present, relation, last_equal)| PeerMetrics {
+    let seconds = || option::of(any::<f64>());
+    let peer = (any::<bool>(), relation, seconds(), seconds());
+    let peer = peer.prop_map(|(is_present, relation, last_equal, clock_offset)| PeerMetrics {
         is_present,
         relation,
         last_equal,
+        clock_offset,
     });
     btree_map(any::<String>(), peer, 0..5)
 }

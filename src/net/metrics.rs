@@ -81,6 +81,7 @@ fn peer(peer: &PeerStatus) -> (String, PeerMetrics) {
         is_present: peer.present,
         relation: peer.relation.name(),
         last_equal: peer.last_equal.map(seconds),
+        clock_offset: peer.clock_offset_ms.map(|offset| offset as f64 / 1000.0),
     };
     (peer.replica.to_string(), metrics)
 }

@@ -105,6 +105,7 @@ fn peer(peer: &PeerStatus) -> Value {
         "root": announced.map(|announced| announced.span.root.to_string()),
         "cut": announced.map(|announced| ntp64_text(announced.span.to)),
         "cells": announced.map(|announced| announced.cells),
+        "clock_offset_ms": peer.clock_offset_ms,
         "since": ntp64_text(peer.since),
         "last_equal": peer.last_equal.map(ntp64_text),
     })

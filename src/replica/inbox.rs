@@ -262,6 +262,11 @@ impl Inbox {
         (is_merged, state.recent.get(key).cloned())
     }
 
+    /// As [`Recent::key_stamps`].
+    pub(super) fn key_stamps(&self, key: &Key) -> KeyStamps {
+        self.state().recent.key_stamps(key)
+    }
+
     /// As [`Recent::begin_log`].
     pub(super) fn begin_log(&self, key: &Key, reader: Option<&Arc<Slot>>) -> Vec<(Part, Shown)> {
         self.state().recent.begin_log(key, reader)

@@ -15,10 +15,15 @@ impl KeyStamps {
     /// There is this cell; the newest of a part is seen first, or alone.
     pub(super) fn see(&mut self, part: &Part, stamp: Stamp, is_tombstone: bool) {
         if !part.is_empty() {
-            self.newest_part = self.newest_part.max(Some(stamp));
+            self.see_part(stamp);
         } else if self.own.is_none() {
             self.own = Some((stamp, !is_tombstone));
         }
+    }
+
+    /// There is a cell of some part.
+    pub(super) fn see_part(&mut self, stamp: Stamp) {
+        self.newest_part = self.newest_part.max(Some(stamp));
     }
 
     /// When the value was last written, if there is one.

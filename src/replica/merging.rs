@@ -25,7 +25,7 @@ use quick_cache::{
 
 use super::{recent::Shown, GetError, Shared};
 use crate::{
-    cell::{Cell, Key, Part},
+    cell::{Cell, Key, Part, Stamp},
     merge::{raw, Applied, Form, Merged, PartCell},
     store::StoreError,
 };
@@ -76,6 +76,8 @@ impl Slot {
 pub(super) struct Merging {
     /// Cells of it that are pending, beside its own.
     pending: usize,
+    /// The timestamp of the newest that was pending.
+    newest: Option<Stamp>,
     log: Option<Box<Log>>,
 }
 
@@ -85,9 +87,14 @@ struct Log {
 }
 
 impl Merging {
-    /// One cell more is pending.
-    pub(super) fn pending(&mut self) {
-        self.pending += 1;
+    /// A cell with this timestamp is pending; the first of its part, or a newer one.
+    pub(super) fn pending(&mut self, is_first: bool, stamp: Stamp) {
+        self.pending += usize::from(is_first);
+        self.newest = self.newest.max(Some(stamp));
+    }
+
+    pub(super) fn newest(&self) -> Option<Stamp> {
+        self.newest
     }
 
     /// Logs a cell, if there is a reader who wants to know. Of two that bear one

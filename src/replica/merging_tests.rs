@@ -118,11 +118,20 @@ fn assert_settled(replica: &Replica, model: &BTreeMap<usize, State>) {
     }
 }
 
+/// The timestamp of the newest version, unless that is the key's own tombstone.
+fn last_write(state: &State) -> Option<Stamp> {
+    let newest = state.metas().map(|(_, meta)| meta.version.stamp).max()?;
+    let is_deleted = |(key, meta): (CellKey, CellMeta)| {
+        key.part.is_empty() && meta.version.tombstone && meta.version.stamp == newest
+    };
+    (!state.metas().any(is_deleted)).then_some(newest)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
 
     #[test]
-    fn reads_see_the_fold_at_once_and_ever_after(puts in any_puts(), durable: bool, reads in prop::collection::vec(any::<bool>(), 25)) {
+    fn reads_see_the_fold_at_once_and_ever_after(puts in any_puts(), durable: bool, reads in prop::collection::vec(any::<bool>(), 25), stamped in prop::collection::vec(any::<bool>(), 25)) {
         let folder = tempfile::tempdir().expect("a folder");
         let store = || -> Box<dyn Store> {
             match durable {
@@ -137,6 +146,16 @@ proptest! {
         let mut refused = 0;
         for (count, (number, stamp, value)) in puts.into_iter().enumerate() {
             let state = model.entry(number).or_insert_with(|| State::of(demo_key(number)));
+            if value.is_none() && !stamped[count] {
+                let deleted = last_write(state);
+                if let Some(stamp) = deleted {
+                    state.put(&rules, stamp, None).expect("a delete is taken");
+                }
+                let outcome = replica.delete_known(demo_key(number)).expect("taken");
+                prop_assert_eq!(outcome.is_newest, deleted.is_some());
+                assert_reads(&replica, &model);
+                continue;
+            }
             let taken = state.put(&rules, stamp, value.clone());
             let content = value.map_or(Content::Tombstone, Content::Value);
             let outcome = replica.put(demo_key(number), Cell { stamp, content });

@@ -29,6 +29,7 @@
 //! | `changes` | which cells changed lately, in order |
 //! | `loading` | the tree, from a store that is opened |
 //! | `reading` | gets and listings |
+//! | `deleting` | deletes that no client has stamped |
 //! | `checkpoint` | all cells at one cut, while writes go on |
 //! | `integrity`, `quarantine` | what the tree says, compared with what the disk has |
 //! | `recent` | what is pending, as readers see it |
@@ -45,6 +46,7 @@ mod changes;
 mod checkpoint;
 mod commits;
 mod counters;
+mod deleting;
 mod error;
 mod held;
 mod inbox;

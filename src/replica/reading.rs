@@ -282,7 +282,7 @@ impl Replica {
 impl Shared {
     /// When a cell of `key` was written that is in quarantine, and that nothing has
     /// replaced; nothing if there is none.
-    fn missing(&self, key: &Key) -> Option<Stamp> {
+    pub(super) fn missing(&self, key: &Key) -> Option<Stamp> {
         if !self.quarantine.has(key) {
             return None;
         }

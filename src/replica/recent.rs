@@ -5,7 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use super::merging::{Merging, Slot};
+use super::{
+    key_stamps::KeyStamps,
+    merging::{Merging, Slot},
+};
 use crate::cell::{Cell, CellKey, CellMeta, Key, Part, Stamp, Version};
 
 /// Values of more bytes are shown from the store once they are committed.
@@ -102,9 +105,7 @@ impl Recent {
         self.bytes += bytes;
         if !key.part.is_empty() {
             let merging = self.merging.entry(key.key.clone()).or_default();
-            if is_first {
-                merging.pending();
-            }
+            merging.pending(is_first, cell.stamp);
             merging.log(&key.part, cell, is_tied);
         } else if !self.merging.is_empty() {
             if let Some(merging) = self.merging.get_mut(&key.key) {
@@ -167,6 +168,18 @@ impl Recent {
 
     pub(super) fn get(&self, key: &CellKey) -> Option<&Shown> {
         self.cells.get(key)
+    }
+
+    /// When the cells of a key were written that are pending; and perhaps those that were.
+    pub(super) fn key_stamps(&self, key: &Key) -> KeyStamps {
+        let mut stamps = KeyStamps::default();
+        if let Some(own) = self.get(&CellKey::own(key.clone())) {
+            stamps.see(&Part::EMPTY, own.stamp(), own.is_tombstone());
+        }
+        if let Some(newest) = self.merging.get(key).and_then(Merging::newest) {
+            stamps.see_part(newest);
+        }
+        stamps
     }
 
     /// Whether a key has cells beside its own.

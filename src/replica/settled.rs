@@ -67,6 +67,8 @@ fn wins(old: Option<&Held>, new: &Held) -> bool {
 struct Parts {
     /// How many they are.
     cells: usize,
+    /// When the newest of them was written, of those that there are or have been.
+    newest: Stamp,
     /// When its own cell was written, if it has one.
     own: Option<Stamp>,
 }
@@ -104,9 +106,11 @@ impl Loader {
             let parts = self.counts.parts.entry(key.key.clone());
             let parts = parts.or_insert_with(|| Parts {
                 cells: 0,
+                newest: meta.version.stamp,
                 own: own.map(|own| own.version.stamp),
             });
             parts.cells += 1;
+            parts.newest = parts.newest.max(meta.version.stamp);
             let is_first = parts.cells == 1 && own.is_some_and(|own| !own.version.tombstone);
             self.counts.own_values_with_parts += usize::from(is_first);
         }
@@ -150,6 +154,11 @@ impl Settled {
         }
         let own = self.get(&CellKey::own(key.key.clone()))?;
         Some(own.stamp())
+    }
+
+    /// When the newest cell of a key was written, beside its own. It may be gone since.
+    pub(super) fn newest_part(&self, key: &Key) -> Option<Stamp> {
+        self.parts.get(key).map(|parts| parts.newest)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -224,7 +233,10 @@ impl Settled {
                 true
             });
         if is_first {
-            self.count_part(&key.key);
+            self.count_part(&key.key, meta.stamp());
+        }
+        if let Some(parts) = self.parts.get_mut(&key.key) {
+            parts.newest = parts.newest.max(meta.stamp());
         }
     }
 
@@ -258,7 +270,7 @@ impl Settled {
         !joined.covering.is_empty()
     }
 
-    fn count_part(&mut self, key: &Key) {
+    fn count_part(&mut self, key: &Key, newest: Stamp) {
         if let Some(parts) = self.parts.get_mut(key) {
             parts.cells += 1;
             return;
@@ -266,6 +278,7 @@ impl Settled {
         let own = self.get(&CellKey::own(key.clone())).map(Held::meta);
         let parts = Parts {
             cells: 1,
+            newest,
             own: own.map(|own| own.version.stamp),
         };
         self.parts.insert(key.clone(), parts);
