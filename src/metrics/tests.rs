@@ -176,12 +176,14 @@ fn peers() -> impl Strategy<Value = BTreeMap<String, PeerMetrics>> {
     let relation = prop_oneof![select(&RELATIONS[..]), Just("something else")];
     let seconds = || option::of(any::<f64>());
     let peer = (any::<bool>(), relation, seconds(), seconds());
-    let peer = peer.prop_map(|(is_present, relation, last_equal, clock_offset)| PeerMetrics {
-        is_present,
-        relation,
-        last_equal,
-        clock_offset,
-    });
+    let peer = peer.prop_map(
+        |(is_present, relation, last_equal, clock_offset)| PeerMetrics {
+            is_present,
+            relation,
+            last_equal,
+            clock_offset,
+        },
+    );
     btree_map(any::<String>(), peer, 0..5)
 }
 

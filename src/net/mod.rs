@@ -4,6 +4,7 @@
 //! | part | what it is |
 //! |---|---|
 //! | `session` | where the session comes from |
+//! | `routers` | which timestamps routers made |
 //! | `replicator` | the loop of one replica: events in, actions out |
 //! | `links` | what one replica declares, and what it asks |
 //! | `serve` | answers to queries |
@@ -21,6 +22,7 @@ mod operator;
 mod queryable;
 mod random;
 mod replicator;
+mod routers;
 mod serve;
 mod session;
 mod status;
@@ -29,4 +31,5 @@ mod view;
 pub use operator::Operator;
 pub(crate) use random::number as random_number;
 pub use replicator::{Replication, Replicator};
+pub use routers::Routers;
 pub use session::{attach, Sessions};

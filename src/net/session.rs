@@ -12,7 +12,9 @@ use std::{
 
 use serde_json::{json, Map, Value};
 use tokio::sync::OnceCell;
-use zenoh::{internal::runtime::DynamicRuntime, Config, Session};
+use zenoh::{
+    config::WhatAmI, internal::runtime::DynamicRuntime, session::ZenohId, Config, Session, Wait,
+};
 
 /// For how long the companion plugin is waited for, which may be started after
 /// the storage manager.
@@ -133,6 +135,20 @@ impl Sessions {
             tokio::time::sleep(LOOK_EVERY).await;
         }
         Some(self.get().await)
+    }
+
+    /// The identities of the router that this is part of and of those that it is linked with, as far
+    /// as there is a way to know them.
+    pub(super) fn routers(&self) -> Vec<[u8; 16]> {
+        let routers: Vec<ZenohId> = match (attached(), self.session.get()) {
+            (Some(runtime), _) => {
+                let linked = runtime.get_zids(WhatAmI::Router);
+                [runtime.zid()].into_iter().chain(linked).collect()
+            }
+            (None, Some((session, _))) => session.info().routers_zid().wait().collect(),
+            (None, None) => Vec::new(),
+        };
+        routers.into_iter().map(ZenohId::to_le_bytes).collect()
     }
 
     /// The session, when there is one.

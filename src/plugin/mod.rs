@@ -7,6 +7,7 @@ mod claims;
 mod convert;
 mod scrub;
 mod storage;
+mod unstamped;
 mod volume;
 
 pub use volume::{MstVolume, VOLUME_NAME};

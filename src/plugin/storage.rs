@@ -21,12 +21,12 @@ use zenoh::{
 use zenoh_backend_traits::{Storage, StorageInsertionResult, StoredData};
 use zenoh_util::ffi::JsonValue;
 
-use super::{claims::Claim, convert, runtime};
+use super::{claims::Claim, convert, runtime, unstamped::UnstampedDeletes};
 use crate::{
     cell::{Cell, Key},
     merge::Form,
-    net::Operator,
-    replica::{Lookup, Replica},
+    net::{Operator, Routers},
+    replica::{Lookup, Outcome, Replica, ReplicaError},
 };
 
 /// Parameters of a get: the cells of a key instead of its value; the value as JSON.
@@ -41,10 +41,16 @@ pub(super) struct MstStorage {
     operator: Arc<Operator>,
     stop_scrub: Arc<Notify>,
     was_listed: AtomicBool,
+    routers: Arc<Routers>,
+    deletes: UnstampedDeletes,
 }
 
 impl MstStorage {
-    pub(super) fn new(operator: Arc<Operator>, stop_scrub: Arc<Notify>) -> Self {
+    pub(super) fn new(
+        operator: Arc<Operator>,
+        stop_scrub: Arc<Notify>,
+        routers: Arc<Routers>,
+    ) -> Self {
         let admin = operator.admin();
         Self {
             replica: Arc::clone(&admin.replica),
@@ -52,16 +58,20 @@ impl MstStorage {
             operator,
             stop_scrub,
             was_listed: AtomicBool::new(false),
+            routers,
+            deletes: UnstampedDeletes::default(),
         }
     }
 
     /// True if the write is the newest of its key.
-    async fn write(&self, key: Option<OwnedKeyExpr>, cell: Cell) -> ZResult<bool> {
+    async fn write(
+        &self,
+        write: impl FnOnce(&Replica) -> Result<Outcome, ReplicaError>,
+    ) -> ZResult<bool> {
         // The storage manager logs the error in its debug form: a text is
         // readable in that.
         let start = Instant::now();
-        let outcome = self.replica.put(key.into(), cell);
-        let outcome = outcome.map_err(|error| error.to_string())?;
+        let outcome = write(&self.replica).map_err(|error| error.to_string())?;
         if let Some(committed) = outcome.committed {
             committed.await.map_err(|error| error.to_string())?;
         }
@@ -126,18 +136,32 @@ impl Storage for MstStorage {
         timestamp: Timestamp,
     ) -> ZResult<StorageInsertionResult> {
         let cell = convert::value_cell(&payload, &encoding, &timestamp);
-        match self.write(key, cell).await? {
+        if payload.is_empty() && self.deletes.overrides(&cell.stamp) {
+            self.replica.count_lost_put();
+            return Ok(StorageInsertionResult::Outdated);
+        }
+        match self.write(|replica| replica.put(key.into(), cell)).await? {
             true => Ok(StorageInsertionResult::Inserted),
             false => Ok(StorageInsertionResult::Outdated),
         }
     }
 
+    /// A delete that a router stamped deletes what is known; see
+    /// [`delete_known`](Replica::delete_known).
     async fn delete(
         &mut self,
         key: Option<OwnedKeyExpr>,
         timestamp: Timestamp,
     ) -> ZResult<StorageInsertionResult> {
-        match self.write(key, convert::tombstone(&timestamp)).await? {
+        let tombstone = convert::tombstone(&timestamp);
+        let is_newest = if self.routers.has(&tombstone.stamp.id) {
+            self.deletes.remember(tombstone.stamp);
+            self.write(|replica| replica.delete_known(key.into())).await
+        } else {
+            self.write(|replica| replica.put(key.into(), tombstone))
+                .await
+        };
+        match is_newest? {
             true => Ok(StorageInsertionResult::Deleted),
             false => Ok(StorageInsertionResult::Outdated),
         }

@@ -23,7 +23,7 @@ use crate::{
     cell::ntp64_span,
     config::{Persistence, StorageConfig, VolumeConfig},
     merge::MergeRules,
-    net::{Operator, Replication, Replicator, Sessions},
+    net::{Operator, Replication, Replicator, Routers, Sessions},
     replica::{Clock, OpenError, Options, Replica},
     store::{
         complete_recovery, recover, DurableStore, MemoryStore, Recovered, StoreError,
@@ -42,6 +42,7 @@ zenoh_plugin_trait::declare_plugin!(MstVolume);
 pub struct MstVolume {
     config: VolumeConfig,
     sessions: Arc<Sessions>,
+    routers: Arc<Routers>,
 }
 
 impl Plugin for MstVolume {
@@ -62,9 +63,12 @@ impl Plugin for MstVolume {
             .map_err(|error| format!("volume '{name}': no threads can be started: {error}"))?;
         let sessions = Sessions::new(name, config.session.clone())
             .map_err(|error| format!("volume '{name}': {error}"))?;
+        let sessions = Arc::new(sessions);
+        let routers = Arc::new(Routers::new(Arc::clone(&sessions)));
         Ok(Box::new(Self {
             config,
-            sessions: Arc::new(sessions),
+            sessions,
+            routers,
         }))
     }
 }
@@ -100,7 +104,8 @@ impl Volume for MstVolume {
                 runtime.spawn(Arc::clone(&operator).run(Arc::clone(&self.sessions)));
                 let scrub = scrub(Arc::clone(&operator), system_clock(), Arc::clone(&stop));
                 runtime.spawn(scrub);
-                Ok(Box::new(MstStorage::new(operator, stop)))
+                let routers = Arc::clone(&self.routers);
+                Ok(Box::new(MstStorage::new(operator, stop, routers)))
             }
             Err(error) => Err(format!("storage '{name}': {error}").into()),
         }

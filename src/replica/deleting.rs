@@ -29,6 +29,12 @@ impl Replica {
         let tombstone = (CellKey::own(key), Cell::tombstone(stamp).into(), None);
         self.write([tombstone], counter)
     }
+
+    /// Counts a put that lost before it came here.
+    pub fn count_lost_put(&self) {
+        self.shared.counters.puts.add();
+        self.shared.counters.outdated.add();
+    }
 }
 
 impl Shared {

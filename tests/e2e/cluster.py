@@ -31,10 +31,11 @@ class Cluster:
     """Routers that know each other by their `links` alone, the pairs of their numbers.
 
     `start` starts a router as the fixture `start_router` does, and whoever gave it ends
-    what it starts. `storages` are those of all routers, or a list with those of each.
+    what it starts. `storages` are those of all routers, or a list with those of each;
+    `environments` is a list of what is added to the environment of each.
     """
 
-    def __init__(self, start, links, storages, **options):
+    def __init__(self, start, links, storages, *, environments=None, **options):
         self.routers = []
         self._proxies = {}
         for number in range(1 + max(far for _, far in links)):
@@ -48,7 +49,8 @@ class Cluster:
             own = storages[number] if isinstance(storages, list) else storages
             endpoints = [proxy.endpoint for proxy in proxies.values()]
             self.heal(*proxies)
-            self.routers.append(start(own, connect=endpoints, **options))
+            environment = environments[number] if environments else None
+            self.routers.append(start(own, connect=endpoints, environment=environment, **options))
 
     def link(self, near, far):
         """What is between two routers, the earlier first."""

@@ -8,11 +8,13 @@ The programs are those of the repository; others can be given:
 
 import os
 import shutil
+import subprocess
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from cluster import Cluster
 from router import COMPANION, Programs, Router
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -94,6 +96,40 @@ def start_router(programs, tmp_path):
 def start_shared_router(programs, tmp_path_factory):
     """Starts routers that all tests of a module share. They end with the module."""
     yield from starting(Router, programs, tmp_path_factory.mktemp("shared"))
+
+
+@pytest.fixture
+def start_cluster(start_router):
+    """Starts linked routers: `start_cluster(chain(3), storages)`. Their gets of `demo/**` are
+    their own. Links and routers end with the test."""
+    with ExitStack() as at_the_end:
+
+        def start(links, storages, *, session="runtime", **options):
+            cluster = Cluster(
+                start_router, links, storages, own_gets="demo/**", session=session, **options
+            )
+            at_the_end.callback(cluster.close)
+            return cluster
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def disturbed(tmp_path_factory):
+    """Environments of routers whose clock is off or whose disk is slow, in milliseconds:
+    `disturbed(clock=-400)`, `disturbed(sync=5)`."""
+    library = tmp_path_factory.mktemp("shim") / "shim.so"
+    source = Path(__file__).with_name("shim.c")
+    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
+
+    def environment(clock=0, sync=0):
+        return {
+            "LD_PRELOAD": str(library),
+            "MST_TEST_CLOCK_MS": str(clock),
+            "MST_TEST_SYNC_MS": str(sync),
+        }
+
+    return environment
 
 
 @pytest.hookimpl(wrapper=True)

@@ -20,7 +20,6 @@ from conftest import REPOSITORY
 from polling import wait_until
 from router import storage
 from test_merging import curl_put, url_of, wait_for_refusal
-from test_replication import start_cluster
 from test_rest import curl, values
 
 SCRIPT = Path(__file__).parent / "automerge" / "documents.js"

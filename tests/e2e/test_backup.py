@@ -15,7 +15,7 @@ from operators import Operator, Refused, base
 from polling import PATIENCE, wait_until
 from router import storage
 from test_merging import OBJECT
-from test_replication import check_all_have, start_cluster
+from test_replication import check_all_have
 
 DEMO = storage("demo/**", settle="50ms")
 MEMORY = storage("demo/**", settle="50ms", persistence="memory")

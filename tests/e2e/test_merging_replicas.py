@@ -11,7 +11,7 @@ from cluster import chain, mesh
 from polling import wait_until
 from router import storage
 from test_merging import OBJECT, curl_put, in_order
-from test_replication import check_all_have, is_isolated, start_cluster
+from test_replication import check_all_have, is_isolated
 
 RULES = {
     "key_overrides": {

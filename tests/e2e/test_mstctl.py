@@ -15,7 +15,7 @@ from conftest import REPOSITORY
 from polling import PATIENCE, wait_until
 from router import free_port, storage
 from test_merging import merging
-from test_replication import identity, start_cluster
+from test_replication import identity
 
 MSTCTL = REPOSITORY / "target/release/mstctl"
 

@@ -10,7 +10,7 @@ from operators import Operator, base, group
 from polling import wait_until
 from router import storage
 from test_merging import merging
-from test_replication import identity, peer, start_cluster
+from test_replication import DEMO, identity, peer
 from test_rest import curl
 from test_verify_proof import run as run_verifier
 from test_verify_proof import verify_proof
@@ -464,7 +464,7 @@ def stamp_of(router, key):
 
 @pytest.mark.parametrize("session", ["runtime", "client"])
 def test_equal_replicas_have_no_differences(start_cluster, session):
-    cluster = start_cluster(mesh(3), session=session)
+    cluster = start_cluster(mesh(3), DEMO, session=session)
     for n in range(100):
         cluster.routers[n % 3].client.put(f"demo/{n}", "x")
     cluster.wait_until_equal("demo", keys=100)
@@ -475,7 +475,7 @@ def test_equal_replicas_have_no_differences(start_cluster, session):
 
 
 def test_a_replica_whose_link_is_cut_is_not_asked(start_cluster):
-    cluster = start_cluster(chain(2))
+    cluster = start_cluster(chain(2), DEMO)
     first, second = cluster.routers
     first.client.put("demo/a", "x")
     cluster.wait_until_equal("demo", keys=1)

@@ -3,31 +3,15 @@
 import random
 import shutil
 import threading
-from contextlib import ExitStack
 
 import pytest
 
 from client import timestamp
-from cluster import Cluster, chain, mesh, star
+from cluster import chain, mesh, star
 from polling import wait_until
 from router import free_port, storage
 
 DEMO = {"demo": storage("demo/**", settle="100ms", replication={})}
-
-
-@pytest.fixture
-def start_cluster(start_router):
-    """Starts linked routers: `start_cluster(chain(3))`. Their gets are their own."""
-    with ExitStack() as at_the_end:
-
-        def start(links, storages=DEMO, *, session="runtime"):
-            cluster = Cluster(
-                start_router, links, storages, own_gets="demo/**", session=session
-            )
-            at_the_end.callback(cluster.close)
-            return cluster
-
-        yield start
 
 
 def check_all_have(cluster, values, **fields):
@@ -89,7 +73,7 @@ def write_at_random(router, writes, order):
 def test_different_writes_on_all_sides_of_cut_links_end_the_same_everywhere(
     start_cluster, links, session
 ):
-    cluster = start_cluster(links, session=session)
+    cluster = start_cluster(links, DEMO, session=session)
     order = random.Random(1)
     writes = Writes()
     write_at_random(cluster.routers[0], writes, order)
@@ -115,7 +99,7 @@ def knows_all_are_equal(cluster):
 
 def test_what_comes_by_pulls_goes_on_to_the_next_router(start_cluster):
     """The ends of a chain are repaired link by link, never seeing each other's writes."""
-    cluster = start_cluster(chain(3))
+    cluster = start_cluster(chain(3), DEMO)
     first, _, last = cluster.routers
     cluster.cut()
     first.client.put("demo/first", "1", timestamp=timestamp(-10))
@@ -134,7 +118,7 @@ def test_what_comes_by_pulls_goes_on_to_the_next_router(start_cluster):
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
 def test_a_delete_of_a_router_that_was_alone_wins_after_its_restart(start_cluster, end):
-    cluster = start_cluster(chain(3))
+    cluster = start_cluster(chain(3), DEMO)
     first, _, last = cluster.routers
     values = {f"demo/{n}": b"old" for n in range(20)}
     for key, payload in values.items():
@@ -165,7 +149,7 @@ def fill(router):
 
 @pytest.mark.parametrize("killed", [0, 1], ids=["who has it", "who lacks it"])
 def test_a_kill_in_the_middle_of_an_exchange_only_delays_it(start_cluster, killed):
-    cluster = start_cluster(chain(2))
+    cluster = start_cluster(chain(2), DEMO)
     full, empty = cluster.routers
     link = cluster.link(0, 1)
     cluster.cut()
@@ -182,7 +166,7 @@ def test_a_kill_in_the_middle_of_an_exchange_only_delays_it(start_cluster, kille
 
 def test_routers_are_restarted_in_turn_with_exchanges_under_way(start_cluster):
     """As in an upgrade, and as when one after the other fails: nobody waits for anybody."""
-    cluster = start_cluster(mesh(3))
+    cluster = start_cluster(mesh(3), DEMO)
     values = {}
     for turn in range(6):
         number, end = turn % 3, ["stop", "kill"][turn % 2]
@@ -198,7 +182,7 @@ def test_routers_are_restarted_in_turn_with_exchanges_under_way(start_cluster):
 
 def test_an_exchange_goes_on_after_cuts_in_its_middle(start_cluster):
     """What came before a cut is not sent again."""
-    cluster = start_cluster(chain(2))
+    cluster = start_cluster(chain(2), DEMO)
     full, empty = cluster.routers
     link = cluster.link(0, 1)
     cluster.cut()
@@ -213,7 +197,7 @@ def test_an_exchange_goes_on_after_cuts_in_its_middle(start_cluster):
 
 
 def test_a_router_that_joins_late_gets_all(start_cluster):
-    cluster = start_cluster(chain(3))
+    cluster = start_cluster(chain(3), DEMO)
     late = cluster.routers[-1]
     cluster.end(2)
     shutil.rmtree(late.data)
@@ -227,7 +211,7 @@ def test_a_router_that_joins_late_gets_all(start_cluster):
 
 
 def test_nothing_is_lost_of_what_is_written_while_links_are_cut_and_healed(start_cluster):
-    cluster = start_cluster(chain(3))
+    cluster = start_cluster(chain(3), DEMO)
     rounds_are_over = threading.Event()
     written = [Writes() for _ in cluster.routers]
 
@@ -374,7 +358,7 @@ def test_a_copy_exchanges_data_as_others_do(original_and_copy):
 
 
 def test_the_status_tells_what_was_exchanged(start_cluster):
-    cluster = start_cluster(chain(2))
+    cluster = start_cluster(chain(2), DEMO)
     left, right = cluster.routers
     for n in range(1000):
         left.client.put(f"demo/{n}", "old", timestamp=timestamp(-60))

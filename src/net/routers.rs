@@ -1,0 +1,58 @@
+//! Which timestamps routers made, told by their IDs.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use super::session::Sessions;
+
+/// The shortest time between two looks at who is there, on behalf of an ID that is not known.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Routers that are remembered.
+const MAX_ROUTERS: usize = 4096;
+
+/// The routers whose timestamps are not those of a client: the one that this is part of, and those
+/// that it is linked with. A timestamp has the identity of whoever made it.
+///
+/// Without the companion plugin, and without a session of the volume's own, none is known.
+pub struct Routers {
+    sessions: Arc<Sessions>,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    ids: HashSet<[u8; 16]>,
+    looked_at: Option<Instant>,
+}
+
+impl Routers {
+    /// Those of whom the volume's sessions know.
+    #[must_use]
+    pub fn new(sessions: Arc<Sessions>) -> Self {
+        let known = Mutex::default();
+        Self { sessions, known }
+    }
+
+    /// Whether a router has this identity. O(1), but for a look at the links each second.
+    #[must_use]
+    pub fn has(&self, id: &[u8; 16]) -> bool {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.ids.contains(id) {
+            return true;
+        }
+        let now = Instant::now();
+        if known.looked_at.is_some_and(|at| now < at + LOOK_EVERY) {
+            return false;
+        }
+        known.looked_at = Some(now);
+        let room = MAX_ROUTERS.saturating_sub(known.ids.len());
+        known
+            .ids
+            .extend(self.sessions.routers().into_iter().take(room));
+        known.ids.contains(id)
+    }
+}
