@@ -1,7 +1,7 @@
 //! Damage on the disk, and checkpoints while writes go on.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -482,6 +482,25 @@ fn damage_on_the_disk_is_never_served_and_is_healed() {
             }
         };
         *seen.entry(outcome).or_default() += 1;
+        // What another replica would be sent, before anything is mended: that, or
+        // nothing. Gets, which have what is damaged mended on the thread, come after that. (What is older than the tree says is not sent: `sync::respond`.)
+        let mut missing = BTreeSet::new();
+        let snapshot = replica.snapshot();
+        let Ok(cells) = snapshot.tree.iter();
+        for entry in cells {
+            let Ok((key, meta)) = entry;
+            match replica.settled_cell(key, meta.version()).expect("readable") {
+                Kept::Cell(cell) if CellMeta::of(key, &cell) < meta.meta() => {
+                    *seen.entry("older than the tree").or_default() += 1;
+                }
+                Kept::Cell(cell) => assert_eq!(*cell, model[key], "seed {seed}: {told}"),
+                Kept::Missing => {
+                    *seen.entry("damaged cells not sent").or_default() += 1;
+                    missing.insert(key.clone());
+                }
+                Kept::Covered => panic!("seed {seed}: {told}: nothing covers {key:?}"),
+            }
+        }
         for (key, expected) in &model {
             // What was lost with a whole store is not there; all else is what was
             // written, or an error.
@@ -493,21 +512,6 @@ fn damage_on_the_disk_is_never_served_and_is_healed() {
                 Ok(None) | Err(_) => {}
             }
         }
-        // What another replica would be sent, before anything is mended: that, or
-        // nothing. (What is older than the tree says is not sent: `sync::respond`.)
-        let snapshot = replica.snapshot();
-        let Ok(cells) = snapshot.tree.iter();
-        for entry in cells {
-            let Ok((key, meta)) = entry;
-            match replica.settled_cell(key, meta.version()).expect("readable") {
-                Kept::Cell(cell) if CellMeta::of(key, &cell) < meta.meta() => {
-                    *seen.entry("older than the tree").or_default() += 1;
-                }
-                Kept::Cell(cell) => assert_eq!(*cell, model[key], "seed {seed}: {told}"),
-                Kept::Missing => *seen.entry("damaged cells not sent").or_default() += 1,
-                Kept::Covered => panic!("seed {seed}: {told}: nothing covers {key:?}"),
-            }
-        }
         let mut after = None;
         loop {
             let scrubbed = replica.scrub(after.as_ref(), 100).expect("readable");
@@ -517,6 +521,10 @@ fn damage_on_the_disk_is_never_served_and_is_healed() {
             }
         }
         wait_for_thread(&replica);
+        // What was not sent is what is to be sent again.
+        let quarantined = replica.quarantined().into_iter().map(|(key, _)| key);
+        let quarantined: BTreeSet<_> = quarantined.collect();
+        assert!(missing.is_subset(&quarantined), "seed {seed}: {told}");
         // What it still vouches for it has.
         let snapshot = replica.snapshot();
         let Ok(cells) = snapshot.tree.iter();
