@@ -58,6 +58,12 @@ impl Commits {
         self.changed.notify_all();
     }
 
+    /// How many are to be woken.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.state().wakers.len()
+    }
+
     pub(super) fn done(&self, sequence: u64) {
         self.change(|state| state.done = sequence);
     }
@@ -106,6 +112,7 @@ impl Commits {
         Committed {
             commits: Arc::clone(commits),
             sequence,
+            woken: None,
         }
     }
 }
@@ -115,6 +122,8 @@ impl Commits {
 pub struct Committed {
     commits: Arc<Commits>,
     sequence: u64,
+    /// Who is woken, so that being polled again and again takes no room.
+    woken: Option<Waker>,
 }
 
 impl std::fmt::Debug for Committed {
@@ -136,14 +145,21 @@ impl Committed {
 impl Future for Committed {
     type Output = Result<(), ReplicaError>;
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut state = self.commits.state();
-        match state.outcome(self.sequence) {
-            Some(outcome) => Poll::Ready(outcome),
-            None => {
-                state.wakers.push((self.sequence, context.waker().clone()));
-                Poll::Pending
-            }
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let mut state = this.commits.state();
+        if let Some(outcome) = state.outcome(this.sequence) {
+            return Poll::Ready(outcome);
         }
+        let waker = context.waker();
+        if !this
+            .woken
+            .as_ref()
+            .is_some_and(|woken| woken.will_wake(waker))
+        {
+            state.wakers.push((this.sequence, waker.clone()));
+            this.woken = Some(waker.clone());
+        }
+        Poll::Pending
     }
 }

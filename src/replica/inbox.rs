@@ -12,7 +12,7 @@ use super::{
     merging::Slot,
     recent::{bytes_of, Recent, Shown},
     settled::Settled,
-    Held, Queues,
+    Held, Queues, BUCKET,
 };
 use crate::{
     cell::{Cell, CellKey, CellMeta, Key, Part},
@@ -92,6 +92,10 @@ struct State {
     /// Updates that the thread is committing.
     committing: usize,
     committing_bytes: usize,
+    /// The earliest time of those in the queue, and of those that the thread is committing, but for
+    /// what came late.
+    earliest: Option<u64>,
+    committing_earliest: Option<u64>,
     /// When the oldest in the queue came.
     since: Option<Instant>,
     /// When the oldest of those came that the thread is committing.
@@ -124,6 +128,10 @@ impl State {
             if is_newer || settled.covering(&key) >= Some(cell.stamp) {
                 return None;
             }
+        }
+        if cell.stamp.time >= self.cut {
+            let time = cell.stamp.time;
+            self.earliest = Some(self.earliest.map_or(time, |earliest| earliest.min(time)));
         }
         self.queued_bytes += bytes_of(&key, &cell);
         self.sequence += 1;
@@ -190,6 +198,8 @@ impl Inbox {
                 queued_bytes: 0,
                 committing: 0,
                 committing_bytes: 0,
+                earliest: None,
+                committing_earliest: None,
                 since: None,
                 committing_since: None,
                 sequence: 0,
@@ -272,6 +282,11 @@ impl Inbox {
         self.state().recent.begin_log(key, reader)
     }
 
+    #[cfg(test)]
+    pub(super) fn logged_bytes(&self) -> usize {
+        self.state().recent.logged_bytes()
+    }
+
     /// As [`Recent::drain_log`].
     pub(super) fn drain_log(
         &self,
@@ -342,6 +357,15 @@ impl Inbox {
         std::mem::take(&mut self.state().requests)
     }
 
+    /// The last cut that has below it no update that was taken in time and is not committed.
+    pub(super) fn uncommitted_cut(&self) -> u64 {
+        let state = self.state();
+        let earliest = state.earliest.into_iter().chain(state.committing_earliest);
+        earliest
+            .min()
+            .map_or(u64::MAX, |time| time / BUCKET * BUCKET)
+    }
+
     /// For the thread: whether no version of the cell is pending.
     pub(super) fn is_settled(&self, key: &CellKey) -> bool {
         !self.state().recent.contains(key)
@@ -406,6 +430,7 @@ impl Inbox {
                     state.committing = work.group.updates.len();
                     state.committing_bytes = work.group.bytes;
                     state.committing_since = state.since.take();
+                    state.committing_earliest = state.earliest.take();
                     state.commit_now = false;
                 } else {
                     work.group.sequence -= state.queue.len() as u64;
@@ -469,6 +494,7 @@ impl Inbox {
         state.committing = 0;
         state.committing_bytes = 0;
         state.committing_since = None;
+        state.committing_earliest = None;
         for write in large {
             let version = write.meta.version;
             state.recent.release(&write.key, &write.cell, version);

@@ -9,7 +9,7 @@ use super::{
     inbox::Update,
 };
 use crate::{
-    cell::{ntp64_span, CellKey, CellMeta},
+    cell::{ntp64_span, CellKey, Stamp},
     mst::sort_by_tree_key,
     store::Write,
 };
@@ -98,15 +98,23 @@ impl Ledger {
         let mut to_come = updates.len();
         for of_key in updates.chunk_by(|a, b| a.key == b.key) {
             let newest = of_key.iter().rposition(|update| update.is_newest);
-            let mut kept: Option<(u64, CellMeta)> = None;
+            let bucket_of = |update: &Update| cut_above(update.cell.stamp.time).max(self.cut);
+            // Of a key that is written again and again only the newest of each bucket matters.
+            let mut latest: BTreeMap<u64, Stamp> = BTreeMap::new();
+            if of_key.len() > 1 {
+                for update in of_key {
+                    let latest = latest.entry(bucket_of(update)).or_insert(update.cell.stamp);
+                    *latest = (*latest).max(update.cell.stamp);
+                }
+            }
             for (place, update) in of_key.iter().enumerate() {
                 let Update { key, cell, .. } = update;
-                let bucket = cut_above(cell.stamp.time).max(self.cut);
+                let bucket = bucket_of(update);
                 let is_written = newest == Some(place);
-                let is_lost = |(in_bucket, meta): (u64, CellMeta)| {
-                    in_bucket == bucket && meta.version.stamp > cell.stamp
-                };
-                if !is_written && kept.is_some_and(is_lost) {
+                let is_lost = latest
+                    .get(&bucket)
+                    .is_some_and(|latest| *latest > cell.stamp);
+                if !is_written && is_lost {
                     continue;
                 }
                 let meta = update.meta();
@@ -115,7 +123,6 @@ impl Ledger {
                     Due::Stored(meta),
                     to_come,
                 );
-                kept = Some((bucket, meta));
                 if is_written {
                     writes.push(Write {
                         key: key.clone(),

@@ -23,7 +23,7 @@ use quick_cache::{
     DefaultHashBuilder, OptionsBuilder, Weighter,
 };
 
-use super::{recent::Shown, GetError, Shared};
+use super::{reading::cells_of, recent::Shown, GetError, Shared};
 use crate::{
     cell::{Cell, Key, Part, Stamp},
     merge::{raw, Applied, Form, Merged, PartCell},
@@ -41,6 +41,13 @@ const CACHE_SHARDS: usize = 2;
 
 /// Cells that are logged for a key that is not read.
 const MAX_LOGGED: usize = 16_384;
+
+/// Bytes that all logs of a storage may keep in memory. Beyond that all are dropped, so that keys are
+/// folded anew when they are read next.
+pub(super) const MAX_LOGGED_BYTES: usize = 32 << 20;
+
+/// What a cell takes in a log beside its part and value.
+const LOGGED_OVERHEAD: usize = 128;
 
 /// What is done without leaving it to a thread that may take its time: cells
 /// applied, and bytes of a fold that is read.
@@ -84,6 +91,7 @@ pub(super) struct Merging {
 struct Log {
     reader: Weak<Slot>,
     cells: Vec<(Part, Arc<Cell>)>,
+    bytes: usize,
 }
 
 impl Merging {
@@ -108,6 +116,17 @@ impl Merging {
             return;
         }
         log.cells.push((part.clone(), Arc::clone(cell)));
+        log.bytes += LOGGED_OVERHEAD + part.as_bytes().len() + cell.value_bytes();
+    }
+
+    /// Bytes that the log keeps in memory, about.
+    pub(super) fn logged_bytes(&self) -> usize {
+        self.log.as_ref().map_or(0, |log| log.bytes)
+    }
+
+    /// Has the key folded anew when it is read next.
+    pub(super) fn drop_log(&mut self) {
+        self.log = None;
     }
 
     /// One that was has settled.
@@ -123,6 +142,7 @@ impl Merging {
         self.log = Some(Box::new(Log {
             reader: Arc::downgrade(reader),
             cells: Vec::new(),
+            bytes: 0,
         }));
     }
 
@@ -133,7 +153,10 @@ impl Merging {
     ) -> Option<Vec<(Part, Arc<Cell>)>> {
         let log = self.log.as_mut()?;
         let is_for_reader = log.reader.as_ptr() == Arc::as_ptr(reader);
-        (is_for_reader && log.cells.len() <= max).then(|| std::mem::take(&mut log.cells))
+        (is_for_reader && log.cells.len() <= max).then(|| {
+            log.bytes = 0;
+            std::mem::take(&mut log.cells)
+        })
     }
 }
 
@@ -341,14 +364,14 @@ impl Folds {
 /// logged for `reader`, if there is one.
 fn gather(shared: &Shared, key: &Key, reader: Option<&Arc<Slot>>) -> Result<KeyCells, StoreError> {
     // What the tree has is in the store, or here, unless it is covered meanwhile.
-    let settled = shared.settled().of_key(key);
+    let settled = cells_of(&shared.tree(), key);
     // First what is pending: what is committed between is in both.
     let pending = shared.inbox.begin_log(key, reader);
     let stored = shared.store.read_parts(key)?;
     let mut cells: KeyCells = stored.into_iter().collect();
     if !shared.store.keeps_cells() {
         // What was pending has not settled unseen, as it is looked for later.
-        let held = shared.settled().of_key(key).into_iter();
+        let held = cells_of(&shared.tree(), key).into_iter();
         cells.extend(held.filter_map(|(key, held)| Some((key.part, held.cell()?))));
     }
     for (part, shown) in pending {

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::{
+    merging::MAX_LOGGED_BYTES,
     tests::{open_with, settle, tree_of, ManualClock, CACHE, DEADLINE},
     *,
 };
@@ -203,6 +204,45 @@ fn delete(replica: &Replica, time: u64) {
         content: Content::Tombstone,
     };
     let _ = replica.put(demo_key(1), cell).expect("taken");
+}
+
+/// Many keys are read once, and written again and again.
+#[test]
+fn what_is_logged_for_readers_is_bounded_and_nothing_is_missed() {
+    const KEYS: usize = 64;
+    const PUTS: usize = 800;
+    let rules = Arc::new(rules(json!({ "default_strategy": "object" })));
+    let clock = ManualClock::at(1_000 * BUCKET);
+    let replica = open_with(Box::new(MemoryStore), Durability::Interval, rules, &clock);
+    let put = |number: usize, field: usize| {
+        let json = json!({ format!("{field}"): "x".repeat(1000) }).to_string();
+        let cell = Cell {
+            stamp: at(stamp(100, 1)),
+            content: Content::Value(value(json)),
+        };
+        let _ = replica.put(demo_key(number), cell).expect("taken");
+    };
+    let mut most = 0;
+    for field in 0..PUTS {
+        for number in 0..KEYS {
+            put(number, field);
+            if field == 0 {
+                text(&replica, &demo_key(number)).expect("a value");
+            }
+        }
+        most = most.max(replica.shared.inbox.logged_bytes());
+        assert!(most <= MAX_LOGGED_BYTES, "{most} bytes are logged");
+    }
+    assert!(
+        most > MAX_LOGGED_BYTES / 2,
+        "{most} bytes were logged at most"
+    );
+    for number in 0..KEYS {
+        let text = text(&replica, &demo_key(number)).expect("a value");
+        let fields: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(&text).expect("JSON");
+        assert_eq!(fields.len(), PUTS);
+    }
 }
 
 /// While one thread adds, others read: what they see never goes back, and in the

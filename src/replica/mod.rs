@@ -204,6 +204,11 @@ struct Shared {
 }
 
 impl Shared {
+    /// The tree, as it is now. What is done with it keeps nobody waiting.
+    fn tree(&self) -> Tree {
+        self.settled().tree()
+    }
+
     fn settled(&self) -> RwLockReadGuard<'_, Settled> {
         self.settled.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -444,10 +449,12 @@ impl Replica {
     }
 
     /// The cut of this moment: what has a time below it is settled, or about to
-    /// be.
+    /// be. It is behind the clock by `settle`, and not beyond what is not committed.
     #[must_use]
     pub fn cut(&self) -> u64 {
-        cut_at((self.shared.clock)(), self.shared.options.settle)
+        let shared = &*self.shared;
+        let clock = cut_at((shared.clock)(), shared.options.settle);
+        clock.min(shared.inbox.uncommitted_cut())
     }
 
     /// Has `tell` called whenever a root was made, or one was found to cover more

@@ -6,7 +6,9 @@ use std::{
     sync::Arc,
 };
 
-use super::{key_stamps::KeyStamps, merging::Folds, recent::Shown, GetError, Replica, Shared};
+use super::{
+    key_stamps::KeyStamps, merging::Folds, recent::Shown, GetError, Held, Replica, Shared, Tree,
+};
 use crate::{
     cell::{Cell, CellKey, Key, Stamp, Version},
     merge::Form,
@@ -125,7 +127,7 @@ impl Replica {
 
     fn mend_if_damaged(&self, key: &Key, error: &StoreError) {
         if error.is_damage() {
-            let cells = self.shared.settled().of_key(key).into_iter();
+            let cells = cells_of(&self.shared.tree(), key).into_iter();
             self.mend(cells.map(|(key, held)| (key, held.meta())));
         }
     }
@@ -166,7 +168,7 @@ impl Replica {
     pub fn latest(&self, key: &Key) -> Option<Stamp> {
         let pending = self.shared.inbox.begin_log(key, None).into_iter();
         let pending = pending.map(|(_, shown)| shown.stamp()).max();
-        let settled = self.shared.settled().of_key(key).into_iter();
+        let settled = cells_of(&self.shared.tree(), key).into_iter();
         settled.map(|(_, meta)| meta.stamp()).max().max(pending)
     }
 
@@ -227,7 +229,7 @@ impl Replica {
 
     /// Shows all keys that have a value, each with the timestamp of its last
     /// write; those whose value is in quarantine among them, so that reading them
-    /// says so. In no order. O(n). Nothing settles meanwhile.
+    /// says so. In no order. O(n). What settles meanwhile is not seen.
     pub fn for_each_key(&self, mut visit: impl FnMut(&Key, Stamp)) {
         let mut lost = self.shared.all_missing();
         self.for_each_readable_key(|key, stamp| {
@@ -243,7 +245,7 @@ impl Replica {
         // First what is pending, then what is settled: what settles between is
         // in both, and what is in both is shown as pending.
         let mut recent = self.shared.inbox.all_recent();
-        let settled = self.shared.settled();
+        let tree = self.shared.tree();
         // A key's own cell comes first, so where one is the key is another.
         let mut of_key: Option<(&Key, KeyStamps)> = None;
         let mut show = |shown: Option<(&Key, KeyStamps)>| {
@@ -252,7 +254,7 @@ impl Replica {
                 visit(key, stamp);
             }
         };
-        settled.for_each(|CellKey { key, part }, held| {
+        let Ok(()) = tree.for_each(|CellKey { key, part }, held| {
             let (stamp, is_tombstone) = (held.stamp(), held.is_tombstone());
             if !recent.is_empty() {
                 if let Some(stamps) = recent.get_mut(key) {
@@ -272,7 +274,6 @@ impl Replica {
             }
         });
         show(of_key);
-        drop(settled);
         recent
             .iter()
             .for_each(|(key, stamps)| show(Some((key, *stamps))));
@@ -300,6 +301,19 @@ impl Shared {
         keys.filter_map(|key| Some((key.clone(), self.missing(&key)?)))
             .collect()
     }
+}
+
+/// The cells of a key in a tree. O(log n) and O(1) a cell.
+pub(super) fn cells_of(tree: &Tree, key: &Key) -> Vec<(CellKey, Held)> {
+    let Ok(cells) = tree.range(CellKey::own(key.clone())..);
+    let cells = cells.map(|entry| {
+        let Ok(entry) = entry;
+        entry
+    });
+    let of_key = cells.take_while(|(cell, _)| cell.key == *key);
+    of_key
+        .map(|(key, held)| (key.clone(), held.clone()))
+        .collect()
 }
 
 fn quarantined(key: &Key, stamp: Stamp) -> GetError {

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     key_stamps::KeyStamps,
-    merging::{Merging, Slot},
+    merging::{Merging, Slot, MAX_LOGGED_BYTES},
 };
 use crate::cell::{Cell, CellKey, CellMeta, Key, Part, Stamp, Version};
 
@@ -72,6 +72,8 @@ pub(super) struct Recent {
     bytes: usize,
     /// Keys that have cells beside their own, pending or settled.
     merging: HashMap<Key, Merging>,
+    /// Bytes that their logs keep, never more than [`MAX_LOGGED_BYTES`].
+    logged_bytes: usize,
 }
 
 impl Recent {
@@ -106,13 +108,32 @@ impl Recent {
         if !key.part.is_empty() {
             let merging = self.merging.entry(key.key.clone()).or_default();
             merging.pending(is_first, cell.stamp);
-            merging.log(&key.part, cell, is_tied);
-        } else if !self.merging.is_empty() {
-            if let Some(merging) = self.merging.get_mut(&key.key) {
-                merging.log(&key.part, cell, is_tied);
-            }
+        }
+        if !self.merging.is_empty() {
+            self.change_log(&key.key, |merging| merging.log(&key.part, cell, is_tied));
         }
         true
+    }
+
+    /// Changes the log of a key, if it has other cells than its own.
+    fn change_log<T>(&mut self, key: &Key, change: impl FnOnce(&mut Merging) -> T) -> Option<T> {
+        let merging = self.merging.get_mut(key)?;
+        self.logged_bytes -= merging.logged_bytes();
+        let changed = change(merging);
+        self.logged_bytes += merging.logged_bytes();
+        if self.logged_bytes > MAX_LOGGED_BYTES {
+            self.merging.values_mut().for_each(Merging::drop_log);
+            self.logged_bytes = 0;
+        }
+        Some(changed)
+    }
+
+    /// Bytes that the logs of all keys keep, about.
+    #[cfg(test)]
+    pub(super) fn logged_bytes(&self) -> usize {
+        let logged: usize = self.merging.values().map(Merging::logged_bytes).sum();
+        assert_eq!(logged, self.logged_bytes);
+        logged
     }
 
     /// Whether a value is to be [released](Self::release) when it is committed.
@@ -195,6 +216,7 @@ impl Recent {
     /// A key has no settled cells but its own any more.
     pub(super) fn unmerged(&mut self, key: &Key) {
         if self.merging.get(key).is_some_and(Merging::is_settled) {
+            self.change_log(key, Merging::drop_log);
             self.merging.remove(key);
         }
     }
@@ -210,10 +232,10 @@ impl Recent {
         let own = CellKey::own(key.clone());
         let mut pending = Vec::new();
         pending.extend(self.get(&own).map(|own| (Part::EMPTY, own.clone())));
-        if let Some(merging) = self.merging.get_mut(key) {
-            if let Some(reader) = reader {
-                merging.begin_log(reader);
-            }
+        if let Some(reader) = reader {
+            self.change_log(key, |merging| merging.begin_log(reader));
+        }
+        if let Some(merging) = self.merging.get(key) {
             if !merging.is_settled() {
                 let cells = self.cells.iter();
                 let of_key = cells.filter(|(cell, _)| cell.key == *key && !cell.part.is_empty());
@@ -231,7 +253,7 @@ impl Recent {
         reader: &Arc<Slot>,
         max: usize,
     ) -> Option<Vec<(Part, Arc<Cell>)>> {
-        self.merging.get_mut(key)?.drain_log(reader, max)
+        self.change_log(key, |merging| merging.drain_log(reader, max))?
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&CellKey, &Shown)> {

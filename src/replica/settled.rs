@@ -22,6 +22,8 @@ pub(super) struct Joined {
     pub(super) unmerged: Vec<Key>,
     /// Own cells that may cover others that are in the tree.
     covering: Vec<CellKey>,
+    /// The last cell that was looked at of those that the last of them may cover.
+    looked_at: Option<CellKey>,
 }
 
 impl Joined {
@@ -33,9 +35,8 @@ impl Joined {
         self.earliest = Some(self.earliest.map_or(time, |earliest| earliest.min(time)));
     }
 
-    /// After a batch: of what it covered, newer cells may have come with it.
+    /// After a batch: keys that had no cells but their own may have got others with it.
     pub(super) fn forget_what_is_there(&mut self, settled: &Settled) {
-        self.covered.retain(|key| settled.get(key).is_none());
         self.unmerged.retain(|key| !settled.parts.contains_key(key));
     }
 }
@@ -179,10 +180,6 @@ impl Settled {
         })
     }
 
-    pub(super) fn for_each<'a>(&'a self, visit: impl FnMut(&'a CellKey, &'a Held)) {
-        let Ok(()) = self.tree.for_each(visit);
-    }
-
     /// Joins cells that are their keys' own into the tree: last writer wins.
     fn join_own(&mut self, cells: &[(CellKey, Held)], joined: &mut Joined) {
         let Self {
@@ -240,16 +237,18 @@ impl Settled {
         }
     }
 
-    /// Takes out of the tree what cells that were joined cover, but no more than
-    /// `most` cells; true if there may be more.
+    /// Takes out of the tree what cells that were joined cover, and looks at no more than `most`
+    /// cells for that; true if there may be more.
     pub(super) fn cover(&mut self, joined: &mut Joined, most: usize) -> bool {
-        let Some(own) = joined.covering.last() else {
+        let Some(own) = joined.covering.last().cloned() else {
             return false;
         };
-        let Some(meta) = self.get(own).map(Held::meta) else {
+        let after = joined.looked_at.take();
+        let Some(meta) = self.get(&own).map(Held::meta) else {
             return joined.covering.pop().is_some();
         };
-        let covered = self.parts_covered_by(own, meta.version.stamp, most);
+        let after = after.as_ref().unwrap_or(&own);
+        let (covered, last) = self.parts_covered_by(after, meta.version.stamp, most);
         for key in &covered {
             let Ok(removed) = self.tree.remove(key);
             let is_tombstone = removed.is_some_and(|meta| meta.is_tombstone());
@@ -263,9 +262,10 @@ impl Settled {
                 joined.unmerged.push(own.key.clone());
             }
         }
-        if covered.len() < most {
+        if last.is_none() {
             joined.covering.pop();
         }
+        joined.looked_at = last;
         joined.covered.extend(covered);
         !joined.covering.is_empty()
     }
@@ -286,33 +286,35 @@ impl Settled {
         self.own_values_with_parts += usize::from(is_value);
     }
 
-    /// The cells of a key. O(log n) and O(1) a cell.
-    pub(super) fn of_key(&self, key: &Key) -> Vec<(CellKey, Held)> {
-        let Ok(cells) = self.tree.range(CellKey::own(key.clone())..);
-        cells
-            .map(|entry| {
-                let Ok(entry) = entry;
-                entry
-            })
-            .take_while(|(cell_key, _)| cell_key.key == *key)
-            .map(|(key, held)| (key.clone(), held.clone()))
-            .collect()
+    /// The tree, as it is now. O(1).
+    pub(super) fn tree(&self) -> Tree {
+        self.tree.clone()
     }
 
-    fn parts_covered_by(&self, own: &CellKey, stamp: Stamp, most: usize) -> Vec<CellKey> {
-        let Ok(after) = self
+    /// Of so many cells that follow `after` in its key, those that are not newer than `stamp`; and
+    /// the last of all that were looked at, if there may be more.
+    fn parts_covered_by(
+        &self,
+        after: &CellKey,
+        stamp: Stamp,
+        most: usize,
+    ) -> (Vec<CellKey>, Option<CellKey>) {
+        let Ok(parts) = self
             .tree
-            .range((Bound::Excluded(own.clone()), Bound::Unbounded));
-        after
-            .map(|entry| {
-                let Ok(entry) = entry;
-                entry
-            })
-            .take_while(|(key, _)| key.key == own.key)
-            .filter(|(_, meta)| meta.stamp() <= stamp)
-            .map(|(key, _)| key.clone())
-            .take(most)
-            .collect()
+            .range((Bound::Excluded(after.clone()), Bound::Unbounded));
+        let parts = parts.map(|entry| {
+            let Ok(entry) = entry;
+            entry
+        });
+        let (mut covered, mut looked_at, mut last) = (Vec::new(), 0, None);
+        for (key, held) in parts.take_while(|(key, _)| key.key == after.key).take(most) {
+            looked_at += 1;
+            last = Some(key);
+            if held.stamp() <= stamp {
+                covered.push(key.clone());
+            }
+        }
+        (covered, last.filter(|_| looked_at == most).cloned())
     }
 
     /// Joins cells, strictly ascending by key. What they cover is still to be [taken

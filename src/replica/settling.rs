@@ -31,6 +31,9 @@ const REMOVED_AT_ONCE: usize = 4096;
 /// When nothing has settled for this long, and nothing is to, the root is made.
 const ROOT_WHEN_QUIET: Duration = Duration::from_millis(50);
 
+/// While the cut stands still the root is made this long after the tree has changed.
+const ROOT_WHEN_STANDING: Duration = Duration::from_secs(1);
+
 /// The longest sleep on behalf of what is to settle, should the clock be set
 /// meanwhile.
 const MAX_SLEEP: Duration = Duration::from_secs(1);
@@ -57,7 +60,7 @@ impl Writer {
         if self.batch.is_some() {
             return Some(Instant::now());
         }
-        let due = match self.is_root_due || self.has_to_write_out {
+        let due = match self.is_root_due || self.has_to_write_out || !self.covered.is_empty() {
             true => Some(Instant::now()),
             false => self.next_due(),
         };
@@ -66,7 +69,7 @@ impl Writer {
 
     /// When something is due by the clock.
     fn next_due(&self) -> Option<Instant> {
-        let due = self.ledger.next_due(self.is_root_stale);
+        let due = self.ledger.next_due(self.is_root_stale());
         let awaited = self.taps.iter().map(Tap::until);
         due.into_iter().chain(awaited).min().map(|cut| {
             let due = cut.saturating_add(ntp64_span(self.shared.options.settle));
@@ -81,27 +84,42 @@ impl Writer {
 
     /// When there is something to settle, or a root to be made.
     pub(super) fn next_work(&self) -> Option<Instant> {
-        let root = self.quiet_root_due();
+        let root = self.extra_root_due();
         self.next_settling().into_iter().chain(root).min()
     }
 
-    /// When the root is to be made because nothing more is to settle.
-    fn quiet_root_due(&self) -> Option<Instant> {
-        let is_quiet = self.is_root_stale && self.ledger.next_cut().is_none();
-        is_quiet.then(|| self.settled + ROOT_WHEN_QUIET)
+    /// Whether the tree has changed since the root was made.
+    pub(super) fn is_root_stale(&self) -> bool {
+        self.stale_since.is_some()
+    }
+
+    /// When the root is to be made although it is no whole second: because nothing more is to
+    /// settle; or because no whole second comes, as the cut is ahead of the clock, and stands still.
+    fn extra_root_due(&self) -> Option<Instant> {
+        let stale_since = self.stale_since?;
+        let quiet = self.ledger.next_cut().is_none();
+        let quiet = quiet.then(|| self.settled + ROOT_WHEN_QUIET);
+        let stands_still = self.clock_cut() < self.ledger.cut();
+        let late = stands_still.then(|| stale_since + ROOT_WHEN_STANDING);
+        quiet.into_iter().chain(late).min()
+    }
+
+    /// The cut by the clock; not beyond what was taken and is not committed.
+    fn clock_cut(&self) -> u64 {
+        let clock = cut_at((self.shared.clock)(), self.shared.options.settle);
+        clock.min(self.shared.inbox.uncommitted_cut())
     }
 
     /// The cut up to which what is committed is to settle now.
     fn due_cut(&self) -> u64 {
         // What was late is due at the cut that is, even if the clock was set back.
-        let clock = (self.shared.clock)();
-        cut_at(clock, self.shared.options.settle).max(self.ledger.cut())
+        self.clock_cut().max(self.ledger.cut())
     }
 
     /// Whether something is to settle now, or a root to be made, or it is half done.
     pub(super) fn is_settling_due(&self) -> bool {
-        let step = || self.ledger.next_step(self.due_cut(), self.is_root_stale);
-        let is_begun = self.batch.is_some() || self.is_root_due;
+        let step = || self.ledger.next_step(self.due_cut(), self.is_root_stale());
+        let is_begun = self.batch.is_some() || self.is_root_due || !self.covered.is_empty();
         is_begun || self.has_to_write_out || step().is_some()
     }
 
@@ -150,8 +168,12 @@ impl Writer {
         if self.has_to_write_out {
             return self.write_out(pause) && !self.has_to_write_out;
         }
+        if !self.covered.is_empty() {
+            self.remove_some();
+            return !pause();
+        }
         let cut = self.due_cut();
-        if let Some((step, is_root_due)) = self.ledger.next_step(cut, self.is_root_stale) {
+        if let Some((step, is_root_due)) = self.ledger.next_step(cut, self.is_root_stale()) {
             self.begin_batch(step, is_root_due);
             self.has_settled = true;
             return true;
@@ -195,13 +217,18 @@ impl Writer {
             batch.done.extend(chunk.map(hashed));
             settled_mut(shared).join_all(&batch.done[from..], &mut batch.joined);
         }
+        while settled_mut(shared).cover(&mut batch.joined, CHUNK) {
+            if pause() {
+                self.batch = Some(batch);
+                return false;
+            }
+        }
         let mut joined = batch.joined;
-        while settled_mut(shared).cover(&mut joined, CHUNK) {}
         let mut settled = settled_mut(shared);
         settled.set_cut(batch.cut);
         joined.forget_what_is_there(&settled);
         if let Some(earliest) = joined.earliest {
-            self.is_root_stale = true;
+            self.stale_since.get_or_insert_with(Instant::now);
             self.roots().changed(earliest);
         }
         drop(settled);
@@ -220,24 +247,30 @@ impl Writer {
             .joined(batch.done.into_iter().map(|(key, _)| key));
         self.settled = Instant::now();
         self.is_root_due = batch.is_root_due;
-        self.remove(joined.covered);
+        if shared.store.keeps_cells() {
+            self.covered.append(&mut joined.covered);
+        }
         true
     }
 
-    /// Removes from the store what is not in the tree any more. Should that not
+    /// Removes from the store some of what is not in the tree any more. Should that not
     /// come to pass, it is left out of the tree, and removed, at the next opening.
-    fn remove(&self, mut covered: Vec<CellKey>) {
+    fn remove_some(&mut self) {
         let shared = &*self.shared;
-        if covered.is_empty() || shared.commits.failure().is_some() {
+        let left = self.covered.len().saturating_sub(REMOVED_AT_ONCE);
+        let mut removed = self.covered.split_off(left);
+        if shared.commits.failure().is_some() {
             return;
         }
-        // What is pending is in the store already, and newer.
-        shared.inbox.retain_settled(&mut covered);
-        for chunk in covered.chunks(REMOVED_AT_ONCE) {
-            if !succeeded(shared, shared.store.remove(chunk)) {
-                return;
-            }
-        }
+        // A newer one may have come: it is pending, or in the tree; what settles between is both.
+        shared.inbox.retain_settled(&mut removed);
+        let tree = shared.tree();
+        removed.retain(|key| {
+            let Ok(held) = tree.get(key);
+            held.is_none()
+        });
+        // A failure closes the replica.
+        let _ = succeeded(shared, shared.store.remove(&removed));
     }
 
     pub(super) fn roots(&self) -> RwLockWriteGuard<'_, Roots> {
@@ -257,12 +290,12 @@ impl Writer {
     /// due is settled.
     pub(super) fn publish(&mut self) {
         if self
-            .quiet_root_due()
+            .extra_root_due()
             .is_some_and(|due| due <= Instant::now())
         {
             self.make_root(&|| false);
         }
-        if !self.is_root_stale {
+        if !self.is_root_stale() {
             let mut roots = self.roots();
             let covers_more = roots.covered() < self.committed;
             roots.set_covered(self.committed);
@@ -286,7 +319,7 @@ impl Writer {
             Ok(bytes) => self.shared.disk_bytes.store(bytes, Ordering::Relaxed),
             Err(error) => tracing::warn!("the size of a storage on disk is not known: {error}"),
         }
-        self.is_root_stale = false;
+        self.stale_since = None;
         self.is_root_due = false;
         self.ledger.root_made();
         self.tell();

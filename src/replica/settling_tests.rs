@@ -11,7 +11,8 @@ use super::{
 };
 use crate::{
     cell::{tests::key, CellMeta, Content, Stamp, Value},
-    store::MemoryStore,
+    merge::Form,
+    store::{DurableStore, MemoryStore},
 };
 
 fn cell_key(number: u64) -> CellKey {
@@ -115,4 +116,87 @@ fn snapshots_between_commits_are_of_all_updates_below_their_cut() {
         assert_eq!(root, expected, "at cut {}", cut / BUCKET);
     }
     assert_eq!(updates.next(), None);
+}
+
+/// What is done while keys are listed, on the thread that lists them.
+#[test]
+fn what_is_put_while_keys_are_listed_settles_meanwhile() {
+    let clock = ManualClock::at(1_000 * BUCKET);
+    let replica = open(MemoryStore, Durability::Interval, &clock);
+    for number in 0..100 {
+        put(&replica, number, 900 * BUCKET + number);
+    }
+    settle(&replica);
+    let mut listed = 0;
+    replica.for_each_key(|_, _| {
+        if listed == 0 {
+            put(&replica, 1000, 901 * BUCKET);
+            settle(&replica);
+            let found = replica.get(&cell_key(1000).key, Form::Usual);
+            assert!(matches!(found, Lookup::Found(_)), "{found:?}");
+        }
+        listed += 1;
+    });
+    assert_eq!(listed, 100, "what came meanwhile is not listed");
+}
+
+/// A clock that was ahead is set right while the replica is closed: its cut is in the future.
+#[test]
+fn roots_are_made_while_the_cut_is_ahead_of_the_clock() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = || DurableStore::open(folder.path(), 4 << 20).expect("a store");
+    let minutes = 600 * 8;
+    let clock = ManualClock::at((1_000 + minutes) * BUCKET);
+    let replica = open(store(), Durability::Interval, &clock);
+    put(&replica, 0, (990 + minutes) * BUCKET);
+    settle(&replica);
+    replica.close().expect("closed");
+    clock.set(1_000 * BUCKET);
+    let replica = open(store(), Durability::Interval, &clock);
+    let before = replica.roots().covered();
+    let deadline = Instant::now() + DEADLINE;
+    let mut number = 1;
+    while replica.roots().covered() <= before {
+        assert!(Instant::now() < deadline, "no root is made");
+        // Without a pause in which all is settled for long.
+        put(&replica, number, 999 * BUCKET + number);
+        number += 1;
+        std::thread::yield_now();
+    }
+}
+
+/// The store takes its time: nobody is told that a root is of more than it is of.
+#[test]
+fn the_cut_waits_for_what_is_not_committed() {
+    let (leave, store) = slow_store();
+    let clock = ManualClock::at(1_000 * BUCKET);
+    let replica = open(store, Durability::Interval, &clock);
+    put(&replica, 1, 1_000 * BUCKET + 1);
+    replica.request_commit();
+    clock.set(1_100 * BUCKET);
+    put(&replica, 2, 1_050 * BUCKET);
+    assert_eq!(replica.cut(), 1_000 * BUCKET);
+    let latest = replica.roots().latest(replica.cut()).expect("a root");
+    assert!(latest.to <= 1_000 * BUCKET, "{latest:?}");
+    drop(leave);
+    replica.sync().expect("synced");
+    assert!(replica.cut() > 1_050 * BUCKET);
+    settle(&replica);
+}
+
+/// A future is polled again and again by whoever waits for several things.
+#[test]
+fn polling_for_a_commit_again_takes_no_room() {
+    use std::{future::Future, pin::pin, task::Context};
+    let commits = Arc::new(commits::Commits::default());
+    let mut committed = pin!(commits::Commits::committed(&commits, 1));
+    let waker = std::task::Waker::noop();
+    for _ in 0..100 {
+        let polled = committed.as_mut().poll(&mut Context::from_waker(waker));
+        assert!(polled.is_pending());
+    }
+    assert_eq!(commits.waiting(), 1);
+    commits.done(1);
+    let polled = committed.as_mut().poll(&mut Context::from_waker(waker));
+    assert!(polled.is_ready());
 }

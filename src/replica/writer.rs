@@ -40,10 +40,12 @@ pub(super) struct Writer {
     pub(super) batch: Option<Batch>,
     /// Whether something has settled, and time may have passed since.
     pub(super) has_settled: bool,
-    /// The tree has changed since the root was made.
-    pub(super) is_root_stale: bool,
+    /// Since when the tree is not any more as it was when the root was made, if it is not.
+    pub(super) stale_since: Option<Instant>,
     /// The root is to be made before anything else settles.
     pub(super) is_root_due: bool,
+    /// Cells that are not in the tree any more, and are to be removed from the store.
+    pub(super) covered: Vec<CellKey>,
     /// When something settled last.
     pub(super) settled: Instant,
     pub(super) burst: Burst,
@@ -60,7 +62,8 @@ impl Writer {
             has_to_write_out: false,
             batch: None,
             has_settled: false,
-            is_root_stale: false,
+            stale_since: None,
+            covered: Vec::new(),
             is_root_due: false,
             settled: Instant::now(),
             burst: Burst::default(),
@@ -356,8 +359,8 @@ impl Writer {
             shared.inbox.unmerged(std::slice::from_ref(&key.key));
         }
         self.roots().lost();
-        self.is_root_stale = true;
         self.settled = Instant::now();
+        self.stale_since.get_or_insert(self.settled);
     }
 }
 
