@@ -19,7 +19,7 @@ pub enum BackupError {
     NotABackup,
     /// It was written by a version whose format this one does not know.
     #[error(
-        "it is a backup of format {0}, and this version knows format {FORMAT}: use a newer one"
+        "it is a backup of format {0}, and this version knows format {FORMAT}: use one that knows it"
     )]
     Format(u64),
     /// It ends too early.

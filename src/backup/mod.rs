@@ -3,7 +3,7 @@
 //! ```text
 //! magic    "mst1back"
 //! header   u32 BE length, JSON, check
-//! frame    u32 BE length, a message that carries cells, check; any number of them
+//! frame    u32 BE length, a block of cells, check; any number of them
 //! end      u32 BE 0, frames u64 BE, cells u64 BE, root 32 bytes, check
 //! ```
 //!
@@ -13,8 +13,8 @@
 //! SHA-256 over what it follows and which frame that is: it says where a file is
 //! damaged. The bytes are described in docs/formats.md.
 //!
-//! A backup does not depend on the storage engine, nor on how the storage was
-//! configured. No file is opened in here.
+//! A backup does not depend on the storage engine, nor on the version of the protocol by which
+//! replicas talk, nor on how the storage was configured. No file is opened in here.
 
 mod error;
 mod header;
@@ -38,7 +38,7 @@ use crate::{
 };
 
 /// The version of the format that is written and read.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// What a backup begins with.
 pub const MAGIC: &[u8; 8] = b"mst1back";

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     cell::{Cell, CellKey, CellMeta},
     mst::{Builder, Digesting, NotKept, RootHash},
-    sync::{EntriesReply, MessageError, Range, Received, Want, MAX_MESSAGE},
+    sync::{read_cells_block, MessageError, Received, MAX_MESSAGE},
 };
 
 const END_BYTES: usize = 48;
@@ -26,12 +26,7 @@ const FRAMES_AHEAD: usize = 8;
 /// # Errors
 /// If it is none.
 pub fn read_restore_frame(frame: &[u8]) -> Result<Vec<Received>, MessageError> {
-    let all = [Want::All(Range::default())];
-    let reply = EntriesReply::decode(frame, &all, MAX_MESSAGE)?;
-    match reply.done {
-        0 => Ok(reply.cells),
-        _ => Err(MessageError::Range("number of answers")),
-    }
+    read_cells_block(frame, MAX_MESSAGE)
 }
 
 /// Reads a backup to its end.

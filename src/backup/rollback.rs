@@ -5,7 +5,7 @@ use std::{collections::VecDeque, io::Read};
 use super::{cell_check, check, read_restore_frame, BackupError, BackupReader, END_PLACE};
 use crate::{
     cell::{Cell, CellKey, CellMeta, Key},
-    sync::{entries_reply, CellsWriter, MessageError, Received, CELL_OVERHEAD},
+    sync::{cells_block, CellsWriter, MessageError, Received, CELL_OVERHEAD},
 };
 
 /// Bytes of cells after which a piece ends, with the last key that it has.
@@ -48,12 +48,12 @@ impl RollbackFrame {
         for (key, cell) in &self.cells {
             if !frame.has_room(key, cell.value_bytes() + CELL_OVERHEAD, PIECE_BYTES) {
                 let full = std::mem::take(&mut frame);
-                push(&entries_reply(full, 0, true));
+                push(&cells_block(full));
             }
             frame.push(key, cell, &cell_check(&CellMeta::of(key, cell)));
         }
         if frame.cells() > 0 {
-            push(&entries_reply(frame, 0, true));
+            push(&cells_block(frame));
         }
         let check = check(END_PLACE, &message);
         message.extend_from_slice(&check);

@@ -16,7 +16,7 @@ use crate::{
     },
     hex,
     mst::{Builder, Digesting, Mst, Resident, RootHash, TreeKey, MAX_WIDTH},
-    sync::{EntriesReply, MessageError, Received},
+    sync::{cells_block, CellsWriter, MessageError, Received},
 };
 
 type Cells = BTreeMap<CellKey, Cell>;
@@ -393,10 +393,10 @@ fn cells_outside_of_a_range_are_refused() {
 
 #[test]
 fn a_newer_format_is_named() {
-    let text = br#"{"format":2,"other":true}"#;
+    let text = br#"{"format":3,"other":true}"#;
     let error = Header::decode(text).expect_err("unknown").to_string();
     assert!(
-        error.contains("format 2") && error.contains("format 1"),
+        error.contains("format 3") && error.contains("format 2"),
         "{error}"
     );
 }
@@ -495,26 +495,31 @@ fn checks_that_fit_are_not_enough() {
     }
 }
 
+/// A block of cells, whatever they are.
+fn block(cells: &[&Received]) -> Vec<u8> {
+    let mut writer = CellsWriter::default();
+    for Received { key, cell, check } in cells {
+        writer.push(key, cell, check);
+    }
+    cells_block(writer)
+}
+
 #[test]
 fn frames_that_no_writer_writes_are_refused() {
     let (key, cell) = (numbered(1), small(1));
     let header = header_of(&[(key.clone(), cell.clone())].into());
     let check = cell_check(&CellMeta::of(&key, &cell));
     let received = Received { key, cell, check };
-    let frame = |done, cells: &[&Received]| {
-        let cells = cells.iter().copied().cloned().collect();
-        piece(&EntriesReply { done, cells }.encode(true))
-    };
-    let sound = frame(0, &[&received]);
+    let frame = |cells: &[&Received]| piece(&block(cells));
+    let sound = frame(&[&received]);
     assert!(check_of(&forged(&header, std::slice::from_ref(&sound))).is_ok());
     let mut other = received.clone();
     other.check[0] ^= 1;
     for frames in [
-        vec![frame(1, &[&received])],
-        vec![frame(0, &[])],
-        vec![sound.clone(), frame(0, &[])],
-        vec![frame(0, &[&received, &received])],
-        vec![frame(0, &[&other])],
+        vec![frame(&[])],
+        vec![sound.clone(), frame(&[])],
+        vec![frame(&[&received, &received])],
+        vec![frame(&[&other])],
         vec![piece(b"?")],
     ] {
         assert!(is_damaged(&forged(&header, &frames)), "{frames:x?}");
@@ -546,8 +551,8 @@ fn headers_that_no_writer_writes_are_refused() {
         "",
         "{}",
         "[]",
-        r#"{"format":1}"#,
-        &text.replace("\"format\":1", "\"format\":\"1\""),
+        r#"{"format":2}"#,
+        &text.replace("\"format\":2", "\"format\":\"2\""),
         &text.replace(&root, &root[2..]),
         &text.replace(&root, &root.replace('b', "g")),
         &text.replace("\"cut\":\"", "\"cut\":\"-"),
@@ -556,10 +561,10 @@ fn headers_that_no_writer_writes_are_refused() {
         let error = with(damaged).expect_err(damaged).to_string();
         assert!(error.contains("in its header"), "{error}");
     }
-    let error = with(&text.replace("\"format\":1", "\"format\":2"));
+    let error = with(&text.replace("\"format\":2", "\"format\":1"));
     assert_eq!(
         error.expect_err("unknown").to_string(),
-        "it is a backup of format 2, and this version knows format 1: use a newer one"
+        "it is a backup of format 1, and this version knows format 2: use one that knows it"
     );
     let rules = "x".repeat(MAX_HEADER as usize);
     let error = write(&Header { rules, ..header }, &Cells::new());
@@ -692,7 +697,7 @@ fn rollback_frames_that_nobody_writes_are_refused() {
     let frame_of = |(key, cell): &(CellKey, Cell), meta: &CellMeta| {
         let (key, cell, check) = (key.clone(), cell.clone(), cell_check(meta));
         let cells = vec![Received { key, cell, check }];
-        counted(&EntriesReply { done: 0, cells }.encode(false))
+        counted(&block(&cells.iter().collect::<Vec<_>>()))
     };
     let sound = |cell: &(CellKey, Cell)| frame_of(cell, &CellMeta::of(&cell.0, &cell.1));
     let decode = |bytes: &[u8]| RollbackFrame::decode(&checked(bytes), usize::MAX);
@@ -738,7 +743,7 @@ fn backups_are_pinned() {
     let (before, after) = (pieces[0].as_slice(), pieces[1..].concat());
     let text = String::from_utf8_lossy(&before[12..before.len() - CHECK_BYTES]);
     let expected = format!(
-        r#"{{"format":1,"key_expr":"fleet/**","strip_prefix":"fleet","cut":"{}","root":"{}","cells":1,"rules":"lww","replica":null,"storage":"fleet","program":"zenoh-backend-mst {}"}}"#,
+        r#"{{"format":2,"key_expr":"fleet/**","strip_prefix":"fleet","cut":"{}","root":"{}","cells":1,"rules":"lww","replica":null,"storage":"fleet","program":"zenoh-backend-mst {}"}}"#,
         u64::MAX - 1,
         root_of(&cells),
         env!("CARGO_PKG_VERSION"),
@@ -750,15 +755,15 @@ fn backups_are_pinned() {
 
 /// A frame and the end.
 const PINNED: &str = concat!(
-    "00000036",
-    "02050000",
+    "00000033",
+    "00",
     "002901726f6f6d2f6c616d70",
     "00",
     "0102030405060708",
     "0030313233343536373839616263646566",
     "05026f6e",
     "942ceb89b24772d7",
-    "b651c8d4a0fa04e1",
+    "ae4dbc969360d5fc",
     "00000000",
     "0000000000000001",
     "0000000000000001",

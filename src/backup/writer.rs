@@ -8,7 +8,7 @@ use super::{
 use crate::{
     cell::{Cell, CellKey, CellMeta},
     mst::RootHash,
-    sync::{entries_reply, CellsWriter, CELL_OVERHEAD},
+    sync::{cells_block, CellsWriter, CELL_OVERHEAD},
 };
 
 /// Writes a backup, cell by cell.
@@ -63,7 +63,7 @@ impl<W: Write> BackupWriter<W> {
 
     fn end_frame(&mut self) -> Result<(), BackupError> {
         let frame = std::mem::take(&mut self.frame);
-        let bytes = entries_reply(frame, 0, true);
+        let bytes = cells_block(frame);
         self.frames += 1;
         self.sink.write_all(&(bytes.len() as u32).to_be_bytes())?;
         self.sink.write_all(&bytes)?;

@@ -1,4 +1,5 @@
-//! Cells in a message, as answers of two kinds carry them.
+//! Blocks of cells: what answers of two kinds end with, and what the frames of a backup are. A
+//! block says nothing of the protocol's version: whoever carries it has a version of its own.
 
 use bytes::Bytes;
 
@@ -119,6 +120,37 @@ impl CellsWriter {
         writer.raw(&body);
         writer.into_bytes()
     }
+}
+
+/// The block by itself, compressed if that helps.
+pub(crate) fn cells_block(cells: CellsWriter) -> Vec<u8> {
+    cells.finish(Writer::default(), true)
+}
+
+/// Reads a block that stands by itself: cells strictly ascending by key. They are not checked
+/// further.
+///
+/// # Errors
+/// If it is none, or if it has more than one cell and more than `max_bytes` of them.
+pub(crate) fn read_cells_block(
+    bytes: &[u8],
+    max_bytes: usize,
+) -> Result<Vec<Received>, MessageError> {
+    let mut room = Vec::new();
+    let mut reader = open_cells(Reader::new(bytes), &mut room)?;
+    let mut cells: Vec<Received> = Vec::new();
+    while let Some(received) = reader.next()? {
+        if let Some(last) = cells.last() {
+            if reader.bytes > max_bytes {
+                return Err(MessageError::TooLarge("bytes"));
+            }
+            if received.key <= last.key {
+                return Err(MessageError::KeyOrder);
+            }
+        }
+        cells.push(received);
+    }
+    Ok(cells)
 }
 
 /// What [`CellsWriter::finish`] added: the bytes of the cells, not compressed.

@@ -122,7 +122,7 @@ pub struct EntriesReply {
 }
 
 /// The answer that carries `cells`, with which so many wants are done.
-pub(crate) fn entries_reply(cells: CellsWriter, done: usize, compress: bool) -> Vec<u8> {
+pub(super) fn entries_reply(cells: CellsWriter, done: usize, compress: bool) -> Vec<u8> {
     let mut head = begin(kind::ENTRIES_REPLY);
     head.count(done);
     cells.finish(head, compress)

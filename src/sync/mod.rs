@@ -63,11 +63,10 @@ mod tests;
 
 pub use admission::Admission;
 pub use announcement::Announcement;
-pub(crate) use cells::{CellsWriter, CELL_OVERHEAD};
+pub(crate) use cells::{cells_block, read_cells_block, CellsWriter, CELL_OVERHEAD};
 pub use cells::{Received, CHECK_BYTES};
 pub use delta::{DeltaQuery, DeltaReply, Progress, MAX_HELD, MAX_ROOTS};
 pub use digests::{Differing, DigestQuery, DigestReply, Fragment, Range};
-pub(crate) use entries::entries_reply;
 pub use entries::{EntriesQuery, EntriesReply, Want};
 pub use identity::{
     Fingerprint, Group, Incarnation, InvalidReplicaId, ReplicaId, Token, PREFIX, PROTOCOL,

@@ -149,7 +149,7 @@ def test_a_backup_has_all_there_is(start, operate):
     header = backup.header
     assert (header["key_expr"], header["strip_prefix"]) == ("demo/**", None)
     assert (header["storage"], header["replica"]) == ("demo", status["identity"])
-    assert header["format"] == 1
+    assert header["format"] == 2
 
 
 @pytest.mark.parametrize("count", [0, 10, 12_345])
