@@ -11,6 +11,7 @@
 //! | `operator`, `answers` | what operators can ask for |
 //! | `asker` | whether whoever asked is still there |
 //! | `status`, `metrics` | all of it in JSON, and for Prometheus |
+//! | `told` | how loudly an operator is told of it |
 
 mod answers;
 mod asker;
@@ -24,6 +25,7 @@ mod replicator;
 mod serve;
 mod session;
 mod status;
+mod told;
 mod view;
 
 pub use operator::Operator;

@@ -19,6 +19,7 @@ use super::{
     serve::{serve, Served},
     session::{Sessions, Way},
     status::replication_status,
+    told::{tell, Told},
     view::ReplicaView,
 };
 use crate::{
@@ -28,8 +29,8 @@ use crate::{
     replica::{Clock, Replica, ReplicaError},
     store::StoreError,
     sync::{
-        Action, Context, Event, Fingerprint, Group, Incarnation, Machine, ReplicaId, Report,
-        Settings, Token, Walk, Want, PROTOCOL,
+        Action, Context, Event, Fingerprint, Group, Incarnation, Machine, ReplicaId, Settings,
+        Token, Walk, Want, PROTOCOL,
     },
 };
 
@@ -73,6 +74,7 @@ pub struct Replicator {
     epoch: Instant,
     core: Mutex<Core>,
     session: OnceLock<(Session, Way)>,
+    told: Mutex<Told>,
     stop: Notify,
     sync_now: Notify,
 }
@@ -130,6 +132,7 @@ impl Replicator {
             epoch,
             core: Mutex::new(Core { machine, view }),
             session: OnceLock::new(),
+            told: Mutex::default(),
             stop: Notify::new(),
             sync_now: Notify::new(),
         })
@@ -351,7 +354,7 @@ impl Replicator {
                 return Some(End::DeclareAgain);
             }
             Action::DeclareAgain => return Some(End::DeclareAgain),
-            Action::Report(report) => self.report(&report),
+            Action::Report(report) => tell(&self.told, &self.name, &report),
         }
         None
     }
@@ -405,15 +408,6 @@ impl Replicator {
         *machine = with_context(self.epoch, &self.clock, view, |context| {
             Machine::renamed(settings, context)
         });
-    }
-
-    fn report(&self, report: &Report) {
-        let name = &self.name;
-        match report {
-            Report::Pulled { cells: 0, .. } => tracing::debug!("storage '{name}': {report}"),
-            Report::Pulled { .. } => tracing::info!("storage '{name}': {report}"),
-            _ => tracing::warn!("storage '{name}': {report}"),
-        }
     }
 }
 
