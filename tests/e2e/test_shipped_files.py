@@ -65,6 +65,17 @@ def check_it_stores(router, keys):
             )
 
 
+@pytest.mark.parametrize(
+    "path", ["README.md", "examples/quickstart.py", "scripts/run-router"]
+)
+def test_nothing_is_dropped_on_its_way_from_a_shipped_client(path):
+    text = (_PROJECT / path).read_text()
+    writes = re.findall(r"session\.(?:put|delete)\([^()]*\)", text)
+    assert writes
+    for write in writes:
+        assert re.search(r"congestion_control=(block|zenoh\.CongestionControl\.BLOCK)\b", write), write
+
+
 def test_the_readme_says_which_libraries_there_are():
     [folder] = re.findall(r"^install -D -t (\S+) ", _README.read_text(), re.MULTILINE)
     assert folder == SHIPPED_LIBRARIES
