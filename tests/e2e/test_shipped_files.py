@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from conftest import LIBRARIES
-from router import SHIPPED_LIBRARIES
+from router import SHIPPED_LIBRARIES, free_port
 
 _PROJECT = Path(__file__).parents[2]
 _README = _PROJECT / "README.md"
@@ -74,6 +74,22 @@ def test_nothing_is_dropped_on_its_way_from_a_shipped_client(path):
     assert writes
     for write in writes:
         assert re.search(r"congestion_control=(block|zenoh\.CongestionControl\.BLOCK)\b", write), write
+
+
+def test_data_in_use_is_not_taken(start_router, programs):
+    demo = {"demo": None}
+    router = start_router(demo, config_file=_PROJECT / "config/zenohd.json5")
+    ports = [str(free_port()), str(free_port())]
+    second = subprocess.run(
+        [_PROJECT / "scripts/run-router", programs.zenohd, *ports, router.data],
+        cwd=_PROJECT,
+        capture_output=True,
+        text=True,
+        # It waits for 30 s for a storage that does not come.
+        timeout=120,
+    )
+    assert second.returncode == 1, second
+    assert f"{router.data} is in use" in second.stderr and "DATA=" in second.stderr, second
 
 
 def test_the_readme_says_which_libraries_there_are():
