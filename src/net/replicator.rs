@@ -230,12 +230,14 @@ impl Replicator {
         self.core().machine.settings().replica
     }
 
-    /// Has all peers compared with, and returns those that are there.
+    /// Has all peers compared with, and returns those that are there; whoever is isolated
+    /// is not asked for anything.
     pub(super) fn sync_now(&self) -> Vec<ReplicaId> {
         self.sync_now.notify_one();
         let peers = self.core().machine.status().peers;
-        let present = peers.into_iter().filter(|peer| peer.present);
-        present.map(|peer| peer.replica).collect()
+        let asked = peers.into_iter();
+        let asked = asked.filter(|peer| peer.present && peer.isolation.is_none());
+        asked.map(|peer| peer.replica).collect()
     }
 
     /// Finds what `peer` has and this replica does not.
@@ -381,7 +383,8 @@ impl Replicator {
         }
         if let Some((count, first)) = refused {
             let name = &self.name;
-            tracing::warn!("storage '{name}': {count} cells were not joined: {first}");
+            let cells = if count == 1 { "cell was" } else { "cells were" };
+            tracing::warn!("storage '{name}': {count} {cells} not joined: {first}");
         }
         let sequence = self.replica.request_commit();
         if let Some(committed) = waits {
