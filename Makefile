@@ -31,13 +31,14 @@ test: build tools
 
 ## The backend, the plugins to load beside it, and mstctl.
 build:
+	@test -d target/release || echo "The first build takes about ten minutes on two cores, and 2 GB."
 	cargo build --release --locked --lib --bins --examples
 
 tools: $(ZENOHD) $(PYTHON_READY) $(AUTOMERGE)
 
 # Built in the same folder as the backend, with which it shares most crates.
 $(ZENOHD):
-	@echo "Installing zenohd $(ZENOH_VERSION) into $(TOOLS): some minutes, once."
+	@echo "Installing zenohd $(ZENOH_VERSION) into $(TOOLS): about three minutes on two cores, once."
 	cargo install zenohd --version $(ZENOH_VERSION) --locked \
 		--root $(TOOLS)/zenohd-$(ZENOH_VERSION) --target-dir target
 

@@ -39,11 +39,24 @@ def show(session, selector, count):
         print(f"  {sample.key_expr}: {sample.payload.to_string()} ({sample.encoding})")
 
 
+# By default a client drops what does not fit into its queue, and says nothing.
+block = zenoh.CongestionControl.BLOCK
+
 with zenoh.open(config) as session:
-    session.put("demo/robot/1", "ready", encoding=zenoh.Encoding.TEXT_PLAIN)
-    session.put("demo/robot/2", '{"battery": 0.7}', encoding=zenoh.Encoding.APPLICATION_JSON)
+    session.put(
+        "demo/robot/1",
+        "ready",
+        encoding=zenoh.Encoding.TEXT_PLAIN,
+        congestion_control=block,
+    )
+    session.put(
+        "demo/robot/2",
+        '{"battery": 0.7}',
+        encoding=zenoh.Encoding.APPLICATION_JSON,
+        congestion_control=block,
+    )
     show(session, "demo/robot/*", count=2)
-    session.delete("demo/robot/1")
+    session.delete("demo/robot/1", congestion_control=block)
     show(session, "demo/robot/*", count=1)
     for reply in session.get("@/*/router/status/plugins/storage_manager/storages/demo"):
         print("status:", reply.ok.payload.to_string())

@@ -9,7 +9,8 @@ mod scrub;
 mod units;
 
 use std::{
-    env,
+    env, fmt,
+    ops::RangeInclusive,
     path::{Component, Path, PathBuf},
     time::Duration,
 };
@@ -185,29 +186,37 @@ pub struct StorageConfig {
 mod limits {
     use std::{ops::RangeInclusive, time::Duration};
 
-    pub(super) const SYNC_EVERY: RangeInclusive<Duration> =
-        Duration::from_millis(10)..=Duration::from_secs(60);
-    pub(super) const DEFAULT_SYNC_EVERY: Duration = Duration::from_millis(100);
-    pub(super) const SETTLE: RangeInclusive<Duration> =
-        Duration::from_millis(10)..=Duration::from_secs(60);
-    pub(super) const DEFAULT_SETTLE: Duration = Duration::from_millis(500);
-    pub(super) const DRIFT: RangeInclusive<Duration> =
-        Duration::from_millis(1)..=Duration::from_secs(24 * 3600);
-    pub(super) const DEFAULT_DRIFT: Duration = Duration::from_secs(10);
-    pub(super) const CACHE: RangeInclusive<u64> = 4 << 20..=1 << 40;
-    pub(super) const DEFAULT_CACHE: u64 = 128 << 20;
-    pub(super) const SCRUB: RangeInclusive<Duration> =
-        Duration::from_secs(60)..=Duration::from_secs(366 * 24 * 3600);
-    pub(super) const DEFAULT_SCRUB: Duration = Duration::from_secs(7 * 24 * 3600);
-    pub(super) const SYNC_INTERVAL: RangeInclusive<Duration> =
-        Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
-    pub(super) const DEFAULT_SYNC_INTERVAL: Duration = Duration::from_secs(30);
+    use super::{ByteSize, Span};
+
+    const fn millis(millis: u64) -> Span {
+        Span(Duration::from_millis(millis))
+    }
+
+    const fn seconds(seconds: u64) -> Span {
+        millis(1000 * seconds)
+    }
+
+    const DAY: u64 = 24 * 3600;
+
+    pub(super) const SYNC_EVERY: RangeInclusive<Span> = millis(10)..=seconds(60);
+    pub(super) const DEFAULT_SYNC_EVERY: Span = millis(100);
+    pub(super) const SETTLE: RangeInclusive<Span> = millis(10)..=seconds(60);
+    pub(super) const DEFAULT_SETTLE: Span = millis(500);
+    pub(super) const DRIFT: RangeInclusive<Span> = millis(1)..=seconds(DAY);
+    pub(super) const DEFAULT_DRIFT: Span = seconds(10);
+    pub(super) const CACHE: RangeInclusive<ByteSize> = ByteSize(4 << 20)..=ByteSize(1 << 40);
+    pub(super) const DEFAULT_CACHE: ByteSize = ByteSize(128 << 20);
+    pub(super) const SCRUB: RangeInclusive<Span> = seconds(60)..=seconds(366 * DAY);
+    pub(super) const DEFAULT_SCRUB: Span = seconds(7 * DAY);
+    pub(super) const SYNC_INTERVAL: RangeInclusive<Span> = seconds(1)..=seconds(DAY);
+    pub(super) const DEFAULT_SYNC_INTERVAL: Span = seconds(30);
 }
 
-fn within<T: PartialOrd + Copy + std::fmt::Debug>(
+/// The value, or the default, if it is in the range.
+fn within<T: PartialOrd + Copy + fmt::Display>(
     option: &str,
     value: Option<T>,
-    range: std::ops::RangeInclusive<T>,
+    range: RangeInclusive<T>,
     default: T,
 ) -> Result<T, ConfigError> {
     let value = value.unwrap_or(default);
@@ -217,7 +226,7 @@ fn within<T: PartialOrd + Copy + std::fmt::Debug>(
     let (low, high) = (range.start(), range.end());
     Err(option_error(
         option,
-        format!("found {value:?}, allowed is {low:?} to {high:?}"),
+        format!("found {value}, allowed is {low} to {high}"),
     ))
 }
 
@@ -243,28 +252,32 @@ impl StorageConfig {
             durability: options.durability,
             sync_every: within(
                 "sync_every",
-                options.sync_every.map(|span| span.0),
+                options.sync_every,
                 limits::SYNC_EVERY,
                 limits::DEFAULT_SYNC_EVERY,
-            )?,
+            )?
+            .0,
             settle: within(
                 "settle",
-                options.settle.map(|span| span.0),
+                options.settle,
                 limits::SETTLE,
                 limits::DEFAULT_SETTLE,
-            )?,
+            )?
+            .0,
             max_clock_drift: within(
                 "max_clock_drift",
-                options.max_clock_drift.map(|span| span.0),
+                options.max_clock_drift,
                 limits::DRIFT,
                 limits::DEFAULT_DRIFT,
-            )?,
+            )?
+            .0,
             cache_size: within(
                 "cache_size",
-                options.cache_size.map(|size| size.0),
+                options.cache_size,
                 limits::CACHE,
                 limits::DEFAULT_CACHE,
-            )?,
+            )?
+            .0,
             scrub: options.scrub.validate()?,
             merge,
             replication,
@@ -394,16 +407,35 @@ mod tests {
         );
         let range = error(json!({ "settle": "2h" }));
         assert!(
-            range.contains("`settle`") && range.contains("7200s") && range.contains("60s"),
+            range.contains("`settle`")
+                && range.ends_with(r#"found "2h", allowed is "10ms" to "1m""#),
             "{range}"
         );
         let deep = error(json!({ "replication": { "sync_interval": "1ms" } }));
         assert!(deep.contains("`replication.sync_interval`"), "{deep}");
         let deep = error(json!({ "scrub": { "interval": "1s" } }));
         assert!(
-            deep.contains("`scrub.interval`") && deep.contains("60s"),
+            deep.contains("`scrub.interval`") && deep.ends_with(r#""1m" to "366d""#),
             "{deep}"
         );
+        let size = error(json!({ "cache_size": 4095 << 10 }));
+        assert!(
+            size.contains("`cache_size`")
+                && size.ends_with(r#"found "4095KiB", allowed is "4MiB" to "1024GiB""#),
+            "{size}"
+        );
+        let deep = error(json!({ "scrub": false }));
+        assert!(
+            deep.contains("`scrub`") && deep.contains("`{ enabled: false }`"),
+            "{deep}"
+        );
+        for wrong in [json!(true), json!("yes"), json!([])] {
+            let deep = error(json!({ "replication": wrong }));
+            assert!(
+                deep.contains("`replication`") && deep.contains("`{}`"),
+                "{deep}"
+            );
+        }
         let deep = error(json!({ "replication": { "intervall": "1s" } }));
         assert!(deep.contains("`intervall`"), "{deep}");
         let deep = error(json!({ "replication": { "default_strategy": 7 } }));

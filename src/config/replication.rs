@@ -8,7 +8,10 @@ use zenoh_keyexpr::OwnedKeyExpr;
 use super::{limits, option_error, within, ConfigError, MergeConfig, Span, StrategyConfig};
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "an object: `{}` to replicate the storage, `{ enabled: false }` not to"
+)]
 pub(super) struct ReplicationOptions {
     #[serde(default = "yes")]
     enabled: bool,
@@ -42,10 +45,11 @@ impl ReplicationOptions {
     pub(super) fn validate(self) -> Result<(MergeConfig, Option<ReplicationConfig>), ConfigError> {
         let sync_interval = within(
             "replication.sync_interval",
-            self.sync_interval.map(|span| span.0),
+            self.sync_interval,
             limits::SYNC_INTERVAL,
             limits::DEFAULT_SYNC_INTERVAL,
-        )?;
+        )?
+        .0;
         let config = ReplicationConfig {
             sync_interval,
             compression: self.compression,

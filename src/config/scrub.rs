@@ -7,7 +7,10 @@ use serde::Deserialize;
 use super::{limits, within, ConfigError, Span};
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "an object: `{}` for a scrub, `{ enabled: false }` for none"
+)]
 pub(super) struct ScrubOptions {
     #[serde(default = "yes")]
     enabled: bool,
@@ -42,10 +45,11 @@ impl ScrubOptions {
             enabled: self.enabled,
             interval: within(
                 "scrub.interval",
-                self.interval.map(|span| span.0),
+                self.interval,
                 limits::SCRUB,
                 limits::DEFAULT_SCRUB,
-            )?,
+            )?
+            .0,
         })
     }
 }

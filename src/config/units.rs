@@ -8,19 +8,63 @@ use serde::{
 };
 
 /// A span of time: `"100ms"`, `"30s"`, `"5m"`, `"1h"`, `"7d"`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 pub struct Span(pub Duration);
 
 /// A number of bytes: `65536`, `"512KiB"`, `"64MiB"`, `"2GiB"`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 pub struct ByteSize(pub u64);
 
+/// Names and factors, ascending.
+type Units = [(&'static str, u64)];
+
+/// In milliseconds.
+const TIMES: &Units = &[
+    ("ms", 1),
+    ("s", 1_000),
+    ("m", 60_000),
+    ("h", 3_600_000),
+    ("d", 86_400_000),
+];
+
+/// In bytes.
+const SIZES: &Units = &[("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+
 /// The number and the factor of its unit.
-fn parse(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+fn parse(text: &str, units: &Units) -> Option<u64> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let (_, factor) = units.iter().find(|(name, _)| *name == unit.trim_start())?;
     number.parse::<u64>().ok()?.checked_mul(*factor)
+}
+
+/// Writes a number with the largest unit that says it exactly, in quotes as it has to be
+/// in a configuration; without one if none does.
+fn write(f: &mut fmt::Formatter<'_>, number: u64, units: &Units) -> fmt::Result {
+    let unit = match number {
+        0 => units.first(),
+        _ => units
+            .iter()
+            .rev()
+            .find(|(_, factor)| number.is_multiple_of(*factor)),
+    };
+    match unit {
+        Some((name, factor)) => write!(f, "\"{}{name}\"", number / factor),
+        None => write!(f, "{number}"),
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // It was parsed from milliseconds, or is a bound.
+        write(f, self.0.as_millis().try_into().unwrap_or(u64::MAX), TIMES)
+    }
+}
+
+impl fmt::Display for ByteSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write(f, self.0, SIZES)
+    }
 }
 
 struct SpanVisitor;
@@ -33,14 +77,7 @@ impl Visitor<'_> for SpanVisitor {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Span, E> {
-        let units = [
-            ("ms", 1),
-            ("s", 1_000),
-            ("m", 60_000),
-            ("h", 3_600_000),
-            ("d", 86_400_000),
-        ];
-        parse(text, &units)
+        parse(text, TIMES)
             .map(|millis| Span(Duration::from_millis(millis)))
             .ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
     }
@@ -66,12 +103,9 @@ impl Visitor<'_> for ByteSizeVisitor {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<ByteSize, E> {
-        parse(
-            text,
-            &[("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)],
-        )
-        .map(ByteSize)
-        .ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+        parse(text, SIZES)
+            .map(ByteSize)
+            .ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
     }
 }
 
@@ -101,6 +135,35 @@ mod tests {
         assert_eq!(span("7d"), Some(Duration::from_secs(604_800)));
         for wrong in ["", "s", "5", "-1s", "1.5s", "1w", "99999999999999999999s"] {
             assert_eq!(span(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_can_be_read_and_has_the_largest_unit() {
+        for (text, written) in [
+            ("100ms", "\"100ms\""),
+            ("1500ms", "\"1500ms\""),
+            ("60s", "\"1m\""),
+            ("90s", "\"90s\""),
+            ("7200s", "\"2h\""),
+            ("24h", "\"1d\""),
+            ("0s", "\"0ms\""),
+        ] {
+            let span: Span = serde_json::from_value(json!(text)).expect("a time");
+            assert_eq!(span.to_string(), written);
+            let again: Span = serde_json::from_str(written).expect("a time");
+            assert_eq!(again, span);
+        }
+        for (bytes, written) in [
+            (0, "\"0KiB\""),
+            (4097, "4097"),
+            (4096, "\"4KiB\""),
+            (64 << 20, "\"64MiB\""),
+            (1 << 40, "\"1024GiB\""),
+        ] {
+            assert_eq!(ByteSize(bytes).to_string(), written);
+            let again: ByteSize = serde_json::from_str(written).expect("a size");
+            assert_eq!(again, ByteSize(bytes));
         }
     }
 

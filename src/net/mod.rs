@@ -12,6 +12,7 @@
 //! | `operator`, `answers` | what operators can ask for |
 //! | `asker` | whether whoever asked is still there |
 //! | `status`, `metrics` | all of it in JSON, and for Prometheus |
+//! | `told` | how loudly an operator is told of it |
 
 mod answers;
 mod asker;
@@ -26,6 +27,7 @@ mod routers;
 mod serve;
 mod session;
 mod status;
+mod told;
 mod view;
 
 pub use operator::Operator;

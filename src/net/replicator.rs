@@ -19,6 +19,7 @@ use super::{
     serve::{serve, Served},
     session::{Sessions, Way},
     status::replication_status,
+    told::{tell, Told},
     view::ReplicaView,
 };
 use crate::{
@@ -28,8 +29,8 @@ use crate::{
     replica::{Clock, Replica, ReplicaError},
     store::StoreError,
     sync::{
-        Action, Context, Event, Fingerprint, Group, Incarnation, Machine, ReplicaId, Report,
-        Settings, Token, Walk, Want, PROTOCOL,
+        Action, Context, Event, Fingerprint, Group, Incarnation, Machine, ReplicaId, Settings,
+        Token, Walk, Want, PROTOCOL,
     },
 };
 
@@ -73,6 +74,7 @@ pub struct Replicator {
     epoch: Instant,
     core: Mutex<Core>,
     session: OnceLock<(Session, Way)>,
+    told: Mutex<Told>,
     stop: Notify,
     sync_now: Notify,
 }
@@ -130,6 +132,7 @@ impl Replicator {
             epoch,
             core: Mutex::new(Core { machine, view }),
             session: OnceLock::new(),
+            told: Mutex::default(),
             stop: Notify::new(),
             sync_now: Notify::new(),
         })
@@ -227,12 +230,14 @@ impl Replicator {
         self.core().machine.settings().replica
     }
 
-    /// Has all peers compared with, and returns those that are there.
+    /// Has all peers compared with, and returns those that are there; whoever is isolated
+    /// is not asked for anything.
     pub(super) fn sync_now(&self) -> Vec<ReplicaId> {
         self.sync_now.notify_one();
         let peers = self.core().machine.status().peers;
-        let present = peers.into_iter().filter(|peer| peer.present);
-        present.map(|peer| peer.replica).collect()
+        let asked = peers.into_iter();
+        let asked = asked.filter(|peer| peer.present && peer.isolation.is_none());
+        asked.map(|peer| peer.replica).collect()
     }
 
     /// Finds what `peer` has and this replica does not.
@@ -351,7 +356,7 @@ impl Replicator {
                 return Some(End::DeclareAgain);
             }
             Action::DeclareAgain => return Some(End::DeclareAgain),
-            Action::Report(report) => self.report(&report),
+            Action::Report(report) => tell(&self.told, &self.name, &report),
         }
         None
     }
@@ -378,7 +383,8 @@ impl Replicator {
         }
         if let Some((count, first)) = refused {
             let name = &self.name;
-            tracing::warn!("storage '{name}': {count} cells were not joined: {first}");
+            let cells = if count == 1 { "cell was" } else { "cells were" };
+            tracing::warn!("storage '{name}': {count} {cells} not joined: {first}");
         }
         let sequence = self.replica.request_commit();
         if let Some(committed) = waits {
@@ -405,15 +411,6 @@ impl Replicator {
         *machine = with_context(self.epoch, &self.clock, view, |context| {
             Machine::renamed(settings, context)
         });
-    }
-
-    fn report(&self, report: &Report) {
-        let name = &self.name;
-        match report {
-            Report::Pulled { cells: 0, .. } => tracing::debug!("storage '{name}': {report}"),
-            Report::Pulled { .. } => tracing::info!("storage '{name}': {report}"),
-            _ => tracing::warn!("storage '{name}': {report}"),
-        }
     }
 }
 

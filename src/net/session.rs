@@ -6,7 +6,10 @@
 //! listens only when all its plugins have started, so that takes patience.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        Mutex, PoisonError,
+    },
     time::{Duration, Instant},
 };
 
@@ -79,6 +82,8 @@ pub struct Sessions {
     /// Whether somebody said how to connect.
     is_configured: bool,
     session: OnceCell<(Session, Way)>,
+    /// Whether an operator was told that there is none.
+    is_told: AtomicBool,
 }
 
 /// Puts `over` on `under`, object by object.
@@ -114,6 +119,7 @@ impl Sessions {
             client,
             is_configured,
             session: OnceCell::new(),
+            is_told: AtomicBool::new(false),
         })
     }
 
@@ -158,13 +164,18 @@ impl Sessions {
 
     async fn open(&self) -> (Session, Way) {
         let volume = &self.volume;
+        let mut is_told = false;
         for _ in 0..COMPANION.as_millis() / LOOK_EVERY.as_millis() {
             if let Some(runtime) = attached() {
                 match zenoh::session::init(runtime).await {
                     Ok(session) => return (session, Way::Runtime),
-                    Err(error) => tracing::error!(
-                        "volume '{volume}': the router's session cannot be used: {error}"
-                    ),
+                    Err(error) => {
+                        if !std::mem::replace(&mut is_told, true) {
+                            tracing::error!(
+                                "volume '{volume}': the router's session cannot be used: {error}"
+                            );
+                        }
+                    }
                 }
             }
             tokio::time::sleep(LOOK_EVERY).await;
@@ -176,7 +187,7 @@ impl Sessions {
                     tracing::info!("volume '{volume}': replication has a session of its own");
                     return (session, Way::Client);
                 }
-                Err(error) if pause == MAX_PAUSE => tracing::warn!(
+                Err(error) if self.is_news(pause) => tracing::error!(
                     "volume '{volume}': nothing is replicated, and no operator is answered, since \
                      there is no session: {error}; load the plugin `mst` in the router, or say in the volume's `session` how to \
                      connect to it"
@@ -186,6 +197,13 @@ impl Sessions {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(MAX_PAUSE);
         }
+    }
+
+    /// Whether an operator has to be told that an attempt failed after which there is
+    /// this pause: when it has failed for a while, once. Without a session nothing is
+    /// replicated, and nothing else says so; but a router takes a moment to listen.
+    fn is_news(&self, pause: Duration) -> bool {
+        pause == MAX_PAUSE && !self.is_told.swap(true, Ordering::Relaxed)
     }
 }
 
@@ -205,5 +223,20 @@ mod tests {
         let wrong = wrong.as_object().cloned().expect("an object");
         assert!(Sessions::new("mst", wrong).is_err());
         assert!(Sessions::new("mst", Map::new()).is_ok());
+    }
+
+    #[test]
+    fn that_there_is_no_session_is_news_once_when_it_has_lasted() {
+        let sessions = Sessions::new("mst", Map::new()).expect("it is Zenoh's");
+        let mut pause = MIN_PAUSE;
+        let mut attempts = Vec::new();
+        for _ in 0..20 {
+            attempts.push(sessions.is_news(pause));
+            pause = (pause * 2).min(MAX_PAUSE);
+        }
+        let told = attempts.iter().filter(|is_news| **is_news).count();
+        assert_eq!((told, attempts[0]), (1, false), "{attempts:?}");
+        // Another storage of the volume has it tried from the beginning.
+        assert!(!sessions.is_news(MAX_PAUSE));
     }
 }

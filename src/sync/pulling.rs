@@ -374,10 +374,7 @@ impl Machine {
             peer.message_bytes = (peer.message_bytes / 4 * 5).min(MESSAGE_BYTES);
         }
         let cells = going.pull.received;
-        if going.rejected != Rejections::default() {
-            self.status.rejected.add(&going.rejected);
-            actions.push(Action::Report(Report::Rejected(peer, going.rejected)));
-        }
+        self.count_rejected(&going, actions);
         actions.push(Action::Report(Report::Pulled { peer, cells }));
         if cells > 0 {
             self.state = State::Joining(going.joining(context.now));
@@ -428,7 +425,7 @@ impl Machine {
         };
         let peer = going.pull.peer;
         self.status.failed += 1;
-        self.status.rejected.add(&going.rejected);
+        self.count_rejected(&going, actions);
         self.back_off(&peer, context);
         if context.now >= going.asked_at + REQUEST_TIMEOUT {
             if let Some(peer) = self.peers.get_mut(&peer) {
@@ -438,6 +435,16 @@ impl Machine {
         actions.push(Action::Report(Report::Failed(peer, error)));
         if going.pull.received > 0 {
             self.state = State::Joining(going.joining(context.now));
+        }
+    }
+
+    /// Counts what a pull that is over did not take, and says it: also of one that
+    /// failed, for that may be why.
+    fn count_rejected(&mut self, going: &Going, actions: &mut Vec<Action>) {
+        if going.rejected != Rejections::default() {
+            self.status.rejected.add(&going.rejected);
+            let report = Report::Rejected(going.pull.peer, going.rejected);
+            actions.push(Action::Report(report));
         }
     }
 

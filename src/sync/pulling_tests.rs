@@ -41,14 +41,45 @@ fn changes_that_are_made_up_end_a_pull() {
     // Each time there is more, and none of it may be joined.
     let answers = answer_all(&mut run, begin, |_, _, _, _| {
         change += 1;
-        let progress = Progress::After(change);
-        let cells = vec![received("future", NOW + (60 << 32))];
-        DeltaReply { progress, cells }.encode(false)
+        more_from_the_future(change)
     });
     assert_eq!(answers, 64);
     let status = run.machine.status();
     assert_eq!((status.failed, status.rejected.clock), (1, 64));
     assert!(run.machine.is_idle());
+}
+
+/// An answer that says that there is more, with a cell that may not be joined.
+fn more_from_the_future(change: u64) -> Vec<u8> {
+    let progress = Progress::After(change);
+    let cells = vec![received("future", NOW + (60 << 32))];
+    DeltaReply { progress, cells }.encode(false)
+}
+
+#[test]
+fn a_pull_that_fails_says_what_was_rejected() {
+    let mut run = Run::with_cell();
+    let mut actions = run.hear(9);
+    for change in 1..=64 {
+        let (request, ..) = query(&actions).expect("it goes on");
+        actions = run.handle(Event::Answer(request, Ok(more_from_the_future(change))));
+    }
+    let reports: Vec<&Report> = actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::Report(report) => Some(report),
+            _ => None,
+        })
+        .collect();
+    let rejections = Rejections {
+        clock: 64,
+        ..Rejections::default()
+    };
+    let is_told =
+        |report: &&&Report| matches!(report, Report::Rejected(PEER, told) if *told == rejections);
+    assert_eq!(reports.iter().filter(is_told).count(), 1, "{reports:?}");
+    let has_failed = |report: &&&Report| matches!(report, Report::Failed(PEER, _));
+    assert_eq!(reports.iter().filter(has_failed).count(), 1, "{reports:?}");
 }
 
 #[test]

@@ -65,7 +65,8 @@ impl fmt::Display for Report {
             }
             Self::Failed(peer, error) => write!(f, "a pull from replica {peer} failed: {error}"),
             Self::Pulled { peer, cells } => {
-                write!(f, "a pull from replica {peer} brought {cells} cells")
+                let s = if *cells == 1 { "" } else { "s" };
+                write!(f, "a pull from replica {peer} brought {cells} cell{s}")
             }
         }
     }

@@ -23,6 +23,11 @@ _MANAGER = "plugins/storage_manager"
 #: The plugin by which the backend shares the router's own session.
 COMPANION = "libzenoh_plugin_mst.so"
 
+#: Where configurations that come with the project expect the libraries, and where their
+#: REST plugin listens.
+SHIPPED_LIBRARIES = "/opt/zenoh-mst"
+_SHIPPED_REST = "127.0.0.1:8000"
+
 #: What zenohd says when it listens, which is after all plugins have started.
 _LISTENING = "Zenoh can be reached at"
 
@@ -41,6 +46,14 @@ def free_port():
                 continue
         _ports_given.add(port)
         return port
+
+
+def replace_all(text, replaced):
+    """`text` with others in the place of some of its parts, which have to be there."""
+    for shipped, ours in replaced.items():
+        assert shipped in text, f"it has {shipped}\n{text}"
+        text = text.replace(shipped, ours)
+    return text
 
 
 @dataclass(frozen=True)
@@ -77,7 +90,7 @@ class Router:
     `expected` names the storages that have to be up for the router to count as
     started: all, if it is not given. `data` is the folder for what is stored, if it
     is not to be the router's own. `config_file` is a configuration to be used
-    instead of one made here, but for ports and folders. `environment` is added to that of the process;
+    instead of one made here, as it is but for ports and the folder of the libraries. `environment` is added to that of the process;
     what is None in it is taken away.
 
     It knows the routers whose endpoints `connect` gives, and no others. Gets of what
@@ -196,17 +209,18 @@ class Router:
             config_path = self.folder / "zenohd.json5"
             config_path.write_text(json.dumps(self._config(), indent=2))
             return [config_path]
-        ours = self._config()
-        manager = ours["plugins"]["storage_manager"]
-        replaced = {
-            "listen/endpoints": ours["listen"]["endpoints"],
-            "scouting/multicast/enabled": False,
-            "plugins_loading/search_dirs": ours["plugins_loading"]["search_dirs"],
-            "plugins/rest/http_port": ours["plugins"]["rest"]["http_port"],
-            "plugins/storage_manager/backend_search_dirs": manager["backend_search_dirs"],
-        }
-        overrides = [f"{path}:{json.dumps(value)}" for path, value in replaced.items()]
-        return [self._config_file, *(word for value in overrides for word in ("--cfg", value))]
+        text = replace_all(
+            self._config_file.read_text(),
+            {
+                SHIPPED_LIBRARIES: str(self._programs.libraries),
+                _SHIPPED_REST: f"127.0.0.1:{self.rest_port}",
+            },
+        )
+        path = self.folder / "shipped.json5"
+        path.write_text(text)
+        # It would find other routers of this machine, and they it.
+        overrides = [f'listen/endpoints:["{self.endpoint}"]', "scouting/multicast/enabled:false"]
+        return [path, *(word for value in overrides for word in ("--cfg", value))]
 
     def _config(self):
         return {
@@ -417,6 +431,8 @@ class Router:
             return log.read().decode(errors="replace")
 
     def log_tail(self, lines=40):
+        if not self.log_path.exists():
+            return "--- there is no log: it was not started ---"
         ending = "\n".join(self.log_path.read_text(errors="replace").splitlines()[-lines:])
         return f"--- the end of {self.log_path} ---\n{ending}"
 

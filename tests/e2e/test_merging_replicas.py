@@ -272,7 +272,7 @@ def test_routers_that_merge_by_different_rules_keep_apart_and_say_why(start_clus
         status = router.wait_for_status("demo", is_isolated, "its peer is isolated")
         [peer] = status["replication"]["peers"]
         assert "merge configuration" in peer["reason"], peer
-        router.wait_for_log("WARN", "'demo'", "merge configuration", peer["replica"])
+        router.wait_for_log("ERROR", "'demo'", "merge configuration", peer["replica"])
     fingerprints = {status["replication"]["fingerprint"] for status in cluster.statuses("demo")}
     assert len(fingerprints) == 2
     for router, values in zip(cluster.routers, expected):

@@ -129,7 +129,7 @@ def test_the_status_is_of_all_replicas(cluster, first, replicas):
     text = mstctl("status", router=first, check=0).text
     for replica in replicas:
         assert f"`demo`  {replica}  ok" in text
-    assert "22 keys, 24 cells, 1 of them tombstones" in text
+    assert "22 keys, 24 cells, 1 of them a tombstone" in text
     assert text.count("equal") == 2
     one = mstctl("--json", "-r", replicas[0][:8], "status", router=first, check=0).json()
     assert [status["identity"] for status in one] == replicas[:1]
@@ -234,6 +234,28 @@ def test_differences_have_a_direction(start_cluster):
     assert "ISOLATED from 1" in mstctl("status", router=first, check=0).text
     assert "isolated" in mstctl("replicas", router=first, check=0).text
     assert mstctl("--json", "root", router=first, check=1).json()["equal"] is False
+
+
+def test_replicas_that_are_isolated_are_not_called_equal(start_cluster):
+    """Though both are empty, and so have the same root."""
+    rules = [{"demo/x/**": "additive"}, {"demo/y/**": "additive"}]
+    storages = [
+        {"demo": storage("demo/**", settle="50ms", replication={"key_overrides": rule})}
+        for rule in rules
+    ]
+    cluster = start_cluster(chain(2), storages, session="runtime")
+    first, second = cluster.routers
+    wait_for_replicas(first, 2)
+    wait_until(lambda: relations(first) == ["isolated"] * 2, "they know of each other")
+    ids = [identity(first), identity(second)]
+    for wait in ["10s", "0s"]:
+        found = mstctl("--json", "sync", "now", "--wait", wait, router=first, check=1).json()
+        [of_storage] = found["storages"]
+        assert found["equal"] is of_storage["equal"] is False
+        said = {entry["replica"]: (entry["asked"], entry["isolated"]) for entry in of_storage["replicas"]}
+        assert said == {ids[0]: ([], [ids[1]]), ids[1]: ([], [ids[0]])}
+    text = mstctl("sync", "now", router=first, check=1).text
+    assert "demo/**  ISOLATED" in text and f"isolated from {ids[1][:8]}" in text, text
 
 
 def test_a_replica_that_does_not_answer_is_named(start_cluster):

@@ -19,7 +19,7 @@ import zenoh
 from client import Client
 from conftest import REPOSITORY, starting
 from polling import PATIENCE, wait_until
-from router import Router, free_port
+from router import SHIPPED_LIBRARIES, Router, free_port, replace_all
 from test_mstctl import mstctl
 
 SECURED = REPOSITORY / "config/secured.json5"
@@ -179,26 +179,22 @@ class SecuredRouter(Router):
         return Party(port, self._certificates, name, mode)
 
     def _config_arguments(self):
-        text = SECURED.read_text()
         other = self._connect_to.port if self._connect_to else free_port()
-        for shipped, ours in {
-            "[::]:7447": f"127.0.0.1:{self.port}",
-            '// "tls/[::]:7448': f'"tls/127.0.0.1:{self.open_port}',
-            "router-2.fleet.example:7447": f"127.0.0.1:{other}",
-            "/etc/zenoh/": f"{self._certificates.folder(self.name)}/",
-        }.items():
-            assert shipped in text, f"{SECURED} has {shipped}"
-            text = text.replace(shipped, ours)
+        text = replace_all(
+            SECURED.read_text(),
+            {
+                "[::]:7447": f"127.0.0.1:{self.port}",
+                '// "tls/[::]:7448': f'"tls/127.0.0.1:{self.open_port}',
+                "router-2.fleet.example:7447": f"127.0.0.1:{other}",
+                "/etc/zenoh/": f"{self._certificates.folder(self.name)}/",
+                SHIPPED_LIBRARIES: str(self._programs.libraries),
+            },
+        )
         path = self.folder / "zenohd.json5"
         path.write_text(text)
-        libraries = json.dumps([str(self._programs.libraries)])
-        overrides = [
-            f"plugins_loading/search_dirs:{libraries}",
-            f"plugins/storage_manager/backend_search_dirs:{libraries}",
-        ]
-        if self._control is not None:
-            overrides.append(f"access_control:{self._control}")
-        return [path, *(word for value in overrides for word in ("--cfg", value))]
+        if self._control is None:
+            return [path]
+        return [path, "--cfg", f"access_control:{self._control}"]
 
     def _admin_value(self, path):
         if self._operator is None:

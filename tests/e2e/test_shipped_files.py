@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from conftest import LIBRARIES
+from router import SHIPPED_LIBRARIES, free_port
+
 _PROJECT = Path(__file__).parents[2]
+_README = _PROJECT / "README.md"
 
 #: Has tests of its own, as it needs certificates.
 _SECURED = "secured.json5"
@@ -33,9 +37,67 @@ def test_every_configuration_is_tested():
 def test_a_shipped_configuration_starts_and_stores(start_router, name):
     keys = _CONFIGURATIONS[name]
     router = start_router(dict.fromkeys(keys), config_file=_PROJECT / "config" / name)
-    for key in keys.values():
+    check_it_stores(router, keys)
+
+
+def test_the_configuration_in_the_readme_starts_and_stores(start_router, tmp_path):
+    blocks = re.findall(r"^```json5\n(.*?)^```", _README.read_text(), re.DOTALL | re.MULTILINE)
+    [block] = [block for block in blocks if "storage_manager" in block]
+    config = tmp_path / "readme.json5"
+    config.write_text(block)
+    keys = {"fleet": "fleet/a"}
+    check_it_stores(start_router(dict.fromkeys(keys), config_file=config), keys)
+
+
+def check_it_stores(router, keys):
+    """By Zenoh and by REST, and with the router's own session."""
+    for name, key in keys.items():
         router.client.put(key, "stored")
         router.client.wait_for(key, {key: b"stored"})
+        [reply] = router.request("GET", key).json()
+        assert reply["key"] == key
+        replication = router.status(name)["replication"]
+        if replication is not None:
+            router.wait_for_status(
+                name,
+                lambda status: status["replication"]["session"] == "runtime",
+                "it has the router's session",
+            )
+
+
+@pytest.mark.parametrize(
+    "path", ["README.md", "examples/quickstart.py", "scripts/run-router"]
+)
+def test_nothing_is_dropped_on_its_way_from_a_shipped_client(path):
+    text = (_PROJECT / path).read_text()
+    writes = re.findall(r"session\.(?:put|delete)\([^()]*\)", text)
+    assert writes
+    for write in writes:
+        assert re.search(r"congestion_control=(block|zenoh\.CongestionControl\.BLOCK)\b", write), write
+
+
+def test_data_in_use_is_not_taken(start_router, programs):
+    demo = {"demo": None}
+    router = start_router(demo, config_file=_PROJECT / "config/zenohd.json5")
+    ports = [str(free_port()), str(free_port())]
+    second = subprocess.run(
+        [_PROJECT / "scripts/run-router", programs.zenohd, *ports, router.data],
+        cwd=_PROJECT,
+        capture_output=True,
+        text=True,
+        # It waits for 30 s for a storage that does not come.
+        timeout=120,
+    )
+    assert second.returncode == 1, second
+    assert f"{router.data} is in use" in second.stderr and "DATA=" in second.stderr, second
+
+
+def test_the_readme_says_which_libraries_there_are():
+    [folder] = re.findall(r"^install -D -t (\S+) ", _README.read_text(), re.MULTILINE)
+    assert folder == SHIPPED_LIBRARIES
+    [plugins] = re.findall(r"/libzenoh_plugin_\{(.*?)\}\.so", _README.read_text())
+    said = {f"libzenoh_plugin_{name}.so" for name in plugins.split(",")}
+    assert said | {"libzenoh_backend_mst.so"} == set(LIBRARIES)
 
 
 def test_the_quickstart_prints_what_is_stored(start_router):

@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 
+use indicatif::HumanCount;
 use serde_json::Value;
 use zenoh::time::NTP64;
 
@@ -236,6 +237,14 @@ impl Table {
     }
 }
 
+/// So many of something: what one is called, and several.
+pub(crate) fn counted(number: u64, one: &str, several: &str) -> String {
+    match number {
+        1 => format!("1 {one}"),
+        _ => format!("{} {several}", HumanCount(number)),
+    }
+}
+
 /// The beginning of an identity or of a hash.
 pub(crate) fn short(text: &str) -> String {
     text.chars().take(SHORT).collect()
@@ -342,6 +351,12 @@ b               1";
         let value = json!({ "state": "idle", "at": null, "next_run": [1, true], "of": {} });
         assert_eq!(plain(&value), "next run 1, true, of , state idle");
         assert_eq!(plain(&json!([])), "none");
+    }
+
+    #[test]
+    fn one_is_not_several() {
+        let told = [0, 1, 1234].map(|number| counted(number, "key", "keys"));
+        assert_eq!(told, ["0 keys", "1 key", "1,234 keys"]);
     }
 
     #[test]

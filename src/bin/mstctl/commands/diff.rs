@@ -14,7 +14,7 @@ use crate::{
     args::Diff,
     connection::{Connection, Request},
     exit::{Answer, Error},
-    output::{safe, Output, Tone},
+    output::{counted, safe, Output, Tone},
     replicas::{Choice, Replica},
 };
 
@@ -274,8 +274,7 @@ fn text(
     }));
     let found = match merged.len() {
         0 => "no key differs".to_owned(),
-        1 => "1 key differs".to_owned(),
-        count => format!("{} keys differ", HumanCount(count as u64)),
+        count => counted(count as u64, "key differs", "keys differ"),
     };
     let (trips, bytes) = (HumanCount(cost.round_trips), HumanBytes(cost.bytes));
     let found = format!("{found} (round trips: {trips}; {bytes})");

@@ -1,6 +1,5 @@
 //! `mstctl get`
 
-use indicatif::HumanCount;
 use serde_json::{json, Value};
 use zenoh_backend_mst::hex;
 
@@ -10,7 +9,7 @@ use crate::{
     cells,
     connection::Request,
     exit::{Answer, Error},
-    output::{is_terminal, note, safe, safe_lines, short, time, Output, Tone},
+    output::{counted, is_terminal, note, safe, safe_lines, short, time, Output, Tone},
 };
 
 /// A value as it is read.
@@ -90,11 +89,11 @@ fn text(shown: &Shown, output: Output) -> String {
                 .time
                 .map_or(String::new(), |at| format!(", {}", time(at)));
             let (bytes, encoding) = (
-                HumanCount(value.payload.len() as u64),
+                counted(value.payload.len() as u64, "byte", "bytes"),
                 safe(&value.encoding),
             );
             let (form, shown) = payload(&value.payload);
-            format!("{key}  {encoding}, {bytes} bytes{form}{at}\n{shown}\n")
+            format!("{key}  {encoding}, {bytes}{form}{at}\n{shown}\n")
         }
     };
     match shown.cells.as_array() {

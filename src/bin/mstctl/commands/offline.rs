@@ -30,7 +30,7 @@ use crate::{
     args::{Backup, Command, Get, Keys, Restore},
     exit::{file_error, Answer, Error},
     files::{self, is_standard, sync_parent, with_suffix, Unfinished},
-    output::{note, time, Output, Tone},
+    output::{counted, note, time, Output, Tone},
     progress::Progress,
     replicas::{stored_key, Status},
 };
@@ -209,7 +209,8 @@ fn status(output: Output, dir: &Path) -> Result<Answer, Error> {
             ("holds", status::holds(&status)),
         ];
         if lost > 0 {
-            let text = format!("{lost} cells: `mstctl verify` lists them");
+            let cells = counted(lost as u64, "cell", "cells");
+            let text = format!("{cells}: `mstctl verify` lists them");
             lines.push(("damaged", output.paint(Tone::Bad, &text)));
         }
         format!("{title}\n{}", status::layout(&lines, output))

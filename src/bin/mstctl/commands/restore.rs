@@ -5,7 +5,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use indicatif::HumanCount;
 use serde_json::json;
 use zenoh_backend_mst::{
     backup::{BackupError, BackupReader, Header},
@@ -21,7 +20,7 @@ use crate::{
     connection::Connection,
     exit::{Answer, Error},
     files::{self, is_standard},
-    output::{note, Output, Tone},
+    output::{counted, note, Output, Tone},
     progress::Progress,
     replicas::{storage, storages, Choice, Replica},
 };
@@ -63,9 +62,9 @@ pub(super) fn run(context: &Context, args: &Restore) -> Result<Answer, Error> {
     let mut restored = Restored::default();
     let sent = send(&connection, &replica, &args.file, &header, &mut restored);
     if sent.is_err() {
-        let done = HumanCount(restored.cells.0);
+        let done = counted(restored.cells.0, "cell was", "cells were");
         note(&format!(
-            "{done} cells were restored before that; to restore again is safe"
+            "{done} restored before that; to restore again is safe"
         ));
     }
     sent?;
@@ -205,17 +204,17 @@ fn said(output: Output, replica: &Replica, restored: &Restored) -> Result<(), Er
     });
     output.either(&document, |output| {
         let mut lines = vec![format!(
-            "{} cells restored to {}, at replica {}; {} of them were new there",
-            HumanCount(cells.0),
+            "{} restored to {}, at replica {}; {} new there",
+            counted(cells.0, "cell", "cells"),
             storage(&replica.base.group),
             replica.short(),
-            HumanCount(newest.0)
+            counted(newest.0, "of them was", "of them were")
         )];
         if rejected.0 > 0 {
             let text = format!(
-                "{} were rejected: outside of the key expression, stamped ahead of the router's \
+                "{} rejected: outside of the key expression, stamped ahead of the router's \
                  clock, or of a strategy that it does not have; its log says more",
-                HumanCount(rejected.0)
+                counted(rejected.0, "was", "were")
             );
             lines.push(output.paint(Tone::Bad, &text));
         }

@@ -18,7 +18,7 @@ use crate::{
     connection::Request,
     exit::{Answer, Error},
     files,
-    output::{note, safe, time, Output, Tone},
+    output::{counted, note, safe, time, Output, Tone},
     progress::Progress,
     replicas::{storage, Replica},
 };
@@ -66,11 +66,8 @@ fn to_file(context: &Context, path: &Path, is_sure: bool) -> Result<Answer, Erro
     let same = same_storage(context.choice(), connection.replicas()?, &header)?;
     let replica = context.choice().fullest(same)?;
     if !is_sure {
-        let (cut, cells) = (time(header.cut), HumanCount(header.cells));
-        confirm(&question(
-            &replica,
-            &format!("at {cut}, with {cells} cells"),
-        ))?;
+        let (cut, cells) = (time(header.cut), counted(header.cells, "cell", "cells"));
+        confirm(&question(&replica, &format!("at {cut}, with {cells}")))?;
     }
     let damaged = backup_error(path);
     let reader = BackupReader::open(files::open(path)?).map_err(&damaged)?;
@@ -132,8 +129,8 @@ fn said(output: Output, replica: &Replica, done: &RolledBack) -> Result<(), Erro
     });
     output.either(&document, |output| {
         let text = format!(
-            "rolled back: {} keys put again, {} deleted, {} as they were",
-            HumanCount(done.restored.0),
+            "rolled back: {} put again, {} deleted, {} as they were",
+            counted(done.restored.0, "key", "keys"),
             HumanCount(done.deleted.0),
             HumanCount(done.kept.0)
         );

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::Context;
 use crate::{
     exit::{Answer, Error},
-    output::{plain, safe, short, Output, Tone},
+    output::{counted, plain, safe, short, Output, Tone},
     replicas::{storage, Peer, Replica, Scrub, Status},
 };
 
@@ -49,8 +49,10 @@ fn health(status: &Status) -> (String, Tone) {
     }
     match quarantined(status) {
         0 => {}
-        1 => return ("DAMAGED: 1 cell".to_owned(), Tone::Bad),
-        count => return (format!("DAMAGED: {count} cells"), Tone::Bad),
+        count => {
+            let cells = counted(count as u64, "cell", "cells");
+            return (format!("DAMAGED: {cells}"), Tone::Bad);
+        }
     }
     let Some(replication) = &status.replication else {
         return ("ok, not replicated".to_owned(), Tone::Good);
@@ -130,10 +132,14 @@ pub(super) fn layout(lines: &[(&str, String)], output: Output) -> String {
 /// How much there is.
 pub(super) fn holds(status: &Status) -> String {
     let mut holds = format!(
-        "{} keys, {} cells, {} of them tombstones",
-        HumanCount(status.keys),
-        HumanCount(status.cells),
-        HumanCount(status.tombstones)
+        "{}, {}, {}",
+        counted(status.keys, "key", "keys"),
+        counted(status.cells, "cell", "cells"),
+        counted(
+            status.tombstones,
+            "of them a tombstone",
+            "of them tombstones"
+        )
     );
     match status.disk_bytes {
         Some(0) => holds.push_str(", in memory"),
@@ -159,12 +165,12 @@ fn queues(status: &Status) -> String {
 /// How far the scrub is; also of `scrub`.
 pub(super) fn scrub(scrub: &Scrub) -> String {
     let pass = &scrub.pass;
-    let (checked, of) = (HumanCount(pass.checked), HumanCount(pass.of));
+    let (checked, of) = (HumanCount(pass.checked), counted(pass.of, "cell", "cells"));
     let last = scrub.last_completed.as_deref().map_or_else(
         || "none completed yet".to_owned(),
         |last| format!("last completed {}", safe(last)),
     );
-    let mut text = format!("{}, {checked} of {of} cells, {last}", safe(&scrub.state));
+    let mut text = format!("{}, {checked} of {of}, {last}", safe(&scrub.state));
     if scrub.damaged_cells > 0 {
         let (damaged, repaired) = (scrub.damaged_cells, scrub.repaired_cells);
         text.push_str(&format!("; {damaged} damaged, {repaired} of them repaired"));
@@ -175,10 +181,10 @@ pub(super) fn scrub(scrub: &Scrub) -> String {
 fn counters(status: &Status) -> String {
     let counters = &status.counters;
     format!(
-        "{} puts, {} deletes, {} gets, {} refused",
-        HumanCount(counters.puts),
-        HumanCount(counters.deletes),
-        HumanCount(counters.gets),
+        "{}, {}, {}, {} refused",
+        counted(counters.puts, "put", "puts"),
+        counted(counters.deletes, "delete", "deletes"),
+        counted(counters.gets, "get", "gets"),
         HumanCount(counters.refused)
     )
 }

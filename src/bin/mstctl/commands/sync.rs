@@ -10,7 +10,7 @@ use crate::{
     args::Sync,
     connection::{Connection, Request},
     exit::{Answer, Error},
-    output::{short, Tone},
+    output::{short, Output, Tone},
     replicas::{by_storage, storage, Replica},
     roots::{self, Standing},
 };
@@ -21,12 +21,31 @@ pub(super) fn run(context: &Context, args: &Sync) -> Result<Answer, Error> {
     }
 }
 
+/// What a replica did.
+struct Asked {
+    replica: String,
+    /// Whom it asked for what it has.
+    asked: Vec<String>,
+    /// Who is there, and exchanges no data with it.
+    isolated: Vec<String>,
+}
+
 /// What came of asking the replicas of a storage.
 struct Synced {
     group: Group,
-    /// Replica, and whom it asked for what it has.
-    asked: Vec<(String, Vec<String>)>,
+    asked: Vec<Asked>,
     standing: Standing,
+}
+
+impl Synced {
+    fn is_isolated(&self) -> bool {
+        self.asked.iter().any(|asked| !asked.isolated.is_empty())
+    }
+
+    /// Whether all hold the same, and will.
+    fn is_equal(&self) -> bool {
+        self.standing == Standing::Equal && !self.is_isolated()
+    }
 }
 
 fn now(context: &Context, wait: Duration) -> Result<Answer, Error> {
@@ -45,26 +64,26 @@ fn now(context: &Context, wait: Duration) -> Result<Answer, Error> {
     let storages = storages.into_iter();
     let synced = storages.map(|(group, replicas)| sync(&connection, group, &replicas, wait));
     let synced = synced.collect::<Result<Vec<_>, Error>>()?;
-    let is_equal = synced
-        .iter()
-        .all(|storage| storage.standing == Standing::Equal);
+    let is_equal = synced.iter().all(Synced::is_equal);
+    let is_isolated = synced.iter().any(Synced::is_isolated);
     let storages: Value = synced.iter().map(document).collect();
     let document = json!({ "equal": is_equal, "storages": storages });
     context.output.either(&document, |output| {
         let lines = synced.iter().map(|storage| {
             let (tone, verdict) = match storage.standing {
+                _ if storage.is_isolated() => (Tone::Bad, "ISOLATED: see `mstctl status`"),
                 Standing::Equal => (Tone::Good, "equal"),
                 Standing::Differ => (Tone::Warn, "not equal yet"),
                 Standing::Unknown => (Tone::Warn, "not known to be equal yet"),
             };
             let title = output.paint(Tone::Strong, &self::storage(&storage.group));
             let verdict = output.paint(tone, verdict);
-            format!("{title}  {verdict}\n{}", text(storage))
+            format!("{title}  {verdict}\n{}", text(storage, output))
         });
         lines.collect::<Vec<_>>().join("\n\n")
     })?;
-    // Not to wait is not to ask.
-    Ok(Answer::of(is_equal || wait.is_zero()))
+    // Not to wait is not to ask; but whoever is isolated was not asked for anything.
+    Ok(Answer::of(is_equal || wait.is_zero() && !is_isolated))
 }
 
 fn sync(
@@ -79,7 +98,11 @@ fn sync(
         let answer = connection.ask(request)?.json()?;
         let whom = answer["asked"].as_array().into_iter().flatten();
         let whom = whom.filter_map(Value::as_str).map(ToOwned::to_owned);
-        asked.push((replica.base.replica.to_string(), whom.collect()));
+        asked.push(Asked {
+            replica: replica.base.replica.to_string(),
+            asked: whom.collect(),
+            isolated: isolated(replica),
+        });
     }
     let ids: Vec<ReplicaId> = replicas
         .iter()
@@ -93,27 +116,50 @@ fn sync(
     })
 }
 
+/// The replicas that are there, and exchange no data with this one.
+fn isolated(replica: &Replica) -> Vec<String> {
+    let peers = replica.status.replication.iter();
+    peers
+        .flat_map(|replication| &replication.peers)
+        .filter(|peer| peer.present && peer.relation == "isolated")
+        .map(|peer| peer.replica.clone())
+        .collect()
+}
+
 fn document(synced: &Synced) -> Value {
     let replicas = synced.asked.iter();
     let replicas: Value = replicas
-        .map(|(replica, asked)| json!({ "replica": replica, "asked": asked }))
+        .map(|asked| {
+            json!({
+                "replica": asked.replica,
+                "asked": asked.asked,
+                "isolated": asked.isolated,
+            })
+        })
         .collect();
     json!({
         "key_expr": synced.group.key_expr,
         "strip_prefix": synced.group.strip_prefix,
-        "equal": synced.standing == Standing::Equal,
+        "equal": synced.is_equal(),
         "replicas": replicas,
     })
 }
 
-fn text(synced: &Synced) -> String {
-    let lines = synced.asked.iter().map(|(replica, asked)| {
-        let asked: Vec<String> = asked.iter().map(|id| short(id)).collect();
-        let asked = match asked.is_empty() {
+fn text(synced: &Synced, output: Output) -> String {
+    let names = |ids: &[String]| {
+        let ids: Vec<String> = ids.iter().map(|id| short(id)).collect();
+        ids.join(", ")
+    };
+    let lines = synced.asked.iter().map(|replica| {
+        let mut line = match replica.asked.is_empty() {
             true => "had nobody to ask".to_owned(),
-            false => format!("asked {}", asked.join(", ")),
+            false => format!("asked {}", names(&replica.asked)),
         };
-        format!("  {}  {asked}", short(replica))
+        if !replica.isolated.is_empty() {
+            let isolated = format!("isolated from {}", names(&replica.isolated));
+            line.push_str(&format!(", {}", output.paint(Tone::Bad, &isolated)));
+        }
+        format!("  {}  {line}", short(&replica.replica))
     });
     lines.collect::<Vec<_>>().join("\n")
 }
@@ -124,20 +170,35 @@ mod tests {
 
     #[test]
     fn who_asked_whom_is_told() {
-        let synced = Synced {
+        let replica = |replica: &str, asked: &[&str]| Asked {
+            replica: replica.to_owned(),
+            asked: asked.iter().map(|id| (*id).to_owned()).collect(),
+            isolated: Vec::new(),
+        };
+        let mut synced = Synced {
             group: Group {
                 key_expr: "a/**".to_owned(),
                 strip_prefix: None,
             },
             asked: vec![
-                ("0123456789".to_owned(), vec!["abcdef0123".to_owned()]),
-                ("abcdef0123".to_owned(), Vec::new()),
+                replica("0123456789", &["abcdef0123"]),
+                replica("abcdef0123", &[]),
             ],
             standing: Standing::Unknown,
         };
+        let output = Output::new(true);
         assert_eq!(
-            text(&synced),
+            text(&synced, output),
             "  01234567  asked abcdef01\n  abcdef01  had nobody to ask"
+        );
+        assert_eq!(document(&synced)["equal"], false);
+        synced.standing = Standing::Equal;
+        assert_eq!(document(&synced)["equal"], true);
+        // What is equal by chance is not kept so.
+        synced.asked[1].isolated = vec!["fedcba9876".to_owned()];
+        assert_eq!(
+            text(&synced, output),
+            "  01234567  asked abcdef01\n  abcdef01  had nobody to ask, isolated from fedcba98"
         );
         assert_eq!(document(&synced)["equal"], false);
     }

@@ -19,7 +19,7 @@ use crate::{
     connection::Request,
     exit::{file_error, Answer, Error},
     files,
-    output::{plain, safe, time, Output, Tone},
+    output::{counted, plain, safe, time, Output, Tone},
     progress::Progress,
     replicas::stored_key,
 };
@@ -47,13 +47,13 @@ impl Findings {
 
     /// In words.
     pub(super) fn text(&self, output: Output) -> String {
-        let checked = HumanCount(self.checked);
+        let checked = counted(self.checked, "cell", "cells");
         if self.damaged.is_empty() {
-            let sound = format!("{checked} cells checked, no damage");
+            let sound = format!("{checked} checked, no damage");
             return output.paint(Tone::Good, &sound);
         }
         let count = HumanCount(self.damaged.len() as u64);
-        let head = format!("{checked} cells checked, {count} damaged:");
+        let head = format!("{checked} checked, {count} damaged:");
         let mut lines = vec![output.paint(Tone::Bad, &head)];
         lines.extend(
             self.damaged
