@@ -1,7 +1,7 @@
 //! Whether whoever asked for something that takes long is still there.
 //!
 //! Zenoh does not say so: an answer that nobody takes any more is sent all the same. So
-//! whoever asks declares a liveliness token, `@mst/1/<group>/<replica>/asker/<id>`, and
+//! whoever asks declares a liveliness token, `@mst/2/<group>/<replica>/asker/<id>`, and
 //! names its ID in the query. It goes when its session does, be it by an interruption,
 //! a crash or a link that is cut; and then nothing need be done for it any more.
 

@@ -1,12 +1,12 @@
 //! What operators can ask of a storage, and who answers them.
 //!
 //! ```text
-//! @mst/1/<group>/<replica>/status             how it is, in JSON
-//! @mst/1/<group>/<replica>/metrics            the same, for Prometheus
-//! @mst/1/<group>/<replica>/proof              a proof of a key
-//! @mst/1/<group>/<replica>/keys, cells        what it holds
-//! @mst/1/<group>/<replica>/control/<verb>     what changes something, or takes long
-//! @mst/1/<group>/<replica>/asker/<session>    a liveliness token of whoever asks for that
+//! @mst/2/<group>/<replica>/status             how it is, in JSON
+//! @mst/2/<group>/<replica>/metrics            the same, for Prometheus
+//! @mst/2/<group>/<replica>/proof              a proof of a key
+//! @mst/2/<group>/<replica>/keys, cells        what it holds
+//! @mst/2/<group>/<replica>/control/<verb>     what changes something, or takes long
+//! @mst/2/<group>/<replica>/asker/<session>    a liveliness token of whoever asks for that
 //! ```
 //!
 //! A storage that is not replicated has them too; it has no token, and answers no

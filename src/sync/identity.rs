@@ -1,10 +1,10 @@
 //! Who replicates what with whom: groups, replicas, and their names in Zenoh.
 //!
 //! ```text
-//! @mst/1/<group>/<replica>           a liveliness token
-//! @mst/1/<group>/<replica>/root      announcements
-//! @mst/1/<group>/<replica>/digest    answers queries of digests
-//! @mst/1/<group>/<replica>/entries   answers queries of cells
+//! @mst/2/<group>/<replica>           a liveliness token
+//! @mst/2/<group>/<replica>/root      announcements
+//! @mst/2/<group>/<replica>/digest    answers queries of digests
+//! @mst/2/<group>/<replica>/entries   answers queries of cells
 //! ```
 //!
 //! What operators ask for is declared beside these: see [`admin`](crate::admin).
@@ -261,10 +261,10 @@ mod tests {
             },
             replica: ReplicaId([0xab; 16]),
         };
-        let text = "@mst/1/fleet%2f%2a%2a~fleet/abababababababababababababababab";
+        let text = "@mst/2/fleet%2f%2a%2a~fleet/abababababababababababababababab";
         assert_eq!(token.to_string(), text);
         assert_eq!(Token::parse(text), Some(token));
-        for other in ["@mst/1/fleet", "@mst/x/a/b", "mst/1/a/ab", "@mst/1/a/AB"] {
+        for other in ["@mst/2/fleet", "@mst/x/a/b", "mst/2/a/ab", "@mst/2/a/AB"] {
             assert_eq!(Token::parse(other), None);
         }
         assert_eq!(Token::parse(&format!("{text}/root")), None);

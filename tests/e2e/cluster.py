@@ -49,8 +49,9 @@ class Cluster:
             own = storages[number] if isinstance(storages, list) else storages
             endpoints = [proxy.endpoint for proxy in proxies.values()]
             self.heal(*proxies)
-            environment = environments[number] if environments else None
-            self.routers.append(start(own, connect=endpoints, environment=environment, **options))
+            if environments is not None:
+                options["environment"] = environments[number]
+            self.routers.append(start(own, connect=endpoints, **options))
 
     def link(self, near, far):
         """What is between two routers, the earlier first."""

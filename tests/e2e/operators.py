@@ -1,4 +1,4 @@
-"""Asks storages what operators ask, as `mstctl` does: gets below `@mst/1/`."""
+"""Asks storages what operators ask, as `mstctl` does: gets below `@mst/2/`."""
 
 import json
 import string
@@ -28,7 +28,7 @@ def base(router, name):
     status = router.status(name)
     configuration = status["configuration"]
     keys = group(configuration["key_expr"], configuration.get("strip_prefix"))
-    return f"@mst/1/{keys}/{status['identity']}"
+    return f"@mst/2/{keys}/{status['identity']}"
 
 
 class Refused(Exception):

@@ -125,7 +125,7 @@ def test_the_status_is_of_all_replicas(cluster, first, replicas):
     for status in statuses:
         assert (status["keys"], status["cells"], status["tombstones"]) == (22, 24, 1)
         assert status["root"] == first.status("demo")["root"]
-        assert status["base"].startswith("@mst/1/demo%2f%2a%2a/")
+        assert status["base"].startswith("@mst/2/demo%2f%2a%2a/")
     text = mstctl("status", router=first, check=0).text
     for replica in replicas:
         assert f"`demo`  {replica}  ok" in text

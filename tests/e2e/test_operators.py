@@ -83,7 +83,7 @@ def router(request, start_shared_router):
 def operator(router):
     with Operator(router.port) as operator:
         # A session of their own takes the storages a moment.
-        operator.wait_for_answers("@mst/1/*/*/status", len(STORAGES))
+        operator.wait_for_answers("@mst/2/*/*/status", len(STORAGES))
         yield operator
 
 
@@ -101,7 +101,7 @@ def own(router, name):
 
 
 def test_each_storage_answers_with_its_status(router, operator):
-    answers = operator.all("@mst/1/*/*/status")
+    answers = operator.all("@mst/2/*/*/status")
     assert sorted(answer.json()["name"] for answer in answers) == sorted(STORAGES)
     for answer in answers:
         status = answer.json()
@@ -128,8 +128,8 @@ def test_a_replica_has_one_identity(router, operator, name):
 
 def test_only_what_is_replicated_has_a_token_and_answers_replicas(router, operator):
     replicated = sorted(base(router, name) for name in REPLICATED)
-    assert operator.tokens("@mst/1/*/*") == replicated
-    assert sorted(answer.key for answer in operator.all("@mst/1/*/*/root")) == [
+    assert operator.tokens("@mst/2/*/*") == replicated
+    assert sorted(answer.key for answer in operator.all("@mst/2/*/*/root")) == [
         f"{own}/root" for own in replicated
     ]
     for name in STORAGES:
@@ -370,7 +370,7 @@ def values_of(router, path):
 
 
 def test_curl_is_answered(router, operator):
-    statuses = values_of(router, "@mst/1/*/*/status")
+    statuses = values_of(router, "@mst/2/*/*/status")
     assert {status["name"] for status in statuses.values()} == set(STORAGES)
     demo = base(router, "demo")
     path = demo.replace("%", "%25")
@@ -395,16 +395,16 @@ def test_curl_can_read_why_it_is_refused(router, operator):
 def test_a_storage_that_is_removed_answers_no_more(start_router):
     router = start_router(STORAGES, session="runtime", config_is_writable=True)
     with Operator(router.port) as operator:
-        operator.wait_for_answers("@mst/1/*/*/status", len(STORAGES))
+        operator.wait_for_answers("@mst/2/*/*/status", len(STORAGES))
         gone = {name: base(router, name) for name in ["demo", "count"]}
         for name in gone:
             router.remove_storage(name)
-        operator.wait_for_answers("@mst/1/*/*/status", len(STORAGES) - len(gone))
+        operator.wait_for_answers("@mst/2/*/*/status", len(STORAGES) - len(gone))
         for own in gone.values():
             for verb in ["status", "keys", "control/scrub", "digest", "root"]:
                 operator.wait_for_answers(f"{own}/{verb}", 0)
         wait_until(
-            lambda: operator.tokens("@mst/1/*/*") == [base(router, "memory")],
+            lambda: operator.tokens("@mst/2/*/*") == [base(router, "memory")],
             "the token is gone",
         )
         router.add_storage("demo", STORAGES["demo"])

@@ -32,7 +32,7 @@ OPERATOR = "operator.fleet.example"
 CLIENT = "robot-1.fleet.example"
 
 #: Stands for a replica, of a group of its own: those of the routers speak meanwhile.
-REPLICA = "@mst/1/group/replica"
+REPLICA = "@mst/2/group/replica"
 
 #: Key expressions that match `@mst/...`, with it and before it: `**` stands for nothing,
 #: too. A rule on `@mst/**` covers the first alone.
@@ -311,7 +311,7 @@ class Passage:
 
 
 def _put(at_the_end, intruder, replica, before):
-    heard = at_the_end.enter_context(replica.hearing("@mst/1/group/**"))
+    heard = at_the_end.enter_context(replica.hearing("@mst/2/group/**"))
     passage = Passage(at_the_end, intruder, replica)
     intruder.put(f"{before}{REPLICA}/root", "forged")
     passage.wait()
@@ -319,7 +319,7 @@ def _put(at_the_end, intruder, replica, before):
 
 
 def _delete(at_the_end, intruder, replica, before):
-    heard = at_the_end.enter_context(replica.hearing("@mst/1/group/**"))
+    heard = at_the_end.enter_context(replica.hearing("@mst/2/group/**"))
     passage = Passage(at_the_end, intruder, replica)
     intruder.delete(f"{before}{REPLICA}/root")
     passage.wait()
@@ -327,7 +327,7 @@ def _delete(at_the_end, intruder, replica, before):
 
 
 def _subscribe(at_the_end, intruder, replica, before):
-    heard = at_the_end.enter_context(intruder.hearing(f"{before}@mst/1/group/**"))
+    heard = at_the_end.enter_context(intruder.hearing(f"{before}@mst/2/group/**"))
     passage = Passage(at_the_end, replica, intruder)
     replica.put(f"{REPLICA}/root", "secret")
     passage.wait()
@@ -359,17 +359,17 @@ def _reply(at_the_end, intruder, replica, before):
 def _declare_token(at_the_end, intruder, replica, before):
     at_the_end.enter_context(intruder.living(f"{before}{REPLICA}"))
     _wait_until_declared(at_the_end, intruder, replica)
-    return replica.alive("@mst/1/group/*")
+    return replica.alive("@mst/2/group/*")
 
 
 def _get_liveliness(at_the_end, intruder, replica, before):
     at_the_end.enter_context(replica.living(REPLICA))
     _wait_until_declared(at_the_end, replica, intruder)
-    return intruder.alive(f"{before}@mst/1/group/*")
+    return intruder.alive(f"{before}@mst/2/group/*")
 
 
 def _subscribe_to_liveliness(at_the_end, intruder, replica, before):
-    seen = at_the_end.enter_context(intruder.watching(f"{before}@mst/1/group/*"))
+    seen = at_the_end.enter_context(intruder.watching(f"{before}@mst/2/group/*"))
     key = f"fleet/living/{next(_numbers)}"
     others = at_the_end.enter_context(intruder.watching(key))
     at_the_end.enter_context(replica.living(REPLICA))

@@ -461,7 +461,7 @@ mod tests {
 
     #[test]
     fn requests_name_the_replica_and_have_parameters() {
-        let token = Token::parse("@mst/1/demo%2f%2a%2a/abababababababababababababababab");
+        let token = Token::parse("@mst/2/demo%2f%2a%2a/abababababababababababababababab");
         let token = token.expect("a token");
         let request = Request::to(&token, "keys")
             .with("limit", 5)
@@ -469,7 +469,7 @@ mod tests {
             .payload("p");
         assert_eq!(request.key_expr, format!("{token}/keys"));
         assert_eq!(whom(&request.key_expr), "`keys` of replica abababab");
-        assert_eq!(whom("@mst/1/*/*/root"), "`root` of any replica");
+        assert_eq!(whom("@mst/2/*/*/root"), "`root` of any replica");
         assert_eq!(request.parameters.join(";"), "limit=5;match=demo/*");
         assert_eq!(request.payload.as_deref(), Some(&b"p"[..]));
     }

@@ -1,6 +1,6 @@
 //! `mstctl`: looks into, checks, backs up and repairs storages of this backend.
 //!
-//! Everything it asks of a router goes through the key space `@mst/1/**`, and
+//! Everything it asks of a router goes through the key space `@mst/2/**`, and
 //! everything it does to a folder through the library, so that there is one way
 //! of doing each.
 //!
