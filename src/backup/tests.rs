@@ -696,7 +696,7 @@ fn rollback_frames_that_nobody_writes_are_refused() {
     let [a, b] = [1, 2].map(|n| (numbered(n), small(n)));
     let frame_of = |(key, cell): &(CellKey, Cell), meta: &CellMeta| {
         let (key, cell, check) = (key.clone(), cell.clone(), cell_check(meta));
-        let cells = vec![Received { key, cell, check }];
+        let cells = [Received { key, cell, check }];
         counted(&block(&cells.iter().collect::<Vec<_>>()))
     };
     let sound = |cell: &(CellKey, Cell)| frame_of(cell, &CellMeta::of(&cell.0, &cell.1));
