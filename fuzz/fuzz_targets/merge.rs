@@ -1,13 +1,14 @@
 //! Puts and cells of all strategies: any bytes are refused, or make cells that are
-//! taken from other replicas too, and that are read.
+//! taken from other replicas too; and all are read, whatever their parts are, up to the
+//! longest ones.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use zenoh_backend_mst::{
-    cell::{Cell, Content, Part, Stamp, Value},
+    cell::{Cell, Content, Part, Stamp, Value, MAX_KEY_BYTES},
     merge::{
-        check, raw, Additive, AutomergeCrdt, Form, Merged, Object, PartCell, Put, SetUnion,
-        Strategy,
+        check, raw, Additive, Applied, AutomergeCrdt, Form, Merged, Object, PartCell, Put,
+        SetUnion, Strategy,
     },
 };
 
@@ -24,12 +25,37 @@ fn value(payload: &[u8]) -> Value {
     }
 }
 
+/// Reads a cell alone, and beside one of an object's field, to which it is applied.
 fn read(part: &[u8], cell: &Cell) {
     let cells = [PartCell { part, cell }];
     let mut merged = Merged::fold(&cells);
     let _ = merged.read(Form::Usual);
     let _ = merged.read(Form::Json);
+    assert!(merged.weight() > 0);
     assert!(raw(&cells).is_some());
+
+    const FIELD: &[u8] = b"\x03a\0\x01";
+    let field = Cell {
+        stamp: STAMP,
+        content: Content::Value(value(b"1")),
+    };
+    let field = PartCell {
+        part: FIELD,
+        cell: &field,
+    };
+    if part == FIELD {
+        return;
+    }
+    let mut both = [field, cells[0]];
+    both.sort_by_key(|cell| cell.part);
+    let mut folded = Merged::fold(&both);
+    let mut applied = Merged::fold(&[field]);
+    if applied.apply(part, cell) == Applied::FoldAgain {
+        applied = Merged::fold(&both);
+    }
+    // A document may be saved in several ways.
+    assert_eq!(applied.read(Form::Json), folded.read(Form::Json));
+    assert!(raw(&both).is_some());
 }
 
 fn put(strategy: &dyn Strategy, tag: u8, payload: &[u8]) {
@@ -54,16 +80,21 @@ fuzz_target!(|bytes: &[u8]| {
     put(&SetUnion, 2, bytes);
     put(&Object::default(), 3, bytes);
     put(&AutomergeCrdt, 4, bytes);
-    // A part, its length first, and a payload.
-    if let Some((length, rest)) = bytes.split_first() {
-        let (part, payload) = rest.split_at(rest.len().min(usize::from(*length)));
-        for content in [Content::Value(value(payload)), Content::Tombstone] {
-            let cell = Cell {
-                stamp: STAMP,
-                content,
-            };
-            let _ = check(&Part::from(part), &cell);
-            read(part, &cell);
-        }
+    // A part and a payload. The part is a piece, its length first, as often as a power of
+    // two says: so that few bytes make one that nests as deep as there is room in a key.
+    let Some(([shift, length_high, length_low], rest)) = bytes.split_first_chunk() else {
+        return;
+    };
+    let length = usize::from(u16::from_be_bytes([*length_high, *length_low]));
+    let (piece, payload) = rest.split_at(rest.len().min(length));
+    let most = MAX_KEY_BYTES.checked_div(piece.len()).unwrap_or_default();
+    let part = piece.repeat(most.min(1 << (shift % 17)));
+    for content in [Content::Value(value(payload)), Content::Tombstone] {
+        let cell = Cell {
+            stamp: STAMP,
+            content,
+        };
+        let _ = check(&Part::from(&part[..]), &cell);
+        read(&part, &cell);
     }
 });

@@ -5,7 +5,7 @@ use std::ops::Bound;
 use zenoh_keyexpr::{keyexpr, OwnedKeyExpr};
 
 use super::{AdminError, Administration};
-use crate::cell::{Cell, CellKey, Key, Stamp};
+use crate::cell::{intersect, Cell, CellKey, Key, Stamp};
 
 /// Keys in an answer, at the most.
 const MAX_LISTED: usize = 10_000;
@@ -125,5 +125,5 @@ fn matches(listing: &Listing, full: &str) -> bool {
     let Some(pattern) = &listing.matching else {
         return true;
     };
-    keyexpr::new(full).is_ok_and(|full| pattern.includes(full))
+    keyexpr::new(full).is_ok_and(|full| intersect(pattern, full))
 }

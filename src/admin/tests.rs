@@ -8,7 +8,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     backup::{verify, BackupReader, RollbackFrame},
-    cell::{tests::key, Cell, Content, Stamp, Value},
+    cell::{tests::key, Cell, CellKey, Content, Part, Stamp, Value},
     config::{Durability, ScrubConfig},
     merge::{
         tests::{any_put, rules},
@@ -377,4 +377,89 @@ fn a_rollback_to_the_keys_of_another_storage_writes_nothing() {
     assert_eq!(admin.replica.keys_hint(), 0);
     let done = admin.roll_back(frame(&["a"]), [6; 16]).expect("done");
     assert_eq!(done.restored, 1);
+}
+
+/// A store may have got them before they were refused. Whatever is done with it, on the
+/// stack of a worker, none takes the router down, nor hides the cells beside it.
+#[test]
+fn a_store_with_cells_that_nest_too_deep_is_used_and_a_backup_of_it_restored_without_them() {
+    let run = || {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut admin = administration(Some(folder.path()));
+        let text = |text: &str| Value {
+            encoding_id: 5,
+            schema: None,
+            payload: text.to_owned().into(),
+        };
+        let object = 3;
+        put(&admin, &[(object, 1, Some(text(r#"{"a":1}"#)))]);
+        let deep = [
+            &[3, 0, 1].repeat(19_000)[..],
+            &[3, b'x', 0, 1].repeat(14_000),
+        ];
+        for part in deep {
+            let content = Content::Value(text("7"));
+            let stamp = Stamp {
+                time: clock()(),
+                id: [7; 16],
+            };
+            let (key, part) = (put_key(object, 1), Part::from(part));
+            let joined = admin
+                .replica
+                .merge(CellKey { key, part }, Cell { stamp, content });
+            assert!(joined.expect("joined").is_newest);
+        }
+        settle(&admin);
+        let was = values(&admin);
+        let shown: serde_json::Value =
+            serde_json::from_slice(&was[&put_key(object, 1)].payload).expect("JSON");
+        assert_eq!(shown["a"], json!(1));
+
+        // Opened again.
+        let before = root(&admin);
+        let Ok(replica) = Arc::try_unwrap(admin.replica) else {
+            panic!("in use");
+        };
+        replica.close().expect("closed");
+        admin = administration(Some(folder.path()));
+        assert_eq!((root(&admin), values(&admin)), (before, was.clone()));
+        let key = put_key(object, 1);
+        let cells = admin.cells(&key).expect("readable").expect("cells");
+        let cells: serde_json::Value =
+            serde_json::from_slice(&cells.value().expect("a value").payload).expect("JSON");
+        assert_eq!(cells.as_array().map(Vec::len), Some(3));
+        let listed = admin.list(&Listing::default()).expect("a page").keys;
+        assert_eq!(listed.iter().map(|listed| listed.cells).sum::<usize>(), 3);
+        let made = admin.prove(&key, None).expect("a proof");
+        let proven = proof::verify(&made.proof, &made.root, &key).expect("it holds");
+        assert_eq!(proven.cells.len(), 3);
+        let verified = admin.verify(&mut |_, _| true).expect("verified");
+        assert_eq!((verified.checked, verified.damaged), (3, 0));
+
+        // A backup has all that there is; restoring takes what may be.
+        let (bytes, copied) = backup(&admin);
+        assert_eq!(copied.cells, 3);
+        let restored = administration(None);
+        let mut reader = BackupReader::open(&bytes[..]).expect("a backup");
+        let (mut newest, mut rejected) = (0, 0);
+        while let Some(frame) = reader.next_raw_frame().expect("a frame") {
+            let done = restored.restore(&frame).expect("restored");
+            (newest, rejected) = (newest + done.newest, rejected + done.rejected);
+        }
+        assert_eq!((newest, rejected), (1, 2));
+        let restored = values(&restored);
+        assert_eq!(restored[&key].payload, r#"{"a":1}"#);
+
+        // A rollback reads the cells of the backup as a get does.
+        put(&admin, &[(object, 1, Some(text(r#"{"a":2,"":null}"#)))]);
+        assert_ne!(values(&admin), was);
+        let frames = BackupReader::open(&bytes[..]).expect("a backup");
+        for frame in frames.rollback_frames() {
+            let frame = frame.expect("a frame");
+            admin.roll_back(frame, [6; 16]).expect("rolled back");
+        }
+        assert_eq!(values(&admin), was);
+    };
+    let worker = std::thread::Builder::new().stack_size(2 << 20).spawn(run);
+    worker.expect("a thread").join().expect("no panic");
 }

@@ -11,6 +11,7 @@
 mod ahead;
 mod digest;
 mod key;
+mod pattern;
 mod reader;
 mod row;
 mod stamp;
@@ -29,6 +30,7 @@ pub use digest::{cell_digest, CellDigest, Outline};
 pub(crate) use digest::{outlined_digest, read_outline, write_outline};
 pub(crate) use key::{read_text, write_text, END as KEY_END};
 pub use key::{CellKey, Key, Part, MAX_KEY_BYTES};
+pub use pattern::intersect;
 pub use reader::DecodeError;
 pub(crate) use reader::Reader;
 pub use row::{Payload, Row, RowValue};

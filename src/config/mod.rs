@@ -3,6 +3,7 @@
 //! A storage or volume whose configuration is not understood is refused with a
 //! message that names the option, what was found, and what is allowed.
 
+mod levels;
 mod merge;
 mod replication;
 mod scrub;
@@ -24,6 +25,7 @@ pub use replication::ReplicationConfig;
 pub use scrub::ScrubConfig;
 pub use units::{ByteSize, Span};
 
+use levels::shallow;
 use replication::ReplicationOptions;
 use scrub::ScrubOptions;
 
@@ -59,8 +61,8 @@ fn option_error(option: &str, reason: impl Into<String>) -> ConfigError {
 }
 
 /// Parses, keeping the path to what was wrong.
-fn parse<T: DeserializeOwned>(options: Map<String, Value>) -> Result<T, ConfigError> {
-    serde_path_to_error::deserialize(Value::Object(options)).map_err(|error| {
+fn parse<T: DeserializeOwned>(options: Value) -> Result<T, ConfigError> {
+    serde_path_to_error::deserialize(options).map_err(|error| {
         let option = error.path().to_string();
         let reason = error.into_inner().to_string();
         match option.as_str() {
@@ -125,9 +127,9 @@ impl VolumeConfig {
     /// environment's [`ROOT_ENV`], [`DEFAULT_ROOT`] under `zenoh_home`.
     ///
     /// # Errors
-    /// If an option is unknown, or of the wrong type.
+    /// If an option is unknown, of the wrong type, or nests too deep.
     pub fn parse(options: Map<String, Value>, zenoh_home: &Path) -> Result<Self, ConfigError> {
-        let options: VolumeOptions = parse(options)?;
+        let options: VolumeOptions = parse(shallow(Value::Object(options))?)?;
         let root = options
             .root
             .or_else(|| env::var_os(ROOT_ENV).map(Into::into));
@@ -234,11 +236,12 @@ impl StorageConfig {
     /// From the `volume` options of the storage called `name`.
     ///
     /// # Errors
-    /// If an option is unknown, of the wrong type, or out of its range.
+    /// If an option is unknown, of the wrong type, nests too deep, or is out of its
+    /// range.
     pub fn parse(name: &str, options: Value) -> Result<Self, ConfigError> {
-        let options = match options {
-            Value::Null => Map::new(),
-            Value::Object(options) => options,
+        let options = match shallow(options)? {
+            Value::Null => Value::Object(Map::new()),
+            options @ Value::Object(_) => options,
             other => return Err(ConfigError::NotAnObject(other)),
         };
         let options: StorageOptions = parse(options)?;

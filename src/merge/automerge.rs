@@ -6,10 +6,11 @@
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
-use ::automerge::{AutoSerde, Automerge, Change};
+use ::automerge::{Automerge, Change};
 use bytes::Bytes;
 
 use super::{
+    document_json::document_json,
     encoding,
     strategy::{Applied, Fold, Form, PartCell, PartWrite, Put, Reading, Strategy, Unfit},
 };
@@ -206,7 +207,7 @@ impl Fold for AutomergeFold {
             },
             Form::Json => Reading {
                 encoding_id: Some(encoding::APPLICATION_JSON),
-                payload: guarded(|| serde_json::to_vec(&AutoSerde::from(&self.document)).ok())
+                payload: guarded(|| document_json(&self.document))
                     .unwrap_or_default()
                     .into(),
             },

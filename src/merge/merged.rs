@@ -8,7 +8,7 @@ use thiserror::Error;
 use super::{
     element::write_element,
     encoding,
-    part::{split, split_field, tag, Writer},
+    part::{End, Nesting, Path, Tagged, Writer},
     place::{self, Place, UnknownStrategy},
     strategy::{Applied, Form, PartCell, Unfit},
 };
@@ -41,7 +41,7 @@ impl Merged {
     #[must_use]
     pub fn fold(cells: &[PartCell<'_>]) -> Self {
         Self {
-            place: Place::fold(cells),
+            place: Place::fold(Nesting::KEY, cells),
             usual: None,
         }
     }
@@ -88,10 +88,7 @@ impl Merged {
 /// # Errors
 /// If it is not.
 pub fn check(part: &Part, cell: &Cell) -> Result<(), Unfit> {
-    match part.as_bytes() {
-        [] => Ok(()),
-        part => place::check(part, cell),
-    }
+    place::check(&Path::of(Nesting::KEY, part.as_bytes()), cell)
 }
 
 /// The cells of a key as JSON, for people: of each part the newest, ascending by
@@ -143,41 +140,60 @@ fn text_or_hex(bytes: &[u8]) -> Json {
     }
 }
 
-/// Who wrote a part, and what it stands for.
+/// Who wrote a part, and what it stands for. What nests too deeply is of an unknown
+/// strategy, where the limit is.
 fn describe(part: &[u8]) -> (String, Option<Json>) {
-    if part.is_empty() {
-        return ("lww".to_owned(), None);
-    }
-    let (writer, rest) = split(part);
-    match writer {
-        Writer::BuiltIn(tag::ADDITIVE) => ("additive".to_owned(), None),
-        Writer::BuiltIn(tag::SET_UNION) => {
-            let mut element = String::new();
-            let is_element = write_element(rest, &mut element);
-            let element = is_element.then(|| serde_json::from_str(&element).ok());
-            ("set_union".to_owned(), element.flatten())
-        }
-        Writer::BuiltIn(tag::OBJECT) => match split_field(rest) {
-            None => ("object".to_owned(), None),
-            Some((name, within)) => {
-                let (strategy, inner) = describe(within);
-                let mut place = json!({ "field": name });
-                if !within.is_empty() {
-                    place["strategy"] = strategy.into();
-                }
-                if let Some(inner) = inner {
-                    place["part"] = inner;
-                }
-                ("object".to_owned(), Some(place))
+    let Path { fields, end } = Path::of(Nesting::KEY, part);
+    let mut described = match end {
+        End::Own => None,
+        End::Object | End::NoField => Some(("object".to_owned(), None)),
+        End::Tagged(tagged) => Some(describe_tagged(&tagged)),
+    };
+    for name in fields.iter().rev() {
+        let mut place = json!({ "field": name });
+        if let Some((strategy, inner)) = described {
+            place["strategy"] = strategy.into();
+            if let Some(inner) = inner {
+                place["part"] = inner;
             }
-        },
-        Writer::BuiltIn(tag::AUTOMERGE) => {
-            ("automerge_crdt".to_owned(), Some(hex::encode(rest).into()))
         }
-        Writer::Custom(name) => (name.to_owned(), Some(text_or_hex(rest))),
-        Writer::BuiltIn(_) | Writer::Unknown => (
-            "unknown".to_owned(),
-            Some(json!({ "hex": hex::encode(part) })),
-        ),
+        described = Some(("object".to_owned(), Some(place)));
+    }
+    described.unwrap_or_else(|| ("lww".to_owned(), None))
+}
+
+fn describe_tagged(tagged: &Tagged<'_>) -> (String, Option<Json>) {
+    let Tagged { writer, rest, .. } = *tagged;
+    let (name, part) = match writer {
+        Writer::Additive => ("additive", None),
+        Writer::SetUnion => ("set_union", describe_element(rest)),
+        Writer::Object => ("object", None),
+        Writer::Automerge => ("automerge_crdt", Some(hex::encode(rest).into())),
+        Writer::Custom(name) => (name, Some(text_or_hex(rest))),
+        Writer::Unknown | Writer::TooDeep => ("unknown", Some(json!({ "hex": hex::encode(rest) }))),
+    };
+    (name.to_owned(), part)
+}
+
+/// Arrays and objects within each other that are shown as they are. With what is
+/// around them that is less than the 127 that readers of JSON take, ours among them.
+const MAX_SHOWN_LEVELS: usize = 64;
+
+fn describe_element(part: &[u8]) -> Option<Json> {
+    let mut text = String::new();
+    write_element(part, &mut text).then_some(())?;
+    let element = serde_json::from_str(&text).ok()?;
+    match levels(&element) > MAX_SHOWN_LEVELS {
+        true => Some(json!({ "json": text })),
+        false => Some(element),
+    }
+}
+
+/// Arrays and objects within each other, of which what was parsed has 127 at most.
+fn levels(json: &Json) -> usize {
+    match json {
+        Json::Array(elements) => 1 + elements.iter().map(levels).max().unwrap_or(0),
+        Json::Object(fields) => 1 + fields.values().map(levels).max().unwrap_or(0),
+        _ => 0,
     }
 }

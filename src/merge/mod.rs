@@ -32,7 +32,7 @@
 //! |---|---|
 //! | `strategy` | what a strategy is, and its laws |
 //! | `additive`, `set_union`, `object`, `automerge` | the strategies |
-//! | `decimal`, `element` | exact numbers; elements of sets |
+//! | `decimal`, `element`, `document_json` | exact numbers; elements of sets; documents as JSON |
 //! | `part` | the bytes of parts |
 //! | `place` | the rule of reading |
 //! | `merged` | a key, read |
@@ -44,6 +44,7 @@
 mod additive;
 mod automerge;
 mod decimal;
+mod document_json;
 mod element;
 pub mod encoding;
 pub mod laws;
@@ -58,6 +59,8 @@ mod specificity;
 mod strategy;
 
 #[cfg(test)]
+mod nesting_tests;
+#[cfg(test)]
 pub(crate) mod tests;
 
 pub use additive::Additive;
@@ -65,6 +68,7 @@ pub use automerge::AutomergeCrdt;
 pub use decimal::DIGITS;
 pub use merged::{check, raw, Merged, ReadError};
 pub use object::Object;
+pub use part::MAX_NESTING;
 pub use registry::{register, RegisterError};
 pub use rules::{MergeRules, Misfit, MAX_CELLS};
 pub use set_union::SetUnion;

@@ -12,7 +12,7 @@ use serde_json::{value::RawValue, Value as Json};
 use super::{
     additive::excerpt,
     encoding,
-    part::{field_prefix, split_field},
+    part::{field_prefix, split_field, Nesting, Path},
     place::{self, own_content, Place},
     registry::Chosen,
     strategy::{Applied, Fold, Form, PartCell, PartWrite, Put, Reading, Strategy, Unfit},
@@ -20,10 +20,20 @@ use super::{
 use crate::cell::{Cell, Content, Value};
 
 /// Merges JSON objects field by field.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Object {
     /// Fields of which not the last writer wins.
     fields: BTreeMap<String, Chosen>,
+    /// What a field is within.
+    nesting: Nesting,
+}
+
+impl Default for Object {
+    /// Of all fields the last writer wins. Made outside of this crate it is part of
+    /// a custom strategy: no custom strategy is found in its fields.
+    fn default() -> Self {
+        Self::of_fields_within(Nesting::CUSTOM.object())
+    }
 }
 
 /// The part of the cell that says that there is an object, written by a put of
@@ -31,8 +41,16 @@ pub struct Object {
 const EXISTS: &[u8] = &[];
 
 impl Object {
+    /// What writes by a rule that gives fields strategies of their own.
     pub(super) fn with_fields(fields: BTreeMap<String, Chosen>) -> Self {
-        Self { fields }
+        let nesting = Nesting::KEY.object();
+        Self { fields, nesting }
+    }
+
+    /// What reads the cells of an object whose fields are within `nesting`.
+    pub(super) fn of_fields_within(nesting: Nesting) -> Self {
+        let fields = BTreeMap::new();
+        Self { fields, nesting }
     }
 }
 
@@ -91,25 +109,7 @@ impl Strategy for Object {
     }
 
     fn check(&self, part: &[u8], cell: &Cell) -> Result<(), Unfit> {
-        if part == EXISTS {
-            return match cell.value() {
-                Some(value) if value.payload.is_empty() => Ok(()),
-                _ => Err(Unfit::new("an object is removed as a key is")),
-            };
-        }
-        let Some((name, within)) = split_field(part) else {
-            return Err(Unfit::new("the part is not that of a field"));
-        };
-        let of_field = |error| Unfit::within(format!("field `{name}`"), &error);
-        if !within.is_empty() {
-            return place::check(within, cell).map_err(of_field);
-        }
-        match cell.value() {
-            None => Ok(()),
-            Some(value) => serde_json::from_slice::<&RawValue>(&value.payload)
-                .map(drop)
-                .map_err(|error| of_field(Unfit::new(format!("it is not JSON: {error}")))),
-        }
+        place::check(&Path::within_object(self.nesting, part), cell)
     }
 
     fn fold(&self, cells: &[PartCell<'_>]) -> Box<dyn Fold> {
@@ -122,16 +122,20 @@ impl Strategy for Object {
             .collect();
         let fields = split.chunk_by(|(a, _), (b, _)| a == b).map(|field| {
             let cells: Vec<_> = field.iter().map(|(_, cell)| *cell).collect();
-            (field[0].0.clone(), Place::fold(&cells))
+            let place = Place::fold(self.nesting, &cells);
+            (field[0].0.clone().into_owned(), place)
         });
         Box::new(ObjectFold {
             fields: fields.collect(),
+            nesting: self.nesting,
         })
     }
 }
 
 struct ObjectFold {
     fields: BTreeMap<String, Place>,
+    /// What a field is within.
+    nesting: Nesting,
 }
 
 impl Fold for ObjectFold {
@@ -139,11 +143,11 @@ impl Fold for ObjectFold {
         let Some((name, part)) = split_field(part) else {
             return Applied::Yes;
         };
-        match self.fields.get_mut(&name) {
+        match self.fields.get_mut(&*name) {
             Some(place) => place.apply(part, cell),
             None => {
-                let place = Place::fold(&[PartCell { part, cell }]);
-                self.fields.insert(name, place);
+                let place = Place::fold(self.nesting, &[PartCell { part, cell }]);
+                self.fields.insert(name.into_owned(), place);
                 Applied::Yes
             }
         }

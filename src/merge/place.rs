@@ -9,22 +9,38 @@
 //!    the one that wrote it.
 //! 3. That strategy folds its cells. If the own cell is a value that it could
 //!    take as a put, it takes it as the first one.
+//!
+//! Where objects nest deeper than they may there is no strategy that reads: see
+//! [`Nesting`]. So the calls from places to the places within them end, whatever
+//! the parts are.
 
 use std::{
     collections::BTreeMap,
     panic::{catch_unwind, AssertUnwindSafe},
 };
 
+use serde_json::value::RawValue;
+
 use super::{
-    part::{split, Writer},
+    part::{End, Nesting, Path, Tagged, Writer, MAX_NESTING},
     registry::strategy_of,
-    strategy::{Applied, Fold, Form, PartCell, Put, Unfit},
+    strategy::{Applied, Fold, Form, PartCell, Put, Strategy, Unfit},
 };
 use crate::cell::{Cell, Content, Stamp, Value};
 
 /// A strategy that wrote cells, and is not registered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct UnknownStrategy(pub(super) String);
+
+impl UnknownStrategy {
+    fn of(tagged: &Tagged<'_>) -> Self {
+        Self(match tagged.writer {
+            Writer::Custom(name) => name.to_owned(),
+            // Of others only the tag is known.
+            _ => format!("{:02x?}", tagged.rest.get(..1).unwrap_or_default()),
+        })
+    }
+}
 
 /// What a place shows.
 enum Shown {
@@ -61,6 +77,16 @@ impl EncodingOf {
         }
     }
 
+    /// That of the newest of these cells that is a value.
+    fn newest(cells: &[PartCell<'_>]) -> Option<Self> {
+        let values = cells.iter().filter_map(|part| {
+            let value = part.cell.value()?;
+            Some((part.cell.stamp, part.part, value))
+        });
+        let newest = values.max_by_key(|(stamp, part, _)| (*stamp, *part));
+        newest.map(|(stamp, part, value)| Self::new(part, stamp, value))
+    }
+
     /// Of several cells that bear one timestamp it is that with the last part.
     fn is_before(&self, part: &[u8], stamp: Stamp) -> bool {
         (self.stamp, &*self.part) < (stamp, part)
@@ -69,47 +95,45 @@ impl EncodingOf {
 
 /// The cells of a place, folded.
 pub(super) struct Place {
+    nesting: Nesting,
     own: Option<Cell>,
     shown: Shown,
 }
 
-/// What a part begins with.
-fn prefix_of(part: &[u8]) -> &[u8] {
-    let (_, rest) = split(part);
-    &part[..part.len() - rest.len()]
-}
-
 impl Place {
     /// Folds the cells of a place: of each part the newest, ascending by part.
-    pub(super) fn fold(cells: &[PartCell<'_>]) -> Self {
+    pub(super) fn fold(nesting: Nesting, cells: &[PartCell<'_>]) -> Self {
         let (own, parts) = match cells.split_first() {
             Some((first, rest)) if first.part.is_empty() => (Some(first.cell), rest),
             _ => (None, cells),
         };
-        let visible = |part: &PartCell<'_>| own.is_none_or(|own| part.cell.stamp > own.stamp);
-        let mut newest: Option<&PartCell<'_>> = None;
-        for part in parts.iter().filter(|part| visible(part)) {
-            // Ascending by part: of those that bear one timestamp it is the last.
-            if newest.is_none_or(|newest| newest.cell.stamp <= part.cell.stamp) {
-                newest = Some(part);
-            }
-        }
-        let shown = match newest {
+        let visible = |part: &&PartCell<'_>| own.is_none_or(|own| part.cell.stamp > own.stamp);
+        let visible = parts.iter().filter(visible);
+        // Ascending by part: of those that bear one timestamp it is the last.
+        let newest = visible.clone().max_by_key(|part| part.cell.stamp);
+        let tagged = newest.and_then(|newest| nesting.split(newest.part));
+        let shown = match newest.zip(tagged) {
             None => Shown::Own,
-            Some(newest) => {
-                let prefix = prefix_of(newest.part);
-                let mut group = Vec::with_capacity(parts.len());
-                for part in parts.iter().filter(|part| visible(part)) {
-                    // No prefix is the beginning of another.
-                    if let Some(rest) = part.part.strip_prefix(prefix) {
-                        let cell = part.cell;
-                        group.push(PartCell { part: rest, cell });
+            Some((newest, tagged)) => match strategy_of(tagged.writer, nesting) {
+                None => Shown::Unknown(UnknownStrategy::of(&tagged)),
+                Some(strategy) => {
+                    let mut group = Vec::with_capacity(parts.len());
+                    group.extend(visible.filter_map(|PartCell { part, cell }| {
+                        // No prefix is the beginning of another.
+                        let part = part.strip_prefix(tagged.prefix)?;
+                        Some(PartCell { part, cell })
+                    }));
+                    Shown::Fold {
+                        prefix: tagged.prefix.into(),
+                        fold: fold_group(&*strategy, own, &group),
+                        newest: newest.cell.stamp,
+                        encoding: EncodingOf::newest(&group),
                     }
                 }
-                fold_group(newest, own, &group)
-            }
+            },
         };
         Self {
+            nesting,
             own: own.cloned(),
             shown,
         }
@@ -117,13 +141,13 @@ impl Place {
 
     /// As [`Fold::apply`].
     pub(super) fn apply(&mut self, part: &[u8], cell: &Cell) -> Applied {
-        if part.is_empty() {
+        let Some(tagged) = self.nesting.split(part) else {
             if !matches!(self.shown, Shown::Own) {
                 return Applied::FoldAgain;
             }
             self.own = Some(cell.clone());
             return Applied::Yes;
-        }
+        };
         if self.own.as_ref().is_some_and(|own| own.stamp >= cell.stamp) {
             return Applied::Yes;
         }
@@ -136,7 +160,7 @@ impl Place {
         else {
             return Applied::FoldAgain;
         };
-        if prefix_of(part) != &**prefix {
+        if *tagged.prefix != **prefix {
             // It says who reads, unless it is older.
             return match cell.stamp < *newest {
                 true => Applied::Yes,
@@ -144,7 +168,7 @@ impl Place {
             };
         }
         *newest = cell.stamp.max(*newest);
-        let part = &part[prefix.len()..];
+        let part = tagged.rest;
         match (cell.value(), &encoding) {
             (Some(value), Some(known)) if known.is_before(part, cell.stamp) => {
                 *encoding = Some(EncodingOf::new(part, cell.stamp, value));
@@ -198,65 +222,76 @@ impl Place {
     }
 }
 
-/// Folds the cells of the strategy that wrote `newest`.
-fn fold_group(newest: &PartCell<'_>, own: Option<&Cell>, group: &[PartCell<'_>]) -> Shown {
-    let prefix = prefix_of(newest.part);
-    let (writer, _) = split(newest.part);
-    let Some(strategy) = strategy_of(writer) else {
-        return Shown::Unknown(UnknownStrategy(match writer {
-            Writer::Custom(name) => name.to_owned(),
-            Writer::BuiltIn(_) | Writer::Unknown => format!("{prefix:02x?}"),
-        }));
-    };
-    let values = group.iter().filter(|part| part.cell.value().is_some());
-    let encoding = values.max_by_key(|part| (part.cell.stamp, part.part));
-    let encoding = encoding.and_then(|part| {
-        let value = part.cell.value()?;
-        Some(EncodingOf::new(part.part, part.cell.stamp, value))
-    });
+/// Folds cells of one strategy; a value of the place's own, if it could be put, is
+/// the first put.
+fn fold_group(
+    strategy: &dyn Strategy,
+    own: Option<&Cell>,
+    group: &[PartCell<'_>],
+) -> Box<dyn Fold> {
     let base = own.and_then(|own| {
         let value = own.value()?;
-        let put = Put {
-            stamp: own.stamp,
-            value,
-        };
-        strategy.write(&put).ok()
+        let stamp = own.stamp;
+        let writes = strategy.write(&Put { stamp, value }).ok()?;
+        let cells = writes.into_iter().map(|write| {
+            let content = write.content;
+            (write.part, Cell { stamp, content })
+        });
+        Some(cells.collect::<Vec<_>>())
     });
-    let fold = match base.zip(own) {
-        None => strategy.fold(group),
-        Some((base, own)) => {
-            let base = base.into_iter().map(|write| {
-                let cell = Cell {
-                    stamp: own.stamp,
-                    content: write.content,
-                };
-                (write.part, cell)
-            });
-            let base: Vec<(Vec<u8>, Cell)> = base.collect();
-            let base = base.iter().map(|(part, cell)| (&part[..], cell));
-            let mut cells: BTreeMap<&[u8], &Cell> = base.collect();
-            cells.extend(group.iter().map(|part| (part.part, part.cell)));
-            let cells = cells.into_iter();
-            let cells: Vec<_> = cells.map(|(part, cell)| PartCell { part, cell }).collect();
-            strategy.fold(&cells)
-        }
+    let Some(base) = base else {
+        return strategy.fold(group);
     };
-    Shown::Fold {
-        prefix: prefix.into(),
-        fold,
-        newest: newest.cell.stamp,
-        encoding,
-    }
+    let base = base.iter().map(|(part, cell)| (&part[..], cell));
+    let mut cells: BTreeMap<&[u8], &Cell> = base.collect();
+    cells.extend(group.iter().map(|part| (part.part, part.cell)));
+    let cells = cells.into_iter();
+    let cells: Vec<_> = cells.map(|(part, cell)| PartCell { part, cell }).collect();
+    strategy.fold(&cells)
 }
 
 /// Whether a cell is one that the strategy that its part names could have written.
-pub(super) fn check(part: &[u8], cell: &Cell) -> Result<(), Unfit> {
-    let (writer, rest) = split(part);
-    let Some(strategy) = strategy_of(writer) else {
+pub(super) fn check(path: &Path<'_>, cell: &Cell) -> Result<(), Unfit> {
+    let fits = match path.end {
+        // Whatever is put to a key.
+        End::Own if path.fields.is_empty() => Ok(()),
+        End::Own => match cell.value() {
+            None => Ok(()),
+            Some(value) => serde_json::from_slice::<&RawValue>(&value.payload)
+                .map(drop)
+                .map_err(|error| Unfit::new(format!("it is not JSON: {error}"))),
+        },
+        End::Object => match cell.value() {
+            Some(value) if value.payload.is_empty() => Ok(()),
+            _ => Err(Unfit::new("an object is removed as a key is")),
+        },
+        End::NoField => Err(Unfit::new("the part is not that of a field")),
+        End::Tagged(tagged) => check_tagged(&tagged, cell),
+    };
+    // Each name is copied once, however many there are.
+    fits.map_err(|reason| match path.fields.is_empty() {
+        true => reason,
+        false => {
+            let fields = path.fields.iter();
+            let fields: String = fields.map(|name| format!("field `{name}`: ")).collect();
+            Unfit::new(format!("{fields}{reason}"))
+        }
+    })
+}
+
+fn check_tagged(tagged: &Tagged<'_>, cell: &Cell) -> Result<(), Unfit> {
+    if tagged.writer == Writer::TooDeep {
+        return Err(Unfit::new(format!(
+            "the part goes deeper than parts may: allowed are {MAX_NESTING} objects within each \
+             other, and no custom strategy within another"
+        )));
+    }
+    // Objects are walked through before, so what they are within is of no interest.
+    let Some(strategy) = strategy_of(tagged.writer, Nesting::KEY) else {
         return Err(Unfit::new("no strategy here writes such a part"));
     };
     // A strategy of the user's own must not take the storage down.
-    catch_unwind(AssertUnwindSafe(|| strategy.check(rest, cell)))
+    catch_unwind(AssertUnwindSafe(|| strategy.check(tagged.rest, cell)))
         .unwrap_or_else(|_| Err(Unfit::new("the strategy panicked")))
 }
 

@@ -8,7 +8,7 @@ use std::{
 use thiserror::Error;
 
 use super::{
-    part::{custom_prefix, tag, Writer},
+    part::{custom_prefix, Nesting, Writer},
     strategy::Strategy,
     Additive, AutomergeCrdt, Object, SetUnion,
 };
@@ -111,15 +111,15 @@ pub(super) fn custom(name: &str) -> Option<(Chosen, u32)> {
     Some((chosen, *version))
 }
 
-/// The strategy that reads what this one wrote.
-pub(super) fn strategy_of(writer: Writer<'_>) -> Option<Arc<dyn Strategy>> {
+/// The strategy that reads, in a place that is within `nesting`, what this one wrote.
+pub(super) fn strategy_of(writer: Writer<'_>, nesting: Nesting) -> Option<Arc<dyn Strategy>> {
     Some(match writer {
-        Writer::BuiltIn(tag::ADDITIVE) => Arc::new(Additive),
-        Writer::BuiltIn(tag::SET_UNION) => Arc::new(SetUnion),
-        Writer::BuiltIn(tag::OBJECT) => Arc::new(Object::default()),
-        Writer::BuiltIn(tag::AUTOMERGE) => Arc::new(AutomergeCrdt),
+        Writer::Additive => Arc::new(Additive),
+        Writer::SetUnion => Arc::new(SetUnion),
+        Writer::Object => Arc::new(Object::of_fields_within(nesting.object())),
+        Writer::Automerge => Arc::new(AutomergeCrdt),
         Writer::Custom(name) => Arc::clone(&read().get(name)?.strategy),
-        Writer::BuiltIn(_) | Writer::Unknown => return None,
+        Writer::Unknown | Writer::TooDeep => return None,
     })
 }
 
@@ -139,7 +139,7 @@ mod tests {
         assert_eq!(register("sum_2", 1, Additive), taken);
         let (chosen, version) = custom("sum_2").expect("registered");
         assert_eq!((&*chosen.prefix, version), (&b"\x7fsum_2\0"[..], 1));
-        assert!(strategy_of(Writer::Custom("sum_2")).is_some());
-        assert!(strategy_of(Writer::Custom("sum_3")).is_none());
+        assert!(strategy_of(Writer::Custom("sum_2"), Nesting::KEY).is_some());
+        assert!(strategy_of(Writer::Custom("sum_3"), Nesting::KEY).is_none());
     }
 }

@@ -11,14 +11,14 @@ use zenoh_keyexpr::{keyexpr, OwnedKeyExpr};
 
 use super::{
     encoding::is_of_type,
-    part::tag,
+    part::{tag, MAX_NESTING},
     registry::{self, Chosen, BUILT_IN},
     specificity,
     strategy::{Put, Unfit},
     Additive, AutomergeCrdt, Object, SetUnion,
 };
 use crate::{
-    cell::{Cell, Content, Key, Part},
+    cell::{intersect, Cell, Content, Key, Part},
     config::{ConfigError, MergeConfig, StrategyConfig},
 };
 
@@ -62,11 +62,12 @@ pub struct Misfit {
     pub reason: Unfit,
 }
 
-/// The strategy that a configuration names, and the versions of the custom ones
-/// in it.
+/// The strategy that a configuration names for what is within so many objects, and
+/// the versions of the custom ones in it.
 fn choose(
     option: &str,
     config: &StrategyConfig,
+    objects: usize,
     versions: &mut BTreeMap<String, u32>,
 ) -> Result<Option<Chosen>, ConfigError> {
     let error = |reason: String| ConfigError::Option {
@@ -84,6 +85,12 @@ fn choose(
         "additive" => Chosen::built_in("additive", tag::ADDITIVE, Additive),
         "set_union" => Chosen::built_in("set_union", tag::SET_UNION, SetUnion),
         "automerge_crdt" => Chosen::built_in("automerge_crdt", tag::AUTOMERGE, AutomergeCrdt),
+        "object" if objects == MAX_NESTING => {
+            return Err(error(format!(
+                "found an `object` within {objects} others, allowed are {MAX_NESTING} within each \
+                 other"
+            )));
+        }
         "object" => {
             let mut fields = BTreeMap::new();
             for (name, config) in &config.fields {
@@ -96,7 +103,7 @@ fn choose(
                             .to_owned(),
                     });
                 }
-                if let Some(chosen) = choose(&option, config, versions)? {
+                if let Some(chosen) = choose(&option, config, objects + 1, versions)? {
                     fields.insert(name.clone(), chosen);
                 }
             }
@@ -146,24 +153,25 @@ impl MergeRules {
         let default = choose(
             "replication.default_strategy",
             &config.default,
+            0,
             &mut versions,
         )?;
         let mut types = Vec::new();
         for (name, strategy) in &config.types {
             let option = format!("replication.type_overrides.{name}");
-            types.push((name.clone(), choose(&option, strategy, &mut versions)?));
+            types.push((name.clone(), choose(&option, strategy, 0, &mut versions)?));
         }
         types.sort_by(|(a, _), (b, _)| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         let mut keys = Vec::new();
         for (rule, strategy) in &config.keys {
             let option = format!("replication.key_overrides.{rule}");
-            if !rule.intersects(key_expr) {
+            if !intersect(rule, key_expr) {
                 return Err(ConfigError::Option {
                     option,
                     reason: format!("it matches no key of the storage, which keeps `{key_expr}`"),
                 });
             }
-            let strategy = choose(&option, strategy, &mut versions)?;
+            let strategy = choose(&option, strategy, 0, &mut versions)?;
             keys.push((rule.clone(), strategy));
         }
         let keys = specificity::sort(keys).into_iter();
@@ -176,7 +184,7 @@ impl MergeRules {
                     .map(ToOwned::to_owned)
                     .collect(),
             },
-            matches_prefix: strip_prefix.is_some_and(|prefix| rule.intersects(prefix)),
+            matches_prefix: strip_prefix.is_some_and(|prefix| intersect(&rule, prefix)),
             strategy,
         });
         let mut text = config.text();
@@ -201,7 +209,7 @@ impl MergeRules {
     fn strategy(&self, key: &Key, value: &crate::cell::Value) -> Option<&Chosen> {
         let matches = |rule: &&KeyRule| match key.as_key_expr() {
             None => rule.matches_prefix,
-            Some(key) => rule.keys.iter().any(|rule| rule.intersects(key)),
+            Some(key) => rule.keys.iter().any(|rule| intersect(rule, key)),
         };
         if let Some(rule) = self.keys.iter().find(matches) {
             return rule.strategy.as_ref();

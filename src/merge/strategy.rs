@@ -100,7 +100,8 @@ pub enum Applied {
 ///    not on clocks, randomness, state, or the process.
 /// 2. [`check`](Self::check) takes whatever [`write`](Self::write) writes.
 /// 3. [`fold`](Self::fold) reads any cells that `check` takes, whatever else is
-///    there or missing, without a panic.
+///    there or missing, without a panic. Neither goes down into a part or a value
+///    by recursion as deep as these like: no panic, but the end of the process.
 /// 4. A fold to which cells were [applied](Fold::apply) reads as the fold of
 ///    all of them.
 pub trait Strategy: Send + Sync {

@@ -32,7 +32,7 @@ pub(crate) fn rules(options: Json) -> MergeRules {
     try_rules(options).expect("rules")
 }
 
-fn try_rules(options: Json) -> Result<MergeRules, ConfigError> {
+pub(crate) fn try_rules(options: Json) -> Result<MergeRules, ConfigError> {
     let config = StorageConfig::parse("demo", json!({ "replication": options }))?;
     let key_expr = keyexpr::new("demo/**").expect("a key expression");
     let prefix = keyexpr::new("demo").ok();
@@ -46,9 +46,27 @@ pub(crate) fn merging(strategy: &str) -> MergeRules {
             "tags": "set_union",
             "inner": { "strategy": "object", "fields": { "n": "additive" } },
         } }),
+        "deep_object" => deep_object(MAX_NESTING),
         name => json!(name),
     };
     rules(json!({ "default_strategy": strategy }))
+}
+
+/// The rule of so many objects within each other, each in the field `in` of the one
+/// before, with fields that add and unite in each.
+pub(crate) fn deep_object(objects: usize) -> Json {
+    (1..objects).fold(
+        json!({ "strategy": "object", "fields": { "hours": "additive", "tags": "set_union" } }),
+        |inner, _| {
+            let fields = json!({ "hours": "additive", "tags": "set_union", "in": inner });
+            json!({ "strategy": "object", "fields": fields })
+        },
+    )
+}
+
+/// What a put to the object at such a depth is.
+pub(crate) fn put_within(objects: usize, inner: Json) -> Json {
+    (1..objects).fold(inner, |inner, _| json!({ "in": inner }))
 }
 
 /// All cells of a key, naively: of each part the newest, and none that is covered.
@@ -229,6 +247,20 @@ pub(crate) fn any_put(strategy: &str) -> impl Generator<Value = (Stamp, Option<V
                 })
                 .boxed()
         }
+        "deep_object" => {
+            let field = prop_oneof![
+                Just(json!({})),
+                Just(json!({ "in": null })),
+                (-9..9).prop_map(|n| json!({ "hours": n })),
+                Just(json!({ "hours": null })),
+                (0..3).prop_map(|n| json!({ "tags": [n], "plain": n })),
+                (0..3).prop_map(|n| json!({ "tags": { "remove": [n] }, "plain": null })),
+            ];
+            let objects = prop_oneof![1..3usize, MAX_NESTING - 1..=MAX_NESTING];
+            (objects, field)
+                .prop_map(|(objects, field)| put_within(objects, field).to_string().into_bytes())
+                .boxed()
+        }
         "automerge_crdt" => prop::sample::select(automerge_puts()).boxed(),
         _ => prop::collection::vec(any::<u8>(), 0..3).boxed(),
     };
@@ -356,6 +388,7 @@ laws! {
     additive "additive"
     set_union "set_union"
     object "object"
+    deep_object "deep_object"
     automerge_crdt "automerge_crdt"
 }
 

@@ -6,7 +6,7 @@ use zenoh_keyexpr::{keyexpr, OwnedKeyExpr};
 
 use super::{cells::Received, identity::Group, pull::Rejections};
 use crate::{
-    cell::{ntp64_span, Cell, CellKey, CellMeta, MAX_KEY_BYTES},
+    cell::{intersect, ntp64_span, Cell, CellKey, CellMeta, MAX_KEY_BYTES},
     merge,
     replica::MAX_VALUE_BYTES,
 };
@@ -34,7 +34,7 @@ impl Admission {
     pub(super) fn intersects(&self, other: &str) -> bool {
         let other = keyexpr::new(other).ok();
         let both = self.key_expr.as_deref().zip(other);
-        both.is_some_and(|(own, other)| own.intersects(other))
+        both.is_some_and(|(own, other)| intersect(own, other))
     }
 
     /// The cells that may be joined when the clock shows `wall`; the others are

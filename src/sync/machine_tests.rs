@@ -4,7 +4,8 @@ use std::{cell::RefCell, time::Duration};
 
 use super::*;
 use crate::{
-    cell::{Cell, CellKey, CellMeta, Content, Stamp},
+    cell::{Cell, CellKey, CellMeta, Content, Part, Stamp},
+    merge::MAX_NESTING,
     mst::RootHash,
     replica::{Change, Comparison, Span, Tree},
 };
@@ -222,6 +223,10 @@ pub(super) fn received(key: &str, time: u64) -> Received {
         stamp: Stamp { time, id: [7; 16] },
         content: Content::Tombstone,
     };
+    intact(key, cell)
+}
+
+fn intact(key: CellKey, cell: Cell) -> Received {
     let mut check = [0; CHECK_BYTES];
     check.copy_from_slice(&CellMeta::of(&key, &cell).version.digest.0[..CHECK_BYTES]);
     Received { key, cell, check }
@@ -258,6 +263,69 @@ fn only_what_may_be_believed_is_joined() {
     assert_eq!(rejected.total(), 2);
     let is_told = |action: &Action| matches!(action, Action::Report(Report::Rejected(PEER, _)));
     assert!(actions.iter().any(is_told));
+}
+
+#[test]
+fn cells_whose_parts_nest_too_deep_are_rejected_and_counted() {
+    // On the stack of a worker.
+    let run = || {
+        let mut run = Run::with_peer();
+        let request = asked(&run.hear(9)).expect("a pull begins");
+        let within = |objects: usize| {
+            let part = [3, 0, 1].repeat(objects);
+            let own = received("a", NOW);
+            let key = CellKey {
+                part: Part::from(&part[..]),
+                ..own.key
+            };
+            intact(key, own.cell)
+        };
+        let cells = vec![within(MAX_NESTING), within(MAX_NESTING + 1), within(19_000)];
+        let expected = cells[0].key.clone();
+        let reply = EntriesReply { done: 1, cells }.encode(false);
+        let actions = run.handle(Event::Answer(request, Ok(reply)));
+        let joined = actions.iter().find_map(|action| match action {
+            Action::Join(cells) => Some(cells.iter().map(|(key, _)| key).collect::<Vec<_>>()),
+            _ => None,
+        });
+        assert_eq!(joined, Some(vec![&expected]));
+        let status = run.machine.status();
+        assert_eq!((status.rejected.strategy, status.rejected.total()), (2, 2));
+        assert_eq!(status.cells_received, 1);
+    };
+    let worker = std::thread::Builder::new().stack_size(2 << 20).spawn(run);
+    worker.expect("a thread").join().expect("no panic");
+}
+
+/// Nobody can be made to walk through a key expression, however many chunks it has.
+#[test]
+fn a_token_with_a_long_key_expression_is_compared() {
+    let run = || {
+        let mut run = Run::new();
+        let settings = Settings {
+            group: group("demo/**/state", Some("demo")),
+            ..run.machine.settings().clone()
+        };
+        run.machine = Machine::new(
+            settings,
+            &mut Context {
+                now: Duration::ZERO,
+                wall: NOW,
+                random: &mut || 0,
+                view: &Stub::default(),
+            },
+        );
+        let long = "a/".repeat(29_000);
+        for (theirs, has_common) in [("state", true), ("other", false)] {
+            let theirs = format!("demo/**/{long}{theirs}");
+            let other = token(group(&theirs, None), PEER);
+            let actions = run.handle(Event::Appeared(other));
+            let is_told = |action: &Action| matches!(action, Action::Report(Report::Isolated(..)));
+            assert_eq!(actions.iter().any(is_told), has_common);
+        }
+    };
+    let worker = std::thread::Builder::new().stack_size(2 << 20).spawn(run);
+    worker.expect("a thread").join().expect("no panic");
 }
 
 #[test]

@@ -20,6 +20,24 @@ MANAGER_REPLICATION = {
 
 ABSOLUTE = f"{tempfile.gettempdir()}/mst-absolute-{os.getpid()}"
 
+
+
+def nested_rule(objects):
+    """The rule of so many objects within each other."""
+    rule = "object"
+    for _ in range(1, objects):
+        rule = {"strategy": "object", "fields": {"f": rule}}
+    return rule
+
+
+def nested(levels):
+    """So many arrays within each other."""
+    value = []
+    for _ in range(1, levels):
+        value = [value]
+    return value
+
+
 #: For each storage its configuration, and what the log has to say beside its name: the option
 #: or folder, what was found, and what is allowed.
 REFUSED = {
@@ -49,6 +67,18 @@ REFUSED = {
     "no_object": (storage("bad/**", replication=True), ["`replication`", "`true`", "`{}`"]),
     "scrub_no_object": (storage("bad/**", scrub=False), ["`scrub`", "`{ enabled: false }`"]),
     "too_little": (storage("bad/**", sync_every="1ms"), ["`sync_every`", 'found "1ms"', '"10ms"']),
+    "rule_too_deep": (
+        storage("bad/**", replication={"default_strategy": nested_rule(17)}),
+        [
+            "`replication.default_strategy" + 16 * ".fields.f" + "`",
+            "within 16 others",
+            "allowed are 16",
+        ],
+    ),
+    "options_too_deep": (
+        storage("bad/**", scrub=nested(70)),
+        ["`scrub`", "more than 64", "allowed are 64"],
+    ),
     "dir_above": (storage("bad/**", dir="../above"), ["`dir`", "../above", "relative"]),
     "dir_winding": (storage("bad/**", dir="a/../../above"), ["`dir`", "a/../../above", "`..`"]),
     "dir_absolute": (storage("bad/**", dir=ABSOLUTE), ["`dir`", ABSOLUTE, "relative"]),

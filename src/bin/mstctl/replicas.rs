@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use zenoh::key_expr::keyexpr;
 use zenoh_backend_mst::{
-    cell::Key,
+    cell::{intersect, Key},
     sync::{Group, ReplicaId, Token},
 };
 
@@ -263,7 +263,7 @@ impl Choice<'_> {
         };
         let holds = |replica: &Replica| {
             let key_expr = keyexpr::new(&replica.base.group.key_expr);
-            key_expr.is_ok_and(|key_expr| key_expr.intersects(wanted))
+            key_expr.is_ok_and(|key_expr| intersect(key_expr, wanted))
         };
         let there = storages(&replicas);
         let holding: Vec<Replica> = replicas.into_iter().filter(holds).collect();

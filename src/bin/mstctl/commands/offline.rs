@@ -10,7 +10,7 @@ use serde_json::{json, Value};
 use zenoh::key_expr::keyexpr;
 use zenoh_backend_mst::{
     backup::{BackupReader, BackupWriter, Header},
-    cell::{Cell, CellKey, CellMeta, Key, Stamp},
+    cell::{intersect, Cell, CellKey, CellMeta, Key, Stamp},
     hex,
     merge::{encoding, raw, Form, Merged, PartCell},
     mst::{Builder, Mst, Resident, RootHash},
@@ -233,7 +233,7 @@ fn keys(output: Output, dir: &Path, args: &Keys) -> Result<Answer, Error> {
     let loaded = load(&open(dir)?)?;
     let matches = |key: &Key| match (pattern, key.as_key_expr()) {
         (None, _) => true,
-        (Some(pattern), Some(key)) => pattern.intersects(key),
+        (Some(pattern), Some(key)) => intersect(pattern, key),
         (Some(_), None) => false,
     };
     let shown = loaded
