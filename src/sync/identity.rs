@@ -254,7 +254,7 @@ mod tests {
     #[test]
     fn names_are_pinned() {
         let token = Token {
-            protocol: 1,
+            protocol: 2,
             group: Group {
                 key_expr: "fleet/**".to_owned(),
                 strip_prefix: Some("fleet".to_owned()),
