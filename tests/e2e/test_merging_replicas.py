@@ -178,7 +178,7 @@ def test_a_router_that_was_killed_and_away_counts_with_the_others(cluster):
         first.client.put("demo/count/a", "1")
         middle.client.put("demo/count/a", "1")
     middle.client.put("demo/set/a", '["middle"]')
-    first.client.delete("demo/count/deleted")
+    first.client.delete("demo/count/deleted", timestamp=timestamp())
     cluster.heal()
     cluster.routers[2].start()
     expected = {"demo/count/a": b"101", "demo/set/a": b'["last","middle"]'}

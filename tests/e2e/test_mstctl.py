@@ -211,7 +211,7 @@ def test_differences_have_a_direction(start_cluster):
         router.client.put("demo/both", "x", timestamp=same)
         router.client.put("demo/changed", value, timestamp=timestamp(-age))
     first.client.put("demo/first", "x")
-    second.client.delete("demo/second")
+    second.client.delete("demo/second", timestamp=timestamp(-30))
     first.wait_until_settled("demo", cells=3)
     second.wait_until_settled("demo", cells=3)
     cluster.heal()
