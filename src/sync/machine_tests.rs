@@ -416,6 +416,23 @@ fn only_a_peer_that_differs_is_pulled_from() {
     assert!(asked(&run.hear(9)).is_none());
 }
 
+/// What was found out by a pull is over, and the peer is behind for another reason.
+#[test]
+fn what_is_over_wakes_nobody() {
+    let mut run = Run::with_peer();
+    run.now = Duration::from_secs(10);
+    let peer = run.machine.peers.get_mut(&PEER).expect("known");
+    peer.included = Some(peers::Included {
+        theirs: RootHash([9; 32]),
+        ours: RootHash([0; 32]),
+        until: Duration::from_secs(9),
+    });
+    run.hear(1);
+    assert_eq!(run.relation(), Relation::Behind);
+    run.handle(Event::Tick);
+    assert!(run.machine.wake_at() > run.now);
+}
+
 #[test]
 fn of_many_with_one_root_one_is_asked() {
     let mut run = Run::new();

@@ -293,7 +293,10 @@ impl Peer {
         self.compare_at = match relation {
             Relation::Unknown => Some(decided_at.min(now + own.until_cut(newest.from))),
             Relation::Equal if is_older => Some(decided_at),
-            Relation::Behind => self.included.map(|included| included.until),
+            Relation::Behind => {
+                let until = self.included.map(|included| included.until);
+                until.filter(|until| now < *until)
+            }
             _ => None,
         };
     }
