@@ -12,7 +12,7 @@ use super::{
     merging::Slot,
     recent::{bytes_of, Recent, Shown},
     settled::Settled,
-    Held, Queues, BUCKET,
+    Held, Queues,
 };
 use crate::{
     cell::{Cell, CellKey, CellMeta, Key, Part},
@@ -92,10 +92,6 @@ struct State {
     /// Updates that the thread is committing.
     committing: usize,
     committing_bytes: usize,
-    /// The earliest time of those in the queue, and of those that the thread is committing, but for
-    /// what came late.
-    earliest: Option<u64>,
-    committing_earliest: Option<u64>,
     /// When the oldest in the queue came.
     since: Option<Instant>,
     /// When the oldest of those came that the thread is committing.
@@ -128,10 +124,6 @@ impl State {
             if is_newer || settled.covering(&key) >= Some(cell.stamp) {
                 return None;
             }
-        }
-        if cell.stamp.time >= self.cut {
-            let time = cell.stamp.time;
-            self.earliest = Some(self.earliest.map_or(time, |earliest| earliest.min(time)));
         }
         self.queued_bytes += bytes_of(&key, &cell);
         self.sequence += 1;
@@ -198,8 +190,6 @@ impl Inbox {
                 queued_bytes: 0,
                 committing: 0,
                 committing_bytes: 0,
-                earliest: None,
-                committing_earliest: None,
                 since: None,
                 committing_since: None,
                 sequence: 0,
@@ -357,15 +347,6 @@ impl Inbox {
         std::mem::take(&mut self.state().requests)
     }
 
-    /// The last cut that has below it no update that was taken in time and is not committed.
-    pub(super) fn uncommitted_cut(&self) -> u64 {
-        let state = self.state();
-        let earliest = state.earliest.into_iter().chain(state.committing_earliest);
-        earliest
-            .min()
-            .map_or(u64::MAX, |time| time / BUCKET * BUCKET)
-    }
-
     /// For the thread: whether no version of the cell is pending.
     pub(super) fn is_settled(&self, key: &CellKey) -> bool {
         !self.state().recent.contains(key)
@@ -430,7 +411,6 @@ impl Inbox {
                     state.committing = work.group.updates.len();
                     state.committing_bytes = work.group.bytes;
                     state.committing_since = state.since.take();
-                    state.committing_earliest = state.earliest.take();
                     state.commit_now = false;
                 } else {
                     work.group.sequence -= state.queue.len() as u64;
@@ -494,7 +474,6 @@ impl Inbox {
         state.committing = 0;
         state.committing_bytes = 0;
         state.committing_since = None;
-        state.committing_earliest = None;
         for write in large {
             let version = write.meta.version;
             state.recent.release(&write.key, &write.cell, version);

@@ -449,12 +449,10 @@ impl Replica {
     }
 
     /// The cut of this moment: what has a time below it is settled, or about to
-    /// be. It is behind the clock by `settle`, and not beyond what is not committed.
+    /// be.
     #[must_use]
     pub fn cut(&self) -> u64 {
-        let shared = &*self.shared;
-        let clock = cut_at((shared.clock)(), shared.options.settle);
-        clock.min(shared.inbox.uncommitted_cut())
+        cut_at((self.shared.clock)(), self.shared.options.settle)
     }
 
     /// Has `tell` called whenever a root was made, or one was found to cover more

@@ -104,10 +104,9 @@ impl Writer {
         quiet.into_iter().chain(late).min()
     }
 
-    /// The cut by the clock; not beyond what was taken and is not committed.
+    /// The cut by the clock.
     fn clock_cut(&self) -> u64 {
-        let clock = cut_at((self.shared.clock)(), self.shared.options.settle);
-        clock.min(self.shared.inbox.uncommitted_cut())
+        cut_at((self.shared.clock)(), self.shared.options.settle)
     }
 
     /// The cut up to which what is committed is to settle now.

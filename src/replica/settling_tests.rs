@@ -165,25 +165,6 @@ fn roots_are_made_while_the_cut_is_ahead_of_the_clock() {
     }
 }
 
-/// The store takes its time: nobody is told that a root is of more than it is of.
-#[test]
-fn the_cut_waits_for_what_is_not_committed() {
-    let (leave, store) = slow_store();
-    let clock = ManualClock::at(1_000 * BUCKET);
-    let replica = open(store, Durability::Interval, &clock);
-    put(&replica, 1, 1_000 * BUCKET + 1);
-    replica.request_commit();
-    clock.set(1_100 * BUCKET);
-    put(&replica, 2, 1_050 * BUCKET);
-    assert_eq!(replica.cut(), 1_000 * BUCKET);
-    let latest = replica.roots().latest(replica.cut()).expect("a root");
-    assert!(latest.to <= 1_000 * BUCKET, "{latest:?}");
-    drop(leave);
-    replica.sync().expect("synced");
-    assert!(replica.cut() > 1_050 * BUCKET);
-    settle(&replica);
-}
-
 /// A future is polled again and again by whoever waits for several things.
 #[test]
 fn polling_for_a_commit_again_takes_no_room() {
