@@ -11,6 +11,12 @@ use crate::mst::TreeKey;
 /// with room to spare for prefixes of its own.
 pub const MAX_KEY_BYTES: usize = 60_000;
 
+/// Chunks that a key may have.
+///
+/// Zenoh's storage manager compares every key with the expression of a wildcard get, by a call
+/// for each chunk: one key of 29,000 chunks overflows the stack of a thread, and takes the router down.
+pub const MAX_KEY_CHUNKS: usize = 4096;
+
 const NONE: u8 = 0;
 const SOME: u8 = 1;
 /// Ends a key: below every byte that can follow it in a longer one.
@@ -76,6 +82,16 @@ impl fmt::Display for Key {
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", self.as_str())
+    }
+}
+
+impl Key {
+    /// Whether it has more chunks than [`MAX_KEY_CHUNKS`]. O(1) for keys that are too short for that.
+    #[must_use]
+    pub fn has_too_many_chunks(&self) -> bool {
+        let text = self.as_str().unwrap_or_default();
+        let slashes = || text.bytes().filter(|byte| *byte == b'/').count();
+        text.len() >= 2 * MAX_KEY_CHUNKS && slashes() >= MAX_KEY_CHUNKS
     }
 }
 
@@ -341,5 +357,21 @@ pub(crate) mod tests {
     fn an_empty_part_has_one_form() {
         assert_eq!(Part::from(&b""[..]), Part::EMPTY);
         assert_eq!(std::mem::size_of::<CellKey>(), 24);
+    }
+
+    #[test]
+    fn chunks_are_limited() {
+        let of = |chunks: usize| {
+            let text = vec!["a"; chunks].join("/");
+            Key::from(Some(OwnedKeyExpr::try_from(text).expect("a key")))
+        };
+        assert!(!Key::NONE.has_too_many_chunks());
+        assert!(!of(1).has_too_many_chunks());
+        assert!(!of(MAX_KEY_CHUNKS).has_too_many_chunks());
+        assert!(of(MAX_KEY_CHUNKS + 1).has_too_many_chunks());
+        let long = Key::from(Some(
+            OwnedKeyExpr::try_from("a".repeat(50_000)).expect("a key"),
+        ));
+        assert!(!long.has_too_many_chunks());
     }
 }

@@ -29,7 +29,7 @@ pub use ahead::{read_ahead, write_ahead};
 pub use digest::{cell_digest, CellDigest, Outline};
 pub(crate) use digest::{outlined_digest, read_outline, write_outline};
 pub(crate) use key::{read_text, write_text, END as KEY_END};
-pub use key::{CellKey, Key, Part, MAX_KEY_BYTES};
+pub use key::{CellKey, Key, Part, MAX_KEY_BYTES, MAX_KEY_CHUNKS};
 pub use pattern::intersect;
 pub use reader::DecodeError;
 pub(crate) use reader::Reader;

@@ -1,7 +1,7 @@
 //! Automerge documents as JSON.
 //!
-//! Automerge's own serializer goes down into a document by recursion, and a change
-//! of some kilobytes may nest maps some 100,000 times.
+//! Automerge's own serializer goes down into a document by recursion, and a document
+//! of 100 kB may nest 50,000 maps.
 
 use std::vec;
 

@@ -74,7 +74,8 @@ pub(super) struct Tagged<'a> {
 /// What a place is within.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Nesting {
-    objects: usize,
+    /// Never more than [`MAX_NESTING`]: there is no object to go into then.
+    objects: u8,
     /// Within a custom strategy no other is found: it would not be known how often
     /// they alternate, since what their parts say is for them alone to know.
     is_custom: bool,
@@ -102,8 +103,8 @@ impl Nesting {
     }
 
     /// Whether an object may be here.
-    pub(super) fn has_room(self) -> bool {
-        self.objects < MAX_NESTING
+    fn has_room(self) -> bool {
+        usize::from(self.objects) < MAX_NESTING
     }
 
     /// Splits a part of a place that is here. Nothing, if it is the empty part, that

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::MAX_VALUE_BYTES;
 use crate::{
-    cell::{Stamp, MAX_KEY_BYTES},
+    cell::{Stamp, MAX_KEY_BYTES, MAX_KEY_CHUNKS},
     merge::{Misfit, ReadError, Unfit},
     store::StoreError,
 };
@@ -38,6 +38,9 @@ pub enum Refusal {
         /// Bytes of the key.
         bytes: usize,
     },
+    /// The key has too many chunks.
+    #[error("its key has more than {MAX_KEY_CHUNKS} chunks")]
+    TooManyChunks,
     /// The value is too long.
     #[error("its value has {bytes} bytes, allowed are {MAX_VALUE_BYTES}")]
     ValueTooLong {

@@ -412,6 +412,9 @@ impl Replica {
         if bytes > MAX_KEY_BYTES {
             return Err(Refusal::KeyTooLong { bytes });
         }
+        if key.key.has_too_many_chunks() {
+            return Err(Refusal::TooManyChunks);
+        }
         let bytes = cell.value_bytes();
         if bytes > MAX_VALUE_BYTES {
             return Err(Refusal::ValueTooLong { bytes });

@@ -667,6 +667,21 @@ pub(super) fn slow_store() -> (mpsc::Sender<()>, FaultyStore<ModelStore>) {
     (leave, store)
 }
 
+/// One of 29,000 would take the router down at the next wildcard get.
+#[test]
+fn keys_of_too_many_chunks_are_refused() {
+    let clock = ManualClock::at(1_000 * BUCKET);
+    let replica = open(MemoryStore, Durability::Interval, &clock);
+    let put = |chunks: usize| {
+        let key = key(&vec!["a"; chunks].join("/"));
+        replica.put(key.clone(), cell(1_000 * BUCKET, 1, Some(1)))?;
+        replica.merge(CellKey::own(key), cell(1_000 * BUCKET, 2, Some(1)))
+    };
+    put(4096).expect("taken");
+    let refused = put(4097).expect_err("refused");
+    assert!(refused.to_string().contains("4096 chunks"), "{refused}");
+}
+
 #[test]
 fn the_queue_is_bounded_and_then_writers_wait() {
     let (leave, store) = slow_store();

@@ -63,6 +63,7 @@ impl Admission {
                 &mut rejected.key_expr
             } else if received.cell.value_bytes() > MAX_VALUE_BYTES
                 || received.key.canonical_len() > MAX_KEY_BYTES
+                || received.key.key.has_too_many_chunks()
             {
                 &mut rejected.too_large
             } else if received.cell.stamp.time > latest {

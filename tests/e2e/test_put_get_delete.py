@@ -186,3 +186,13 @@ def test_a_wildcard_put_replaces_every_value_it_matches(start_router):
     for key, sample in samples.items():
         assert bytes(sample.payload) == b"new", key
         assert sample.encoding == zenoh.Encoding.TEXT_PLAIN, key
+
+
+def test_a_key_of_many_chunks_takes_no_router_down(start_router):
+    """The storage manager compares each key with a wildcard get's by a call for each chunk."""
+    router = start_router({"demo": storage("demo/**")})
+    router.client.put("demo/" + "/".join(["a"] * 29_000), "x")
+    router.client.put("demo/" + "/".join(["a"] * 4_000) + "/x", "y")
+    router.wait_for_counters("demo", puts=1, refused=1)
+    assert list(router.client.get("demo/**/x").values()) == [b"y"]
+    assert router.is_running
