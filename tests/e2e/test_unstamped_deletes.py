@@ -9,12 +9,9 @@ from router import storage
 
 PAIRS = 300
 
-#: Longer than a busy machine delays an update, which then would have to be repaired.
-SETTLE = "4s"
-
 
 def demo(**options):
-    return {"demo": storage("demo/**", settle=SETTLE, replication={}, **options)}
+    return {"demo": storage("demo/**", **options)}
 
 
 def write_pairs(client):
@@ -45,6 +42,8 @@ def test_a_put_that_follows_a_delete_is_there(start_router):
 
 @pytest.mark.parametrize("case", ["usual", "slow disk", "clock behind"])
 def test_at_two_routers_both_have_it_without_a_pull(start_cluster, disturbed, case):
+    """The storages are not replicated, so neither gets anything from the other: that they end with
+    one root says that each made the same of what the client sent."""
     environments = {
         "usual": [None, None],
         "slow disk": [disturbed(sync=5), disturbed(sync=5)],
@@ -55,12 +54,9 @@ def test_at_two_routers_both_have_it_without_a_pull(start_cluster, disturbed, ca
     cluster = start_cluster(chain(2), storages, environments=environments[case])
     cluster.wait_until_linked()
     first, second = cluster.routers
-    # Each replica knows the other before anything is written.
-    cluster.wait_until_equal("demo", cells=0)
     before = put_before(first.client)
     for router in cluster.routers:
         router.client.wait_for("demo/**", before)
-    pulls = [status["replication"]["pulls"]["started"] for status in cluster.statuses("demo")]
     values = write_pairs(second.client)
     # No put follows the last delete.
     second.client.delete("demo/0")
@@ -68,9 +64,8 @@ def test_at_two_routers_both_have_it_without_a_pull(start_cluster, disturbed, ca
     for router in cluster.routers:
         router.client.wait_for("demo/**", values)
     cluster.wait_until_equal("demo", keys=PAIRS - 1, cells=PAIRS, tombstones=1)
-    for router, before in zip(cluster.routers, pulls, strict=True):
+    for router in cluster.routers:
         assert router.client.get("demo/**") == values
-        assert router.status("demo")["replication"]["pulls"]["started"] == before
 
 
 def test_deleting_what_is_not_there_writes_nothing(start_router):
