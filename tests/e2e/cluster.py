@@ -7,9 +7,9 @@ from polling import PATIENCE, wait_until
 from proxy import Proxy
 from router import free_port
 
-#: Zenoh 1.10.2 makes its routes a tenth of a second after a link is gone. A router that
+#: Zenoh 1.10.2 makes its routes a tenth of a second after a link is gone, later on a busy machine. A router that
 #: is back before that is never told of its neighbour's subscribers and queryables.
-_ROUTES_ARE_MADE = 0.25
+_ROUTES_ARE_MADE = 1.0
 
 
 def chain(number):
