@@ -25,8 +25,8 @@ pub enum AdminError {
     },
     /// A backup has a key that is none of this storage's.
     #[error(
-        "the backup has the key '{key}', which is none of the storage on '{key_expr}': it is of \
-         another storage, or was made of a closed folder without its --strip-prefix"
+        "the backup has the key '{key}', which does not belong to the storage on '{key_expr}': the \
+         backup is of another storage, or was made of a closed folder without --strip-prefix"
     )]
     Foreign {
         /// The key, as it is in the backup.
@@ -45,7 +45,7 @@ pub enum AdminError {
         allowed: &'static str,
     },
     /// A parameter that there is not.
-    #[error("there is no parameter `{name}` here; those that there are: {allowed}")]
+    #[error("there is no parameter `{name}` here; the parameters are: {allowed}")]
     UnknownParameter {
         /// Its name.
         name: String,
@@ -54,15 +54,15 @@ pub enum AdminError {
     },
     /// A root that is not the current one.
     #[error(
-        "the root is not the one that was asked for, but {root}: data has been written since, or \
-         it is another replica's; ask for a proof against this one, or ask again"
+        "the current root is {root}, not the one asked for: data has been written since, or that \
+         root is another replica's; ask for a proof under the current root, or ask again"
     )]
     Root {
         /// The current root.
         root: String,
     },
     /// What the proof is made of goes on changing.
-    #[error("the cells beside the key are being written all the time; ask again")]
+    #[error("the cells next to the key keep changing; ask again")]
     Changing,
     /// A proof that would be longer than one may be.
     #[error("the key has more cells than a proof can show")]
@@ -85,7 +85,7 @@ pub enum AdminError {
     #[error("a backup, snapshot, verification or rollback is going on; wait until it is done")]
     Busy,
     /// Whoever asked does not listen any more.
-    #[error("nobody listens any more")]
+    #[error("the client has gone")]
     Gone,
     /// There is no folder to keep snapshots in.
     #[error(
@@ -94,7 +94,7 @@ pub enum AdminError {
     )]
     NoFolder,
     /// There is no such snapshot.
-    #[error("there is no snapshot called '{0}'; list those that there are")]
+    #[error("there is no snapshot called '{0}'; list the snapshots to see their names")]
     NoSnapshot(String),
     /// It is not what was written.
     #[error("the snapshot '{name}' cannot be used: {source}")]
@@ -108,7 +108,7 @@ pub enum AdminError {
     #[error("there is a snapshot called '{0}' already; delete it, or choose another name")]
     SnapshotExists(String),
     /// It is of other keys.
-    #[error("it is of the storage on '{theirs}', and this is the one on '{ours}'")]
+    #[error("the backup is of the storage on '{theirs}', this storage is on '{ours}'")]
     OtherStorage {
         /// Of the backup.
         theirs: String,

@@ -19,7 +19,7 @@ pub enum BackupError {
     NotABackup,
     /// It was written by a version whose format this one does not know.
     #[error(
-        "it is a backup of format {0}, and this version knows format {FORMAT}: use one that knows it"
+        "the backup has format {0}, this version reads format {FORMAT}: use a version that reads it"
     )]
     Format(u64),
     /// It ends too early.

@@ -78,7 +78,7 @@ impl Header {
             key_expr: text.key_expr,
             strip_prefix: text.strip_prefix,
             cut: text.cut.parse().map_err(|error| damaged(&error))?,
-            root: RootHash(root.ok_or_else(|| damaged(&"its root is none"))?),
+            root: RootHash(root.ok_or_else(|| damaged(&"its root is not a hash"))?),
             cells: text.cells,
             rules: text.rules,
             replica: text.replica,

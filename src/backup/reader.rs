@@ -237,7 +237,7 @@ impl<R: Read> BackupReader<R> {
             return Ok(FrameBytes::End(end));
         }
         if length > MAX_FRAME {
-            return Err(BackupError::damaged(&place, "its length cannot be"));
+            return Err(BackupError::damaged(&place, "its length is impossible"));
         }
         Ok(FrameBytes::Frame(bytes.checked(self.frames + 1, length)?))
     }
@@ -266,7 +266,7 @@ impl<R: Read> BackupReader<R> {
         expected.extend_from_slice(&self.cells.to_be_bytes());
         expected.extend_from_slice(&self.header.root.0);
         if end != expected || self.cells != self.header.cells {
-            let what = "it has other frames or cells than it says";
+            let what = "it does not have as many frames and cells as it says";
             return Err(BackupError::damaged("at its end", what));
         }
         Ok(())
@@ -352,7 +352,7 @@ impl<R: Read> Bytes<'_, R> {
         let told: [u8; CHECK_BYTES] = self.array()?;
         match told == check(place, &bytes) {
             true => Ok(bytes),
-            false => Err(BackupError::damaged(self.place, "the check does not fit")),
+            false => Err(BackupError::damaged(self.place, "its checksum is wrong")),
         }
     }
 }

@@ -57,10 +57,7 @@ pub(super) fn shallow(options: Value) -> Result<Value, ConfigError> {
     let deep = named.find(|(_, value)| is_deep(value, MAX_LEVELS - 1));
     let error = option_error(
         deep.map_or("volume", |(name, _)| name),
-        format!(
-            "found more than {MAX_LEVELS} objects and arrays within each other, allowed are \
-             {MAX_LEVELS}"
-        ),
+        format!("found more than {MAX_LEVELS} nested objects and arrays, allowed are {MAX_LEVELS}"),
     );
     take_apart(options);
     Err(error)
@@ -124,7 +121,7 @@ mod tests {
                     error.starts_with(&format!("option `{option}`: ")),
                     "{error}"
                 );
-                assert!(error.contains("64 objects"), "{error}");
+                assert!(error.contains("64 nested objects"), "{error}");
             }
             let session = ("session", nested(deep, Some("a")));
             let options = object([session, ("root", nested(deep, None))]);

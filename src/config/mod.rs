@@ -304,6 +304,8 @@ fn parse_dir(dir: &str) -> Result<PathBuf, ConfigError> {
 }
 
 #[cfg(test)]
+mod documented;
+#[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 

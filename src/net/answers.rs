@@ -119,7 +119,7 @@ impl Pieces<'_> {
         let encoding = Encoding::ZENOH_BYTES;
         match self.replier.send(payload, encoding, Some(&attachment)) {
             true => Ok(()),
-            false => Err(io::Error::other("whoever asked is gone")),
+            false => Err(io::Error::other("the client has gone")),
         }
     }
 }

@@ -61,7 +61,7 @@ impl Asker {
             })
             .wait();
         if let Err(error) = &declared {
-            tracing::warn!("whether {own} is still asked by {id} is not known: {error}");
+            tracing::warn!("cannot watch whether {id}, which asked {own}, is still there: {error}");
         }
         Ok(declared.ok().map(|subscriber| Self {
             is_gone,

@@ -76,7 +76,9 @@ impl Events {
             }
             let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
             if dropped.is_power_of_two() {
-                tracing::warn!("{dropped} events of replication were dropped: too many at a time");
+                tracing::warn!(
+                    "{dropped} replication events were dropped, as too many came at a time"
+                );
             }
         }
     }
@@ -197,7 +199,9 @@ impl Links {
         tokio::spawn(async move {
             match get.await {
                 Ok(bytes) => events.send(Event::Announced(replica, bytes)),
-                Err(error) => tracing::debug!("replica {replica} does not say its root: {error}"),
+                Err(error) => {
+                    tracing::debug!("replica {replica} did not answer with its root: {error}")
+                }
             }
         });
     }

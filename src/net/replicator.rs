@@ -202,7 +202,7 @@ impl Replicator {
                 Err(error) => {
                     let (name, seconds) = (&self.name, pause.as_secs());
                     tracing::error!(
-                        "storage '{name}' is not replicated: {error}; tried again in {seconds} s"
+                        "storage '{name}' is not replicated: {error}; trying again in {seconds} s"
                     );
                     tokio::select! {
                         () = tokio::time::sleep(pause) => {}
@@ -301,7 +301,9 @@ impl Replicator {
                 }
                 if let Err(error) = links.look_at_tokens().await {
                     let name = &self.name;
-                    tracing::error!("storage '{name}': it declares itself anew: {error}");
+                    tracing::error!(
+                        "storage '{name}': declaring its token and queryables again: {error}"
+                    );
                     return End::DeclareAgain;
                 }
             }
@@ -384,7 +386,9 @@ impl Replicator {
         if let Some((count, first)) = refused {
             let name = &self.name;
             let cells = if count == 1 { "cell was" } else { "cells were" };
-            tracing::warn!("storage '{name}': {count} {cells} not joined: {first}");
+            tracing::warn!(
+                "storage '{name}': {count} {cells} refused when they were joined: {first}"
+            );
         }
         let sequence = self.replica.request_commit();
         if let Some(committed) = waits {
@@ -404,7 +408,7 @@ impl Replicator {
         let (name, identity) = (&self.name, settings.replica);
         if let Some(folder) = &self.folder {
             if let Err(error) = identity::keep(folder, identity) {
-                tracing::error!("storage '{name}': its new identity was not kept: {error}");
+                tracing::error!("storage '{name}': its new identity could not be saved: {error}");
             }
         }
         tracing::warn!("storage '{name}': it is replica {identity} from now on");

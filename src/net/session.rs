@@ -132,9 +132,9 @@ impl Sessions {
             if Instant::now() > deadline {
                 let volume = &self.volume;
                 tracing::info!(
-                    "volume '{volume}': what is not replicated cannot be reached by operators \
-                     through Zenoh; load the plugin `mst` in the router, or say in the volume's \
-                     `session` how to connect to it"
+                    "volume '{volume}': operators cannot reach storages that are not replicated \
+                     through Zenoh; load the plugin `mst` in the router, or set the volume's option \
+                     `session`"
                 );
                 return None;
             }
@@ -188,9 +188,9 @@ impl Sessions {
                     return (session, Way::Client);
                 }
                 Err(error) if self.is_news(pause) => tracing::error!(
-                    "volume '{volume}': nothing is replicated, and no operator is answered, since \
-                     there is no session: {error}; load the plugin `mst` in the router, or say in the volume's `session` how to \
-                     connect to it"
+                    "volume '{volume}': there is no Zenoh session, so nothing is replicated and \
+                     operators get no answers: {error}; load the plugin `mst` in the router, or \
+                     set the volume's option `session`"
                 ),
                 Err(error) => tracing::debug!("volume '{volume}': no session yet: {error}"),
             }

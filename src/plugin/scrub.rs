@@ -25,7 +25,7 @@ pub(super) async fn scrub(operator: Arc<Operator>, clock: Clock, stop: Arc<Notif
                 ..
             } = operator.admin();
             if let Err(error) = scrubbing.round(replica, clock()) {
-                tracing::warn!("storage '{name}': the scrub cannot go on for now: {error}");
+                tracing::warn!("storage '{name}': the scrub failed, and is tried again: {error}");
             }
         });
         if round.await.is_err() {

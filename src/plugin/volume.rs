@@ -59,8 +59,7 @@ impl Plugin for MstVolume {
         tracing::debug!("volume '{name}': MST backend {}", Self::PLUGIN_LONG_VERSION);
         let config = VolumeConfig::parse((&config.rest).into(), zenoh_home())
             .map_err(|error| format!("volume '{name}': {error}"))?;
-        runtime()
-            .map_err(|error| format!("volume '{name}': no threads can be started: {error}"))?;
+        runtime().map_err(|error| format!("volume '{name}': cannot start threads: {error}"))?;
         let sessions = Sessions::new(name, config.session.clone())
             .map_err(|error| format!("volume '{name}': {error}"))?;
         let sessions = Arc::new(sessions);
@@ -206,12 +205,12 @@ fn open_replica(
         Ok(Ok(replica)) => return Ok((replica, None)),
         Ok(Err(OpenError::Store(error))) if error.is_damage() => error.into(),
         Ok(Err(error)) => return Err(error.into()),
-        Err(_) => "the storage engine panicked, as it does if its files are damaged".into(),
+        Err(_) => "the storage engine panicked, as it does when its files are damaged".into(),
     };
     if options.replication.is_none() {
         return Err(format!(
-            "{error}; it is not replicated, and left as it is: `mstctl --dir {} verify` says more, \
-             and `mstctl restore` restores a backup",
+            "{error}; the storage is not replicated, so its folder is left as it is: check it with \
+             `mstctl --dir {} verify`, restore a backup with `mstctl restore`",
             folder.display()
         )
         .into());
@@ -219,8 +218,8 @@ fn open_replica(
     tracing::error!("storage '{name}' cannot be opened: {error}");
     let (store, recovered) = recover(folder, options.cache_size)?;
     tracing::error!(
-        "storage '{name}': what could not be opened is in {}; {} of its cells were saved, the \
-         others come from the other replicas",
+        "storage '{name}': the damaged store was moved to {}; {} of its cells were saved, the \
+         other replicas send the rest",
         recovered.aside.display(),
         recovered.saved
     );

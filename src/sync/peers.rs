@@ -41,7 +41,7 @@ pub enum Isolation {
         ours: Fingerprint,
     },
     /// It holds other keys, some of which are ours too.
-    #[error("its key expression '{0}' is not ours, but has keys in common with it")]
+    #[error("its key expression '{0}' is not ours, but overlaps it")]
     KeyExpr(String),
     /// It holds the same keys under other names.
     #[error("its strip_prefix {} is not ours", .0.as_deref().map_or("(none)".to_owned(), |prefix| format!("'{prefix}'")))]

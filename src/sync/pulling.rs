@@ -260,7 +260,7 @@ impl Machine {
         let useless = going.useless_answers >= MAX_USELESS;
         if useless || going.rejected_answers >= MAX_REJECTED {
             self.state = State::Pulling(Box::new(going));
-            let text = "its answers bring nothing that is new and may be taken".to_owned();
+            let text = "its answers bring nothing new that this replica may take".to_owned();
             return self.fail(text, context, actions);
         }
         let cut_short = self.peers.get(&going.pull.peer).map_or(0, |p| p.cut_short);

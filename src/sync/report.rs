@@ -60,7 +60,7 @@ impl fmt::Display for Report {
                     f,
                     "cells of replica {peer} were rejected: {key_expr} outside of the key \
                      expression, {digest} damaged, {clock} too far ahead of the clock, \
-                     {too_large} too large, {strategy} of no strategy that there is here"
+                     {too_large} too large, {strategy} that no strategy here writes"
                 )
             }
             Self::Failed(peer, error) => write!(f, "a pull from replica {peer} failed: {error}"),

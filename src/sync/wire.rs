@@ -47,7 +47,7 @@ pub enum MessageError {
     #[error("a key in the message: {0}")]
     Key(#[from] DecodeError),
     /// Keys that do not ascend, or that lie outside of what was asked for.
-    #[error("a key in the message is not where it may be")]
+    #[error("a key in the message is out of order, or out of its range")]
     KeyOrder,
     /// More than is allowed.
     #[error("the message has more {0} than are allowed")]
@@ -56,7 +56,7 @@ pub enum MessageError {
     #[error("the compressed part of the message is damaged")]
     Compression,
     /// A message that is not what was sent.
-    #[error("the message is damaged: its check does not fit")]
+    #[error("the message is damaged: its checksum is wrong")]
     Check,
     /// An answer that answers nothing.
     #[error("the answer makes no progress")]
