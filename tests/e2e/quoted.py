@@ -97,6 +97,12 @@ class Templates:
         """Whether this is something that the code says."""
         return self._covers(tuple(message.split()))
 
+    def _covers_inner(self, inner):
+        # A text may be shown in quotes, as `{:?}` writes it.
+        if len(inner) > 1 and inner[0] == inner[-1] == '"':
+            inner = _unescaped(inner[1:-1])
+        return self._covers(tuple(inner.split()))
+
     def _covers(self, words):
         # A value, such as a name, a number, a path; or nothing but what is left out.
         if len(words) <= 1 or all(word.strip(_AROUND) == _LEFT_OUT for word in words):
@@ -147,7 +153,7 @@ class Templates:
                     if inner.startswith(before) and inner.endswith(after):
                         inner = inner[len(before) : len(inner) - len(after)]
                         following = fits(at + 1, end)
-                        if following > best and self._covers(tuple(inner.split())):
+                        if following > best and self._covers_inner(inner):
                             best = following
             return best
 
