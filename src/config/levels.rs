@@ -1,17 +1,17 @@
-//! The limit of how deep options nest.
+//! The limit on nested options.
 //!
-//! Zenoh hands options over as a tree of values, of whatever depth; serde reads it by
-//! recursion, and it is dropped by recursion. So its depth is looked at first, without.
+//! Zenoh passes options as a tree of values of any depth; serde reads it, and drop frees
+//! it, by recursion. So the depth is checked first, without recursion.
 
 use serde_json::Value;
 
 use super::{option_error, ConfigError};
 
-/// Objects and arrays within each other, the options themselves among them. The rules
-/// of merging may nest 16 objects, which takes 35.
+/// The most nested objects and arrays, including the options themselves. The merge rules
+/// may nest 16 objects, which takes 35.
 const MAX_LEVELS: usize = 64;
 
-/// The objects and arrays that are directly in these.
+/// The objects and arrays directly in these.
 fn containers_in<'a>(containers: &[&'a Value]) -> Vec<&'a Value> {
     let mut inner = Vec::new();
     for container in containers {
@@ -45,10 +45,10 @@ fn take_apart(value: Value) {
     }
 }
 
-/// Options that do not nest too deep for what reads them.
+/// Returns the options if they do not nest too deep to be read.
 ///
 /// # Errors
-/// If they do.
+/// If they nest too deep.
 pub(super) fn shallow(options: Value) -> Result<Value, ConfigError> {
     if !is_deep(&options, MAX_LEVELS) {
         return Ok(options);
