@@ -1,11 +1,11 @@
-//! What a backup says of itself.
+//! The header of a backup.
 
 use serde::{Deserialize, Serialize};
 
 use super::{BackupError, FORMAT};
 use crate::{hex, mst::RootHash};
 
-/// What a backup says of itself.
+/// The header of a backup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     /// The storage's key expression.
