@@ -205,7 +205,7 @@ impl Machine {
         }))
     }
 
-    /// The peer to pull from now, if any, and its announced span.
+    /// The peer to pull from now, if any, and its announced root.
     fn choose_peer(&mut self, context: &mut Context<'_>) -> Option<(ReplicaId, RootHash)> {
         let present = self.peers.present();
         let candidates: Vec<(ReplicaId, RootHash, Duration)> = present
