@@ -1,7 +1,7 @@
-"""What the documents quote is there: the messages of the code, and the fields of a status.
+"""What the documents quote is there: messages, fields of a status, commands and options of mstctl.
 
-Options are compared with the documents by `src/config/documented.rs`, metrics by
-`src/metrics/tests.rs`.
+Options of storages and volumes are compared with the documents by `src/config/documented.rs`,
+metrics by `src/metrics/tests.rs`.
 
 The messages of the code stand in the documents
 
@@ -13,6 +13,7 @@ The messages of the code stand in the documents
 """
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from router import storage
 
 _PROJECT = Path(__file__).parents[2]
 _DOCUMENTS = [_PROJECT / "README.md", *sorted(_PROJECT.glob("docs/*.md"))]
+_MSTCTL = _PROJECT / "target/release/mstctl"
 _OPERATORS = _PROJECT / "docs/operators.md"
 
 _COLUMNS = {"line", "message", "reason"}
@@ -155,3 +157,34 @@ def test_the_fields_of_a_status_are_those_in_the_document(start_router):
     [peer] = replication["peers"]
     assert set(_fields(replication)) == set(of_replication)
     assert set(_fields(peer)) == set(of_peers)
+
+
+def _long_options(text):
+    return re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)
+
+
+def _help_of(mstctl, *command):
+    """What `mstctl` says of its commands, each with all of theirs."""
+    text = subprocess.run(
+        [mstctl, *command, "--help"], capture_output=True, text=True, check=True, timeout=30
+    ).stdout
+    yield command, text
+    commands = re.search(r"^Commands:\n((?:  .*\n|\n)+)", text, re.MULTILINE)
+    names = re.findall(r"^  (\w+)", commands[1], re.MULTILINE) if commands else []
+    for name in names:
+        if name != "help":
+            yield from _help_of(mstctl, *command, name)
+
+
+def test_the_commands_and_options_of_mstctl_are_those_in_the_document():
+    helps = dict(_help_of(_MSTCTL))
+    document = (_PROJECT / "docs/mstctl.md").read_text()
+    [commands] = [rows for rows in _rows(document) if rows and "does" in rows[0]]
+    documented = {span.split()[0] for row in commands for span in _spans(row["command"])[:1]}
+    assert documented == {command[0] for command in helps if command}
+
+    options = {option for text in helps.values() for option in _long_options(text)}
+    # What is written after the name of the tool, or by itself.
+    lines = re.findall(r"^(?:\$ )?mstctl .*|`[^`\n]*`", document, re.MULTILINE)
+    documented = {option for line in lines for option in _long_options(line)}
+    assert documented - {"--help", "--version"} == options - {"--help", "--version"}
