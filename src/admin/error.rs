@@ -13,7 +13,7 @@ use crate::{
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum AdminError {
-    /// A key that is none, or none of this storage's.
+    /// The key is not a key, or not one of this storage.
     #[error(
         "'{key}' is not a key of the storage on '{key_expr}': give the whole key, without wildcards"
     )]
@@ -23,10 +23,10 @@ pub enum AdminError {
         /// The storage's key expression.
         key_expr: String,
     },
-    /// A backup has a key that is none of this storage's.
+    /// The backup has a key that does not belong to this storage.
     #[error(
-        "the backup has the key '{key}', which is none of the storage on '{key_expr}': it is of \
-         another storage, or was made of a closed folder without its --strip-prefix"
+        "the backup has the key '{key}', which does not belong to the storage on '{key_expr}': the \
+         backup is of another storage, or was made of a closed folder without --strip-prefix"
     )]
     Foreign {
         /// The key, as it is in the backup.
@@ -34,46 +34,46 @@ pub enum AdminError {
         /// The storage's key expression.
         key_expr: String,
     },
-    /// A parameter that cannot be.
+    /// A parameter has an impossible value.
     #[error("the parameter `{name}` cannot be '{value}': allowed is {allowed}")]
     Parameter {
         /// Its name.
         name: &'static str,
         /// What it is.
         value: String,
-        /// What it may be.
+        /// The allowed values.
         allowed: &'static str,
     },
-    /// A parameter that there is not.
-    #[error("there is no parameter `{name}` here; those that there are: {allowed}")]
+    /// There is no such parameter.
+    #[error("there is no parameter `{name}` here; the parameters are: {allowed}")]
     UnknownParameter {
         /// Its name.
         name: String,
-        /// Those that there are.
+        /// The parameters that there are.
         allowed: String,
     },
-    /// A root that is not the current one.
+    /// The requested root is not the current one.
     #[error(
-        "the root is not the one that was asked for, but {root}: data has been written since, or \
-         it is another replica's; ask for a proof against this one, or ask again"
+        "the current root is {root}, not the one asked for: data has been written since, or that \
+         root is another replica's; ask for a proof under the current root, or ask again"
     )]
     Root {
         /// The current root.
         root: String,
     },
-    /// What the proof is made of goes on changing.
-    #[error("the cells beside the key are being written all the time; ask again")]
+    /// The cells that the proof needs keep changing.
+    #[error("the cells next to the key keep changing; ask again")]
     Changing,
-    /// A proof that would be longer than one may be.
+    /// The proof would be too long.
     #[error("the key has more cells than a proof can show")]
     TooManyCells,
-    /// A cell cannot be had.
+    /// A cell cannot be read.
     #[error("the cell of '{0}' is damaged: have the storage scrubbed, and ask again")]
     Damaged(String),
-    /// The storage has no replicas.
+    /// The storage is not replicated.
     #[error("the storage is not replicated, so there is nothing to compare it with")]
     Unreplicated,
-    /// Another replica does not answer as it should.
+    /// A peer did not answer as it should.
     #[error("replica {peer}: {reason}")]
     Peer {
         /// Which.
@@ -81,22 +81,22 @@ pub enum AdminError {
         /// Why not.
         reason: String,
     },
-    /// Something else goes on.
+    /// Other work of this kind is going on.
     #[error("a backup, snapshot, verification or rollback is going on; wait until it is done")]
     Busy,
-    /// Whoever asked does not listen any more.
-    #[error("nobody listens any more")]
+    /// The client that asked has gone.
+    #[error("the client has gone")]
     Gone,
-    /// There is no folder to keep snapshots in.
+    /// There is no folder for snapshots.
     #[error(
         "a storage in memory has no place for snapshots: take a backup to a file, and roll back \
          to that"
     )]
     NoFolder,
     /// There is no such snapshot.
-    #[error("there is no snapshot called '{0}'; list those that there are")]
+    #[error("there is no snapshot called '{0}'; list the snapshots to see their names")]
     NoSnapshot(String),
-    /// It is not what was written.
+    /// The snapshot is damaged.
     #[error("the snapshot '{name}' cannot be used: {source}")]
     Snapshot {
         /// Its name.
@@ -104,33 +104,33 @@ pub enum AdminError {
         /// What is wrong with it.
         source: BackupError,
     },
-    /// There is one already.
+    /// There is such a snapshot already.
     #[error("there is a snapshot called '{0}' already; delete it, or choose another name")]
     SnapshotExists(String),
-    /// It is of other keys.
-    #[error("it is of the storage on '{theirs}', and this is the one on '{ours}'")]
+    /// The backup is of other keys.
+    #[error("the backup is of the storage on '{theirs}', this storage is on '{ours}'")]
     OtherStorage {
         /// Of the backup.
         theirs: String,
         /// Of the storage.
         ours: String,
     },
-    /// A message that cannot be read.
+    /// The message cannot be read.
     #[error("the request cannot be read: {0}")]
     Message(#[from] MessageError),
-    /// A backup that cannot be read or written.
+    /// The backup cannot be read or written.
     #[error(transparent)]
     Backup(#[from] BackupError),
-    /// The replica does not take it.
+    /// The replica refuses.
     #[error(transparent)]
     Replica(#[from] ReplicaError),
-    /// A key cannot be read.
+    /// The key cannot be read.
     #[error(transparent)]
     Get(#[from] GetError),
     /// The store cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A file cannot be read or written.
+    /// The file cannot be read or written.
     #[error("{path}: {source}")]
     Io {
         /// The file.

@@ -1,4 +1,4 @@
-//! Keys, and the cells that they are made of.
+//! Lists of keys, and of the cells of a key.
 
 use std::ops::Bound;
 
@@ -7,57 +7,57 @@ use zenoh_keyexpr::{keyexpr, OwnedKeyExpr};
 use super::{AdminError, Administration};
 use crate::cell::{intersect, Cell, CellKey, Key, Stamp};
 
-/// Keys in an answer, at the most.
+/// The most keys in an answer.
 const MAX_LISTED: usize = 10_000;
 const DEFAULT_LISTED: usize = 1000;
 
-/// Cells that are looked at for an answer.
+/// The most cells that an answer looks at.
 const MAX_LOOKED_AT: usize = 200_000;
 
-/// Which keys are to be listed.
+/// The keys to list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing {
-    /// Those after this one, as clients write it.
+    /// Keys after this one, as clients write it.
     pub after: Option<String>,
-    /// Those with cells above this one, and below the other.
+    /// Keys with cells above this one, and below `high`.
     pub low: Option<CellKey>,
-    /// See there.
+    /// See `low`.
     pub high: Option<CellKey>,
-    /// Those that this key expression matches.
+    /// Keys that this key expression matches.
     pub matching: Option<OwnedKeyExpr>,
-    /// Deleted ones too.
+    /// Whether to list deleted keys, too.
     pub deleted: bool,
-    /// No more than this.
+    /// The most keys to list.
     pub limit: Option<usize>,
 }
 
-/// A key, as it is settled.
+/// A settled key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
-    /// As clients write it.
+    /// The key, as clients write it.
     pub key: String,
-    /// Of its newest cell.
+    /// The timestamp of its newest cell.
     pub stamp: Stamp,
-    /// Of how many it is made.
+    /// The number of its cells.
     pub cells: usize,
     /// Whether it has no value.
     pub deleted: bool,
 }
 
-/// Some keys.
+/// A page of keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
     /// Ascending.
     pub keys: Vec<Listed>,
-    /// After which to go on; nothing at the end.
+    /// The key to continue after; none at the end.
     pub next: Option<String>,
 }
 
 impl Administration {
-    /// Lists keys as they are settled, in order. O(keys looked at).
+    /// Lists settled keys, in order. O(keys looked at).
     ///
     /// # Errors
-    /// If `after` is none of this storage's keys.
+    /// If `after` is not a key of this storage.
     pub fn list(&self, listing: &Listing) -> Result<Page, AdminError> {
         let limit = listing.limit.unwrap_or(DEFAULT_LISTED).clamp(1, MAX_LISTED);
         let after = listing.after.as_deref();
@@ -111,8 +111,8 @@ impl Administration {
         Ok(page)
     }
 
-    /// The cells of a key, pending ones too, as JSON for people; nothing if there
-    /// are none. Blocks on disk.
+    /// The cells of a key, pending ones too, as JSON for people; nothing if there are
+    /// none. Blocks on disk.
     ///
     /// # Errors
     /// If the store cannot be read, or a cell of the key is in quarantine.

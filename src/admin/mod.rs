@@ -1,16 +1,16 @@
-//! What an operator can ask of a storage, apart from how it is asked.
+//! Operators' requests to a storage, independent of how they arrive.
 //!
-//! Everything works on a storage in use. No network is in here, and no clock: `net`
-//! declares a queryable for each, and so does `mstctl` without a router where that
-//! makes sense.
+//! All of it works on an open storage. There is no network in here, and no clock: `net`
+//! serves each request by a queryable, and `mstctl` serves without a router what makes
+//! sense there.
 //!
-//! | part | what it is |
+//! | part | purpose |
 //! |---|---|
 //! | `proofs` | proofs of keys |
-//! | `listing` | keys and the cells that they are made of |
-//! | `scrubbing` | the scrub: how far, how fast |
-//! | `copies` | backups, snapshots with a name, and restoring them |
-//! | `rollback` | what was, again, as new writes |
+//! | `listing` | keys, and the cells of a key |
+//! | `scrubbing` | the scrub: its progress and pace |
+//! | `copies` | backups, named snapshots, and restoring them |
+//! | `rollback` | writes an earlier state anew |
 
 mod copies;
 mod error;
@@ -42,7 +42,7 @@ use crate::{
     sync::{Admission, Group},
 };
 
-/// What an operator sees of a storage.
+/// A storage, as operators see it.
 pub struct Administration {
     /// The name of the storage.
     pub name: String,
@@ -50,21 +50,21 @@ pub struct Administration {
     pub group: Group,
     /// Its data.
     pub replica: Arc<Replica>,
-    /// How its cells are compared with what is on the disk.
+    /// The scrub of its cells.
     pub scrubbing: Scrubbing,
-    /// The folder of the data; nothing if it is gone with the process.
+    /// The folder of the data; none for a storage in memory.
     folder: Option<PathBuf>,
     /// The rules by which puts are merged, as text.
     rules: String,
     admission: Admission,
     clock: Clock,
-    /// What became of a store that could not be opened.
+    /// The recovery of a store that could not be opened, if there was one.
     recovered: Option<Recovered>,
-    /// Whether something is going on that takes long and is done one at a time.
+    /// Whether long work of which there may be only one is going on.
     busy: AtomicBool,
 }
 
-/// What [`Administration::new`] needs to know of a storage.
+/// The storage, for [`Administration::new`].
 pub struct Subject {
     /// Its name.
     pub name: String,
@@ -80,12 +80,12 @@ pub struct Subject {
     pub max_clock_drift: Duration,
     /// Tells the time.
     pub clock: Clock,
-    /// What became of its store, if it could not be opened.
+    /// The recovery of its store, if that could not be opened.
     pub recovered: Option<Recovered>,
 }
 
 impl Administration {
-    /// Of a storage, whose scrub this is.
+    /// Administration of a storage with this scrub.
     #[must_use]
     pub fn new(subject: Subject, scrubbing: Scrubbing) -> Self {
         let Subject {
@@ -112,7 +112,7 @@ impl Administration {
         }
     }
 
-    /// What the clock shows, NTP64.
+    /// The current time, NTP64.
     #[must_use]
     pub fn now(&self) -> u64 {
         (self.clock)()
@@ -124,17 +124,17 @@ impl Administration {
         self.folder.as_deref()
     }
 
-    /// Where the store is that could not be opened, if there was one.
+    /// The folder of the store that could not be opened, if there was one.
     #[must_use]
     pub fn recovered(&self) -> Option<String> {
         let recovered = self.recovered.as_ref();
         recovered.map(|recovered| recovered.aside.display().to_string())
     }
 
-    /// The storage's key for one that a client uses.
+    /// The storage's key for a key as a client writes it.
     ///
     /// # Errors
-    /// If it is none of this storage's.
+    /// If it does not belong to this storage.
     pub fn stored_key(&self, full: &str) -> Result<Key, AdminError> {
         let key = self.group.stored_key(full);
         let key = key.filter(|key| self.admission.includes(&CellKey::own(key.clone())));

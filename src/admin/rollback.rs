@@ -1,12 +1,12 @@
-//! What was, again: by new writes, which replicate like any others.
+//! Rollbacks: writing an earlier state anew, by writes that replicate like any others.
 //!
-//! To go back in time by older cells would not do: replicas keep the newest. So
-//! what differs from the past is written anew, with timestamps of now: keys that
-//! did not exist are deleted, and values that were others are put again.
+//! Restoring older cells would have no effect: replicas keep the newest. So a rollback
+//! writes anew what differs from the past, with timestamps of now: it deletes keys that
+//! did not exist, and puts values that were different.
 //!
-//! A key whose value was made of several cells gets one put of that value, after a
-//! delete of all its cells: counters go on from the sum that they had, sets from the
-//! elements, documents from the state.
+//! A key whose value was made of several cells gets one put of that value, after a delete
+//! of all its cells: counters go on from the sum that they had, sets from the elements,
+//! documents from the state.
 
 use std::{
     collections::BTreeMap,
@@ -21,14 +21,14 @@ use crate::{
     replica::{GetError, Lookup},
 };
 
-/// What a rollback did.
+/// The outcome of a rollback.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RolledBack {
     /// Keys whose value was written anew.
     pub restored: u64,
     /// Keys that were deleted.
     pub deleted: u64,
-    /// Keys that were as they had been.
+    /// Keys that did not differ.
     pub kept: u64,
 }
 
@@ -44,13 +44,13 @@ impl RolledBack {
 type PastCells = BTreeMap<Part, Cell>;
 
 impl Administration {
-    /// Makes the keys of a range what they were, by new writes that bear `id`. What
-    /// is written is committed when it returns. Blocks on disk.
+    /// Restores the keys of a range to what they were, by new writes with the ID `id`.
+    /// The writes are committed when it returns. Blocks on disk.
     ///
     /// # Errors
-    /// If a key is none of the storage's: then nothing is written. If the replica takes
-    /// no writes, or a strategy cannot read or write a value: what was done until then
-    /// is done; to do it again does no harm.
+    /// If a key does not belong to the storage: then nothing is written. If the replica
+    /// takes no writes, or a strategy cannot read or write a value: then the keys before
+    /// it are restored, and it is safe to try again.
     pub fn roll_back(
         &self,
         frame: RollbackFrame,
@@ -83,7 +83,7 @@ impl Administration {
         Ok(done)
     }
 
-    /// Makes a key what it was.
+    /// Restores a key.
     fn make(
         &self,
         key: &Key,
@@ -91,7 +91,7 @@ impl Administration {
         id: [u8; STAMP_ID_BYTES],
         done: &mut RolledBack,
     ) -> Result<(), AdminError> {
-        // As JSON, where that can be: a document may be saved in several ways.
+        // Compared as JSON where possible: a document may be saved in several ways.
         let shown = value_of(past, Form::Json)?;
         if shown == self.current(key)? {
             done.kept += u64::from(shown.is_some());
@@ -117,7 +117,7 @@ impl Administration {
     fn write(&self, key: &Key, stamp: Stamp, content: Content) -> Result<(), AdminError> {
         let outcome = self.replica.put(key.clone(), Cell { stamp, content })?;
         if outcome.committed.is_some() {
-            // There is more on its way than may be.
+            // The queue has no room for more.
             self.replica.sync()?;
         }
         Ok(())
@@ -132,7 +132,7 @@ impl Administration {
         Ok(cell.and_then(|cell| cell.value().cloned()))
     }
 
-    /// Of now, but after all that the key has.
+    /// The present time, but after all that the key has.
     fn stamp_above(&self, key: &Key, id: [u8; STAMP_ID_BYTES]) -> Stamp {
         let latest = self.replica.latest(key).map_or(0, |stamp| stamp.time);
         let time = (self.clock)().max(latest.saturating_add(1));

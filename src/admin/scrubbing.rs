@@ -1,7 +1,7 @@
-//! The scrub: every cell is compared with what is on the disk, a few at a time.
+//! The scrub: compares every cell with the disk, a few at a time.
 //!
-//! How far it has come is kept beside the data, so that a storage whose router is
-//! restarted every day comes to the end of a pass as well.
+//! Its progress is kept beside the data, so that a storage whose router restarts every
+//! day completes a pass as well.
 
 use std::{
     path::PathBuf,
@@ -19,34 +19,34 @@ use crate::{
     store::{Sidecar, StoreError},
 };
 
-/// The time between two rounds, if all cells are not to be looked at sooner.
+/// The time between two rounds, unless the interval demands shorter ones.
 const ROUND: Duration = Duration::from_secs(60);
 
-/// Rounds in a pass, at the least.
+/// The fewest rounds in a pass.
 const ROUNDS: u32 = 60;
 
-/// Cells of a round that are looked at in one go.
+/// Cells of a round that are checked in one go.
 pub(super) const CHUNK: usize = 256;
 
-/// Damages that are remembered, to be shown.
+/// The most damages that are remembered for the status.
 const REMEMBERED: usize = 100;
 
-/// How far the scrub has come.
+/// The progress of the scrub.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ScrubState {
-    /// Whether it does nothing until it is resumed.
+    /// Whether it is paused.
     pub paused: bool,
-    /// Whether it is done by itself at all.
+    /// Whether it is enabled.
     pub enabled: bool,
-    /// Cells that this pass has looked at.
+    /// Cells that this pass has checked.
     pub checked: u64,
     /// When this pass began, NTP64.
     pub started: Option<u64>,
     /// When the last pass ended, NTP64.
     pub completed: Option<u64>,
-    /// What was found since the storage was opened, the last of it.
+    /// The latest damage that was found since the storage was opened.
     pub damaged: Vec<Damage>,
-    /// The last cell that was looked at.
+    /// The last cell that was checked.
     after: Option<CellKey>,
 }
 
@@ -56,13 +56,13 @@ pub struct Scrubbing {
     interval: Duration,
     folder: Option<PathBuf>,
     state: Mutex<ScrubState>,
-    /// Held while the state is written: what is written last is what is.
+    /// Held while the state is written, so that the last state written is the current
+    /// one.
     writing: Mutex<()>,
 }
 
 impl Scrubbing {
-    /// Goes on where the last one stopped whose state is in `folder`. Blocks on
-    /// disk.
+    /// Continues from the state in `folder`. Blocks on disk.
     ///
     /// # Errors
     /// If the state cannot be read.
@@ -71,7 +71,7 @@ impl Scrubbing {
             Some(folder) => Sidecar::Scrub.read(folder)?,
             None => None,
         };
-        // What is no state is none: the pass begins anew.
+        // An invalid state counts as none: the pass starts afresh.
         let kept = kept.and_then(|line| serde_json::from_str::<Value>(&line).ok());
         let mut state = kept.as_ref().map(read_state).unwrap_or_default();
         state.enabled = config.enabled;
@@ -87,13 +87,13 @@ impl Scrubbing {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How far it has come.
+    /// The progress.
     pub fn state(&self) -> ScrubState {
         self.lock().clone()
     }
 
-    /// Has it do nothing until it is resumed, also after a restart, or go on.
-    /// Blocks on disk.
+    /// Pauses it until it is resumed, even across restarts, or resumes it. Blocks on
+    /// disk.
     ///
     /// # Errors
     /// If the state cannot be written.
@@ -117,12 +117,12 @@ impl Scrubbing {
         ROUND.min(self.interval / ROUNDS)
     }
 
-    /// Looks at as many cells as are due in a round: so that all of them are in the
+    /// Checks as many cells as are due in a round, so that all are checked in the
     /// interval. Blocks on disk.
     ///
     /// # Errors
-    /// If the disk cannot be read for another reason than that it is damaged, or the
-    /// state not be written.
+    /// If the disk cannot be read for another reason than damage, or the state cannot be
+    /// written.
     pub fn round(&self, replica: &Replica, now: u64) -> Result<(), StoreError> {
         {
             let state = self.lock();
@@ -151,12 +151,12 @@ impl Scrubbing {
         self.keep()
     }
 
-    /// Looks at all cells at once. `progress` is told how many it were, of how many,
-    /// and of what was found; it says whether to go on. The state is as after a
+    /// Checks all cells at once. `progress` gets the number of cells checked, the number
+    /// of all, and the damage found; it says whether to go on. The state is as after a
     /// pass of the scrub. Blocks on disk.
     ///
     /// # Errors
-    /// As of [`round`](Self::round).
+    /// As [`round`](Self::round).
     pub(super) fn pass(
         &self,
         replica: &Replica,
@@ -186,7 +186,7 @@ impl Scrubbing {
 }
 
 impl ScrubState {
-    /// In a word.
+    /// The state in one word.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match (self.enabled, self.paused) {

@@ -1,4 +1,4 @@
-//! What can be wrong with a backup.
+//! Errors of backups.
 
 use std::io;
 
@@ -11,21 +11,21 @@ use crate::{mst::RootHash, sync::MessageError};
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum BackupError {
-    /// It cannot be read or written.
+    /// Reading or writing failed.
     #[error("the backup cannot be read or written: {0}")]
     Io(#[from] io::Error),
-    /// It is none.
+    /// It is not a backup.
     #[error("it is not a backup of this backend")]
     NotABackup,
-    /// It was written by a version whose format this one does not know.
+    /// It has a format that this version does not know.
     #[error(
-        "it is a backup of format {0}, and this version knows format {FORMAT}: use one that knows it"
+        "the backup has format {0}, this version reads format {FORMAT}: use a version that reads it"
     )]
     Format(u64),
-    /// It ends too early.
+    /// It is incomplete.
     #[error("the backup is not complete: it ends {0}")]
     Truncated(String),
-    /// It is not what was written.
+    /// It is damaged.
     #[error("the backup is damaged {place}: {what}")]
     Damaged {
         /// Where.
@@ -33,7 +33,7 @@ pub enum BackupError {
         /// What is wrong.
         what: String,
     },
-    /// What is in it is not what its header says.
+    /// Its cells do not have the root of its header.
     #[error("the backup is damaged: its cells have the root {found}, its header says {expected}")]
     Root {
         /// What the header says.
@@ -41,7 +41,7 @@ pub enum BackupError {
         /// What was found.
         found: RootHash,
     },
-    /// Cells that were handed over are not those of which the header tells.
+    /// The number of cells written is not that of the header.
     #[error("{found} cells were written to a backup of {expected}")]
     Cells {
         /// What the header says.
@@ -62,7 +62,7 @@ impl BackupError {
         }
     }
 
-    /// A message in the backup that is none.
+    /// A frame that cannot be read.
     pub(super) fn message(place: &str) -> impl Fn(MessageError) -> Self + '_ {
         move |error| Self::damaged(place, error)
     }

@@ -1,32 +1,32 @@
-//! What a backup says of itself.
+//! The header of a backup.
 
 use serde::{Deserialize, Serialize};
 
 use super::{BackupError, FORMAT};
 use crate::{hex, mst::RootHash};
 
-/// What a backup says of itself.
+/// The header of a backup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     /// The storage's key expression.
     pub key_expr: String,
-    /// What it takes off the keys.
+    /// The prefix that the storage strips from keys.
     pub strip_prefix: Option<String>,
-    /// All updates with a time below this are in it, and none with a later; NTP64.
+    /// The cut: all updates with an earlier time are in it, and none with a later; NTP64.
     pub cut: u64,
     /// The root of its cells.
     pub root: RootHash,
-    /// How many they are.
+    /// The number of cells.
     pub cells: u64,
     /// The rules by which puts were merged, as text.
     pub rules: String,
-    /// The replica that it was taken from; nothing if it was not in use.
+    /// The replica that it was taken from; none if it was taken from a closed folder.
     pub replica: Option<String>,
     /// The name of the storage.
     pub storage: String,
 }
 
-/// The same, as it is written. Numbers that JSON may not keep are texts.
+/// The header as it is written. Numbers that JSON may not keep are texts.
 #[derive(Serialize, Deserialize)]
 struct Text {
     format: u64,
@@ -61,7 +61,7 @@ impl Header {
             storage: self.storage.clone(),
             program: concat!("zenoh-backend-mst ", env!("CARGO_PKG_VERSION")).to_owned(),
         };
-        // Of texts and numbers, which can always be written.
+        // Texts and numbers can always be written.
         serde_json::to_vec(&text).unwrap_or_default()
     }
 
@@ -78,7 +78,7 @@ impl Header {
             key_expr: text.key_expr,
             strip_prefix: text.strip_prefix,
             cut: text.cut.parse().map_err(|error| damaged(&error))?,
-            root: RootHash(root.ok_or_else(|| damaged(&"its root is none"))?),
+            root: RootHash(root.ok_or_else(|| damaged(&"its root is not a hash"))?),
             cells: text.cells,
             rules: text.rules,
             replica: text.replica,

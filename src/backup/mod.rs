@@ -1,4 +1,4 @@
-//! Backups: all cells of a tree, in a file that stands by itself.
+//! Backups: all cells of a tree, in a self-contained file.
 //!
 //! ```text
 //! magic    "mst1back"
@@ -7,14 +7,14 @@
 //! end      u32 BE 0, frames u64 BE, cells u64 BE, root 32 bytes, check
 //! ```
 //!
-//! Cells come ascending by key, tombstones among them, so a reader builds the tree
-//! as it reads, and knows at the end whether it has the root that the header says:
-//! what it read is then exactly what was written. A check is the beginning of a
-//! SHA-256 over what it follows and which frame that is: it says where a file is
-//! damaged. The bytes are described in docs/formats.md.
+//! Cells ascend by key, including tombstones, so a reader builds the tree as it reads,
+//! and knows at the end whether it has the root of the header: what it read is then
+//! exactly what was written. A check is the beginning of a SHA-256 over what it follows
+//! and the number of the frame: it tells where a file is damaged. docs/formats.md
+//! describes the bytes.
 //!
-//! A backup does not depend on the storage engine, nor on the version of the protocol by which
-//! replicas talk, nor on how the storage was configured. No file is opened in here.
+//! A backup depends neither on the storage engine, nor on the version of the replication
+//! protocol, nor on the storage's configuration. This module opens no files.
 
 mod error;
 mod header;
@@ -40,27 +40,27 @@ use crate::{
 /// The version of the format that is written and read.
 pub const FORMAT: u32 = 2;
 
-/// What a backup begins with.
+/// The first bytes of a backup.
 pub const MAGIC: &[u8; 8] = b"mst1back";
 
-/// Bytes of a check.
+/// The length of a check in bytes.
 const CHECK_BYTES: usize = 8;
 
-/// Bytes that a header may have.
+/// The most bytes of a header.
 const MAX_HEADER: u32 = 4 << 20;
 
-/// Bytes that a frame may have: one cell may take as much, since a value may have a
+/// The most bytes of a frame: one cell may take as much, since a value may have a
 /// gibibyte.
 const MAX_FRAME: u32 = (1 << 30) + (1 << 20);
 
 /// Bytes of cells after which a frame ends.
 const FRAME_BYTES: usize = 512 << 10;
 
-/// The place of the header, of which frames count on, and that of the end.
+/// The place of the header, from which frames count on, and that of the end.
 const HEADER_PLACE: u64 = 0;
 const END_PLACE: u64 = u64::MAX;
 
-/// The check of what stands at a place.
+/// The check of bytes at a place.
 fn check(place: u64, bytes: &[u8]) -> [u8; CHECK_BYTES] {
     let hash = sha256(&[tag::BACKUP, &place.to_be_bytes(), bytes]);
     let mut check = [0; CHECK_BYTES];
@@ -68,7 +68,7 @@ fn check(place: u64, bytes: &[u8]) -> [u8; CHECK_BYTES] {
     check
 }
 
-/// What is sent of a cell's digest.
+/// The beginning of a cell's digest that is written.
 fn cell_check(meta: &CellMeta) -> [u8; CELL_CHECK_BYTES] {
     let mut check = [0; CELL_CHECK_BYTES];
     check.copy_from_slice(&meta.version.digest.0[..CELL_CHECK_BYTES]);

@@ -1,4 +1,4 @@
-//! Reading a backup, and believing none of it before it is checked.
+//! Reads backups, and trusts none of their bytes before they are checked.
 
 use std::{
     io::{self, Read},
@@ -18,13 +18,13 @@ use crate::{
 
 const END_BYTES: usize = 48;
 
-/// Frames that wait to be checked.
+/// The most frames that wait to be checked.
 const FRAMES_AHEAD: usize = 8;
 
-/// Reads the cells of a frame that somebody sent. They are not checked further.
+/// Reads the cells of a received frame, without further checks.
 ///
 /// # Errors
-/// If it is none.
+/// If it is not a frame.
 pub fn read_restore_frame(frame: &[u8]) -> Result<Vec<Received>, MessageError> {
     read_cells_block(frame, MAX_MESSAGE)
 }
@@ -32,15 +32,15 @@ pub fn read_restore_frame(frame: &[u8]) -> Result<Vec<Received>, MessageError> {
 /// Reads a backup to its end.
 ///
 /// # Errors
-/// If it is none, is damaged or not complete, or cannot be read. `progress` is told
-/// how many cells there were, and of how many that the backup says that it has.
+/// If it is not a backup, is damaged or incomplete, or cannot be read. `progress` gets
+/// the number of cells read, and the number that the header states.
 pub fn verify(
     source: impl Read,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Header, BackupError> {
     let mut reader = BackupReader::open(source)?;
     let (sender, frames) = mpsc::sync_channel::<Vec<Received>>(FRAMES_AHEAD);
-    // To read the cells and to hash them takes about the same.
+    // Reading the cells and hashing them takes about the same time.
     let found = std::thread::scope(|scope| {
         let checking = std::thread::Builder::new().spawn_scoped(scope, move || {
             let mut checker = Checker::new();
@@ -53,7 +53,7 @@ pub fn verify(
             while let Some((_, received)) = reader.read_frame()? {
                 progress(reader.cells, reader.header.cells);
                 if sender.send(received).is_err() {
-                    // It has found something wrong.
+                    // The other thread has found something wrong.
                     break;
                 }
             }
@@ -69,11 +69,11 @@ pub fn verify(
     Ok(reader.header)
 }
 
-/// Reads a backup, frame by frame. At the end it has been verified: not before.
+/// Reads a backup, frame by frame. Only at the end is it verified.
 pub struct BackupReader<R> {
     source: R,
     header: Header,
-    /// Frames that were read, and their cells.
+    /// The numbers of frames and cells that were read.
     frames: u64,
     cells: u64,
     last: Option<CellKey>,
@@ -81,9 +81,9 @@ pub struct BackupReader<R> {
     is_over: bool,
 }
 
-/// Checks cells against their digests and their order, and builds the tree of them.
+/// Checks cells against their digests and their order, and builds the tree.
 struct Checker {
-    /// Frames that were checked, and the last key in them.
+    /// The number of frames that were checked, and the last key in them.
     frames: u64,
     last: Option<CellKey>,
     tree: Builder<Digesting<CellKey, CellMeta>>,
@@ -98,7 +98,7 @@ impl Checker {
         }
     }
 
-    /// Of the cells of the next frame.
+    /// Checks the cells of the next frame.
     fn check(&mut self, received: &[Received]) -> Result<(), BackupError> {
         for received in received {
             let (place, key) = (|| place(self.frames, self.last.as_ref()), &received.key);
@@ -117,13 +117,13 @@ impl Checker {
         Ok(())
     }
 
-    /// The root of all.
+    /// The root of all cells.
     fn finish(self) -> Result<RootHash, NotKept> {
         self.tree.finish().root()
     }
 }
 
-/// Where the frame is that comes after so many, for whoever looks for what is damaged.
+/// Describes the place of the frame after `frames` others, for error messages.
 fn place(frames: u64, last: Option<&CellKey>) -> String {
     let after = last.map(|key| key.key.to_string());
     let after = after.map_or(String::new(), |key| format!(", after key '{key}'"));
@@ -131,10 +131,10 @@ fn place(frames: u64, last: Option<&CellKey>) -> String {
 }
 
 impl<R: Read> BackupReader<R> {
-    /// Reads what the backup says of itself.
+    /// Reads the header.
     ///
     /// # Errors
-    /// If it is none, its format is not known, or it is damaged.
+    /// If it is not a backup, its format is unknown, or it is damaged.
     pub fn open(mut source: R) -> Result<Self, BackupError> {
         let mut magic = Vec::new();
         source
@@ -164,24 +164,24 @@ impl<R: Read> BackupReader<R> {
         })
     }
 
-    /// What the backup says of itself.
+    /// The header.
     #[must_use]
     pub fn header(&self) -> &Header {
         &self.header
     }
 
-    /// The next frame, as a message that carries cells; nothing at the end.
+    /// The next frame, as a message that carries cells; none at the end.
     ///
     /// # Errors
-    /// If the backup is damaged, or at its end is not what its header says.
+    /// If the backup is damaged, or at its end does not match its header.
     pub fn next_raw_frame(&mut self) -> Result<Option<Vec<u8>>, BackupError> {
         Ok(self.next()?.map(|(bytes, _)| bytes))
     }
 
-    /// The cells of the next frame, ascending; nothing at the end.
+    /// The cells of the next frame, ascending; none at the end.
     ///
     /// # Errors
-    /// As of [`next_raw_frame`](Self::next_raw_frame).
+    /// As [`next_raw_frame`](Self::next_raw_frame).
     pub fn next_frame(&mut self) -> Result<Option<Vec<(CellKey, Cell)>>, BackupError> {
         let frame = self.next()?;
         Ok(frame.map(|(_, received)| {
@@ -192,7 +192,7 @@ impl<R: Read> BackupReader<R> {
         }))
     }
 
-    /// The next frame; at the end the root is compared.
+    /// The next frame; compares the root at the end.
     fn next(&mut self) -> Result<Option<Frame>, BackupError> {
         if self.is_over {
             return Ok(None);
@@ -207,20 +207,20 @@ impl<R: Read> BackupReader<R> {
         Ok(None)
     }
 
-    /// The frames as they are, of a backup that has been [verified](verify): their
-    /// checks are looked at, their cells are not.
+    /// The raw frames of a backup that has been [verified](verify): it checks their
+    /// checks, and not their cells.
     #[must_use]
     pub fn verified_frames(self) -> VerifiedFrames<R> {
         VerifiedFrames(self)
     }
 
-    /// All of it, in pieces of whole keys for a rollback.
+    /// The whole backup, in pieces of whole keys for a rollback.
     #[must_use]
     pub fn rollback_frames(self) -> RollbackFrames<R> {
         RollbackFrames::new(self)
     }
 
-    /// The bytes of the next frame, or those of the end.
+    /// The bytes of the next frame, or of the end.
     fn read_bytes(&mut self) -> Result<FrameBytes, BackupError> {
         let place = place(self.frames, self.last.as_ref());
         let mut bytes = Bytes {
@@ -237,16 +237,16 @@ impl<R: Read> BackupReader<R> {
             return Ok(FrameBytes::End(end));
         }
         if length > MAX_FRAME {
-            return Err(BackupError::damaged(&place, "its length cannot be"));
+            return Err(BackupError::damaged(&place, "its length is impossible"));
         }
         Ok(FrameBytes::Frame(bytes.checked(self.frames + 1, length)?))
     }
 
-    /// The next frame, and its cells, which are still to be checked.
+    /// The next frame with its cells, which are still unchecked.
     fn read_frame(&mut self) -> Result<Option<Frame>, BackupError> {
         let bytes = match self.read_bytes()? {
             FrameBytes::Frame(bytes) => bytes,
-            // An error stays one: there is no end but that of a sound backup.
+            // An error is final: only a sound backup has an end.
             FrameBytes::End(end) => return self.check_end(&end).map(|()| None),
         };
         let place = place(self.frames, self.last.as_ref());
@@ -266,7 +266,7 @@ impl<R: Read> BackupReader<R> {
         expected.extend_from_slice(&self.cells.to_be_bytes());
         expected.extend_from_slice(&self.header.root.0);
         if end != expected || self.cells != self.header.cells {
-            let what = "it has other frames or cells than it says";
+            let what = "it does not have as many frames and cells as it says";
             return Err(BackupError::damaged("at its end", what));
         }
         Ok(())
@@ -320,7 +320,7 @@ impl<R: Read> Iterator for VerifiedFrames<R> {
     }
 }
 
-/// Bytes of a backup, at a place.
+/// Bytes of a backup, at their place.
 struct Bytes<'a, R> {
     source: &'a mut R,
     place: &'a str,
@@ -338,7 +338,7 @@ impl<R: Read> Bytes<'_, R> {
         Ok(array)
     }
 
-    /// As many bytes, and their check. No more memory is taken than there are bytes.
+    /// Reads `length` bytes and their check. Takes no more memory than there are bytes.
     fn checked(&mut self, place: u64, length: u32) -> Result<Vec<u8>, BackupError> {
         let mut bytes = Vec::new();
         let read = self
@@ -352,7 +352,7 @@ impl<R: Read> Bytes<'_, R> {
         let told: [u8; CHECK_BYTES] = self.array()?;
         match told == check(place, &bytes) {
             true => Ok(bytes),
-            false => Err(BackupError::damaged(self.place, "the check does not fit")),
+            false => Err(BackupError::damaged(self.place, "its checksum is wrong")),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A backup in pieces of whole keys, each of which says what a range of keys was.
+//! A backup in pieces of whole keys; each tells the former state of a range of keys.
 
 use std::{collections::VecDeque, io::Read};
 
@@ -8,31 +8,31 @@ use crate::{
     sync::{cells_block, CellsWriter, MessageError, Received, CELL_OVERHEAD},
 };
 
-/// Bytes of cells after which a piece ends, with the last key that it has.
+/// Bytes of cells after which a piece ends, at the end of a key.
 const PIECE_BYTES: usize = 512 << 10;
 
-/// What the keys of a range were: all above `low`, up to `high`.
+/// The former state of a range of keys: all above `low`, up to `high`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RollbackFrame {
-    /// The range is above this; from the first key on, if it is none.
+    /// The exclusive lower bound; none for the first key.
     pub low: Option<Key>,
-    /// The range ends with this; with the last there is, if it is none.
+    /// The inclusive upper bound; none for the last key.
     pub high: Option<Key>,
-    /// All cells that the keys of the range had.
+    /// All cells of the range.
     pub cells: Vec<(CellKey, Cell)>,
 }
 
-/// Bytes of cells in a piece: one key has to be within, and little bytes can stand
-/// for many.
+/// The most bytes of cells in a piece: it has to hold all of one key, and few bytes can
+/// unpack to many.
 const MAX_UNPACKED: usize = 1 << 30;
 
 const LOW: u8 = 1;
 const HIGH: u8 = 2;
 
 impl RollbackFrame {
-    /// As a message: flags, the bounds as canonical bytes, and frames as those of a
-    /// backup; each but the flags after its length (u32 BE). And a check of all that,
-    /// since what is missing would be taken for keys that did not exist.
+    /// Encodes it as a message: flags, the bounds as canonical bytes, and frames as those
+    /// of a backup; each but the flags after its length (u32 BE). And a check of all
+    /// that, since missing frames would look like keys that did not exist.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let flag = |key: &Option<Key>, bit| if key.is_some() { bit } else { 0 };
@@ -63,7 +63,7 @@ impl RollbackFrame {
     /// Reads a message of no more than `max_bytes`.
     ///
     /// # Errors
-    /// If it is none, or has cells that are damaged or outside of its range.
+    /// If it cannot be read, or has cells that are damaged or outside of its range.
     pub fn decode(bytes: &[u8], max_bytes: usize) -> Result<Self, MessageError> {
         if bytes.len() > max_bytes {
             return Err(MessageError::TooLarge("bytes"));
@@ -124,7 +124,7 @@ impl RollbackFrame {
     }
 }
 
-/// Takes bytes that stand after their length.
+/// Takes bytes that follow their length.
 fn take_piece<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], MessageError> {
     let truncated = || MessageError::Truncated("rollback frame");
     let (length, after) = rest.split_first_chunk().ok_or_else(truncated)?;
@@ -139,7 +139,7 @@ fn take_piece<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], MessageError> {
 pub struct RollbackFrames<R> {
     reader: BackupReader<R>,
     low: Option<Key>,
-    /// Cells that are read and not handed out, and bytes of them.
+    /// Cells that were read and not handed out, and their bytes.
     cells: VecDeque<(CellKey, Cell)>,
     bytes: usize,
     is_over: bool,
@@ -170,7 +170,7 @@ impl<R: Read> RollbackFrames<R> {
         Ok(())
     }
 
-    /// What is there, but for the last key, of which more may come.
+    /// Returns what is there, except the last key, of which more may come.
     fn piece(&mut self) -> Result<RollbackFrame, BackupError> {
         loop {
             self.fill()?;
@@ -193,7 +193,7 @@ impl<R: Read> RollbackFrames<R> {
                 let low = std::mem::replace(&mut self.low, high.clone());
                 return Ok(RollbackFrame { low, high, cells });
             }
-            // One key has all of it.
+            // One key has all of these cells.
             self.bytes = 0;
         }
     }

@@ -564,7 +564,7 @@ fn headers_that_no_writer_writes_are_refused() {
     let error = with(&text.replace("\"format\":2", "\"format\":1"));
     assert_eq!(
         error.expect_err("unknown").to_string(),
-        "it is a backup of format 1, and this version knows format 2: use one that knows it"
+        "the backup has format 1, this version reads format 2: use a version that reads it"
     );
     let rules = "x".repeat(MAX_HEADER as usize);
     let error = write(&Header { rules, ..header }, &Cells::new());

@@ -1,4 +1,4 @@
-//! Writing a backup.
+//! Writes backups.
 
 use std::io::Write;
 
@@ -22,7 +22,7 @@ pub struct BackupWriter<W> {
 }
 
 impl<W: Write> BackupWriter<W> {
-    /// Begins with what the backup says of itself.
+    /// Writes the header.
     ///
     /// # Errors
     /// If `sink` cannot be written, or the header is too long.
@@ -46,8 +46,8 @@ impl<W: Write> BackupWriter<W> {
         })
     }
 
-    /// Adds a cell, of which the caller has the digest: a later one each time. That
-    /// it is so is for the reader to see, who makes the root anew.
+    /// Adds a cell with its digest. Cells have to ascend; the reader checks that, as it
+    /// computes the root anew.
     ///
     /// # Errors
     /// If the sink cannot be written.
@@ -71,11 +71,10 @@ impl<W: Write> BackupWriter<W> {
         Ok(())
     }
 
-    /// Ends the backup, and gives the sink back.
+    /// Ends the backup, and returns the sink.
     ///
     /// # Errors
-    /// If the sink cannot be written, or the cells are not as many as the header
-    /// says.
+    /// If the sink cannot be written, or the number of cells is not that of the header.
     pub fn finish(mut self) -> Result<W, BackupError> {
         if self.frame.cells() > 0 {
             self.end_frame()?;

@@ -1,17 +1,17 @@
-//! The limit of how deep options nest.
+//! The limit on nested options.
 //!
-//! Zenoh hands options over as a tree of values, of whatever depth; serde reads it by
-//! recursion, and it is dropped by recursion. So its depth is looked at first, without.
+//! Zenoh passes options as a tree of values of any depth; serde reads it, and drop frees
+//! it, by recursion. So the depth is checked first, without recursion.
 
 use serde_json::Value;
 
 use super::{option_error, ConfigError};
 
-/// Objects and arrays within each other, the options themselves among them. The rules
-/// of merging may nest 16 objects, which takes 35.
+/// The most nested objects and arrays, including the options themselves. The merge rules
+/// may nest 16 objects, which takes 35.
 const MAX_LEVELS: usize = 64;
 
-/// The objects and arrays that are directly in these.
+/// The objects and arrays directly in these.
 fn containers_in<'a>(containers: &[&'a Value]) -> Vec<&'a Value> {
     let mut inner = Vec::new();
     for container in containers {
@@ -45,10 +45,10 @@ fn take_apart(value: Value) {
     }
 }
 
-/// Options that do not nest too deep for what reads them.
+/// Returns the options if they do not nest too deep to be read.
 ///
 /// # Errors
-/// If they do.
+/// If they nest too deep.
 pub(super) fn shallow(options: Value) -> Result<Value, ConfigError> {
     if !is_deep(&options, MAX_LEVELS) {
         return Ok(options);
@@ -57,10 +57,7 @@ pub(super) fn shallow(options: Value) -> Result<Value, ConfigError> {
     let deep = named.find(|(_, value)| is_deep(value, MAX_LEVELS - 1));
     let error = option_error(
         deep.map_or("volume", |(name, _)| name),
-        format!(
-            "found more than {MAX_LEVELS} objects and arrays within each other, allowed are \
-             {MAX_LEVELS}"
-        ),
+        format!("found more than {MAX_LEVELS} nested objects and arrays, allowed are {MAX_LEVELS}"),
     );
     take_apart(options);
     Err(error)
@@ -124,7 +121,7 @@ mod tests {
                     error.starts_with(&format!("option `{option}`: ")),
                     "{error}"
                 );
-                assert!(error.contains("64 objects"), "{error}");
+                assert!(error.contains("64 nested objects"), "{error}");
             }
             let session = ("session", nested(deep, Some("a")));
             let options = object([session, ("root", nested(deep, None))]);

@@ -8,13 +8,13 @@ use serde::{
 };
 use zenoh_keyexpr::OwnedKeyExpr;
 
-/// How puts are merged: the name of a strategy; and of an object the strategies of
-/// fields of which not the last writer wins.
+/// A strategy: its name, and for an object the strategies of those fields that last
+/// writer wins does not merge.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct StrategyConfig {
     /// The name.
     pub name: String,
-    /// By the names of the fields.
+    /// Strategies by the names of fields.
     pub fields: BTreeMap<String, StrategyConfig>,
 }
 
@@ -71,19 +71,19 @@ impl<'de> Deserialize<'de> for StrategyConfig {
     }
 }
 
-/// How the puts of a storage are merged.
+/// The merge rules of a storage.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct MergeConfig {
-    /// Where no other rule applies.
+    /// The strategy where no other rule applies.
     pub default: StrategyConfig,
-    /// By the type of what is put: its encoding, or the encoding's schema.
+    /// Strategies by the type of what is put: its encoding, or the encoding's schema.
     pub types: BTreeMap<String, StrategyConfig>,
-    /// By key expressions, in the order of their texts.
+    /// Strategies by key expressions, in the order of their texts.
     pub keys: Vec<(OwnedKeyExpr, StrategyConfig)>,
 }
 
 impl MergeConfig {
-    /// All of it in one form, whatever the order in which it was written.
+    /// The canonical text of the rules, whatever the order in which they were written.
     #[must_use]
     pub fn text(&self) -> String {
         // It cannot fail: all keys are text.

@@ -1,7 +1,7 @@
-//! Typed configuration: what a user wrote, parsed, checked and given defaults.
+//! Typed configuration: parses and checks what a user wrote, and fills in defaults.
 //!
-//! A storage or volume whose configuration is not understood is refused with a
-//! message that names the option, what was found, and what is allowed.
+//! A storage or volume with an invalid configuration is refused with a message that names
+//! the option, what was found, and what is allowed.
 
 mod levels;
 mod merge;
@@ -29,18 +29,18 @@ use levels::shallow;
 use replication::ReplicationOptions;
 use scrub::ScrubOptions;
 
-/// Overrides the folder under which storages keep theirs, where the volume does
-/// not set `root`.
+/// The environment variable with the folder that contains the storages' folders, where
+/// the volume does not set `root`.
 pub const ROOT_ENV: &str = "ZENOH_BACKEND_MST_ROOT";
 
 /// The folder under Zenoh's home, where neither is set.
 pub const DEFAULT_ROOT: &str = "zenoh_backend_mst";
 
-/// What is wrong with a configuration.
+/// An error in a configuration.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// An option that does not exist, or has a value that it cannot have.
+    /// An unknown option, or one with an impossible value.
     #[error("option `{option}`: {reason}")]
     Option {
         /// The path of the option.
@@ -60,7 +60,7 @@ fn option_error(option: &str, reason: impl Into<String>) -> ConfigError {
     }
 }
 
-/// Parses, keeping the path to what was wrong.
+/// Parses options, and keeps the path to an error.
 fn parse<T: DeserializeOwned>(options: Value) -> Result<T, ConfigError> {
     serde_path_to_error::deserialize(options).map_err(|error| {
         let option = error.path().to_string();
@@ -77,7 +77,7 @@ fn parse<T: DeserializeOwned>(options: Value) -> Result<T, ConfigError> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Persistence {
-    /// In memory: gone with the process.
+    /// In memory: lost when the process ends.
     Memory,
     /// On disk.
     #[default]
@@ -90,14 +90,13 @@ pub enum Persistence {
 pub enum Durability {
     /// A put returns when it is on disk.
     Always,
-    /// At any instant the puts that have returned and are not on disk are those
-    /// of the last sync interval, at the most: if the disk falls behind, puts
-    /// wait for it.
+    /// At any instant, the puts that have returned and are not on disk are at most those
+    /// of the last sync interval: if the disk falls behind, puts wait for it.
     #[default]
     Interval,
-    /// A put is handed to the operating system within the sync interval, which
-    /// writes it when it likes: it survives a crash of the process after the
-    /// interval, but not a loss of power.
+    /// A put reaches the operating system within the sync interval, which decides when to
+    /// write it: from then on it survives a crash of the process, but not a loss of
+    /// power.
     None,
 }
 
@@ -116,15 +115,14 @@ struct VolumeOptions {
 pub struct VolumeConfig {
     /// The folder under which the storages keep theirs.
     pub root: PathBuf,
-    /// The Zenoh configuration of the session that is opened for replication
-    /// where the router does not lend its own; on top of one that connects to a
-    /// router on this machine.
+    /// The Zenoh configuration of the session that replication opens where the router
+    /// does not lend its own; it overlays one that connects to a router on this machine.
     pub session: Map<String, Value>,
 }
 
 impl VolumeConfig {
-    /// From the options of the volume. The folder is, in this order: `root`, the
-    /// environment's [`ROOT_ENV`], [`DEFAULT_ROOT`] under `zenoh_home`.
+    /// Parses the options of the volume. The folder is the first of these that is set:
+    /// `root`, the environment's [`ROOT_ENV`], [`DEFAULT_ROOT`] under `zenoh_home`.
     ///
     /// # Errors
     /// If an option is unknown, of the wrong type, or nests too deep.
@@ -166,25 +164,24 @@ pub struct StorageConfig {
     pub dir: PathBuf,
     /// What a put that has returned survives.
     pub durability: Durability,
-    /// The sync interval: the longest time that the puts span which have returned
-    /// and are not on disk, with [`Durability::Interval`].
+    /// The sync interval: with [`Durability::Interval`], the longest time that puts may
+    /// span which have returned and are not on disk.
     pub sync_every: Duration,
-    /// How long an update waits for others of its time before it is part of
-    /// the root.
+    /// How long an update waits for others of its time before the root includes it.
     pub settle: Duration,
     /// How far ahead of the local clock a timestamp may be.
     pub max_clock_drift: Duration,
     /// Bytes of memory for the storage engine's buffers and caches.
     pub cache_size: u64,
-    /// How the cells are compared with what is on the disk.
+    /// The scrub.
     pub scrub: ScrubConfig,
     /// How puts are merged.
     pub merge: MergeConfig,
-    /// How the storage is replicated, if it is.
+    /// The options of replication, if the storage is replicated.
     pub replication: Option<ReplicationConfig>,
 }
 
-/// The allowed spans, and what is taken where none is given.
+/// The bounds and defaults of options.
 mod limits {
     use std::{ops::RangeInclusive, time::Duration};
 
@@ -233,7 +230,7 @@ fn within<T: PartialOrd + Copy + fmt::Display>(
 }
 
 impl StorageConfig {
-    /// From the `volume` options of the storage called `name`.
+    /// Parses the `volume` options of the storage called `name`.
     ///
     /// # Errors
     /// If an option is unknown, of the wrong type, nests too deep, or is out of its
@@ -288,7 +285,7 @@ impl StorageConfig {
     }
 }
 
-/// A folder below another, and not a way out of it.
+/// A relative path that stays below its parent.
 fn parse_dir(dir: &str) -> Result<PathBuf, ConfigError> {
     let path = PathBuf::from(dir);
     let is_below = path
@@ -303,6 +300,8 @@ fn parse_dir(dir: &str) -> Result<PathBuf, ConfigError> {
     Ok(path)
 }
 
+#[cfg(test)]
+mod documented;
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;

@@ -30,18 +30,17 @@ fn yes() -> bool {
     true
 }
 
-/// How a storage is replicated.
+/// The options of replication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReplicationConfig {
-    /// The longest time between two announcements of a root, about.
+    /// About the longest time between two announcements of a root.
     pub sync_interval: Duration,
-    /// Whether cells are compressed on their way.
+    /// Whether sent cells are compressed.
     pub compression: bool,
 }
 
 impl ReplicationOptions {
-    /// How puts are merged, and how the storage is replicated; nothing for the
-    /// latter if that is not enabled.
+    /// The merge rules, and the options of replication if that is enabled.
     pub(super) fn validate(self) -> Result<(MergeConfig, Option<ReplicationConfig>), ConfigError> {
         let sync_interval = within(
             "replication.sync_interval",

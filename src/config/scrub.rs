@@ -30,12 +30,12 @@ impl Default for ScrubOptions {
     }
 }
 
-/// How the cells of a storage are compared with what is on the disk.
+/// The options of the scrub.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScrubConfig {
-    /// Whether that is done by itself.
+    /// Whether the storage is scrubbed.
     pub enabled: bool,
-    /// The time in which all are, about.
+    /// About the time of one pass.
     pub interval: Duration,
 }
 

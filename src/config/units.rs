@@ -15,7 +15,7 @@ pub struct Span(pub Duration);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 pub struct ByteSize(pub u64);
 
-/// Names and factors, ascending.
+/// Names and factors of units, ascending.
 type Units = [(&'static str, u64)];
 
 /// In milliseconds.
@@ -38,8 +38,8 @@ fn parse(text: &str, units: &Units) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(*factor)
 }
 
-/// Writes a number with the largest unit that says it exactly, in quotes as it has to be
-/// in a configuration; without one if none does.
+/// Writes a number with the largest unit that divides it, in quotes as in a
+/// configuration; without a unit if none does.
 fn write(f: &mut fmt::Formatter<'_>, number: u64, units: &Units) -> fmt::Result {
     let unit = match number {
         0 => units.first(),
@@ -56,7 +56,7 @@ fn write(f: &mut fmt::Formatter<'_>, number: u64, units: &Units) -> fmt::Result 
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // It was parsed from milliseconds, or is a bound.
+        // It is a whole number of milliseconds: parsed, or a bound.
         write(f, self.0.as_millis().try_into().unwrap_or(u64::MAX), TIMES)
     }
 }

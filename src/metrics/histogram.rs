@@ -1,15 +1,15 @@
-//! How long something takes: observations in fixed buckets.
+//! Latency histograms with fixed buckets.
 //!
-//! An observation is made for each put and each get, so it takes no lock and
-//! allocates nothing: a search among 22 bounds, and two additions.
+//! Each put and each get makes an observation, so it takes no lock and allocates nothing:
+//! a search among 22 bounds, and two additions.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
-/// The longest that each bucket takes, but for the last, which takes all: in
-/// nanoseconds, and in seconds as the text format writes it.
+/// The upper bound of each bucket but the last, which has none: in nanoseconds, and in
+/// seconds as the text format writes it.
 const BOUNDS: [(u64, &str); BUCKETS - 1] = [
     (1_000, "1e-06"),
     (2_500, "2.5e-06"),
@@ -37,35 +37,34 @@ const BOUNDS: [(u64, &str); BUCKETS - 1] = [
 
 const BUCKETS: usize = 23;
 
-/// Durations, counted by how long they were. Any number of threads may add to it
-/// and read it.
+/// Counts durations by length. Any number of threads may add and read.
 #[derive(Debug, Default)]
 pub struct Histogram {
-    /// Of each bucket the observations in it, and in no other. Their number is
-    /// not kept beside them: it is their sum, and so never at odds with them.
+    /// The observations in each bucket alone. Their total is not stored: it is the sum,
+    /// and so never at odds with them.
     counts: [AtomicU64; BUCKETS],
-    /// In nanoseconds; goes round after 584 years.
+    /// The sum of durations in nanoseconds; wraps after 584 years.
     sum: AtomicU64,
 }
 
 impl Histogram {
-    /// A histogram of nothing.
+    /// An empty histogram.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Counts something that took so long. Costs some nanoseconds.
+    /// Counts a duration. Costs some nanoseconds.
     pub fn observe(&self, duration: Duration) {
         let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         let bucket = BOUNDS.partition_point(|(bound, _)| *bound < nanos);
-        // Nothing is read by these counts but they themselves, so they need no
-        // order among each other.
+        // Nothing else depends on these counts, so they need no ordering among each
+        // other.
         self.counts[bucket].fetch_add(1, Ordering::Relaxed);
         self.sum.fetch_add(nanos, Ordering::Relaxed);
     }
 
-    /// What was counted. Each number is exact; they are not of one instant.
+    /// The current counts. Each number is exact; they are not of one instant.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let mut snapshot = Snapshot::default();
@@ -77,7 +76,7 @@ impl Histogram {
     }
 }
 
-/// What a [`Histogram`] had counted when it was read.
+/// The counts of a [`Histogram`] when it was read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
     counts: [u64; BUCKETS],
@@ -92,14 +91,14 @@ impl Snapshot {
         self.counts.iter().sum()
     }
 
-    /// How long all of them took together.
+    /// The sum of all durations.
     #[must_use]
     pub fn sum(&self) -> Duration {
         Duration::from_nanos(self.sum)
     }
 
-    /// Of each bound, in seconds as text and ascending, the observations that
-    /// took no longer; the last bound is `+Inf`, with all of them.
+    /// For each bound, in seconds as text and ascending, the observations that took no
+    /// longer; the last bound is `+Inf`, with all of them.
     pub fn cumulative(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         let bounds = BOUNDS.iter().map(|(_, text)| *text).chain(["+Inf"]);
         bounds.zip(self.counts.iter().scan(0, |sum, count| {
@@ -121,8 +120,8 @@ mod tests {
         for (nanos, text) in BOUNDS {
             let seconds = Duration::from_nanos(nanos).as_secs_f64();
             assert_eq!(text.parse(), Ok(seconds), "{text}");
-            // As the specification has it: with a point or an exponent, and an
-            // exponent of two digits where there is one.
+            // As the specification demands: with a point or an exponent, and with an
+            // exponent of two digits.
             assert!(text.contains(['.', 'e']), "{text}");
             assert_eq!(text.contains('e'), seconds < 1e-4, "{text}");
         }

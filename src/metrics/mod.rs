@@ -1,17 +1,17 @@
-//! What a storage measures of itself, as text for Prometheus.
+//! A storage's metrics, as text for Prometheus.
 //!
-//! Whoever has the numbers fills a [`StorageMetrics`], and
-//! [`StorageMetrics::to_openmetrics`] writes them down. There is no clock and no
-//! I/O in here: times are given, in seconds since 1970.
+//! The caller fills a [`StorageMetrics`], and [`StorageMetrics::to_openmetrics`] writes
+//! it. There is no clock and no I/O in here: the caller passes times, in seconds since
+//! 1970.
 //!
-//! | module | what it is |
+//! | module | purpose |
 //! |---|---|
-//! | `histogram` | how long something takes, counted while it goes on |
+//! | `histogram` | latency histograms |
 //! | `openmetrics` | the text format |
 //! | `storage`, `replication`, `scrub` | the metrics, with their names |
 //!
-//! Each metric is explained in docs/metrics.md. A test keeps that, the dashboard
-//! and the alerts in `config` to the names that there are.
+//! docs/metrics.md explains each metric. A test compares it, the dashboard and the alerts
+//! in `config` with the names in the code.
 
 mod histogram;
 mod openmetrics;

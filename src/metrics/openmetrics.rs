@@ -1,18 +1,18 @@
 //! The text format of OpenMetrics 1.0.
 //!
-//! A family is written by one call, with its metadata and all of its series. So
-//! no family comes twice, or is torn apart, as long as no name is given to two
-//! calls; a test reads what is written with a strict reader.
+//! One call writes a family, with its metadata and all of its series. So no family comes
+//! twice, or is torn apart, as long as no two calls use one name; a test reads the text
+//! with a strict parser.
 
 use std::fmt::Write as _;
 
 use super::histogram::Snapshot;
 
-/// What the text is, for those who read it: the encoding that a reply has to
-/// have, which Zenoh's REST plugin passes on as `Content-Type`.
+/// The content type: the encoding of a reply, which Zenoh's REST plugin passes on as
+/// `Content-Type`.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// The units that there are. The name of a family ends in that of its unit.
+/// The units. The name of a family ends in that of its unit.
 const UNITS: [&str; 3] = ["seconds", "bytes", "ratio"];
 
 /// The value of a series.
@@ -52,8 +52,8 @@ fn escape(text: &str, out: &mut String) {
     }
 }
 
-/// Writes labels, separated by commas, after those that are there: these end in a
-/// quote, and nothing else does.
+/// Writes labels, separated by commas, after existing ones: these end in a quote, and
+/// nothing else does.
 fn write_labels(labels: &[(&str, &str)], out: &mut String) {
     for (name, value) in labels {
         if out.ends_with('"') {
@@ -66,8 +66,7 @@ fn write_labels(labels: &[(&str, &str)], out: &mut String) {
     }
 }
 
-/// The place of `current` among `states`; the first if it is none of them, since
-/// one has to hold.
+/// The index of `current` among `states`; 0 if it is none of them, since one has to hold.
 pub(super) fn place(states: &[&str], current: &str) -> usize {
     let mut states = states.iter();
     states.position(|state| *state == current).unwrap_or(0)
@@ -76,12 +75,12 @@ pub(super) fn place(states: &[&str], current: &str) -> usize {
 /// Writes families one after the other.
 pub(super) struct Writer {
     text: String,
-    /// The labels of every series, as they are written.
+    /// The labels of every series, as text.
     common: String,
 }
 
 impl Writer {
-    /// All series are to bear these labels.
+    /// A writer that gives all series these labels.
     pub(super) fn new(common: &[(&str, &str)]) -> Self {
         let mut labels = String::new();
         write_labels(common, &mut labels);
@@ -91,13 +90,13 @@ impl Writer {
         }
     }
 
-    /// Texts that do not change; the series is named `NAME_info`.
+    /// Constant texts; the series is named `NAME_info`.
     pub(super) fn info(&mut self, name: &str, help: &str, labels: &[(&str, &str)]) {
         self.family(name, "info", help);
         self.sample(name, "_info", labels, true);
     }
 
-    /// A number that goes up and down.
+    /// A gauge: a number that goes up and down.
     pub(super) fn gauge(&mut self, name: &str, help: &str, value: impl Into<Number>) {
         self.family(name, "gauge", help);
         self.sample(name, "", &[], value);
@@ -117,7 +116,7 @@ impl Writer {
         }
     }
 
-    /// A number that only grows; the series is named `NAME_total`.
+    /// A counter: a number that only grows; the series is named `NAME_total`.
     pub(super) fn counter(&mut self, name: &str, help: &str, value: u64) {
         self.family(name, "counter", help);
         self.sample(name, "_total", &[], value);
@@ -137,7 +136,7 @@ impl Writer {
         }
     }
 
-    /// Durations.
+    /// A histogram of durations.
     pub(super) fn histogram(&mut self, name: &str, help: &str, snapshot: &Snapshot) {
         self.family(name, "histogram", help);
         for (bound, count) in snapshot.cumulative() {
@@ -147,7 +146,7 @@ impl Writer {
         self.sample(name, "_sum", &[], snapshot.sum().as_secs_f64());
     }
 
-    /// Which of `states` holds: exactly one, see [`place`].
+    /// A state set: exactly one of `states` holds, see [`place`].
     pub(super) fn state(&mut self, name: &str, help: &str, states: &[&str], current: &str) {
         self.family(name, "stateset", help);
         self.states(name, &[], states, current);
@@ -177,7 +176,7 @@ impl Writer {
     fn states(&mut self, name: &str, labels: &[(&str, &str)], states: &[&str], current: &str) {
         let current = place(states, current);
         for (place, state) in states.iter().enumerate() {
-            // The format asks for a label of the name of the family.
+            // The format demands a label with the name of the family.
             let labels = [labels, &[(name, state)]].concat();
             self.sample(name, "", &labels, place == current);
         }
@@ -215,7 +214,7 @@ impl Writer {
             Number::Real(number) if number.is_infinite() => {
                 write!(text, "{}Inf", if number > 0.0 { '+' } else { '-' })
             }
-            // With a point or an exponent, as real numbers have to be.
+            // With a point or an exponent, as the format demands of real numbers.
             Number::Real(number) => write!(text, "{number:?}"),
         };
         text.push('\n');

@@ -4,22 +4,22 @@ use std::collections::BTreeMap;
 
 use super::openmetrics::{place, Writer};
 
-/// How a peer can stand to the replica, as the status names it.
+/// The relations of a peer to the replica, as the status names them.
 pub const RELATIONS: [&str; 5] = ["unknown", "equal", "behind", "divergent", "isolated"];
 
-/// What there is to say of a storage that is replicated. Counters begin at 0 when
-/// it is opened, and when it takes a new name.
+/// The metrics of a replicated storage. Counters start at 0 when it is opened, and when
+/// it takes a new name.
 #[derive(Clone, Debug, Default)]
 pub struct ReplicationMetrics {
     /// The other replicas, by their names.
     pub peers: BTreeMap<String, PeerMetrics>,
-    /// What it got from others.
+    /// Pulls from others.
     pub pulls: PullMetrics,
-    /// What others got from it.
+    /// Answers to others.
     pub served: ServedMetrics,
-    /// What replicas say of their roots.
+    /// Announcements.
     pub announcements: AnnouncementMetrics,
-    /// What it did not take.
+    /// Rejections.
     pub rejected: RejectionMetrics,
 }
 
@@ -28,8 +28,8 @@ pub struct ReplicationMetrics {
 pub struct PeerMetrics {
     /// Whether it can be reached.
     pub is_present: bool,
-    /// How it stands to this one: one of [`RELATIONS`]; anything else counts as
-    /// the first of them.
+    /// Its relation to this one: one of [`RELATIONS`]; anything else counts as the first
+    /// of them.
     pub relation: &'static str,
     /// When both were last known to hold the same, in seconds since 1970.
     pub last_equal: Option<f64>,
@@ -41,15 +41,15 @@ pub struct PeerMetrics {
 /// Pulls from peers.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PullMetrics {
-    /// Pulls that were begun.
+    /// Pulls begun.
     pub started: u64,
-    /// Pulls that came to their end.
+    /// Pulls completed.
     pub completed: u64,
     /// Pulls that broke off.
     pub failed: u64,
-    /// Pulls for which the trees did not have to be compared.
+    /// Pulls that did not compare the trees.
     pub deltas: u64,
-    /// Queries that were answered.
+    /// Answered queries.
     pub round_trips: u64,
     /// Bytes of queries.
     pub sent_bytes: u64,
@@ -83,14 +83,14 @@ pub struct AnnouncementMetrics {
     pub received: u64,
 }
 
-/// Why something of a peer was not taken.
+/// Rejected messages and cells, by reason.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RejectionMetrics {
     /// Messages that could not be read.
     pub malformed: u64,
     /// Cells of keys that the storage does not hold.
     pub key_expr: u64,
-    /// Cells that are not what their sender meant.
+    /// Cells that do not match the digest that their sender gave.
     pub digest: u64,
     /// Cells stamped too far ahead of the clock.
     pub clock: u64,

@@ -3,24 +3,23 @@
 
 use super::openmetrics::Writer;
 
-/// What a scrub can be at.
+/// The states of a scrub.
 pub const SCRUB_STATES: [&str; 3] = ["off", "running", "paused"];
 
-/// What there is to say of the scrub of a storage.
+/// The metrics of a storage's scrub.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ScrubMetrics {
-    /// What it is at: one of [`SCRUB_STATES`]; anything else counts as the first
-    /// of them.
+    /// Its state: one of [`SCRUB_STATES`]; anything else counts as the first of them.
     pub state: &'static str,
-    /// How much of the present pass is done, from 0 to 1.
+    /// How much of the current pass is done, from 0 to 1.
     pub progress: f64,
-    /// Cells that were read, in all passes since the storage was opened.
+    /// Cells checked, in all passes since the storage was opened.
     pub checked_cells: u64,
-    /// Cells that were found damaged.
+    /// Cells found damaged.
     pub damaged_cells: u64,
-    /// Cells that were replaced by what another replica has.
+    /// Damaged cells that were rewritten or replaced.
     pub repaired_cells: u64,
-    /// When a pass last came to its end, in seconds since 1970.
+    /// When a pass last finished, in seconds since 1970.
     pub last_completed: Option<f64>,
 }
 

@@ -1,14 +1,13 @@
-//! The metrics of a storage, and all of the text.
+//! The metrics of a storage, and the whole text.
 
 use super::{
     histogram::Snapshot, openmetrics::Writer, replication::ReplicationMetrics, scrub::ScrubMetrics,
 };
 
-/// Hexadecimal digits of a root that fit a floating point number exactly.
+/// Hexadecimal digits of a root that a floating-point number holds exactly.
 const ROOT_DIGITS: u32 = 13;
 
-/// What there is to say of a storage. Numbers and texts, as whoever fills it has
-/// found them; times are in seconds since 1970.
+/// The metrics of a storage, as the caller found them; times are in seconds since 1970.
 #[derive(Clone, Debug, Default)]
 pub struct StorageMetrics {
     /// Its name: the label `storage` of every series.
@@ -21,52 +20,52 @@ pub struct StorageMetrics {
     pub group: String,
     /// The version of this backend.
     pub version: String,
-    /// The root, as it was last made.
+    /// The latest root.
     pub root: [u8; 32],
     /// Keys that have a value, in the root.
     pub keys: u64,
-    /// Cells in the root, tombstones among them.
+    /// Cells in the root, including tombstones.
     pub cells: u64,
     /// Tombstones in the root.
     pub tombstones: u64,
-    /// Bytes of the files of the storage engine.
+    /// Length of the storage engine's files.
     pub disk_bytes: u64,
     /// When the numbers were read.
     pub now: f64,
-    /// The root holds all updates with a time below this. It has to be the end of
-    /// the root's latest span, which goes on with the clock while nothing waits,
-    /// and not the cut at which the root was made, which stands still then.
+    /// The cut: the root holds all updates with an earlier time. It has to be the end of
+    /// the root's latest span, which follows the clock while nothing waits, and not the
+    /// cut at which the root was made, which stands still then.
     pub cut: f64,
-    /// What is on its way to the disk and into the root.
+    /// The queues to the disk and into the root.
     pub queues: QueueMetrics,
     /// Whether it takes no more writes.
     pub is_failed: bool,
-    /// Cells that are damaged and set aside.
+    /// Cells in quarantine.
     pub quarantined_cells: u64,
-    /// What was done.
+    /// The counts of operations.
     pub operations: OperationMetrics,
     /// How long puts and deletes took.
     pub put_durations: Snapshot,
     /// How long gets took.
     pub get_durations: Snapshot,
-    /// Nothing if it is not replicated.
+    /// None if it is not replicated.
     pub replication: Option<ReplicationMetrics>,
-    /// Nothing if nothing reads its data in the background.
+    /// None if it has no scrub.
     pub scrub: Option<ScrubMetrics>,
 }
 
-/// How long the queues are.
+/// The lengths of queues.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct QueueMetrics {
     /// Updates that are not on disk.
     pub uncommitted: u64,
     /// Bytes of these.
     pub uncommitted_bytes: u64,
-    /// Cells of which the newest update is not part of the tree.
+    /// Cells whose newest update is not in the tree.
     pub unsettled: u64,
 }
 
-/// What was done since the storage was opened.
+/// Counts of operations since the storage was opened.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OperationMetrics {
     /// Puts that passed the checks.
@@ -81,15 +80,15 @@ pub struct OperationMetrics {
     pub outdated: u64,
     /// Puts and deletes that were refused.
     pub refused: u64,
-    /// Groups that were written.
+    /// Groups written.
     pub commits: u64,
     /// Cells in these groups.
     pub committed_cells: u64,
 }
 
 impl StorageMetrics {
-    /// The text, of which [`CONTENT_TYPE`](super::CONTENT_TYPE) says what it is.
-    /// About 16 kB, and 1 kB more for each peer.
+    /// The text, with [`CONTENT_TYPE`](super::CONTENT_TYPE). About 16 kB, and 1 kB more
+    /// for each peer.
     #[must_use]
     pub fn to_openmetrics(&self) -> String {
         let mut writer = Writer::new(&[
@@ -170,8 +169,8 @@ impl StorageMetrics {
         );
     }
 
-    /// What two roots are compared by: a series whose value changes, where a
-    /// label with the root would be another series each time.
+    /// The root as a number: a series whose value changes, where a label with the root
+    /// would make a new series each time.
     fn root_number(&self) -> u64 {
         let [a, b, c, d, e, f, g, h, ..] = self.root;
         u64::from_be_bytes([a, b, c, d, e, f, g, h]) >> (u64::BITS - 4 * ROOT_DIGITS)

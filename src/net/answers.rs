@@ -1,4 +1,4 @@
-//! Answers to what operators ask: from the words of a query to those of an answer.
+//! Answers to operators: parses the parameters of a query, and encodes the answer.
 
 use std::{
     cell::Cell as StdCell,
@@ -29,23 +29,23 @@ use crate::{
     sync::{ReplicaId, Want},
 };
 
-/// Bytes of a piece of a backup on its way.
+/// Bytes of a piece of a backup, as it is sent.
 const PIECE: usize = 256 << 10;
 
-/// Bytes of a rollback frame that is taken: one key may have that many.
+/// The largest rollback frame that is accepted: one key may have that many bytes.
 const MAX_FRAME: usize = 64 << 20;
 
-/// Where the answers to a query go.
+/// The destination of the answers to a query.
 pub(super) struct Replier<'a> {
     name: &'a str,
     query: &'a ZQuery,
     key: &'a str,
-    /// Of whom it is seen whether they are there.
+    /// The asker, if it can be told whether it is still there.
     asker: Option<Asker>,
 }
 
 impl<'a> Replier<'a> {
-    /// `name` is that of the storage, for the log; `key` that of the answers.
+    /// `name` is the storage's, for the log; `key` is the key of the answers.
     pub(super) fn new(name: &'a str, query: &'a ZQuery, key: &'a str) -> Self {
         Self {
             name,
@@ -55,17 +55,18 @@ impl<'a> Replier<'a> {
         }
     }
 
-    /// To one whose going ends the answer.
+    /// Answers to `asker`: the work ends when it goes away.
     pub(super) fn to(self, asker: Option<Asker>) -> Self {
         Self { asker, ..self }
     }
 
-    /// Whether there is anybody who hears the answer.
+    /// Whether the asker may still be listening.
     fn is_heard(&self) -> bool {
         !self.asker.as_ref().is_some_and(Asker::is_gone)
     }
 
-    /// False if it cannot be sent, or nobody hears it, so that more need not be tried.
+    /// Sends one answer. False if that fails or the asker is gone: further answers are
+    /// pointless.
     fn send(&self, payload: Vec<u8>, encoding: Encoding, attachment: Option<&Value>) -> bool {
         if !self.is_heard() {
             return false;
@@ -97,7 +98,7 @@ impl<'a> Replier<'a> {
     }
 }
 
-/// Sends what is written in pieces.
+/// A writer that sends what is written in pieces.
 struct Pieces<'a> {
     replier: &'a Replier<'a>,
     progress: &'a StdCell<Progress>,
@@ -119,7 +120,7 @@ impl Pieces<'_> {
         let encoding = Encoding::ZENOH_BYTES;
         match self.replier.send(payload, encoding, Some(&attachment)) {
             true => Ok(()),
-            false => Err(io::Error::other("whoever asked is gone")),
+            false => Err(io::Error::other("the client has gone")),
         }
     }
 }
@@ -138,14 +139,14 @@ impl Write for Pieces<'_> {
     }
 }
 
-/// The words of a query.
+/// The parameters of a query.
 struct Words<'a> {
     parameters: &'a Parameters<'a>,
     payload: Option<Vec<u8>>,
 }
 
 impl<'a> Words<'a> {
-    /// Those of Zenoh's own begin with `_`, and are its affair.
+    /// Parameters that begin with `_` are Zenoh's.
     fn new(request: Request, query: &'a ZQuery) -> Result<Self, AdminError> {
         let (parameters, payload) = (query.parameters(), query.payload());
         let allowed = request.parameters();
@@ -173,7 +174,7 @@ impl<'a> Words<'a> {
         self.parameters.get(name).filter(|value| !value.is_empty())
     }
 
-    /// A parameter that is read so, if it is there.
+    /// An optional parameter, parsed by `read`.
     fn parsed<T>(
         &self,
         name: &'static str,
@@ -193,8 +194,8 @@ impl<'a> Words<'a> {
         }
     }
 
-    /// A key, with its prefix: in the payload, or in a parameter as long as there is no
-    /// `;` in it.
+    /// A key, with its prefix: from the payload, or from a parameter if there is no `;`
+    /// in it.
     fn text(&self, name: &'static str, key_expr: &str) -> Result<Option<String>, AdminError> {
         let of_payload = self
             .payload
@@ -211,7 +212,7 @@ impl<'a> Words<'a> {
         })
     }
 
-    /// The key that is asked about.
+    /// The key that the query is about.
     fn key(&self, key_expr: &str) -> Result<String, AdminError> {
         self.text("key", key_expr)?.ok_or(AdminError::Parameter {
             name: "key",

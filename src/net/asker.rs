@@ -1,9 +1,9 @@
-//! Whether whoever asked for something that takes long is still there.
+//! Tells whether the client that asked for long work is still there.
 //!
-//! Zenoh does not say so: an answer that nobody takes any more is sent all the same. So
-//! whoever asks declares a liveliness token, `@mst/2/<group>/<replica>/asker/<id>`, and
-//! names its ID in the query. It goes when its session does, be it by an interruption,
-//! a crash or a link that is cut; and then nothing need be done for it any more.
+//! Zenoh does not tell: it accepts an answer that nobody takes. So the asker declares a
+//! liveliness token, `@mst/2/<group>/<replica>/asker/<id>`, and names its ID in the
+//! query. The token goes with its session (by an interruption, a crash or a cut link),
+//! and the replica can stop its work.
 
 use std::sync::{
     atomic::{AtomicBool, Ordering},
@@ -19,20 +19,20 @@ use crate::admin::AdminError;
 /// The parameter of a query that names the asker.
 pub(super) const PARAMETER: &str = "asker";
 
-/// Digits that the ID of a session has, at the most.
+/// The most digits that a session's ID has.
 const MAX_DIGITS: usize = 32;
 
-/// Whoever asked.
+/// The client that asked.
 pub(super) struct Asker {
     is_gone: Arc<AtomicBool>,
     _subscriber: Subscriber<()>,
 }
 
 impl Asker {
-    /// The one that a query names, if it does, which is to the replica `own`.
+    /// The asker that a query names, if it names one; `own` is the replica's token.
     ///
     /// # Errors
-    /// If what it is named cannot be the ID of a session.
+    /// If the parameter cannot be the ID of a session.
     pub(super) fn of(
         session: &Session,
         own: &str,
@@ -61,7 +61,7 @@ impl Asker {
             })
             .wait();
         if let Err(error) = &declared {
-            tracing::warn!("whether {own} is still asked by {id} is not known: {error}");
+            tracing::warn!("cannot watch whether {id}, which asked {own}, is still there: {error}");
         }
         Ok(declared.ok().map(|subscriber| Self {
             is_gone,
@@ -69,7 +69,7 @@ impl Asker {
         }))
     }
 
-    /// Whether it was there, and is no more.
+    /// Whether the asker was there, and has gone.
     pub(super) fn is_gone(&self) -> bool {
         self.is_gone.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! The identity that is kept with the data.
+//! The replica's identity, kept with its data.
 
 use std::path::Path;
 
@@ -8,9 +8,9 @@ use crate::{
     sync::ReplicaId,
 };
 
-/// The identity of the replica whose data is in `folder`, made if there is none; a
-/// new one each time, where the data is gone with the process. `name` is that of the
-/// storage, for the log. Blocks on disk.
+/// The identity of the replica whose data is in `folder`, created if there is none;
+/// without a folder a new one each time. `name` is the storage's, for the log. Blocks on
+/// disk.
 pub(super) fn load(name: &str, folder: Option<&Path>) -> Result<ReplicaId, StoreError> {
     let Some(folder) = folder else {
         return Ok(random::identity());
@@ -27,7 +27,7 @@ pub(super) fn load(name: &str, folder: Option<&Path>) -> Result<ReplicaId, Store
     Ok(identity)
 }
 
-/// Names the replica whose data is in `folder`, for good. Blocks on disk.
+/// Stores the identity of the replica whose data is in `folder`. Blocks on disk.
 pub(super) fn keep(folder: &Path, identity: ReplicaId) -> Result<(), StoreError> {
     Sidecar::Identity.write(folder, &identity.to_string())
 }

@@ -1,4 +1,4 @@
-//! What one replica declares in Zenoh, and what it asks of others.
+//! One replica's declarations in Zenoh, and its queries to peers.
 
 use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
@@ -19,10 +19,10 @@ use zenoh::{
 use super::queryable::{self, Route};
 use crate::sync::{Announcement, Event, Query, ReplicaId, Token, PREFIX, REQUEST_TIMEOUT};
 
-/// Events that wait to be handled; more are dropped, as on a bad link.
+/// Events that may wait; more are dropped, as on a bad link.
 pub(super) const MAX_EVENTS: usize = 4096;
 
-/// What a replica can be asked for by another.
+/// What one replica can ask of another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Digest,
@@ -31,7 +31,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// The last chunk of the key expression that is asked.
+    /// The last chunk of the key expression to ask.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Digest => "digest",
@@ -41,18 +41,19 @@ impl Kind {
     }
 }
 
-/// A query of another replica.
+/// A peer's query.
 pub(super) type Asked = (Kind, ZQuery);
 
-/// Queries that wait to be answered; more are refused.
+/// Queries that may wait; more are refused.
 pub(super) const MAX_ASKED: usize = 64;
 
-/// Hands events to the loop, and counts those for which there was no room.
+/// The sending end of the loop's queue of events; counts those for which there was no
+/// room.
 #[derive(Clone)]
 pub(super) struct Events {
     sender: mpsc::Sender<Event>,
     dropped: Arc<AtomicU64>,
-    /// Whether tokens were among those.
+    /// Whether a token's event was among those.
     has_missed_tokens: Arc<AtomicBool>,
 }
 
@@ -76,20 +77,22 @@ impl Events {
             }
             let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
             if dropped.is_power_of_two() {
-                tracing::warn!("{dropped} events of replication were dropped: too many at a time");
+                tracing::warn!(
+                    "{dropped} replication events were dropped, as too many came at a time"
+                );
             }
         }
     }
 }
 
-/// What is declared for as long as this is there.
+/// A replica's declarations, undeclared on drop.
 pub(super) struct Links {
     session: Session,
     events: Events,
     token: Token,
     publisher: Publisher<'static>,
     _subscriber: Subscriber<()>,
-    /// Nothing while they are not looked at.
+    /// None while tokens are not watched.
     tokens: Option<Subscriber<()>>,
     _queryable: Queryable<()>,
     // Undeclared first.
@@ -97,8 +100,8 @@ pub(super) struct Links {
 }
 
 impl Links {
-    /// Declares all that `token` stands for, and what operators ask with it; the token
-    /// itself last, so that those who see it find the rest.
+    /// Declares all that `token` stands for, and the queryables for operators; the token
+    /// itself last, so that peers who see it find the rest.
     pub(super) async fn declare(
         session: Session,
         token: Token,
@@ -148,17 +151,18 @@ impl Links {
         })
     }
 
-    /// Whether tokens came or went when there was no room for more events.
+    /// Whether an event of a token was dropped.
     pub(super) fn has_missed_tokens(&self) -> bool {
         self.events.has_missed_tokens.load(Ordering::Relaxed)
     }
 
-    /// Sees no more tokens come and go.
+    /// Stops watching tokens.
     pub(super) fn look_away(&mut self) {
         self.tokens = None;
     }
 
-    /// Sees all tokens that are there, and from now on those that come and go.
+    /// Starts watching tokens: reports all that are there, and then those that come and
+    /// go.
     pub(super) async fn look_at_tokens(&mut self) -> ZResult<()> {
         let events = self.events.clone();
         events.has_missed_tokens.store(false, Ordering::Relaxed);
@@ -179,7 +183,7 @@ impl Links {
         format!("{token}/{what}")
     }
 
-    /// Asks a replica; the answer comes as an event.
+    /// Sends a query to a peer; the answer comes as an event.
     pub(super) fn ask(&self, request: u64, replica: ReplicaId, query: Query, bytes: Vec<u8>) {
         let what = match query {
             Query::Digest => "digest",
@@ -190,14 +194,16 @@ impl Links {
         tokio::spawn(async move { events.send(Event::Answer(request, get.await)) });
     }
 
-    /// Has a replica say what its root is; what it says comes as an event.
+    /// Queries a peer's root; the answer comes as an event.
     pub(super) fn ask_root(&self, replica: ReplicaId) {
         let events = self.events.clone();
         let get = get(self.session.clone(), self.of(replica, "root"), Vec::new());
         tokio::spawn(async move {
             match get.await {
                 Ok(bytes) => events.send(Event::Announced(replica, bytes)),
-                Err(error) => tracing::debug!("replica {replica} does not say its root: {error}"),
+                Err(error) => {
+                    tracing::debug!("replica {replica} did not answer with its root: {error}")
+                }
             }
         });
     }
@@ -219,8 +225,8 @@ async fn look_at_tokens(session: &Session, events: Events) -> ZResult<Subscriber
         .await
 }
 
-/// The bytes of a message, but no more than one above what it may have: what is longer
-/// is seen to be, without room being made for it.
+/// The bytes of a message, but at most one more than `max`: enough to see that it is too
+/// long, without allocating for it.
 pub(super) fn bounded(payload: &ZBytes, max: usize) -> Vec<u8> {
     match payload.len() <= max {
         true => payload.to_bytes().into_owned(),
@@ -235,7 +241,7 @@ pub(super) fn bounded(payload: &ZBytes, max: usize) -> Vec<u8> {
     }
 }
 
-/// The one answer to a query, or why there is none.
+/// The only answer to a query, or why there is none.
 pub(super) async fn get(
     session: Session,
     key_expr: String,
@@ -261,7 +267,7 @@ pub(super) async fn get(
     }
 }
 
-/// The replica that `<token>/<name>` is of.
+/// The replica whose token the key expression `<token>/<name>` contains.
 fn replica_of(key_expr: &str) -> Option<ReplicaId> {
     let (token, _) = key_expr.rsplit_once('/')?;
     Some(Token::parse(token)?.replica)

@@ -1,4 +1,4 @@
-//! A storage's numbers, for its metrics.
+//! A snapshot of a storage's metrics.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -17,7 +17,7 @@ fn seconds(ntp64: u64) -> f64 {
 }
 
 impl Operator {
-    /// All numbers of the storage. They are not of one instant.
+    /// All metrics of the storage. They are not of one instant.
     pub(super) fn metrics(&self) -> StorageMetrics {
         let admin = &self.admin;
         let replica = &admin.replica;

@@ -1,18 +1,18 @@
-//! The Zenoh session: does what [`sync`](crate::sync) decides, and answers the
-//! queries of other replicas.
+//! The Zenoh session: carries out what [`sync`](crate::sync) decides, and answers the
+//! queries of other replicas and of operators.
 //!
-//! | part | what it is |
+//! | part | purpose |
 //! |---|---|
-//! | `session` | where the session comes from |
-//! | `routers` | which timestamps routers made |
+//! | `session` | obtains the session |
+//! | `routers` | recognizes timestamps that routers made |
 //! | `replicator` | the loop of one replica: events in, actions out |
-//! | `links` | what one replica declares, and what it asks |
-//! | `serve` | answers to queries |
-//! | `view` | a replica, as the state machine reads it |
-//! | `operator`, `answers` | what operators can ask for |
-//! | `asker` | whether whoever asked is still there |
-//! | `status`, `metrics` | all of it in JSON, and for Prometheus |
-//! | `told` | how loudly an operator is told of it |
+//! | `links` | a replica's declarations, and its queries to peers |
+//! | `serve` | answers to peers' queries |
+//! | `view` | the replica, as the state machine reads it |
+//! | `operator`, `answers` | answers to operators |
+//! | `asker` | tells whether a client is still waiting for its answer |
+//! | `status`, `metrics` | the state as JSON, and for Prometheus |
+//! | `told` | chooses the log level of a report |
 
 mod answers;
 mod asker;

@@ -1,8 +1,8 @@
-//! The queryable of a storage: one for all that it can be asked.
+//! A storage's queryable: one for everything that can be asked of it.
 //!
-//! Routers tell each other of every queryable when a link comes up, with its whole
-//! key expression. One for each thing that can be asked would be more than all else
-//! that has to be said then.
+//! When a link comes up, routers tell each other of every queryable, with its whole key
+//! expression. One for each thing that can be asked would be more than everything else
+//! that they exchange then.
 
 use zenoh::{
     key_expr::KeyExpr,
@@ -10,14 +10,14 @@ use zenoh::{
     Result as ZResult, Session,
 };
 
-/// Takes queries of one name. It must not block.
+/// Handles queries of one name. Must not block.
 pub(super) struct Route {
     name: &'static str,
     take: Box<dyn Fn(Query) + Send + Sync>,
 }
 
 impl Route {
-    /// Hands queries of `<own>/<name>` to `take`.
+    /// Passes queries of `<own>/<name>` to `take`.
     pub(super) fn new(name: &'static str, take: impl Fn(Query) + Send + Sync + 'static) -> Self {
         Self {
             name,
@@ -26,8 +26,8 @@ impl Route {
     }
 }
 
-/// Declares a queryable for all that is below `own`. A query with wildcards is handed
-/// to each whose name it matches; one that matches none is answered with nothing.
+/// Declares a queryable for everything below `own`. It passes a query with wildcards to
+/// each route whose name matches; a query that matches none gets an empty answer.
 pub(super) async fn declare(
     session: &Session,
     own: &str,

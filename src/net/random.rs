@@ -1,15 +1,15 @@
-//! Random numbers, from the operating system by way of the standard library.
+//! Random numbers from the operating system, through the standard library.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 use crate::sync::ReplicaId;
 
-/// A number that nobody can foretell: a keyed hash under a key of its own.
+/// An unpredictable number: a keyed hash under a fresh key.
 pub(crate) fn number() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
-/// An identity that no other replica has.
+/// A random identity.
 pub(super) fn identity() -> ReplicaId {
     let number = u128::from(number()) << 64 | u128::from(number());
     ReplicaId(number.to_be_bytes())

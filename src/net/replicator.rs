@@ -34,36 +34,35 @@ use crate::{
     },
 };
 
-/// The pause after what is to be declared could not be; it doubles, up to the longest.
+/// The pause after a declaration has failed; it doubles, up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// What is to be replicated, and how.
+/// What to replicate, and how.
 pub struct Replication {
     /// The name of the storage, for the log.
     pub name: String,
     /// The keys of the storage.
     pub group: Group,
-    /// How it was configured.
+    /// The options of replication.
     pub config: ReplicationConfig,
-    /// The rules by which puts are merged, as text.
+    /// The merge rules, as text.
     pub rules: String,
     /// How far ahead of the clock a timestamp may be.
     pub max_clock_drift: Duration,
-    /// The folder of the data, where the identity is kept; nothing if the data is
-    /// gone with the process.
+    /// The folder of the data, which keeps the identity; none for a storage in memory.
     pub folder: Option<PathBuf>,
     /// Tells the time.
     pub clock: Clock,
 }
 
-/// A replica's machine, and what it reads.
+/// The state machine, and its view of the replica.
 struct Core {
     machine: Machine,
     view: ReplicaView,
 }
 
-/// Replicates one storage, until it is stopped.
+/// Replicates one storage until it is stopped.
 pub struct Replicator {
     pub(super) name: String,
     pub(super) replica: Arc<Replica>,
@@ -79,19 +78,19 @@ pub struct Replicator {
     sync_now: Notify,
 }
 
-/// What a peer has and this replica does not.
+/// What a peer has and this replica lacks.
 #[derive(Default)]
 pub(super) struct Differences {
     pub(super) wants: Vec<Want>,
-    /// False if there is more than anybody reads.
+    /// False if there are more differences than are listed.
     pub(super) is_all: bool,
     pub(super) round_trips: usize,
-    /// Of queries and answers.
+    /// Bytes of queries and answers.
     pub(super) bytes: usize,
 }
 
 impl Replicator {
-    /// Prepares to replicate; an [`Operator`](super::Operator) runs it. Blocks on disk.
+    /// Prepares replication; an [`Operator`](super::Operator) runs it. Blocks on disk.
     ///
     /// # Errors
     /// If the identity cannot be read or written.
@@ -138,7 +137,7 @@ impl Replicator {
         })
     }
 
-    /// Has it end, soon.
+    /// Stops the loop soon.
     pub fn stop(&self) {
         self.stop.notify_one();
     }
@@ -158,7 +157,7 @@ impl Replicator {
         )
     }
 
-    /// The numbers of replication.
+    /// The metrics of replication.
     pub(super) fn metrics(&self) -> ReplicationMetrics {
         let core = self.core();
         let (status, useless) = (core.machine.status(), core.view.useless());
@@ -166,7 +165,7 @@ impl Replicator {
         metrics::replication(&status, &self.served, useless)
     }
 
-    /// What this replica has to say of itself.
+    /// This replica's announcement, as bytes.
     pub(super) fn announcement(&self) -> Option<Vec<u8>> {
         let core = self.core();
         core.machine.announcement(&core.view, (self.clock)())
@@ -176,8 +175,7 @@ impl Replicator {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Replicates until it is stopped; and answers, in the replica's name, what
-    /// operators ask.
+    /// Replicates until stopped, and answers operators in the replica's name.
     pub(super) async fn run(self: Arc<Self>, sessions: Arc<Sessions>, operator: Arc<Operator>) {
         let (session, way) = tokio::select! {
             opened = sessions.get() => opened,
@@ -202,7 +200,7 @@ impl Replicator {
                 Err(error) => {
                     let (name, seconds) = (&self.name, pause.as_secs());
                     tracing::error!(
-                        "storage '{name}' is not replicated: {error}; tried again in {seconds} s"
+                        "storage '{name}' is not replicated: {error}; trying again in {seconds} s"
                     );
                     tokio::select! {
                         () = tokio::time::sleep(pause) => {}
@@ -225,13 +223,12 @@ impl Replicator {
         }
     }
 
-    /// Which replica this is, for now.
+    /// This replica's current identity.
     pub(super) fn identity(&self) -> ReplicaId {
         self.core().machine.settings().replica
     }
 
-    /// Has all peers compared with, and returns those that are there; whoever is isolated
-    /// is not asked for anything.
+    /// Compares with all peers, and returns those that are present and not isolated.
     pub(super) fn sync_now(&self) -> Vec<ReplicaId> {
         self.sync_now.notify_one();
         let peers = self.core().machine.status().peers;
@@ -240,10 +237,10 @@ impl Replicator {
         asked.map(|peer| peer.replica).collect()
     }
 
-    /// Finds what `peer` has and this replica does not.
+    /// Finds what `peer` has and this replica lacks.
     ///
     /// # Errors
-    /// If the peer does not answer, or not what it was asked.
+    /// If the peer gives no answer, or a bad one.
     pub(super) async fn differences(&self, peer: ReplicaId) -> Result<Differences, String> {
         let (session, _) = self
             .session
@@ -301,7 +298,9 @@ impl Replicator {
                 }
                 if let Err(error) = links.look_at_tokens().await {
                     let name = &self.name;
-                    tracing::error!("storage '{name}': it declares itself anew: {error}");
+                    tracing::error!(
+                        "storage '{name}': declaring its token and queryables again: {error}"
+                    );
                     return End::DeclareAgain;
                 }
             }
@@ -320,7 +319,8 @@ impl Replicator {
         }
     }
 
-    /// Handles an event, and does all that follows, even if that is the end.
+    /// Handles an event and carries out all resulting actions, even if the loop then
+    /// ends.
     async fn happened(&self, event: Event, links: &Links, roots: &Notify) -> Option<End> {
         let mut end = None;
         for action in self.handle(event) {
@@ -361,7 +361,7 @@ impl Replicator {
         None
     }
 
-    /// Joins cells of another replica, no faster than they can be committed.
+    /// Joins a peer's cells, no faster than they can be committed.
     async fn join(&self, cells: Vec<(CellKey, Cell)>, roots: &Notify) {
         let (count, mut useful) = (cells.len() as u64, 0);
         let (mut waits, mut refused) = (None, None);
@@ -384,7 +384,9 @@ impl Replicator {
         if let Some((count, first)) = refused {
             let name = &self.name;
             let cells = if count == 1 { "cell was" } else { "cells were" };
-            tracing::warn!("storage '{name}': {count} {cells} not joined: {first}");
+            tracing::warn!(
+                "storage '{name}': {count} {cells} refused when they were joined: {first}"
+            );
         }
         let sequence = self.replica.request_commit();
         if let Some(committed) = waits {
@@ -404,7 +406,7 @@ impl Replicator {
         let (name, identity) = (&self.name, settings.replica);
         if let Some(folder) = &self.folder {
             if let Err(error) = identity::keep(folder, identity) {
-                tracing::error!("storage '{name}': its new identity was not kept: {error}");
+                tracing::error!("storage '{name}': its new identity could not be saved: {error}");
             }
         }
         tracing::warn!("storage '{name}': it is replica {identity} from now on");
@@ -417,7 +419,7 @@ impl Replicator {
 /// Why the loop ended.
 enum End {
     Stopped,
-    /// With another identity, or the same.
+    /// Declare again, under the same identity or another.
     DeclareAgain,
 }
 

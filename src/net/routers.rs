@@ -1,4 +1,4 @@
-//! Which timestamps routers made, told by their IDs.
+//! Recognizes timestamps that routers made, by their IDs.
 
 use std::{
     collections::HashSet,
@@ -8,16 +8,17 @@ use std::{
 
 use super::session::Sessions;
 
-/// The shortest time between two looks at who is there, on behalf of an ID that is not known.
+/// The shortest time between two queries of the links for an unknown ID.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Routers that are remembered.
+/// The most routers that are remembered.
 const MAX_ROUTERS: usize = 4096;
 
-/// The routers whose timestamps are not those of a client: the one that this is part of, and those
-/// that it is linked with. A timestamp has the identity of whoever made it.
+/// The routers whose timestamps are not a client's: our own, and those that it is linked
+/// with. A timestamp has the ID of the clock that made it.
 ///
-/// Without the companion plugin, and without a session of the volume's own, none is known.
+/// Without the companion plugin, and without a session of the volume's own, no router is
+/// known.
 pub struct Routers {
     sessions: Arc<Sessions>,
     known: Mutex<Known>,
@@ -30,14 +31,15 @@ struct Known {
 }
 
 impl Routers {
-    /// Those of whom the volume's sessions know.
+    /// The routers that the volume's sessions know.
     #[must_use]
     pub fn new(sessions: Arc<Sessions>) -> Self {
         let known = Mutex::default();
         Self { sessions, known }
     }
 
-    /// Whether a router has this identity. O(1), but for a look at the links each second.
+    /// Whether a router has this ID. O(1), except for a query of the links at most once a
+    /// second.
     #[must_use]
     pub fn has(&self, id: &[u8; 16]) -> bool {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);

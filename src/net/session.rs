@@ -1,9 +1,9 @@
-//! Where the Zenoh session comes from.
+//! Obtains the Zenoh session.
 //!
-//! A volume is given none. There are two ways to one: the companion plugin hands
-//! over the router's runtime, on which a session costs nothing; or the volume
-//! opens a session of its own, as a client of the local router. The router
-//! listens only when all its plugins have started, so that takes patience.
+//! The storage manager gives a volume none. Either the companion plugin hands over the
+//! router's runtime, on which a session costs nothing; or the volume opens a session of
+//! its own, as a client of the local router. The router listens only when all its plugins
+//! have started, so the volume keeps trying.
 
 use std::{
     sync::{
@@ -19,11 +19,10 @@ use zenoh::{
     config::WhatAmI, internal::runtime::DynamicRuntime, session::ZenohId, Config, Session, Wait,
 };
 
-/// For how long the companion plugin is waited for, which may be started after
-/// the storage manager.
+/// How long to wait for the companion plugin, which may start after the storage manager.
 const COMPANION: Duration = Duration::from_secs(1);
 
-/// How often it is looked for.
+/// How often to look for it.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Pauses between attempts to connect.
@@ -32,10 +31,10 @@ const MAX_PAUSE: Duration = Duration::from_secs(10);
 
 static RUNTIME: Mutex<Option<DynamicRuntime>> = Mutex::new(None);
 
-/// Takes the router's runtime from the companion plugin, which says its version.
+/// Accepts the router's runtime from the companion plugin, which states its version.
 ///
 /// # Errors
-/// This library's version, if it is another.
+/// This library's version, if the plugin's differs.
 pub fn attach(version: &str, runtime: &DynamicRuntime) -> Result<(), &'static str> {
     if version != env!("CARGO_PKG_VERSION") {
         return Err(env!("CARGO_PKG_VERSION"));
@@ -57,12 +56,12 @@ fn attached() -> Option<DynamicRuntime> {
         .clone()
 }
 
-/// Which way the session came.
+/// How the session was obtained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
-    /// It is the router's own.
+    /// The router's own session.
     Runtime,
-    /// It is a client of the router.
+    /// A session as a client of the router.
     Client,
 }
 
@@ -75,18 +74,18 @@ impl Way {
     }
 }
 
-/// The session of a volume, opened when it is first asked for.
+/// A volume's session, opened at first use.
 pub struct Sessions {
     volume: String,
     client: Config,
-    /// Whether somebody said how to connect.
+    /// Whether the option `session` says how to connect.
     is_configured: bool,
     session: OnceCell<(Session, Way)>,
-    /// Whether an operator was told that there is none.
+    /// Whether the log already says that there is no session.
     is_told: AtomicBool,
 }
 
-/// Puts `over` on `under`, object by object.
+/// Overlays `under` with `over`, object by object.
 fn overlay(under: &mut Value, over: Value) {
     match (under, over) {
         (Value::Object(under), Value::Object(over)) => {
@@ -99,11 +98,11 @@ fn overlay(under: &mut Value, over: Value) {
 }
 
 impl Sessions {
-    /// For the volume of this name; `options` is Zenoh's configuration of a
-    /// client, on top of one that connects to the default port of this machine.
+    /// For the volume of this name. `options` is Zenoh's configuration of a client, on
+    /// top of one that connects to the default port of this machine.
     ///
     /// # Errors
-    /// If Zenoh does not understand the configuration.
+    /// If Zenoh rejects the configuration.
     pub fn new(volume: &str, options: Map<String, Value>) -> zenoh::Result<Self> {
         let is_configured = !options.is_empty();
         let mut config = json!({
@@ -123,18 +122,19 @@ impl Sessions {
         })
     }
 
-    /// The session for what is not replicated, and only answers operators: that is
-    /// not worth to connect to a router of which it is only guessed that it is this
-    /// one.
+    /// The session for a storage that is not replicated, and so only answers operators.
+    /// Without the plugin or the option `session` there is none: the volume would have to
+    /// guess which router is its own, and does not connect to a router unless it is
+    /// certain.
     pub(super) async fn get_for_operators(&self) -> Option<(Session, Way)> {
         let deadline = Instant::now() + COMPANION;
         while !self.is_configured && !self.session.initialized() && attached().is_none() {
             if Instant::now() > deadline {
                 let volume = &self.volume;
                 tracing::info!(
-                    "volume '{volume}': what is not replicated cannot be reached by operators \
-                     through Zenoh; load the plugin `mst` in the router, or say in the volume's \
-                     `session` how to connect to it"
+                    "volume '{volume}': operators cannot reach storages that are not replicated \
+                     through Zenoh; load the plugin `mst` in the router, or set the volume's option \
+                     `session`"
                 );
                 return None;
             }
@@ -143,8 +143,8 @@ impl Sessions {
         Some(self.get().await)
     }
 
-    /// The identities of the router that this is part of and of those that it is linked with, as far
-    /// as there is a way to know them.
+    /// The IDs of our router and of those that it is linked with, as far as they can be
+    /// known.
     pub(super) fn routers(&self) -> Vec<[u8; 16]> {
         let routers: Vec<ZenohId> = match (attached(), self.session.get()) {
             (Some(runtime), _) => {
@@ -157,7 +157,7 @@ impl Sessions {
         routers.into_iter().map(ZenohId::to_le_bytes).collect()
     }
 
-    /// The session, when there is one.
+    /// The session, once there is one.
     pub(super) async fn get(&self) -> (Session, Way) {
         self.session.get_or_init(|| self.open()).await.clone()
     }
@@ -188,9 +188,9 @@ impl Sessions {
                     return (session, Way::Client);
                 }
                 Err(error) if self.is_news(pause) => tracing::error!(
-                    "volume '{volume}': nothing is replicated, and no operator is answered, since \
-                     there is no session: {error}; load the plugin `mst` in the router, or say in the volume's `session` how to \
-                     connect to it"
+                    "volume '{volume}': there is no Zenoh session, so nothing is replicated and \
+                     operators get no answers: {error}; load the plugin `mst` in the router, or \
+                     set the volume's option `session`"
                 ),
                 Err(error) => tracing::debug!("volume '{volume}': no session yet: {error}"),
             }
@@ -199,9 +199,9 @@ impl Sessions {
         }
     }
 
-    /// Whether an operator has to be told that an attempt failed after which there is
-    /// this pause: when it has failed for a while, once. Without a session nothing is
-    /// replicated, and nothing else says so; but a router takes a moment to listen.
+    /// Whether to log a failed attempt as an error: once, after attempts have failed for
+    /// a while, given the pause that follows. Nothing else says that nothing is
+    /// replicated; but a router takes a moment to listen.
     fn is_news(&self, pause: Duration) -> bool {
         pause == MAX_PAUSE && !self.is_told.swap(true, Ordering::Relaxed)
     }

@@ -1,5 +1,4 @@
-//! The state of a storage in JSON. Documented, field by field, in
-//! docs/operators.md.
+//! A storage's state in JSON. docs/operators.md documents its fields.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,12 +11,12 @@ use crate::{
     sync::{PeerStatus, Settings, Status, PROTOCOL},
 };
 
-/// A time as people write it.
+/// A time in RFC 3339.
 pub(super) fn ntp64_text(ntp64: u64) -> String {
     NTP64(ntp64).to_string_rfc3339_lossy()
 }
 
-/// The status of a storage, beside its configuration.
+/// A storage's status, with its configuration.
 pub(super) fn storage_status(operator: &Operator, configuration: Value) -> Value {
     let admin = &operator.admin;
     let replica = &admin.replica;
@@ -57,7 +56,7 @@ pub(super) fn storage_status(operator: &Operator, configuration: Value) -> Value
     })
 }
 
-/// The state of the scrub, and what was found.
+/// The state of the scrub, and the damage that was found.
 pub(super) fn scrub_json(operator: &Operator) -> Value {
     let admin = &operator.admin;
     let (state, counts) = (admin.scrubbing.state(), admin.replica.counts());

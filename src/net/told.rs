@@ -1,8 +1,8 @@
-//! How loudly an operator is told of what happens to replication.
+//! Chooses the log level of a report on replication.
 //!
-//! Without `RUST_LOG` the log has errors only. What keeps data from being replicated is
-//! one: the operator has to act. A peer brings it up again with every pull, so it is an
-//! error once, and a line at debug from then on.
+//! Without `RUST_LOG` the log shows errors only. Whatever keeps data from being
+//! replicated is an error, as the operator has to act. Each pull from a peer repeats it,
+//! so it is logged as an error once, and at debug from then on.
 
 use std::{
     collections::VecDeque,
@@ -14,20 +14,21 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::sync::{Isolation, Rejections, ReplicaId, Report};
 
-/// Causes that are remembered, 40 bytes each at the most. Beyond that the earliest are forgotten, and
-/// would be told again: a cause that goes unsaid is worse than one that is said twice.
+/// Causes that are remembered, 40 bytes each at the most. Beyond that the earliest are
+/// forgotten and would be logged as errors again: repeating a cause is better than hiding
+/// one.
 const MAX_CAUSES: usize = 1024;
 
-/// What keeps the data of a peer out.
+/// What keeps a peer's data out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cause {
-    /// No data is exchanged, for the reason with this hash.
+    /// The peer is isolated, for the reason with this hash.
     Isolation(u64),
     /// Cells were rejected for this reason.
     Rejection(&'static str),
 }
 
-/// What an operator was told.
+/// What was logged as an error.
 #[derive(Default)]
 pub(super) struct Told {
     /// The earliest first.
@@ -35,7 +36,7 @@ pub(super) struct Told {
 }
 
 impl Told {
-    /// The level at which to say it. Causes of an error are remembered.
+    /// The level for this report. Remembers the causes of errors.
     pub(super) fn level(&mut self, report: &Report) -> Level {
         match report {
             Report::Isolated(peer, isolation) => {
@@ -48,7 +49,7 @@ impl Told {
         }
     }
 
-    /// An error if one of the causes is new.
+    /// An error if one of the causes is new, otherwise debug.
     fn level_of(&mut self, peer: ReplicaId, causes: &[Cause]) -> Level {
         let mut level = Level::DEBUG;
         for cause in causes {
@@ -66,7 +67,7 @@ impl Told {
     }
 }
 
-/// Reasons have texts of other replicas in them, of any length: a hash has a bound.
+/// A hash, as reasons contain texts of other replicas, of any length.
 fn hash(isolation: &Isolation) -> u64 {
     xxh3_64(isolation.to_string().as_bytes())
 }
@@ -92,7 +93,7 @@ fn causes(rejections: &Rejections) -> Vec<Cause> {
     counted.map(|(name, _)| Cause::Rejection(name)).collect()
 }
 
-/// Writes a report on the storage called `name` to the log.
+/// Logs a report on the storage called `name`.
 pub(super) fn tell(told: &Mutex<Told>, name: &str, report: &Report) {
     let level = told
         .lock()

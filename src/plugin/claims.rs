@@ -1,8 +1,8 @@
-//! Which folders this process has open.
+//! The folders that this process has open.
 //!
-//! The storage manager does not wait for a storage that it removes: when it adds
-//! one with the same folder again, the old one may still be there, writing out
-//! what it holds. Whoever wants the folder waits for it.
+//! The storage manager does not wait for a storage that it removes: when it adds one with
+//! the same folder again, the old one may still be writing out what it holds. The new
+//! storage then waits for the folder.
 
 use std::{
     collections::BTreeMap,
@@ -11,14 +11,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// For how long a folder is waited for whose storage is being closed.
+/// How long to wait for a folder whose storage is being closed.
 const CLOSING_PATIENCE: Duration = Duration::from_secs(30);
 
-/// For how long one is waited for whose storage is not, or not yet: the storage
+/// How long to wait for a folder whose storage is not being closed yet: the storage
 /// manager may have told it to stop a moment ago.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The folders that are claimed, and whether they are about to be released.
+/// The claimed folders, and whether each is about to be released.
 static CLAIMED: Mutex<BTreeMap<PathBuf, bool>> = Mutex::new(BTreeMap::new());
 static CHANGED: Condvar = Condvar::new();
 
@@ -31,8 +31,8 @@ fn claimed() -> MutexGuard<'static, BTreeMap<PathBuf, bool>> {
 pub(super) struct Claim(PathBuf);
 
 impl Claim {
-    /// Blocks while another has the folder, as long as it may be expected to
-    /// release it; then there is nothing.
+    /// Blocks while another storage has the folder, as long as that may be expected to
+    /// release it; then returns nothing.
     pub(super) fn wait_for(path: &Path) -> Option<Self> {
         Self::wait(path, PATIENCE, CLOSING_PATIENCE)
     }
@@ -57,7 +57,7 @@ impl Claim {
         }
     }
 
-    /// Says that the claim on `path`, if there is one, will soon be dropped.
+    /// Announces that the claim on `path`, if there is one, will soon be dropped.
     pub(super) fn announce_closing(path: &Path) {
         if let Some(is_closing) = claimed().get_mut(path) {
             *is_closing = true;

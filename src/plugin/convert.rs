@@ -1,4 +1,4 @@
-//! Between Zenoh's types and ours.
+//! Conversions between Zenoh's types and ours.
 
 use bytes::Bytes;
 use zenoh::{
@@ -17,22 +17,22 @@ pub(super) fn stamp(timestamp: &Timestamp) -> Stamp {
     }
 }
 
-/// Fails for a stamp whose ID is zero, which none has that came from Zenoh.
+/// Fails for a stamp whose ID is zero, which no stamp from Zenoh has.
 pub(super) fn timestamp(stamp: Stamp) -> ZResult<Timestamp> {
     let id = TimestampId::try_from(&stamp.id)
         .map_err(|error| format!("the timestamp {stamp} has no valid ID: {error}"))?;
     Ok(Timestamp::new(NTP64(stamp.time), id))
 }
 
-/// Many timestamps. Mostly one is of the same clock as the one before, and its ID need
-/// not be looked at again.
+/// Converts many timestamps. Most have the same clock as the one before, whose ID is not
+/// checked again.
 #[derive(Default)]
 pub(super) struct Timestamps {
     last: Option<([u8; 16], TimestampId)>,
 }
 
 impl Timestamps {
-    /// As [`timestamp`].
+    /// See [`timestamp`].
     #[inline]
     pub(super) fn timestamp(&mut self, stamp: Stamp) -> ZResult<Timestamp> {
         match self.last {
@@ -46,8 +46,8 @@ impl Timestamps {
     }
 }
 
-/// The payload is copied: it comes as a slice of a network buffer, all of which
-/// would live as long as it.
+/// Copies the payload, which comes as a slice of a network buffer and would keep all of
+/// it alive.
 pub(super) fn value_cell(payload: &ZBytes, encoding: &Encoding, timestamp: &Timestamp) -> Cell {
     Cell {
         stamp: stamp(timestamp),
@@ -66,7 +66,7 @@ pub(super) fn tombstone(timestamp: &Timestamp) -> Cell {
     }
 }
 
-/// What a get returns for a cell: nothing for a tombstone.
+/// A cell as a get returns it: nothing for a tombstone.
 pub(super) fn stored_data(cell: &Cell) -> ZResult<Option<StoredData>> {
     let Some(value) = cell.value() else {
         return Ok(None);

@@ -1,7 +1,7 @@
-//! What zenohd's storage manager sees: a volume that makes storages.
+//! The volume and storages that zenohd's storage manager sees.
 //!
-//! No logic of its own: it translates calls, and keeps whatever may block on disk
-//! off the storage manager's threads, of which there are two for all storages.
+//! This layer has no logic of its own: it translates calls, and keeps whatever may block
+//! on disk off the storage manager's threads, of which all storages share two.
 
 mod claims;
 mod convert;
@@ -16,13 +16,13 @@ use std::sync::OnceLock;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
-/// Threads that block on disk, for all storages together.
+/// Threads that may block on disk, for all storages together.
 const BLOCKING_THREADS: usize = 32;
 
-/// This library's own runtime: the methods of a storage are polled by another
-/// library's, which is out of reach from here.
+/// This library's own runtime. Another library's runtime, which is out of reach from
+/// here, polls the methods of a storage.
 ///
-/// It lives for as long as the process.
+/// It lives as long as the process.
 fn runtime() -> std::io::Result<&'static Handle> {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     if let Some(runtime) = RUNTIME.get() {

@@ -6,8 +6,7 @@ use tokio::sync::Notify;
 
 use crate::{admin::Administration, net::Operator, replica::Clock};
 
-/// Has the cells of a storage compared with what is on the disk, a few at a time,
-/// until it is stopped.
+/// Compares a storage's cells with the disk, a few at a time, until stopped.
 pub(super) async fn scrub(operator: Arc<Operator>, clock: Clock, stop: Arc<Notify>) {
     loop {
         let pause = jittered(operator.admin().scrubbing.pause_between_rounds());
@@ -25,18 +24,18 @@ pub(super) async fn scrub(operator: Arc<Operator>, clock: Clock, stop: Arc<Notif
                 ..
             } = operator.admin();
             if let Err(error) = scrubbing.round(replica, clock()) {
-                tracing::warn!("storage '{name}': the scrub cannot go on for now: {error}");
+                tracing::warn!("storage '{name}': the scrub failed, and is tried again: {error}");
             }
         });
         if round.await.is_err() {
-            // As the engine may, over damaged files. Other cells can still be looked at.
+            // The engine may panic over damaged files. Other cells can still be checked.
             let name = &name;
             tracing::error!("storage '{name}': a round of the scrub panicked");
         }
     }
 }
 
-/// Give or take a fifth: storages are not to keep step.
+/// Varies the pause by up to a fifth, so that storages do not keep step.
 fn jittered(pause: Duration) -> Duration {
     let part = crate::net::random_number() % 401;
     pause * (800 + part as u32) / 1000

@@ -34,9 +34,9 @@ const RAW: &str = "raw";
 const JSON: &str = "json";
 
 pub(super) struct MstStorage {
-    /// There until the storage is dropped.
+    /// Present until the storage is dropped.
     replica: Arc<Replica>,
-    /// If it is durable.
+    /// The folder, if the storage is durable.
     path: Option<PathBuf>,
     operator: Arc<Operator>,
     stop_scrub: Arc<Notify>,
@@ -63,13 +63,13 @@ impl MstStorage {
         }
     }
 
-    /// True if the write is the newest of its key.
+    /// Puts a cell. True if the write is the newest of its key.
     async fn write(
         &self,
         write: impl FnOnce(&Replica) -> Result<Outcome, ReplicaError>,
     ) -> ZResult<bool> {
-        // The storage manager logs the error in its debug form: a text is
-        // readable in that.
+        // The storage manager logs an error in its debug form, in which a text is
+        // readable.
         let start = Instant::now();
         let outcome = write(&self.replica).map_err(|error| error.to_string())?;
         if let Some(committed) = outcome.committed {
@@ -104,8 +104,8 @@ impl MstStorage {
 }
 
 impl Drop for MstStorage {
-    /// The replica closes on its own thread, and the last that is left of it is
-    /// dropped on ours: not on the storage manager's, which may not block.
+    /// The replica closes on its own thread, and the last reference to it is dropped on
+    /// ours, not on the storage manager's, which may not block.
     fn drop(&mut self) {
         if let Some(path) = &self.path {
             Claim::announce_closing(path);
@@ -126,8 +126,8 @@ impl Storage for MstStorage {
         self.operator.status().into()
     }
 
-    /// `Inserted` says that the value is the key's now; whether there was one
-    /// before is not looked up, as nobody asks.
+    /// `Inserted` says that the value is now the key's; whether there was one before is
+    /// not looked up, as the caller does not use it.
     async fn put(
         &mut self,
         key: Option<OwnedKeyExpr>,
@@ -146,7 +146,7 @@ impl Storage for MstStorage {
         }
     }
 
-    /// A delete that a router stamped deletes what is known; see
+    /// A delete that a router stamped deletes the known version; see
     /// [`delete_known`](Replica::delete_known).
     async fn delete(
         &mut self,
@@ -180,10 +180,10 @@ impl Storage for MstStorage {
     }
 
     async fn get_all_entries(&self) -> ZResult<Vec<(Option<OwnedKeyExpr>, Timestamp)>> {
-        // The first to ask is the storage manager, when it has made the storage.
-        // It keeps what it is told for ever, hundreds of bytes a key, in a cache
-        // of what is newest; which it never looks into, as a storage of our
-        // capability decides that itself. So it is told of nothing.
+        // The storage manager asks first, when it has created the storage. It would keep
+        // the answer forever, hundreds of bytes a key, in a cache of the newest
+        // timestamps, which it never reads for a storage of our capability. So the first
+        // answer is empty.
         if !self.was_listed.swap(true, Ordering::Relaxed) {
             return Ok(Vec::new());
         }

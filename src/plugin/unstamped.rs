@@ -1,14 +1,15 @@
 //! Deletes that the storage manager stamped, and the puts that it turns into them.
 //!
-//! After a wildcard delete the storage manager gives a put that looks older than the delete's
-//! timestamp, with an empty payload (`overriding_wild_update`, eclipse-zenoh/zenoh 2649). What
-//! was put is lost there; here it must not look as if something empty had been put.
+//! After a wildcard delete the storage manager passes on a put that looks older, with the
+//! delete's timestamp and an empty payload (`overriding_wild_update`, eclipse-zenoh/zenoh
+//! 2649). The value is lost there; the storage must not take the empty payload for a
+//! value.
 
 use std::collections::{HashSet, VecDeque};
 
 use crate::cell::Stamp;
 
-/// Timestamps that are remembered: those of the deletes of some seconds, at the least.
+/// Timestamps that are remembered: at least those of the deletes of some seconds.
 const MAX: usize = 16_384;
 
 /// The timestamps of the last deletes that no client stamped.
@@ -22,7 +23,7 @@ pub(super) struct UnstampedDeletes {
 impl UnstampedDeletes {
     pub(super) fn remember(&mut self, stamp: Stamp) {
         if !self.known.insert(stamp) {
-            // A wildcard delete is one of each key.
+            // A wildcard delete deletes each key with the same timestamp.
             return;
         }
         self.order.push_back(stamp);
@@ -33,7 +34,7 @@ impl UnstampedDeletes {
         }
     }
 
-    /// Whether a put with this timestamp is what the storage manager made of one.
+    /// Whether a put with this timestamp stems from a remembered wildcard delete.
     pub(super) fn overrides(&self, stamp: &Stamp) -> bool {
         self.known.contains(stamp)
     }

@@ -1,4 +1,4 @@
-//! The volume: what zenohd loads.
+//! The volume, which zenohd loads.
 
 use std::{
     panic::{catch_unwind, AssertUnwindSafe},
@@ -54,13 +54,12 @@ impl Plugin for MstVolume {
     const PLUGIN_LONG_VERSION: &'static str = plugin_long_version!();
 
     fn start(name: &str, config: &Self::StartArgs) -> ZResult<Self::Instance> {
-        // A library that is loaded has a log of its own.
+        // A loaded library has a log of its own.
         zenoh::init_log_from_env_or("error");
         tracing::debug!("volume '{name}': MST backend {}", Self::PLUGIN_LONG_VERSION);
         let config = VolumeConfig::parse((&config.rest).into(), zenoh_home())
             .map_err(|error| format!("volume '{name}': {error}"))?;
-        runtime()
-            .map_err(|error| format!("volume '{name}': no threads can be started: {error}"))?;
+        runtime().map_err(|error| format!("volume '{name}': cannot start threads: {error}"))?;
         let sessions = Sessions::new(name, config.session.clone())
             .map_err(|error| format!("volume '{name}': {error}"))?;
         let sessions = Arc::new(sessions);
@@ -84,8 +83,8 @@ impl Volume for MstVolume {
         .into()
     }
 
-    /// `History::All`, since the storage manager would drop what is older than
-    /// the newest that it saw, which is for the merge to decide.
+    /// `History::All`, since with `Latest` the storage manager would drop what is older
+    /// than the newest that it saw. The join decides that.
     fn get_capability(&self) -> Capability {
         Capability {
             persistence: ZPersistence::Durable,
@@ -165,9 +164,9 @@ fn open(root: PathBuf, config: &ZStorageConfig) -> ZResult<Operator> {
     Ok(Operator::new(admin, replicator, config.to_json_value())?)
 }
 
-/// Opens the replica whose data is in `folder`, if it is on disk. If that is damaged
-/// so that it cannot be opened, and there are others to send it again, it is moved
-/// aside; a storage without replicas is left as it is, since there is nothing better.
+/// Opens the replica whose data is in `folder`, if it is on disk. If damage prevents
+/// that, a replicated store is moved aside, as its peers can send the data again; a store
+/// without replicas is left as it is, since there is nothing better.
 fn open_replica(
     name: &str,
     options: &StorageConfig,
@@ -201,17 +200,17 @@ fn open_replica(
     };
     let attempt =
         || -> Result<Replica, OpenError> { open(DurableStore::open(folder, options.cache_size)?) };
-    // The engine may find what it holds to be impossible, and panic.
+    // The engine may panic over contents that it takes for impossible.
     let error: ZError = match catch_unwind(AssertUnwindSafe(attempt)) {
         Ok(Ok(replica)) => return Ok((replica, None)),
         Ok(Err(OpenError::Store(error))) if error.is_damage() => error.into(),
         Ok(Err(error)) => return Err(error.into()),
-        Err(_) => "the storage engine panicked, as it does if its files are damaged".into(),
+        Err(_) => "the storage engine panicked, as it does when its files are damaged".into(),
     };
     if options.replication.is_none() {
         return Err(format!(
-            "{error}; it is not replicated, and left as it is: `mstctl --dir {} verify` says more, \
-             and `mstctl restore` restores a backup",
+            "{error}; the storage is not replicated, so its folder is left as it is: check it with \
+             `mstctl --dir {} verify`, restore a backup with `mstctl restore`",
             folder.display()
         )
         .into());
@@ -219,8 +218,8 @@ fn open_replica(
     tracing::error!("storage '{name}' cannot be opened: {error}");
     let (store, recovered) = recover(folder, options.cache_size)?;
     tracing::error!(
-        "storage '{name}': what could not be opened is in {}; {} of its cells were saved, the \
-         others come from the other replicas",
+        "storage '{name}': the damaged store was moved to {}; {} of its cells were saved, the \
+         other replicas send the rest",
         recovered.aside.display(),
         recovered.saved
     );
@@ -229,7 +228,8 @@ fn open_replica(
 
 fn system_clock() -> Clock {
     Arc::new(|| {
-        // Before 1970 it is 1970: then all is ahead of the clock, and refused.
+        // A clock before 1970 counts as 1970: then everything is ahead of it, and
+        // refused.
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         now.map_or(0, ntp64_span)
     })

@@ -1,4 +1,4 @@
-//! What may be believed of the cells that another replica sends.
+//! Checks the cells that another replica sends.
 
 use std::time::Duration;
 
@@ -11,16 +11,16 @@ use crate::{
     replica::MAX_VALUE_BYTES,
 };
 
-/// What a storage takes.
+/// The conditions for a storage to accept a cell.
 pub struct Admission {
-    /// Nothing, if it is no key expression; then nothing is taken.
+    /// None if it is not a key expression; then nothing is accepted.
     key_expr: Option<OwnedKeyExpr>,
     group: Group,
     max_clock_drift: Duration,
 }
 
 impl Admission {
-    /// Of the storage that holds this group's keys.
+    /// The conditions of the storage with this group's keys.
     #[must_use]
     pub fn new(group: &Group, max_clock_drift: Duration) -> Self {
         Self {
@@ -30,15 +30,15 @@ impl Admission {
         }
     }
 
-    /// Whether some key is both within the storage's key expression and the other.
+    /// Whether the storage's key expression and `other` overlap.
     pub(super) fn intersects(&self, other: &str) -> bool {
         let other = keyexpr::new(other).ok();
         let both = self.key_expr.as_deref().zip(other);
         both.is_some_and(|(own, other)| intersect(own, other))
     }
 
-    /// The cells that may be joined when the clock shows `wall`; the others are
-    /// counted. Hashes them.
+    /// The cells that may be joined when the clock shows `wall`; counts the others.
+    /// Hashes them.
     #[must_use]
     pub fn admit(
         &self,
@@ -50,7 +50,7 @@ impl Admission {
         admitted.map(|(key, cell, _)| (key, cell)).collect()
     }
 
-    /// As [`admit`](Self::admit), one by one, with what came of hashing them.
+    /// As [`admit`](Self::admit), one by one, each with the result of hashing it.
     pub fn admit_hashed<'a>(
         &'a self,
         received: Vec<Received>,

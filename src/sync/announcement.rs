@@ -1,4 +1,4 @@
-//! What a replica says of itself.
+//! A replica's announcement of its root.
 
 use super::{
     identity::{Fingerprint, Incarnation},
@@ -6,23 +6,24 @@ use super::{
 };
 use crate::{hash::HASH_BYTES, mst::RootHash, replica::Span};
 
-/// The root of a replica, and over which cuts it has it.
+/// A replica's root, and the cuts over which it has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Announcement {
-    /// Of the sender's merge configuration.
+    /// The fingerprint of the sender's merge configuration.
     pub fingerprint: Fingerprint,
-    /// Which life of the sender it is.
+    /// The sender's incarnation.
     pub incarnation: Incarnation,
     /// The sender's clock when it sent this, in NTP64.
     pub clock: u64,
     /// The root, and its cuts.
     pub span: Span,
-    /// Cells that the sender holds, tombstones among them.
+    /// Cells that the sender holds, including tombstones.
     pub cells: u64,
 }
 
 impl Announcement {
-    /// Bytes of the longest message: its two numbers take ten at the most.
+    /// Bytes of the longest message: its two variable-length numbers take ten at the
+    /// most.
     pub const MAX_BYTES: usize = 2 + 8 + (8 + 4) + 8 + 8 + 10 + HASH_BYTES + 10;
 
     /// The message.
@@ -43,7 +44,7 @@ impl Announcement {
     /// Reads a message.
     ///
     /// # Errors
-    /// If it is none.
+    /// If it is not an announcement.
     pub fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
         let mut reader = open(bytes, kind::ANNOUNCEMENT)?;
         let fingerprint = Fingerprint(reader.array("fingerprint")?);

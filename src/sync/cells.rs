@@ -1,18 +1,19 @@
-//! Blocks of cells: what answers of two kinds end with, and what the frames of a backup are. A
-//! block says nothing of the protocol's version: whoever carries it has a version of its own.
+//! Blocks of cells: the end of two kinds of answers, and the content of a backup's
+//! frames. A block does not depend on the protocol's version: its carrier has a version
+//! of its own.
 
 use bytes::Bytes;
 
 use super::wire::{flag, MessageError, Reader, Writer};
 use crate::cell::{Cell, CellKey, CellMeta, Content, Stamp, Value, MAX_KEY_BYTES, STAMP_ID_BYTES};
 
-/// Bytes of a cell's digest that are sent with it.
+/// Bytes of a cell's digest that a message carries.
 ///
-/// The receiver makes the digest anew from what it got; these tell whether it got
-/// what was meant.
+/// The receiver computes the digest from what it got; these bytes tell whether that is
+/// what the sender meant.
 pub const CHECK_BYTES: usize = 8;
 
-/// Bytes of a cell in a message, beside key, schema and payload, at the most.
+/// The most bytes of a cell in a message, besides key, schema and payload.
 pub(crate) const CELL_OVERHEAD: usize = 64;
 
 const TOMBSTONE: u8 = 1;
@@ -20,26 +21,26 @@ const SCHEMA: u8 = 2;
 const PLAIN: u8 = 0;
 const COMPRESSED: u8 = 1;
 
-/// Compression is not tried on less, or on more: a receiver has to make room for
-/// what it is told will come out.
+/// The sizes of cells to compress: fewer do not gain enough, and the receiver has to
+/// reserve memory for the stated size.
 const COMPRESSIBLE: std::ops::RangeInclusive<usize> = 256..=64 << 20;
 
-/// Clocks that are remembered in a message.
+/// Clocks that a message numbers.
 const MAX_IDS: usize = 256;
 
-/// A cell, as it was received.
+/// A cell as received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Received {
     /// Its key.
     pub key: CellKey,
-    /// It.
+    /// The cell.
     pub cell: Cell,
-    /// The beginning of the digest that the sender has of it.
+    /// The beginning of the sender's digest of it.
     pub check: [u8; CHECK_BYTES],
 }
 
 impl Received {
-    /// What the cell is, if it is the one that the sender meant. Hashes it.
+    /// The cell's metadata, if it is the one that the sender meant. Hashes it.
     #[must_use]
     pub fn intact(&self) -> Option<CellMeta> {
         let meta = CellMeta::of(&self.key, &self.cell);
@@ -51,7 +52,7 @@ impl Received {
     }
 }
 
-/// Writes cells, to be the end of a message.
+/// Writes the cells at the end of a message.
 #[derive(Default)]
 pub(crate) struct CellsWriter {
     writer: Writer,
@@ -60,13 +61,13 @@ pub(crate) struct CellsWriter {
 }
 
 impl CellsWriter {
-    /// How many cells there are.
+    /// The number of cells.
     pub(crate) fn cells(&self) -> usize {
         self.cells
     }
 
-    /// Whether a cell of this key and about this size may be added: one may
-    /// always.
+    /// Whether there is room for a cell of this key and about this size. There is always
+    /// room for one.
     pub(crate) fn has_room(&self, key: &CellKey, bytes: usize, max_bytes: usize) -> bool {
         self.cells == 0
             || self.writer.len() + key.canonical_len() + bytes <= max_bytes
@@ -81,7 +82,7 @@ impl CellsWriter {
         let is_tombstone = cell.value().is_none();
         writer.u8(flag(is_tombstone, TOMBSTONE) | flag(schema.is_some(), SCHEMA));
         writer.raw(&cell.stamp.time.to_be_bytes());
-        // Few clocks stamp many cells.
+        // Few clocks stamp many cells, so a linear search does.
         match self.ids.iter().position(|id| *id == cell.stamp.id) {
             Some(place) => writer.count(place + 1),
             None => {
@@ -102,8 +103,8 @@ impl CellsWriter {
         writer.raw(check);
     }
 
-    /// The message that begins with `head`. The cells are compressed if that is
-    /// wanted, and helps.
+    /// The message that begins with `head`. Compresses the cells if that is wanted, and
+    /// helps.
     pub(super) fn finish(self, head: Writer, compress: bool) -> Vec<u8> {
         let body = self.writer.into_bytes();
         let mut writer = head;
@@ -122,16 +123,15 @@ impl CellsWriter {
     }
 }
 
-/// The block by itself, compressed if that helps.
+/// The block alone, compressed if that helps.
 pub(crate) fn cells_block(cells: CellsWriter) -> Vec<u8> {
     cells.finish(Writer::default(), true)
 }
 
-/// Reads a block that stands by itself: cells strictly ascending by key. They are not checked
-/// further.
+/// Reads a block alone: cells strictly ascending by key, without further checks.
 ///
 /// # Errors
-/// If it is none, or if it has more than one cell and more than `max_bytes` of them.
+/// If it is not a block, or has more than one cell and more than `max_bytes` of them.
 pub(crate) fn read_cells_block(
     bytes: &[u8],
     max_bytes: usize,
@@ -153,8 +153,8 @@ pub(crate) fn read_cells_block(
     Ok(cells)
 }
 
-/// What [`CellsWriter::finish`] added: the bytes of the cells, not compressed.
-/// They are in `room` if they were.
+/// The uncompressed bytes of the cells that [`CellsWriter::finish`] appended, in `room`
+/// if they were compressed.
 pub(super) fn open_cells<'a>(
     mut reader: Reader<'a>,
     room: &'a mut Vec<u8>,
@@ -166,7 +166,7 @@ pub(super) fn open_cells<'a>(
             if length > *COMPRESSIBLE.end() {
                 return Err(MessageError::TooLarge("bytes"));
             }
-            // LZ4 makes at most 255 bytes of one.
+            // LZ4 unpacks a byte to at most 255.
             if length / 255 > reader.left() {
                 return Err(MessageError::Compression);
             }
@@ -188,7 +188,7 @@ pub(super) fn open_cells<'a>(
 
 /// Reads cells.
 pub(super) struct CellsReader<'a> {
-    /// Of all cells.
+    /// The bytes of all cells.
     pub(super) bytes: usize,
     reader: Reader<'a>,
     ids: Vec<[u8; STAMP_ID_BYTES]>,

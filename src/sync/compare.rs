@@ -1,4 +1,4 @@
-//! Comparing a tree with what another replica says of its own.
+//! Compares a tree with what another replica says of its own.
 
 use super::{
     digests::{Bounds, Differing, DigestQueryReader, DigestReplyWriter, Fragment, Range},
@@ -18,8 +18,8 @@ type Link = <Cells as NodeStore>::Link;
 /// The topmost entries of a part of a tree.
 pub(super) type Run<'a> = mst::Run<'a, Cells>;
 
-/// Entries that the first fragment of a comparison has, at least: the topmost
-/// node is often narrow, and to begin with one entry would waste a round trip.
+/// The fewest entries of a comparison's first fragment: the topmost node is often narrow,
+/// and beginning with one entry would waste a round trip.
 const FIRST_ENTRIES: usize = 32;
 
 fn node<'a>(tree: &'a Tree, link: &'a Link) -> &'a NodeOf<Cells> {
@@ -27,26 +27,26 @@ fn node<'a>(tree: &'a Tree, link: &'a Link) -> &'a NodeOf<Cells> {
     node
 }
 
-/// What `tree` has strictly between two bounds.
+/// The part of `tree` strictly between two bounds.
 fn run<'a>(tree: &'a Tree, (low, high): Bounds<'a>) -> Option<Run<'a>> {
     let Ok(run) = tree.run_between(low, high);
     run
 }
 
-/// Where in a tree is what it has in a range; or where it was, when it was last looked
-/// at, which does no harm: what has come since need not be looked for.
+/// The place of a range's content in a tree when it was last looked up. It does no harm
+/// that the tree has changed since: newer cells need not be looked for.
 #[derive(Clone, Debug, Default)]
 pub(super) enum Place {
     #[default]
     Anywhere,
-    /// In this subtree, and there may be more in it.
+    /// In this subtree, which may have more.
     Within(Link),
-    /// It is this subtree.
+    /// Exactly this subtree.
     Whole(Link),
 }
 
 impl Place {
-    /// What `tree` has there.
+    /// The content of `tree` there.
     pub(super) fn run<'a>(&'a self, tree: &'a Tree, bounds: Bounds<'a>) -> Option<Run<'a>> {
         match self {
             Self::Anywhere => run(tree, bounds),
@@ -70,10 +70,9 @@ fn short(tree: &Tree, link: &Link, salted: &Salted) -> Short {
     salted.short(&hash.0)
 }
 
-/// The digest of a part of a tree as a list: the hash of what is before the first of
-/// its topmost entries, the digest of that, the hash of what is between it and the
-/// second, and so on. So nothing has to be made, and hashed, of a node of which it is a
-/// part.
+/// The digest of a part of a tree as a list: the hash of what is before the first of its
+/// topmost entries, the digest of that entry, the hash of what is between it and the
+/// second, and so on. So no node has to be made and hashed of a part of a node.
 fn list_short(tree: &Tree, run: &Run<'_>, salted: &Salted) -> Short {
     let mut list = salted.list();
     let values = run.values();
@@ -90,7 +89,7 @@ fn list_short(tree: &Tree, run: &Run<'_>, salted: &Salted) -> Short {
     list.finish()
 }
 
-/// A part of a tree, against a fragment that a peer says of the same range.
+/// A part of a tree, compared with a peer's fragment of the same range.
 struct Part<'a> {
     tree: &'a Tree,
     run: Run<'a>,
@@ -98,7 +97,7 @@ struct Part<'a> {
     is_sparse: bool,
 }
 
-/// What there is of an entry of a peer's.
+/// The own counterpart of a peer's entry.
 enum Other<'a> {
     Missing,
     Same,
@@ -108,12 +107,12 @@ enum Other<'a> {
 /// A gap of a peer's fragment, in a [`Part`].
 struct Gap<'a> {
     bounds: Bounds<'a>,
-    /// Of the part's entries those in the gap, if its bounds are among them.
+    /// The part's entries in the gap, if its bounds are among them.
     places: Option<std::ops::Range<usize>>,
 }
 
 impl<'a> Part<'a> {
-    /// Nothing if there is nothing in that range.
+    /// None if there is nothing in that range.
     fn new(
         tree: &'a Tree,
         place: &'a Place,
@@ -129,8 +128,8 @@ impl<'a> Part<'a> {
         })
     }
 
-    /// The gaps of `theirs` and, after each, the entry there, as far as it is among the
-    /// part's: its place, and whether it is the same.
+    /// The gaps of `theirs` and, after each, the entry there, if the part has it: its
+    /// index, and whether it is the same.
     fn gaps<'b>(
         &'b self,
         bounds: Bounds<'b>,
@@ -154,8 +153,8 @@ impl<'a> Part<'a> {
         })
     }
 
-    /// The place of an entry of the peer's, and whether it is the same here. If its
-    /// digest is, then so is its key, which the digest covers.
+    /// The index of a peer's entry, and whether it is the same here. If its digest is,
+    /// then so is its key, which the digest covers.
     fn find(&self, key: &CellKey, told: Short) -> Option<(usize, bool)> {
         let values = self.run.values();
         let is_same = |place: usize| {
@@ -170,7 +169,7 @@ impl<'a> Part<'a> {
         Some((place, is_told || is_same(place)))
     }
 
-    /// The cell of a key of the peer's, if there is one and it is not the same.
+    /// The own cell of a peer's key, if there is one and it differs.
     fn other(&self, key: &CellKey, told: Short, found: Option<(usize, bool)>) -> Other<'_> {
         let meta = match found {
             Some((_, true)) => return Other::Same,
@@ -187,7 +186,7 @@ impl<'a> Part<'a> {
         }
     }
 
-    /// Where what lies in a gap is.
+    /// The place of a gap's content.
     fn place(&self, gap: &Gap<'_>) -> Place {
         match &gap.places {
             Some(places) if places.is_empty() => {
@@ -199,7 +198,7 @@ impl<'a> Part<'a> {
         }
     }
 
-    /// What lies in a gap.
+    /// The content of a gap.
     fn run<'b>(&'b self, gap: &Gap<'b>) -> Option<Run<'b>> {
         match &gap.places {
             Some(places) if places.is_empty() => {
@@ -211,8 +210,8 @@ impl<'a> Part<'a> {
         }
     }
 
-    /// The digest of what lies in a gap, made as the peer's is; nothing if nothing
-    /// lies there.
+    /// The digest of a gap's content, computed as the peer's is; none if the gap is
+    /// empty.
     fn short(&self, gap: &Gap<'_>) -> Option<Short> {
         if self.is_sparse {
             let run = self.run(gap)?;
@@ -229,15 +228,15 @@ impl<'a> Part<'a> {
     }
 }
 
-/// Entries of which a fragment names each. Of more it names some.
+/// The most entries of which a fragment names each.
 const FEW: usize = 8;
 
-/// Of `entries` in a row, how far apart those are that a fragment names.
+/// The distance between the entries that a fragment names, of `entries` in a row.
 ///
-/// To name all would cost the most where nearly all are equal, since a node that
-/// a random key is in has about thirty. So about the root of their number is
-/// named, and what is skipped is part of the gaps: their contents have a digest
-/// like those of any range. Then the few in the gap that differs are named.
+/// Naming all would cost most where nearly all are equal, since a node that a random key
+/// is in has about thirty. So a fragment names about the square root of their number; the
+/// rest is part of the gaps, whose contents have a digest like those of any range. A
+/// later fragment names the few in the gap that differs.
 fn stride(entries: usize) -> usize {
     match entries {
         0..=FEW => 1,
@@ -249,8 +248,8 @@ fn stride(entries: usize) -> usize {
     }
 }
 
-/// Says what `run` is: some of its entries, and what is between. As far as `room` bytes
-/// go, but one entry at the least.
+/// A fragment of `run`: some of its entries, and what is between. As many as fit into
+/// `room` bytes, but at least one.
 pub(super) fn fragment(tree: &Tree, run: &Run<'_>, salted: &Salted, room: usize) -> Fragment {
     let entries: Vec<_> = run.keys().iter().zip(run.values()).collect();
     assemble(&entries, salted, room, |places, is_sparse| {
@@ -263,7 +262,7 @@ pub(super) fn fragment(tree: &Tree, run: &Run<'_>, salted: &Salted, room: usize)
     })
 }
 
-/// Says what `tree` is: the entries of the topmost node, and of the nodes below while
+/// A fragment of `tree`: the entries of the topmost node, and of the nodes below while
 /// these are few.
 pub(super) fn first_fragment(tree: &Tree, salted: &Salted, room: usize) -> Fragment {
     let mut items = vec![Item::Gap(tree.root_link())];
@@ -295,8 +294,8 @@ pub(super) fn first_fragment(tree: &Tree, salted: &Salted, room: usize) -> Fragm
     })
 }
 
-/// A fragment that names some of `entries`. Of those that it does not, `gap` gives the
-/// digest, with all that lies around them, and is told whether any are left out.
+/// A fragment that names some of `entries`. For the others `gap` gives the digest, with
+/// all that lies around them, and is told whether any entries are left out.
 fn assemble(
     entries: &[(&CellKey, &Held)],
     salted: &Salted,
@@ -316,7 +315,7 @@ fn assemble(
         let (key, meta) = entries[place];
         bytes += key.canonical_len() + salted.entry_bytes();
         if bytes > room && !fragment.entries.is_empty() {
-            // What is after the last entry is not said.
+            // It says nothing of what is after the last entry.
             fragment.is_cut = true;
             fragment.gaps.push(None);
             return fragment;
@@ -330,7 +329,7 @@ fn assemble(
     fragment
 }
 
-/// What a tree is unrolled into.
+/// An item of an unrolled tree.
 enum Item<'a> {
     Gap(Option<&'a Link>),
     Entry(&'a CellKey, &'a Held),
@@ -357,8 +356,8 @@ fn unroll<'a>(tree: &'a Tree, items: Vec<Item<'a>>, entries: &mut usize) -> Vec<
     unrolled
 }
 
-/// Answers a query of digests: where `tree` has something that the asker does
-/// not have. In about `max_bytes`; what there is no room for is left for later.
+/// Answers a digest query: where `tree` has something that the asker lacks. In about
+/// `max_bytes`; what does not fit is left for later.
 ///
 /// # Errors
 /// If the query cannot be read.
@@ -404,16 +403,16 @@ pub(super) fn answer(
     Ok(writer.finish())
 }
 
-/// What a peer has and the own tree does not, as far as is known.
+/// What a peer has and the own tree lacks, as far as is known.
 #[derive(Debug, Default)]
 pub(super) struct Found {
-    /// Cells to get, ascending.
+    /// Wanted cells, ascending.
     pub(super) wants: Vec<Want>,
-    /// Where to look further.
+    /// Ranges to look into.
     pub(super) open: Vec<(Range, Place)>,
 }
 
-/// Looks at what a peer has between two bounds, which is in that place of `tree`.
+/// Compares a peer's fragment between two bounds with that place of `tree`.
 pub(super) fn look(
     tree: &Tree,
     salted: &Salted,

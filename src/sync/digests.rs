@@ -1,11 +1,11 @@
 //! The messages that find where two trees differ.
 //!
-//! A [`Fragment`] is what one side says of a range of its tree: some entries, in
-//! order, each with a digest, and between them *gaps*, each with a digest of all
-//! that lies there. The asker sends fragments of its own; the answer names the
-//! entries and the gaps in which the answerer has something else, with
-//! fragments of what it has there; in which the asker finds the gaps to ask about
-//! next. So a round trip takes two steps down the tree.
+//! A [`Fragment`] is what one side says of a range of its tree: some entries, in order,
+//! each with a digest, and between them *gaps*, each with a digest of all that lies
+//! there. The asker sends fragments of its own; the answer names the entries and gaps in
+//! which the answerer has something else, with fragments of what it has there. In those
+//! the asker finds the gaps to ask about next. So a round trip takes two steps down the
+//! tree.
 
 use super::{
     salted::{Salted, Short},
@@ -13,12 +13,12 @@ use super::{
 };
 use crate::cell::CellKey;
 
-/// What is strictly between two keys; no key is no bound.
+/// The keys strictly between two bounds; none is unbounded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Range {
-    /// All that is in the range is above this.
+    /// The exclusive lower bound.
     pub low: Option<CellKey>,
-    /// All that is in the range is below this.
+    /// The exclusive upper bound.
     pub high: Option<CellKey>,
 }
 
@@ -34,7 +34,7 @@ impl Range {
         (self.low.as_ref(), self.high.as_ref())
     }
 
-    /// Whether the range has `key` in it.
+    /// Whether the range contains `key`.
     #[must_use]
     pub fn contains(&self, key: &CellKey) -> bool {
         self.low.as_ref().is_none_or(|low| low < key)
@@ -51,16 +51,15 @@ pub(super) type Bounds<'a> = (Option<&'a CellKey>, Option<&'a CellKey>);
 /// keys ascend strictly.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fragment {
-    /// Before each entry, and after the last, what lies there; `None` where
-    /// nothing does.
+    /// What lies before each entry, and after the last; `None` where nothing does.
     pub gaps: Vec<Option<Short>>,
     /// Keys, and digests of their cells.
     pub entries: Vec<(CellKey, Short)>,
-    /// Whether the fragment ends with its last entry, and says nothing of the
+    /// Whether the fragment is cut: it ends with its last entry, and says nothing of the
     /// gap after it.
     pub is_cut: bool,
-    /// Whether there may be entries of the topmost node in the gaps: their digests are
-    /// those of lists, of what is topmost there.
+    /// Whether the gaps may contain entries of the topmost node: their digests are then
+    /// those of lists.
     pub is_sparse: bool,
 }
 
@@ -69,14 +68,13 @@ const GAPS: u8 = 2;
 const SPARSE: u8 = 4;
 
 impl Fragment {
-    /// What is between the entries at `place - 1` and `place`, where `range` is
-    /// what the fragment is of.
+    /// The gap between the entries at `place - 1` and `place` of a fragment of `range`.
     #[must_use]
     pub fn gap(&self, range: &Range, place: usize) -> Range {
         Range::of(self.gap_bounds(range.bounds(), place))
     }
 
-    /// The bounds of [`gap`](Self::gap), where the fragment is of what is between those.
+    /// The bounds of [`gap`](Self::gap), for a fragment of what is between those bounds.
     pub(super) fn gap_bounds<'a>(&'a self, (low, high): Bounds<'a>, place: usize) -> Bounds<'a> {
         let before = place
             .checked_sub(1)
@@ -87,7 +85,7 @@ impl Fragment {
         (low, high)
     }
 
-    /// Gaps of which the fragment says something.
+    /// The number of gaps that the fragment describes.
     #[must_use]
     pub fn known_gaps(&self) -> usize {
         self.entries.len() + usize::from(!self.is_cut)
@@ -172,12 +170,12 @@ impl Fragment {
     }
 }
 
-/// Asks where the answerer has something else than these fragments say.
+/// Asks where the answerer has something else than these fragments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DigestQuery {
-    /// How digests are made.
+    /// The salt and width of digests.
     pub salted: Salted,
-    /// Bytes that the answer may have, about.
+    /// About how many bytes the answer may have.
     pub max_bytes: u32,
     /// Ranges, and what the asker has in them.
     pub fragments: Vec<(Range, Fragment)>,
@@ -191,7 +189,7 @@ impl Range {
         flag(self.low.is_some(), LOW) | flag(self.high.is_some(), HIGH)
     }
 
-    /// Whether there is a low bound, and a high one.
+    /// Whether there are a low and a high bound.
     pub(super) fn has_bounds(flags: u8) -> Result<(bool, bool), MessageError> {
         match flags & !(LOW | HIGH) {
             0 => Ok((flags & LOW != 0, flags & HIGH != 0)),
@@ -245,7 +243,7 @@ impl DigestQuery {
     /// Reads a message.
     ///
     /// # Errors
-    /// If it is none.
+    /// If it is not a digest query.
     pub fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
         let mut reader = DigestQueryReader::open(bytes)?;
         let mut fragments = Vec::new();
@@ -260,8 +258,7 @@ impl DigestQuery {
     }
 }
 
-/// Reads a [`DigestQuery`] piece by piece: what was read is let go of before the next is
-/// read into the same memory.
+/// Reads a [`DigestQuery`] fragment by fragment, each into the memory of the one before.
 pub(super) struct DigestQueryReader<'a> {
     pub(super) salted: Salted,
     pub(super) max_bytes: u32,
@@ -281,7 +278,7 @@ impl<'a> DigestQueryReader<'a> {
         })
     }
 
-    /// The next range, and what the asker has there.
+    /// The next range, and the asker's fragment of it.
     pub(super) fn next(&mut self) -> Result<Option<(Range, Fragment)>, MessageError> {
         let reader = &mut self.reader;
         if reader.left() == 0 {
@@ -297,16 +294,16 @@ impl<'a> DigestQueryReader<'a> {
     }
 }
 
-/// What an answerer has where it has something else than it was told.
+/// A difference: what the answerer has where it has something else than the asker said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Differing {
-    /// Another cell at the entry of this place.
+    /// Another cell at this entry.
     Entry(usize),
-    /// Something in the gap of this place, in which the asker has nothing.
+    /// Something in this gap, in which the asker has nothing.
     All(usize),
-    /// Something else in the gap of this place: this.
+    /// Something else in this gap: this fragment.
     Fragment(usize, Fragment),
-    /// Something else in the gap of this place, and no room to say what.
+    /// Something else in this gap, and no room to say what.
     Later(usize),
 }
 
@@ -316,7 +313,7 @@ const FRAGMENT: usize = 2;
 const LATER: usize = 3;
 
 impl Differing {
-    /// Gaps and entries are counted together, in their order.
+    /// Numbers gaps and entries together, in their order.
     fn place(&self) -> (usize, usize) {
         match self {
             Self::Entry(place) => (place * 2 + 1, ENTRY),
@@ -327,12 +324,12 @@ impl Differing {
     }
 }
 
-/// Reads the answer to what was `asked`; `visit` is given what differs from the fragment
-/// at a place, as it is read.
+/// Reads the answer to what was `asked`, and passes each difference from the fragment at
+/// a place to `visit`, as it is read.
 ///
 /// # Errors
-/// If it is none, or says what cannot be said of what was asked. What was given to `visit`
-/// before is then to be forgotten.
+/// If it is not an answer, or does not fit the question. The caller then has to forget
+/// what `visit` got.
 pub(super) fn read_reply(
     bytes: &[u8],
     salted: &Salted,
@@ -368,7 +365,7 @@ pub(super) fn read_reply(
     reader.finish()
 }
 
-/// Answers a [`DigestQuery`]: for each fragment of it, what differs.
+/// An answer to a [`DigestQuery`]: for each of its fragments, the differences.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DigestReply(pub Vec<Vec<Differing>>);
 
@@ -388,7 +385,7 @@ impl DigestReplyWriter {
         }
     }
 
-    /// Says what differs next from the fragment that it is at.
+    /// Writes the next difference from the current fragment.
     pub(super) fn push(&mut self, differing: &Differing) {
         let (place, kind) = differing.place();
         self.writer.count(((place - self.next) << 2 | kind) + 1);
@@ -398,7 +395,7 @@ impl DigestReplyWriter {
         }
     }
 
-    /// Ends what differs from one fragment.
+    /// Ends the differences from one fragment.
     pub(super) fn end(&mut self) {
         self.writer.count(0);
         self.next = 0;

@@ -1,7 +1,7 @@
 //! The messages that carry cells.
 //!
-//! The asker names keys and ranges; the answer is what the answerer has there, in
-//! order and as far as there is room. What was not answered is asked for again.
+//! The asker names keys and ranges; the answer has the cells there, in order and as far
+//! as there is room. The asker asks again for the rest.
 
 use super::{
     cells::{open_cells, CellsWriter, Received},
@@ -10,11 +10,10 @@ use super::{
 };
 use crate::cell::CellKey;
 
-/// What the asker wants.
+/// What the asker wants: a cell, or all in a range.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Want {
-    /// The cell of a key; only if it is not older than this, where a time is
-    /// given.
+    /// The cell of a key; with a time, only if the cell is not older.
     Key(CellKey, Option<u64>),
     /// All cells in a range.
     All(Range),
@@ -31,13 +30,13 @@ impl Want {
 
 const MISSING: u8 = 0;
 const NEWER: u8 = 1;
-/// And the flags of the range.
+/// The flags of the range are added.
 const ALL: u8 = 4;
 
-/// Asks for cells.
+/// A query for cells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntriesQuery {
-    /// Bytes that the answer may have, about.
+    /// About how many bytes the answer may have.
     pub max_bytes: u32,
     /// What is wanted.
     pub wants: Vec<Want>,
@@ -80,8 +79,7 @@ impl EntriesQuery {
     }
 }
 
-/// The message that asks for as many of `wants` as there is room for, and how
-/// many that are.
+/// The message that asks for as many of `wants` as there is room for, and their number.
 pub(super) fn encode_wants(max_bytes: u32, wants: &[Want], room: usize) -> (Vec<u8>, usize) {
     let mut writer = begin(kind::ENTRIES_QUERY);
     writer.number(max_bytes.into());
@@ -111,17 +109,17 @@ pub(super) fn encode_wants(max_bytes: u32, wants: &[Want], room: usize) -> (Vec<
     (writer.into_bytes(), written)
 }
 
-/// Answers an [`EntriesQuery`].
+/// An answer to an [`EntriesQuery`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntriesReply {
-    /// How many of what was wanted are answered in full. If it was not all, the
-    /// next begins with what is above the last cell, in a range, or all of it.
+    /// The number of wants that are answered in full. If that is not all, the next has to
+    /// be asked again: a range from above the last cell on, anything else as a whole.
     pub done: usize,
     /// The cells, in the order in which they were asked for.
     pub cells: Vec<Received>,
 }
 
-/// The answer that carries `cells`, with which so many wants are done.
+/// The answer that carries `cells`, with this number of wants done.
 pub(super) fn entries_reply(cells: CellsWriter, done: usize, compress: bool) -> Vec<u8> {
     let mut head = begin(kind::ENTRIES_REPLY);
     head.count(done);
@@ -142,7 +140,7 @@ impl EntriesReply {
     /// Reads the answer to what was `wanted`.
     ///
     /// # Errors
-    /// If it is none, or carries what was not asked for, or more than `max_bytes`
+    /// If it is not an answer, carries what was not asked for, or more than `max_bytes`
     /// and more than one cell.
     pub fn decode(bytes: &[u8], wanted: &[Want], max_bytes: usize) -> Result<Self, MessageError> {
         let mut reader = open(bytes, kind::ENTRIES_REPLY)?;

@@ -1,4 +1,4 @@
-//! Who replicates what with whom: groups, replicas, and their names in Zenoh.
+//! Identities: groups, replicas, and their names in Zenoh.
 //!
 //! ```text
 //! @mst/2/<group>/<replica>           a liveliness token
@@ -7,9 +7,9 @@
 //! @mst/2/<group>/<replica>/entries   answers queries of cells
 //! ```
 //!
-//! What operators ask for is declared beside these: see [`admin`](crate::admin).
+//! The queryables for operators stand beside these: see [`admin`](crate::admin).
 //!
-//! The first chunk is verbatim: no wildcard of a user matches it.
+//! The first chunk is verbatim: no wildcard matches it.
 
 use std::{fmt, str::FromStr};
 
@@ -20,13 +20,13 @@ use crate::{
     hash::{sha256, tag},
 };
 
-/// Version of the protocol, and of the tree that it compares.
+/// The version of the protocol, and of the tree that it compares.
 pub const PROTOCOL: u8 = 2;
 
 /// The first chunk of all key expressions of the protocol.
 pub const PREFIX: &str = "@mst";
 
-/// Names a replica. Made once, at random, and kept with the data.
+/// The name of a replica, drawn at random once and kept with the data.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReplicaId(pub [u8; 16]);
 
@@ -42,7 +42,7 @@ impl fmt::Debug for ReplicaId {
     }
 }
 
-/// A text that does not name a replica.
+/// The text does not name a replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a replica's identity is 32 hexadecimal digits")]
 pub struct InvalidReplicaId;
@@ -60,29 +60,29 @@ impl FromStr for ReplicaId {
     }
 }
 
-/// One life of a replica: when its process opened it, and a random number. Of
-/// two that bear one identity at a time, the one with the greater is younger.
+/// One life of a replica: when its process opened it, and a random number. Of two with
+/// one identity, the one with the greater incarnation is the younger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Incarnation {
     /// NTP64.
     pub started: u64,
-    /// Should two start at one time.
+    /// Tells two apart that start at one time.
     pub nonce: u32,
 }
 
-/// What a group of replicas has in common: the keys that they hold.
+/// What replicas of a group share: the keys that they hold.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Group {
     /// The storage's key expression.
     pub key_expr: String,
-    /// What it takes off the keys.
+    /// The prefix that the storage strips from keys.
     pub strip_prefix: Option<String>,
 }
 
-/// Separates the key expression from the prefix; never in either, once escaped.
+/// Separates the key expression from the prefix. Escaping keeps it out of both.
 const SEPARATOR: char = '~';
 
-/// Leaves what has no meaning in a key expression, and is easy to read.
+/// Leaves characters that mean nothing in a key expression and are easy to read.
 fn escape(text: &str, out: &mut String) {
     use fmt::Write;
     for byte in text.bytes() {
@@ -124,8 +124,8 @@ impl fmt::Display for Group {
 }
 
 impl Group {
-    /// The key that clients use for a key of the storage; nothing if none is
-    /// stored under it.
+    /// The key that clients use for a key of the storage; none if nothing is stored under
+    /// it.
     #[must_use]
     pub fn full_key(&self, key: &Key) -> Option<String> {
         match (self.strip_prefix.as_deref(), key.as_str()) {
@@ -136,8 +136,8 @@ impl Group {
         }
     }
 
-    /// The storage's key for one that a client uses; nothing if it is none, or
-    /// does not begin with the prefix.
+    /// The storage's key for a client's key; none if it is not a key, or does not begin
+    /// with the prefix.
     #[must_use]
     pub fn stored_key(&self, full: &str) -> Option<Key> {
         let rest = match self.strip_prefix.as_deref() {
@@ -151,7 +151,7 @@ impl Group {
         (!key.is_wild()).then(|| Some(key).into())
     }
 
-    /// Reads a chunk of a key expression; nothing if it names no group.
+    /// Reads a chunk of a key expression; none if it names no group.
     #[must_use]
     pub fn parse(chunk: &str) -> Option<Self> {
         let (key_expr, prefix) = match chunk.split_once(SEPARATOR) {
@@ -166,14 +166,14 @@ impl Group {
     }
 }
 
-/// What a liveliness token says.
+/// The content of a liveliness token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
     /// The version of the protocol that the replica speaks.
     pub protocol: u8,
     /// Its group.
     pub group: Group,
-    /// It.
+    /// The replica.
     pub replica: ReplicaId,
 }
 
@@ -190,7 +190,7 @@ impl fmt::Display for Token {
 }
 
 impl Token {
-    /// Reads a key expression; nothing if it is not a token's.
+    /// Reads a key expression; none if it is not a token's.
     #[must_use]
     pub fn parse(key_expr: &str) -> Option<Self> {
         let mut chunks = key_expr.split('/');
@@ -207,15 +207,15 @@ impl Token {
     }
 }
 
-/// A hash of all that replicas have to be configured alike: those with another
-/// one exchange no data.
+/// A hash of everything that has to be configured alike: replicas with different ones
+/// exchange no data.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint(pub [u8; 8]);
 
 crate::hash::hex_display!(Fingerprint);
 
 impl Fingerprint {
-    /// Of a canonical text of the merge configuration.
+    /// The fingerprint of a canonical text of the merge configuration.
     #[must_use]
     pub fn of(merge: &str) -> Self {
         let hash = sha256(&[tag::FINGERPRINT, &[PROTOCOL], merge.as_bytes()]);

@@ -1,4 +1,4 @@
-//! What goes into the state machine, and what comes out.
+//! The inputs and outputs of the state machine.
 
 use std::time::Duration;
 
@@ -14,30 +14,30 @@ use crate::{
     replica::{Change, Comparison, Span, Tree},
 };
 
-/// What a machine has to know of its replica.
+/// The settings of a machine.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Which replica this is.
+    /// The replica's identity.
     pub replica: ReplicaId,
-    /// Which life of it.
+    /// Its incarnation.
     pub incarnation: Incarnation,
-    /// What it replicates.
+    /// Its group.
     pub group: Group,
-    /// By which rules.
+    /// The fingerprint of its merge rules.
     pub fingerprint: Fingerprint,
-    /// The time between two announcements if nothing happens.
+    /// The time between two announcements of an unchanged root.
     pub sync_interval: Duration,
     /// How far ahead of the clock a timestamp may be.
     pub max_clock_drift: Duration,
 }
 
-/// What a machine reads of its replica.
+/// A machine's view of its replica.
 pub trait View {
-    /// The tree, as it is settled.
+    /// The settled tree.
     fn tree(&self) -> Tree;
-    /// Whether this is a root that the tree has or had. What was held with it is held.
+    /// Whether the tree has or had this root. What was held with it is still held.
     fn has_had(&self, root: &RootHash) -> bool;
-    /// Compares a root with one's own.
+    /// Compares a root with the replica's own.
     fn compare(&self, theirs: &Span) -> Comparison;
     /// The latest root and the number of cells, if there is a root.
     fn latest(&self) -> Option<(Span, u64)>;
@@ -45,21 +45,20 @@ pub trait View {
     fn newest(&self, key: &CellKey) -> Option<Stamp>;
     /// As [`Roots::changes_since`](crate::replica::Roots::changes_since).
     fn changes_since(&self, root: &RootHash, after: u64) -> Option<Vec<Change>>;
-    /// Of the cells that the machine had joined, how many are part of the root,
-    /// or need not be because there are newer ones, or their time has not come.
+    /// How many of the cells that the machine joined are part of the root, or need not be
+    /// because there are newer ones, or their time has not come.
     fn joined(&self) -> u64;
-    /// Of the cells that the machine had joined, how many were newer than what
-    /// was there.
+    /// How many of the cells that the machine joined were newer than what was there.
     fn useful(&self) -> u64;
 }
 
-/// What time it is, and what else a machine does not have by itself.
+/// The time, and other inputs of each call.
 pub struct Context<'a> {
-    /// Time since some fixed instant; never goes back.
+    /// The time since some fixed instant; never goes back.
     pub now: Duration,
-    /// What the clock shows, in NTP64.
+    /// The wall clock, in NTP64.
     pub wall: u64,
-    /// A random number each time.
+    /// Gives a random number.
     pub random: &'a mut dyn FnMut() -> u64,
     /// The replica.
     pub view: &'a dyn View,
@@ -72,34 +71,34 @@ impl Context<'_> {
         Duration::from_nanos((self.random)() % nanos.saturating_add(1))
     }
 
-    /// `span`, give or take a fifth.
+    /// `span`, varied by up to a fifth.
     pub(super) fn about(&mut self, span: Duration) -> Duration {
         span - span / 5 + self.up_to(span * 2 / 5)
     }
 }
 
-/// What happens to a machine.
+/// An event for a machine.
 #[derive(Debug)]
 pub enum Event {
     /// The token of a replica, perhaps of another group, appeared.
     Appeared(Token),
     /// A token disappeared.
     Gone(Token),
-    /// Tokens may have come and gone unseen: those that are there appear anew.
+    /// Tokens may have come and gone unseen: those that are there will appear anew.
     TokensMissed,
-    /// A replica of the group said something of itself.
+    /// A replica of the group sent an announcement.
     Announced(ReplicaId, Vec<u8>),
-    /// A root was made.
+    /// The replica made a root.
     Root,
     /// An answer to a query, or why there is none.
     Answer(u64, Result<Vec<u8>, String>),
-    /// An operator wants all peers compared with, now.
+    /// An operator wants a comparison with all peers, now.
     SyncNow,
-    /// It is time: see [`wake_at`](super::Machine::wake_at).
+    /// The time has come: see [`wake_at`](super::Machine::wake_at).
     Tick,
 }
 
-/// Which queryable is asked.
+/// The queryable to ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Query {
     /// For digests.
@@ -108,42 +107,41 @@ pub enum Query {
     Entries,
 }
 
-/// What a machine wants done, in this order.
+/// An action of a machine; to be carried out in order.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Publish this as one's own announcement.
+    /// Publish this announcement.
     Announce(Vec<u8>),
-    /// Have a replica say what its root is.
+    /// Query a replica's root.
     AskRoot(ReplicaId),
-    /// Ask a replica; the answer bears the number.
+    /// Query a replica; the answer bears the number.
     Ask(u64, ReplicaId, Query, Vec<u8>),
-    /// Join these cells. When they are part of the root, [`View::joined`] counts
-    /// them and [`Event::Root`] is due.
+    /// Join these cells. When they are part of the root, [`View::joined`] has to count
+    /// them, and [`Event::Root`] has to follow.
     Join(Vec<(CellKey, Cell)>),
-    /// Another replica has this identity and is older: take a new one, and make a
-    /// new machine.
+    /// An older replica has this identity: take a new one, and make a new machine.
     TakeNewIdentity,
-    /// Another replica had this identity and has given it up: declare again what
-    /// it undeclared, since a router takes the one for the other.
+    /// A replica with this identity has given it up: declare again what that undeclared,
+    /// since routers take the one for the other.
     DeclareAgain,
     /// Tell the operator.
     Report(Report),
 }
 
-/// What a machine has done.
+/// The status of a machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status {
     /// The other replicas.
     pub peers: Vec<PeerStatus>,
-    /// Pulls that were begun.
+    /// Pulls begun.
     pub started: u64,
-    /// Pulls that came to their end.
+    /// Pulls completed.
     pub completed: u64,
-    /// Pulls that did not.
+    /// Pulls failed.
     pub failed: u64,
-    /// Pulls for which the trees did not have to be compared.
+    /// Pulls that did not compare the trees.
     pub deltas: u64,
-    /// Queries that were answered.
+    /// Answered queries.
     pub round_trips: u64,
     /// Bytes of queries.
     pub bytes_sent: u64,
@@ -151,10 +149,10 @@ pub struct Status {
     pub bytes_received: u64,
     /// Cells that were received and not rejected.
     pub cells_received: u64,
-    /// Announcements that were made.
+    /// Announcements made.
     pub announced: u64,
-    /// Announcements of others.
+    /// Announcements heard.
     pub heard: u64,
-    /// What was rejected.
+    /// Rejections.
     pub rejected: Rejections,
 }

@@ -1,4 +1,4 @@
-//! When to announce, whom to ask for a root, how the others stand.
+//! The state machine: announcements, queries of roots, the relations of peers.
 
 use std::time::Duration;
 
@@ -13,30 +13,30 @@ use super::{
 };
 use crate::mst::RootHash;
 
-/// The shortest time between two announcements, but to those who appear.
+/// The shortest time between two announcements, except to replicas that appear.
 const ANNOUNCE_EVERY: Duration = Duration::from_secs(1);
 
-/// The longest time after which a root is announced to a replica that appears.
-/// Not at once: after a partition many appear together.
+/// The longest delay of an announcement to a replica that appears. There is a delay
+/// because after a partition many appear together.
 const GREETING: Duration = Duration::from_millis(50);
 
-/// For how long nothing may be heard of another replica with this one's identity,
-/// to be sure that it has taken another.
+/// How long to hear nothing of another replica with this identity before concluding that
+/// it has taken another.
 const RENAMING: Duration = Duration::from_secs(1);
 
-/// The first announcements come faster: when a router starts it is not linked
-/// yet, and another with the same identity should hear of it soon.
+/// The number and pause of the first announcements, which come faster: a starting router
+/// is not linked yet, and a double should hear of this replica soon.
 const EARLY: u64 = 4;
 const EARLY_PAUSE: Duration = Duration::from_secs(1);
 
-/// The shortest time between two names that this replica takes: whoever may announce
-/// may claim to have had its name before.
+/// The shortest time between two new names of this replica: anyone who may announce can
+/// claim its name.
 const RENAME_EVERY: Duration = Duration::from_secs(10);
 
-/// How often an operator is told of what others can make happen at any rate.
+/// The shortest time between two reports that others can provoke at any rate.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
-/// For how long a replica that appeared may be silent before it is asked.
+/// How long a replica that appeared may be silent before it is asked.
 const SILENCE: Duration = Duration::from_millis(500);
 
 /// The state machine of one replica.
@@ -44,26 +44,25 @@ pub struct Machine {
     pub(super) settings: Settings,
     pub(super) admission: Admission,
     pub(super) peers: Peers,
-    /// Replicas of other groups, and why they are not of ours.
+    /// Replicas of other groups, and why they are isolated.
     foreign: Peers,
     pub(super) state: State,
     pub(super) requests: u64,
-    /// Cells that were given to be joined.
+    /// The number of cells given out to be joined.
     pub(super) joined: u64,
-    /// When to announce, and when that was done last, with which root.
+    /// When to announce next; when the last announcement was, and of which root.
     announce_at: Duration,
     announced: Option<(Duration, RootHash)>,
-    /// The last root that was seen to be the own one, and since when it is.
+    /// The latest root of the replica, and since when it has it.
     own_root: Option<(Duration, RootHash)>,
-    /// No new name before this.
+    /// The earliest time for a new name.
     rename_after: Duration,
-    /// When an operator was last told of a message that could not be read, and of
-    /// another with this identity.
+    /// When an unreadable message, and a double, were last reported.
     told_malformed: Option<Duration>,
     told_identity: Option<Duration>,
-    /// When to declare again what another with this identity undeclared.
+    /// When to declare again what a double undeclared.
     declare_at: Option<Duration>,
-    /// When a pull may begin.
+    /// The earliest time for a pull.
     pub(super) pull_at: Option<Duration>,
     pub(super) status: Status,
 }
@@ -101,13 +100,13 @@ impl Machine {
         }
     }
 
-    /// Which replica this is, and how it is set up.
+    /// The machine's settings.
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    /// What has happened, and how the peers stand.
+    /// The status, with the relations of peers.
     #[must_use]
     pub fn status(&self) -> Status {
         let peers = self.peers.iter().chain(self.foreign.iter());
@@ -117,7 +116,7 @@ impl Machine {
         }
     }
 
-    /// Whether nothing is being pulled.
+    /// Whether no pull is going on.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         matches!(self.state, State::Idle)
@@ -213,7 +212,8 @@ impl Machine {
         self.announce_at = self.announce_at.min(context.now + greeting);
     }
 
-    /// Why the replica of this token is none of ours, if it might be taken for one.
+    /// Why the replica of this token is isolated, if it might have been meant for this
+    /// group.
     fn isolation(&self, token: &Token) -> Option<Isolation> {
         let own = &self.settings.group;
         let theirs = &token.group.key_expr;
@@ -275,7 +275,7 @@ impl Machine {
         }
     }
 
-    /// Someone with this replica's identity is there.
+    /// Handles an announcement with this replica's identity.
     fn heard_own_name(
         &mut self,
         other: Incarnation,
@@ -294,12 +294,12 @@ impl Machine {
             actions.push(Action::Report(Report::SameIdentity { is_younger }));
         }
         if is_younger {
-            // So that the other hears of this one, while it has the name.
+            // Announces this one to the double, under the name that they share.
             let announcement = self.announcement(context.view, context.wall);
             actions.extend(announcement.map(Action::Announce));
             actions.push(Action::TakeNewIdentity);
         } else {
-            // So that the other hears of this one.
+            // Announces this one to the double.
             let last = self.announced.map_or(Duration::ZERO, |(at, _)| at);
             self.announce_at = self.announce_at.min((last + GREETING).max(context.now));
             self.declare_at = Some(context.now + RENAMING);
@@ -368,7 +368,7 @@ impl Machine {
         actions.push(Action::Announce(announcement.encode()));
     }
 
-    /// What this replica has to say of itself when its clock shows `wall`, if it has a root.
+    /// This replica's announcement when its clock shows `wall`, if it has a root.
     #[must_use]
     pub fn announcement(&self, view: &dyn View, wall: u64) -> Option<Vec<u8>> {
         let announcement = self.own_announcement(view, wall)?;
@@ -387,7 +387,7 @@ impl Machine {
     }
 }
 
-/// Whether an operator is to be told now, having been told last at `told`.
+/// Whether a report is due, the last having been made at `told`.
 fn is_due(told: &mut Option<Duration>, now: Duration) -> bool {
     let is_due = told.is_none_or(|told| now >= told + TELL_EVERY);
     if is_due {

@@ -1,35 +1,35 @@
-//! Anti-entropy: how replicas of one storage come to hold the same.
+//! Anti-entropy: makes the replicas of a storage converge.
 //!
-//! Replicas announce their roots. One that hears of a root that is not its own,
-//! over a cut of which it knows its own, *pulls*: it asks the other for what has
-//! changed there since a root that both have had; if none is known, where their
-//! trees differ, from the root down, then for the cells that it lacks. It joins
-//! them. It pulls nothing from one that is merely behind. When all have pulled
-//! from one another, all hold the join of what they held.
+//! Replicas announce their roots. A replica that hears a root that differs from its own
+//! over a cut that both know *pulls*: it asks the peer for what has changed there since a
+//! root that both have had; if they know none, it asks where their trees differ, from the
+//! root down, then for the cells that it lacks. It joins them. It pulls nothing from a
+//! peer that is merely behind. When all have pulled from one another, all hold the join
+//! of what they held.
 //!
-//! All of this is a state machine, [`Machine`]: (time, event) in, actions out. It
-//! does no I/O and has no clock and no randomness of its own, so that thousands
-//! of replicas can be simulated on virtual time.
+//! All of this is a state machine, [`Machine`]: (time, event) in, actions out. It has no
+//! I/O, clock or randomness of its own, so that tests can simulate thousands of replicas
+//! on virtual time.
 //!
-//! | part | what it is |
+//! | part | purpose |
 //! |---|---|
 //! | `identity` | groups, replicas, and their names in Zenoh |
 //! | `wire` | bytes: numbers, keys, limits |
 //! | `announcement`, `delta`, `digests`, `entries` | the messages |
-//! | `cells`, `salted` | what they are made of: cells, and digests of a few bytes |
-//! | `compare` | a tree against what a peer says of its own |
+//! | `cells`, `salted` | their parts: cells, and truncated digests |
+//! | `compare` | compares a tree with what a peer says of its own |
 //! | `pull` | one repair: from the first query to the last cell |
-//! | `peers` | what is known of the others |
-//! | `admission` | what may be believed of the cells of others |
-//! | `machine` | when to announce, how the others stand |
-//! | `pulling` | whom to pull from, when, and what follows from how it went |
-//! | `interface`, `report` | what goes into the machine, and what comes out |
+//! | `peers` | the state of each peer |
+//! | `admission` | checks the cells of others |
+//! | `machine` | announcements, and the relations of peers |
+//! | `pulling` | chooses the peer to pull from and the time, and handles the outcome |
+//! | `interface`, `report` | the machine's inputs and outputs |
 //! | `respond` | answers to queries |
-//! | `walk` | where two replicas differ, for people |
+//! | `walk` | lists where two replicas differ, for operators |
 //!
-//! **Termination.** Each query of digests is about ranges that lie strictly
-//! within those of the query before, with at least one entry less; a pull ends
-//! when none is left. **Bounds**: the constants below, and those of `machine`.
+//! **Termination.** Each digest query is about ranges that lie strictly within those of
+//! the query before, with at least one entry less; a pull ends when none is left.
+//! **Bounds**: the constants below, and those of `machine`.
 
 mod admission;
 mod announcement;
@@ -82,14 +82,14 @@ pub use salted::{Salted, Short, WIDTHS};
 pub use walk::Walk;
 pub use wire::{MessageError, MAX_KEY_TEXT};
 
-/// Bytes of a query, and of an answer that the asker asks for, about: more means
-/// fewer round trips, less means that less is lost with one.
+/// About the size of a query, and of an answer that the asker asks for: larger ones save
+/// round trips, smaller ones lose less with one message.
 pub const MESSAGE_BYTES: usize = 512 << 10;
 
-/// Bytes of a message that is not refused, longer than [`MESSAGE_BYTES`] by what
-/// the last key may add. One that carries a single cell may be longer.
+/// The most bytes of a message, longer than [`MESSAGE_BYTES`] by what the last key may
+/// add. A message with a single cell may be longer.
 pub const MAX_MESSAGE: usize = 4 << 20;
 
-/// Bytes of keys, written out, after which a sender ends a message, so that the
-/// receiver finds less than [`MAX_KEY_TEXT`].
+/// Bytes of written-out keys after which a sender ends a message, so that the receiver
+/// finds less than [`MAX_KEY_TEXT`].
 const MAX_KEY_TEXT_SENT: usize = MAX_KEY_TEXT / 2;

@@ -1,4 +1,4 @@
-//! What is known of the other replicas.
+//! The state of other replicas.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -15,17 +15,16 @@ use crate::{
     replica::{Comparison, Span},
 };
 
-/// After how long the newest root of a peer decides, also if it cannot be compared: if there is no
-/// cut of which both roots are known, they count as different.
+/// How long a peer's newest root may be incomparable before it counts as different.
 const UNCOMPARED: Duration = Duration::from_secs(3);
 
-/// The shortest pause before roots are compared again that could not be.
+/// The shortest pause before a comparison is tried again.
 const COMPARE_EVERY: Duration = Duration::from_millis(10);
 
-/// Announced spans of a replica that are remembered.
+/// The most spans of a replica that are remembered.
 const MAX_SPANS: usize = 16;
 
-/// Replicas that are remembered.
+/// The most replicas that are remembered.
 pub(super) const MAX_PEERS: usize = 1024;
 
 /// Why a replica and this one exchange no data.
@@ -35,15 +34,15 @@ pub enum Isolation {
     /// It merges by other rules.
     #[error("its merge configuration {theirs} is not ours, {ours}")]
     Fingerprint {
-        /// Of its configuration.
+        /// The fingerprint of its configuration.
         theirs: Fingerprint,
-        /// Of our own.
+        /// Our fingerprint.
         ours: Fingerprint,
     },
-    /// It holds other keys, some of which are ours too.
-    #[error("its key expression '{0}' is not ours, but has keys in common with it")]
+    /// It holds other keys that overlap ours.
+    #[error("its key expression '{0}' is not ours, but overlaps it")]
     KeyExpr(String),
-    /// It holds the same keys under other names.
+    /// It holds the same keys with another prefix.
     #[error("its strip_prefix {} is not ours", .0.as_deref().map_or("(none)".to_owned(), |prefix| format!("'{prefix}'")))]
     StripPrefix(Option<String>),
     /// It speaks another version of the protocol.
@@ -51,10 +50,10 @@ pub enum Isolation {
     Protocol(u8),
 }
 
-/// How a replica stands to this one.
+/// The relation of a replica to this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Relation {
-    /// Nothing is known yet, or nothing that can be compared.
+    /// Unknown yet, or not comparable.
     Unknown,
     /// Both hold the same.
     Equal,
@@ -67,7 +66,7 @@ pub enum Relation {
 }
 
 impl Relation {
-    /// As it is called in the status.
+    /// Its name in the status.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -91,21 +90,22 @@ impl From<Comparison> for Relation {
     }
 }
 
-/// What the status says of a peer. Times are NTP64.
+/// The status of a peer. Times are NTP64.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerStatus {
-    /// Which it is.
+    /// Its identity.
     pub replica: ReplicaId,
     /// Whether its token is there.
     pub present: bool,
-    /// How it stands to this one.
+    /// Its relation to this one.
     pub relation: Relation,
     /// Why it is isolated, if it is.
     pub isolation: Option<Isolation>,
-    /// What it said last.
+    /// Its last announcement.
     pub announced: Option<Announcement>,
-    /// Milliseconds that its clock was ahead of this replica's when it last said something;
-    /// negative if it was behind. How long the message was on its way counts as behind.
+    /// By how many milliseconds its clock was ahead of this replica's at its last
+    /// announcement; negative if it was behind. The time that the message took counts as
+    /// behind.
     pub clock_offset_ms: Option<i64>,
     /// Since when the relation is as it is.
     pub since: u64,
@@ -116,38 +116,39 @@ pub struct PeerStatus {
 /// A root that a replica announced.
 struct Heard {
     span: Span,
-    /// When it was heard first.
+    /// When it was first heard.
     at: Duration,
 }
 
-/// All that is held with one root is held with another, as far as a pull could tell.
+/// An inclusion: this replica holds all that the peer holds with a root, as far as a pull
+/// could tell.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Included {
     /// The root of the peer.
     pub(super) theirs: RootHash,
-    /// The own root then. As long as what was held with it is held, so is the peer's.
+    /// The own root at that time. As long as its content is held, so is the peer's.
     pub(super) ours: RootHash,
-    /// When to look again: the peer may not have sent what is damaged there.
+    /// When to pull again: the peer may not have sent damaged cells.
     pub(super) until: Duration,
 }
 
-/// The own root, as those of peers are compared with it.
+/// The own root, for comparisons.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OwnRoot {
-    /// Nothing if it was voided, and none has been made since.
+    /// None if it was voided, and none has been made since.
     pub(super) root: Option<RootHash>,
-    /// The last cut over which it is known.
+    /// The last cut of this root.
     pub(super) cut: u64,
-    /// Since when the root is what it is.
+    /// Since when the root has been this one.
     pub(super) since: Duration,
 }
 
 impl OwnRoot {
-    /// How long it takes the own cut to get to `cut`, if the tree does not change.
+    /// How long until the own cut reaches `cut`, if the tree does not change.
     fn until_cut(&self, cut: u64) -> Duration {
         let left = milliseconds_between(cut, self.cut).max(0);
         let left = Duration::from_millis(left.unsigned_abs());
-        // A tree that changes has a root soon, and all is compared then.
+        // A tree that changes gets a root soon, and then everything is compared.
         match left.is_zero() {
             true => UNCOMPARED,
             false => left.max(COMPARE_EVERY),
@@ -155,43 +156,41 @@ impl OwnRoot {
     }
 }
 
-/// What is known of a replica.
+/// The state of a replica.
 pub(super) struct Peer {
     pub(super) present: bool,
     pub(super) relation: Relation,
     pub(super) isolation: Option<Isolation>,
-    /// What it said last.
+    /// Its last announcement.
     pub(super) announced: Option<Announcement>,
-    /// The last spans that it announced, the newest last: its cut may be ahead
-    /// of ours, and a span has to be there still when ours has come so far.
+    /// The last spans that it announced, the newest last: its cut may be ahead of ours,
+    /// and a span has to be there still when ours has come so far.
     heard: VecDeque<Heard>,
-    /// When to compare again, if no root is made and nothing is heard before.
+    /// When to compare again, if no root is made and no announcement heard before.
     pub(super) compare_at: Option<Duration>,
     pub(super) clock_offset_ms: Option<i64>,
     pub(super) since: u64,
     pub(super) last_equal: Option<u64>,
-    /// When to ask for its root, should it not say it by itself.
+    /// When to query its root, if it does not announce it.
     pub(super) ask_root_at: Duration,
-    /// Times that it was asked and did not answer.
+    /// Unanswered queries of its root.
     pub(super) unanswered: u32,
-    /// Pulls in a row that failed, or that brought nothing.
+    /// Consecutive pulls that failed, or that brought nothing.
     pub(super) failures: u32,
-    /// No pull before this.
+    /// Backoff: the earliest time for a pull.
     pub(super) not_before: Duration,
     /// Whether a query to it got no answer, and was repeated soon.
     pub(super) is_retried: bool,
     /// The last root that both are known to have had.
     pub(super) common: Option<RootHash>,
-    /// A root of the peer under which nothing was found that this replica lacks. Its own may be
-    /// another for good: it may hold what the peer does not take.
+    /// A root of the peer whose content this replica holds. The roots may differ for
+    /// good: this replica may hold what the peer rejects.
     pub(super) included: Option<Included>,
-    /// Whether what has changed since was asked for in vain, so that the trees have to
-    /// be compared.
+    /// Whether a delta brought nothing, so that the trees have to be compared.
     pub(super) is_walk_due: bool,
-    /// Times in a row that a pull from it gave way to others before its end.
+    /// Consecutive pulls from it that gave way to others before their end.
     pub(super) cut_short: u32,
-    /// Bytes that messages between the two are to have, about: fewer if they did not
-    /// get through in time.
+    /// About the size of messages to and from it: smaller after messages timed out.
     pub(super) message_bytes: usize,
 }
 
@@ -234,7 +233,7 @@ impl Peer {
         self.announced = Some(announcement);
         self.clock_offset_ms = Some(milliseconds_between(announcement.clock, wall));
         let span = announcement.span;
-        // One root over more cuts than before replaces what it continues.
+        // A span that continues the last one replaces it.
         match self.heard.back_mut() {
             Some(last) if last.span.root == span.root && last.span.from == span.from => {
                 last.span = span;
@@ -273,15 +272,15 @@ impl Peer {
             }
             self.is_walk_due &= unknown_since.is_some();
         }
-        // It has not announced the root that is the own one now.
+        // It has not announced the own current root.
         let is_older = own.root.is_some_and(|root| root != newest.root);
         let decided_at = unknown_since.unwrap_or(own.since) + UNCOMPARED;
         let relation = match known.map(|(_, comparison)| comparison) {
             Some(Comparison::Divergent) => Relation::Divergent,
             _ if unknown_since.is_some() && now >= decided_at => Relation::Divergent,
             _ if unknown_since.is_some() => Relation::Unknown,
-            // They were equal at a cut that has passed. If it had what came here since it
-            // would have said so.
+            // They were equal at a cut that has passed. If the peer had what came here
+            // since, it would have announced that.
             Some(Comparison::Equal) if is_older && now >= decided_at => Relation::Behind,
             Some(comparison) => comparison.into(),
             None => Relation::Unknown,
@@ -337,7 +336,7 @@ fn milliseconds_between(a: u64, b: u64) -> i64 {
 pub(super) struct Peers(BTreeMap<ReplicaId, Peer>);
 
 impl Peers {
-    /// The peer, made known if it was not; nothing if there are too many.
+    /// The peer, added if it was unknown; none if there are too many.
     pub(super) fn entry(&mut self, id: ReplicaId, wall: u64) -> Option<&mut Peer> {
         if self.0.len() >= MAX_PEERS && !self.0.contains_key(&id) {
             let absent = self.0.iter().filter(|(_, peer)| !peer.present);
@@ -364,7 +363,7 @@ impl Peers {
         self.0.iter_mut()
     }
 
-    /// Those of our group that are there.
+    /// The peers of our group that are present.
     pub(super) fn present(&self) -> impl Iterator<Item = (&ReplicaId, &Peer)> {
         let is_present = |peer: &Peer| peer.present && peer.isolation.is_none();
         self.iter().filter(move |(_, peer)| is_present(peer))

@@ -1,9 +1,9 @@
-//! One repair: what has changed since a root that both have had; or else where the
-//! trees differ, then the cells.
+//! One repair: asks for a delta since a root that both have had; or else for where the
+//! trees differ, then for the cells.
 //!
-//! The walk is depth first, and cells are fetched as soon as many are wanted: so
-//! what has to be remembered is bounded, however much differs; and as what was
-//! fetched is joined at once, a pull that breaks off has not been for nothing.
+//! The walk is depth first, and fetches cells as soon as many are wanted. So its memory
+//! is bounded, however much differs; and as fetched cells are joined at once, a pull that
+//! breaks off has not been in vain.
 
 use std::collections::VecDeque;
 
@@ -23,18 +23,18 @@ use crate::{
     replica::Tree,
 };
 
-/// Cells wanted after which they are fetched before the walk goes on: as many as fill
-/// a message, if one takes so many bytes.
+/// Wanted cells after which they are fetched before the walk goes on: as many as fill a
+/// message, at so many bytes each.
 const BYTES_WANTED: usize = 128;
 
-/// Why cells were rejected.
+/// Rejected messages and cells, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rejections {
     /// Messages that could not be read, or that answer what was not asked.
     pub malformed: u64,
     /// Cells whose key is not within the storage's key expression.
     pub key_expr: u64,
-    /// Cells that are not what their sender said they are.
+    /// Cells that do not match the digest that their sender gave.
     pub digest: u64,
     /// Cells with a timestamp too far ahead of the clock.
     pub clock: u64,
@@ -45,14 +45,14 @@ pub struct Rejections {
 }
 
 impl Rejections {
-    /// All of them.
+    /// Their sum.
     #[must_use]
     pub fn total(&self) -> u64 {
         let of_cells = self.key_expr + self.digest + self.clock + self.too_large + self.strategy;
         self.malformed + of_cells
     }
 
-    /// Adds those of another.
+    /// Adds the counts of another.
     pub(super) fn add(&mut self, other: &Self) {
         self.malformed += other.malformed;
         self.key_expr += other.key_expr;
@@ -63,16 +63,16 @@ impl Rejections {
     }
 }
 
-/// What was asked, to read the answer by.
+/// The pending question, by which to read the answer.
 enum Asked {
     Delta,
-    /// Of these ranges, which are in these places of the own tree.
+    /// Digests of these ranges, which are in these places of the own tree.
     Digests(Vec<(Range, Fragment)>, Vec<Place>),
-    /// That many of what is wanted.
+    /// This number of wanted cells and ranges.
     Entries(usize),
 }
 
-/// What to ask next.
+/// The next question.
 pub(super) enum Ask {
     Digests(Vec<u8>),
     Entries(Vec<u8>),
@@ -84,13 +84,13 @@ pub(super) enum Ask {
 pub(super) struct Pull {
     pub(super) peer: ReplicaId,
     salted: Salted,
-    /// Bytes of a query, and of an answer, about.
+    /// About the size of a query, and of an answer.
     message_bytes: usize,
-    /// What to ask before the trees are compared.
+    /// The delta to ask for before the trees are compared.
     delta: Option<DeltaQuery>,
-    /// Whether what had changed was known to the peer.
+    /// Whether the peer knew one of the delta's roots.
     pub(super) is_delta: bool,
-    /// Where to look; the next is last.
+    /// Open ranges; the next is last.
     open: Vec<(Range, Place)>,
     wants: VecDeque<Want>,
     asked: Option<Asked>,
@@ -113,13 +113,13 @@ impl Pull {
         }
     }
 
-    /// Asks for what has changed, before it compares the trees.
+    /// Asks for a delta before it compares the trees.
     pub(super) fn with_delta(self, delta: Option<DeltaQuery>) -> Self {
         Self { delta, ..self }
     }
 
-    /// The next query. `newest` tells the stamp of the newest cell of a key that
-    /// is here, be it settled or not.
+    /// The next query. `newest` gives the stamp of a key's newest cell here, settled or
+    /// not.
     pub(super) fn ask(&mut self, tree: &Tree, newest: &dyn Fn(&CellKey) -> Option<Stamp>) -> Ask {
         if let Some(delta) = &self.delta {
             self.asked = Some(Asked::Delta);
@@ -135,15 +135,15 @@ impl Pull {
         if self.wants.is_empty() {
             return Ask::Nothing;
         }
-        // What came by another way meanwhile need not be sent again.
+        // A cell that came another way meanwhile need not be sent again.
         for want in &mut self.wants {
             if let Want::Key(key, have) = want {
                 let pending = newest(key).map(|stamp| stamp.time);
                 if pending > *have {
                     *have = pending.map(|time| time.saturating_add(1));
                 }
-                // Nor what the key's own cell covers. (Of its own time there may be
-                // one that it does not cover, of a clock with a greater ID.)
+                // Nor does a cell that the key's own cell covers. (Of its own time there
+                // may be one that it does not cover, of a clock with a greater ID.)
                 if !key.part.is_empty() {
                     let own = newest(&CellKey::own(key.key.clone()));
                     *have = (*have).max(own.map(|own| own.time));
@@ -157,7 +157,7 @@ impl Pull {
         Ask::Entries(query)
     }
 
-    /// The next query of digests, if there is still where to look.
+    /// The next digest query, if there are open ranges.
     pub(super) fn ask_digests(&mut self, tree: &Tree) -> Option<Vec<u8>> {
         let room = self.message_bytes;
         let mut writer = DigestQueryWriter::new(self.salted, room as u32);
@@ -194,8 +194,8 @@ impl Pull {
         Some(writer.finish())
     }
 
-    /// Takes the answer to what was asked last; cells that came with it, and that
-    /// are what was asked for, are returned.
+    /// Handles the answer to the last query, and returns those of its cells that are what
+    /// was asked for.
     pub(super) fn answer(
         &mut self,
         bytes: &[u8],
@@ -232,7 +232,7 @@ impl Pull {
                 let EntriesReply { done, cells } =
                     EntriesReply::decode(bytes, wanted, MAX_MESSAGE)?;
                 self.wants.drain(..done);
-                // Of a range that goes on, what comes above its last cell.
+                // For a range that goes on: what is above its last cell.
                 if let (Some(Want::All(range)), Some(last)) = (self.wants.front_mut(), cells.last())
                 {
                     if done < count && range.contains(&last.key) {
@@ -244,7 +244,7 @@ impl Pull {
         }
     }
 
-    /// Cells and ranges that are wanted.
+    /// The number of wanted cells and ranges.
     pub(super) fn found(&self) -> usize {
         self.wants.len()
     }

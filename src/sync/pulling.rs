@@ -1,4 +1,4 @@
-//! Whom to pull from, when, and what follows from how it went.
+//! Chooses the peer to pull from and the time, and handles the outcome.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -18,34 +18,34 @@ use crate::mst::RootHash;
 /// The longest wait for an answer.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The longest wait until cells that were joined are part of the root.
+/// The longest wait until joined cells are part of the root.
 const JOINING: Duration = Duration::from_secs(10);
 
-/// The first pause after a pull that failed or brought nothing; it doubles. And the
-/// pause after one that brought something, if the peer does not say before that it
-/// has another root.
+/// Backoff: the first pause after a pull that failed or brought nothing; it doubles. Also
+/// the pause after a pull that brought something, unless the peer announces another root
+/// before.
 const BACK_OFF: Duration = Duration::from_millis(500);
 
-/// The pause after the first query to a peer that got no answer: when its token
-/// appears, the way to it is often not known yet.
+/// The pause after an unanswered first query to a peer: when its token appears, the way
+/// to it is often not known yet.
 const RETRY: Duration = Duration::from_millis(50);
 
-/// Answers in a row of which all cells were rejected, and of which none was newer than
-/// what was here: a pull that goes on like this is not worth its place. (Answers without
-/// cells are no more than the own tree has entries.) The honest send none that are
-/// rejected, but they may have many that a delete covers here.
+/// Limits of answers in a row of which all cells were rejected, and of which none was
+/// newer than what was here: such a pull is not worth its slot. (Answers without cells
+/// are no more than the own tree has entries.) An honest peer sends none that are
+/// rejected, but may have many that a delete covers here.
 const MAX_REJECTED: u32 = 64;
 const MAX_USELESS: u32 = 4096;
 
-/// For how long a pull goes on while there are others to pull from. Twice as long each
-/// time it was too short: what takes long has to come to its end, too.
+/// How long a pull goes on while there are others to pull from. Twice as long each time
+/// it was too short, so that long pulls complete, too.
 const TURN: Duration = Duration::from_secs(60);
 
-/// How small messages become over a link that is too slow for large ones.
+/// The smallest messages over a link that is too slow for large ones.
 const MIN_MESSAGE: usize = 4 << 10;
 
-/// What one replica has alone, all others pull at once: each spreads its pull
-/// over this time for every other one beside itself and the peer, up to a bound.
+/// All others pull at once what one replica has alone: each spreads its pull over this
+/// time for every other replica beside itself and the peer, up to a bound.
 const SPREAD_EACH: Duration = Duration::from_millis(2);
 const MAX_SPREAD: Duration = Duration::from_millis(500);
 
@@ -57,23 +57,23 @@ pub(super) struct Going {
     asked_at: Duration,
     deadline: Duration,
     rejected: Rejections,
-    /// How many cells had been useful before.
+    /// The number of useful cells before.
     useful_before: u64,
-    /// How many had been when there were more than ever before, and answers since.
+    /// The largest number of useful cells seen, and answers since.
     useful: u64,
     useless_answers: u32,
-    /// Answers of which all cells were rejected, since one of which not all were.
+    /// Consecutive answers of which all cells were rejected.
     rejected_answers: u32,
-    /// What the peer had announced.
+    /// The peer's announced root.
     root: RootHash,
-    /// Whether anything has been answered.
+    /// Whether a query was answered.
     is_answered: bool,
     /// Whether digests are of the larger width.
     is_wide: bool,
 }
 
 impl Going {
-    /// What follows when all has been asked for, or nothing more will come.
+    /// What follows when the pull is over.
     fn joining(&self, now: Duration) -> Joining {
         Joining {
             peer: self.pull.peer,
@@ -89,21 +89,21 @@ impl Going {
     }
 }
 
-/// Waiting for cells to be part of the root.
+/// A pull whose cells are not yet part of the root.
 #[derive(Clone, Copy)]
 pub(super) struct Joining {
-    /// From whom they came.
+    /// The peer that sent them.
     peer: ReplicaId,
-    /// How many cells had been useful before.
+    /// The number of useful cells before.
     useful_before: u64,
-    /// What the peer had announced when the pull began.
+    /// The peer's announced root when the pull began.
     root: RootHash,
-    /// Whether only what had changed was asked for.
+    /// Whether it was a delta alone.
     is_delta: bool,
-    /// Whether the trees were compared, by digests that are not equal by chance, and the peer
-    /// had nothing that is lacking here.
+    /// Whether it compared the trees, by digests that are not equal by chance, and the
+    /// peer had nothing that is lacking here.
     found_nothing: bool,
-    /// Until when, at the most.
+    /// The deadline.
     deadline: Duration,
 }
 
@@ -119,7 +119,7 @@ fn is_candidate(peer: &Peer) -> bool {
 }
 
 impl Machine {
-    /// When there is something to do about pulls, if nothing happens before.
+    /// When pulls need attention, if nothing happens before.
     pub(super) fn pull_due(&self) -> Option<Duration> {
         match &self.state {
             State::Idle => {
@@ -132,7 +132,7 @@ impl Machine {
         }
     }
 
-    /// Ends what is over, and begins what is due.
+    /// Ends pulls that are over, and begins those that are due.
     pub(super) fn go_on_pulling(&mut self, context: &mut Context<'_>, actions: &mut Vec<Action>) {
         let now = context.now;
         match &self.state {
@@ -181,19 +181,20 @@ impl Machine {
         self.go_on(going, context, actions);
     }
 
-    /// A pull from a peer, by what is known of it.
+    /// A pull from a peer, according to its state.
     fn pull_from(&self, id: ReplicaId, salt: [u8; 8], context: &Context<'_>) -> Pull {
         let Some(peer) = self.peers.get(&id) else {
             return Pull::new(id, Salted::new(salt, *WIDTHS.end()), MESSAGE_BYTES);
         };
-        // What was not found because digests were equal by chance is found by others.
+        // Other digests find what these missed by chance.
         let salted = Salted::new(salt, *WIDTHS.start() << peer.failures.min(1));
         let pull = Pull::new(id, salted, peer.message_bytes);
         if peer.is_walk_due || context.view.tree().is_empty() {
             return pull;
         }
-        // What is behind the peer has had its own root with it. Else there is the
-        // last that both are known to have had, or that others have had too.
+        // A replica that is behind had its own root in common with the peer. Otherwise
+        // there is the last root that both are known to have had, or that others have had
+        // too.
         let latest = context.view.latest().map(|(span, _)| span.root);
         let of_others = self.peers.iter().filter_map(|(_, peer)| peer.common);
         let roots = latest.into_iter().chain(peer.common).chain(of_others);
@@ -204,7 +205,7 @@ impl Machine {
         }))
     }
 
-    /// Whom to pull from now, if from anyone, and what it has announced.
+    /// The peer to pull from now, if any, and its announced root.
     fn choose_peer(&mut self, context: &mut Context<'_>) -> Option<(ReplicaId, RootHash)> {
         let present = self.peers.present();
         let candidates: Vec<(ReplicaId, RootHash, Duration)> = present
@@ -227,7 +228,7 @@ impl Machine {
             return None;
         }
         let ready = candidates.iter().filter(|(.., at)| *at <= context.now);
-        // One root of those that differ, and one of those that have it.
+        // Draws one of the different roots, and one of the peers that have it.
         let mut by_root: BTreeMap<RootHash, Vec<ReplicaId>> = BTreeMap::new();
         ready.for_each(|(id, root, _)| by_root.entry(*root).or_default().push(*id));
         let roots = by_root.len() as u64;
@@ -260,7 +261,7 @@ impl Machine {
         let useless = going.useless_answers >= MAX_USELESS;
         if useless || going.rejected_answers >= MAX_REJECTED {
             self.state = State::Pulling(Box::new(going));
-            let text = "its answers bring nothing that is new and may be taken".to_owned();
+            let text = "its answers bring nothing new that this replica may take".to_owned();
             return self.fail(text, context, actions);
         }
         let cut_short = self.peers.get(&going.pull.peer).map_or(0, |p| p.cut_short);
@@ -269,7 +270,7 @@ impl Machine {
             if let Some(peer) = self.peers.get_mut(&going.pull.peer) {
                 peer.cut_short += 1;
             }
-            // What is left of it is for the next.
+            // The next pull fetches the rest.
             return self.finish(going, context, actions);
         }
         let (query, bytes) = match going.pull.ask(&view.tree(), &|key| view.newest(key)) {
@@ -341,7 +342,7 @@ impl Machine {
                 actions.push(Action::Join(cells));
             }
         }
-        // Of what came with this answer one hears before the next.
+        // The report on this answer comes before that on the next.
         if context.view.useful() > going.useful {
             going.useful = context.view.useful();
             going.useless_answers = 0;
@@ -349,7 +350,7 @@ impl Machine {
         self.go_on(*going, context, actions);
     }
 
-    /// There was no answer to the query that there is.
+    /// Handles a query without an answer.
     fn unanswered(&mut self, error: String, context: &mut Context<'_>, actions: &mut Vec<Action>) {
         let State::Pulling(going) = &self.state else {
             return;
@@ -384,7 +385,7 @@ impl Machine {
         }
     }
 
-    /// A pull that came to its end was of use, or not.
+    /// Handles a completed pull.
     fn ended(&mut self, ended: &Joining, context: &mut Context<'_>) {
         let own = context.view.latest().map(|(span, _)| span.root);
         let until = context.now + context.about(self.settings.sync_interval);
@@ -404,14 +405,15 @@ impl Machine {
         match self.peers.get_mut(&ended.peer) {
             Some(peer) if was_useful => {
                 peer.failures = 0;
-                // It may be pulling, too, and has all of it when it says so next.
+                // It may be pulling, too, and has everything when it announces the next
+                // root.
                 let root = peer.announced.map(|announced| announced.span.root);
                 if root == Some(ended.root) {
                     peer.not_before = peer.not_before.max(context.now + pause);
                 }
             }
             Some(peer) => {
-                // Unless that was by chance, there is nothing that changed.
+                // Unless that was by chance, nothing has changed.
                 peer.is_walk_due = ended.is_delta && is_candidate(peer);
                 self.back_off(&ended.peer, context);
             }
@@ -438,8 +440,8 @@ impl Machine {
         }
     }
 
-    /// Counts what a pull that is over did not take, and says it: also of one that
-    /// failed, for that may be why.
+    /// Counts and reports what a finished pull rejected, even if it failed, as that may
+    /// be why.
     fn count_rejected(&mut self, going: &Going, actions: &mut Vec<Action>) {
         if going.rejected != Rejections::default() {
             self.status.rejected.add(&going.rejected);

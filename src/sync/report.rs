@@ -1,10 +1,10 @@
-//! What an operator should hear of.
+//! Reports for operators.
 
 use std::fmt;
 
 use super::{identity::ReplicaId, peers::Isolation, pull::Rejections, wire::MessageError};
 
-/// What an operator should know.
+/// A report for operators.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Report {
@@ -21,9 +21,9 @@ pub enum Report {
     Rejected(ReplicaId, Rejections),
     /// A pull failed.
     Failed(ReplicaId, String),
-    /// A pull is over.
+    /// A pull is complete.
     Pulled {
-        /// From whom.
+        /// The peer.
         peer: ReplicaId,
         /// Cells that it brought.
         cells: u64,
@@ -60,7 +60,7 @@ impl fmt::Display for Report {
                     f,
                     "cells of replica {peer} were rejected: {key_expr} outside of the key \
                      expression, {digest} damaged, {clock} too far ahead of the clock, \
-                     {too_large} too large, {strategy} of no strategy that there is here"
+                     {too_large} too large, {strategy} that no strategy here writes"
                 )
             }
             Self::Failed(peer, error) => write!(f, "a pull from replica {peer} failed: {error}"),

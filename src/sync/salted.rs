@@ -1,26 +1,25 @@
-//! Digests of a few bytes, that nobody can prepare.
+//! Truncated digests that nobody can prepare.
 //!
-//! They are truncated to [`Salted::width`] bytes, of hashes that are salted afresh
-//! in every session: nobody can prepare two contents that look equal, and if by
-//! chance they do, the roots are still different and the next session, with wider
-//! digests, finds it.
+//! Hashes are salted afresh for each pull and truncated to [`Salted::width`] bytes. So
+//! nobody can prepare two contents that look equal; and if two look equal by chance, the
+//! roots still differ, and the next pull, with wider digests, finds it.
 
 use super::wire::{MessageError, Reader, Writer};
 use crate::hash::{sha256, tag, HASH_BYTES};
 
-/// Bytes of a truncated digest, at the least and at the most.
+/// The smallest and largest width of a truncated digest.
 pub const WIDTHS: std::ops::RangeInclusive<u8> = 4..=8;
 
-/// How digests are made comparable without sending all of them: the keys of
-/// universal hashes, and how much of these is sent.
+/// The salt and width of digests: keys of universal hashes, and the number of bytes to
+/// send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Salted {
-    /// Chosen by the asker, anew for each session.
+    /// The asker draws it for each pull.
     salt: [u8; 8],
     /// Bytes of a truncated digest, one of [`WIDTHS`].
     width: u8,
-    /// Made of the salt: for the words of a hash; for the items of a list; for what
-    /// comes of these.
+    /// Derived from the salt: for the words of a hash; for the items of a list; for the
+    /// results of these.
     of_hash: Multilinear<4>,
     point: u64,
     of_list: Multilinear<1>,
@@ -30,12 +29,11 @@ pub struct Salted {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Short(u64);
 
-/// The multilinear hash: a sum of factors times words, modulo 2^128, of which the
-/// upper half counts.
+/// The multilinear hash: the upper half of a sum of factors times words, modulo 2^128.
 ///
-/// For two different inputs that were there before the factors were drawn, all pairs
-/// of hashes are equally likely (Lemire and Kaser, *Strongly universal string
-/// hashing is fast*, 2014): so the first n bytes are equal once in 2^(8 n).
+/// For two different inputs that exist before the factors are drawn, all pairs of hashes
+/// are equally likely (Lemire and Kaser, *Strongly universal string hashing is fast*,
+/// 2014): so the first n bytes are equal with probability 2^(-8 n).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Multilinear<const WORDS: usize> {
     first: u128,
@@ -61,7 +59,7 @@ impl<const WORDS: usize> Multilinear<WORDS> {
     }
 }
 
-/// 2^61 - 1, a prime: lists are hashed as polynomials modulo this.
+/// 2^61 - 1, a prime: the modulus of the polynomials that hash lists.
 const PRIME: u64 = (1 << 61) - 1;
 
 /// `a` times `b`, plus `c`, modulo [`PRIME`], but perhaps a few times that too much;
@@ -82,7 +80,7 @@ fn words(hash: &[u8; HASH_BYTES]) -> [u64; 4] {
 }
 
 impl Salted {
-    /// Of `salt`, with digests of `width` bytes.
+    /// Digests with this salt, of `width` bytes.
     #[must_use]
     pub fn new(salt: [u8; 8], width: u8) -> Self {
         let mut place = 0u8;
@@ -110,13 +108,13 @@ impl Salted {
         self.truncate(self.of_hash.hash(words(hash)))
     }
 
-    /// Begins the digest of a list of hashes, some of which may be missing.
+    /// Starts the digest of a list of hashes, some of which may be missing.
     ///
-    /// Each is hashed to a coefficient, a missing one is 0; the polynomial that begins
-    /// with 1 and has these coefficients is evaluated at a secret point, and what comes
-    /// out is hashed again. Two different lists of at most n items give the same value
-    /// of the polynomial once in 2^61 / (n + 16); and else look equal once in
-    /// 2^(8 width).
+    /// Each item is hashed to a coefficient, a missing one to 0; the polynomial that
+    /// begins with 1 and has these coefficients is evaluated at a secret point, and the
+    /// result is hashed again. Two different lists of at most n items give the same value
+    /// of the polynomial with probability (n + 16) / 2^61, and otherwise look equal with
+    /// probability 2^(-8 width).
     pub(super) fn list(&self) -> List<'_> {
         List {
             salted: self,
@@ -129,7 +127,7 @@ impl Salted {
         Short(hash.checked_shr(unsent).unwrap_or(0))
     }
 
-    /// Writes what the receiver has to know.
+    /// Writes the salt and width for the receiver.
     pub(super) fn write_head(&self, writer: &mut Writer) {
         writer.raw(&self.salt);
         writer.u8(self.width);
@@ -148,7 +146,7 @@ impl Salted {
         self.width.min(8).into()
     }
 
-    /// About what an entry and a gap take, beside the key.
+    /// About the size of an entry and a gap, without the key.
     pub(super) fn entry_bytes(&self) -> usize {
         2 * self.width()
     }
@@ -167,7 +165,7 @@ impl Salted {
     }
 }
 
-/// The digest of a list of hashes, as far as it goes.
+/// The digest of a list of hashes, so far.
 pub(super) struct List<'a> {
     salted: &'a Salted,
     value: u64,

@@ -1,4 +1,4 @@
-//! Where two replicas differ, without repairing it.
+//! Finds where two replicas differ, without repairing it.
 
 use super::{
     entries::Want, identity::ReplicaId, pull::Pull, salted::Salted, wire::MessageError,
@@ -6,11 +6,10 @@ use super::{
 };
 use crate::replica::Tree;
 
-/// Differences after which a walk ends: an operator does not read more.
+/// Differences after which a walk ends: operators do not read more.
 const MAX_FOUND: usize = 100_000;
 
-/// The first half of a pull: it finds what a peer has and this replica does not,
-/// and leaves it at that.
+/// The first half of a pull: finds what a peer has and this replica lacks.
 pub struct Walk {
     pull: Pull,
     tree: Tree,
@@ -20,7 +19,7 @@ impl Walk {
     /// Compares `tree` with what `peer` has; `salt` is random.
     #[must_use]
     pub fn new(tree: Tree, peer: ReplicaId, salt: u64) -> Self {
-        // Nobody looks a second time: digests as wide as they can be.
+        // There is no second pull, so digests have the largest width.
         let salted = Salted::new(salt.to_be_bytes(), *super::WIDTHS.end());
         Self {
             pull: Pull::new(peer, salted, MESSAGE_BYTES),
@@ -28,7 +27,7 @@ impl Walk {
         }
     }
 
-    /// The next query of digests; nothing if all is found, or too much is.
+    /// The next digest query; none if all is found, or too much is.
     pub fn ask(&mut self) -> Option<Vec<u8>> {
         match self.pull.found() < MAX_FOUND {
             true => self.pull.ask_digests(&self.tree),
@@ -36,15 +35,15 @@ impl Walk {
         }
     }
 
-    /// Takes the answer to the last query.
+    /// Handles the answer to the last query.
     ///
     /// # Errors
-    /// If it is none.
+    /// If it cannot be read.
     pub fn answer(&mut self, bytes: &[u8]) -> Result<(), MessageError> {
         self.pull.answer(bytes, &self.tree).map(drop)
     }
 
-    /// What the peer has and this replica does not, and whether that is all.
+    /// What the peer has and this replica lacks, and whether that is all.
     #[must_use]
     pub fn finish(self) -> (Vec<Want>, bool) {
         let is_all = self.pull.found() < MAX_FOUND;

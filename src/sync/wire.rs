@@ -1,12 +1,12 @@
-//! Writing and reading the bytes of messages.
+//! Encodes and decodes messages.
 //!
-//! Numbers of variable length are LEB128. Keys ascend in most messages, so each
-//! is written as what it has in common with the one before, at its beginning and
-//! at its end, and the rest. What ends the canonical bytes of a key without a
-//! part is left out: a bit says so.
+//! Numbers of variable length are LEB128. Keys ascend in most messages, so each is
+//! written as the lengths of the prefix and suffix that it shares with the one before,
+//! and the rest. The end of the canonical bytes of a key without a part is left out: a
+//! bit says so.
 //!
-//! A reader trusts nothing: every length is checked against what is there, and
-//! what prefixes can blow up against a [budget](MAX_KEY_TEXT).
+//! A reader trusts nothing: it checks every length against what is there, and the
+//! expansion of prefixes against a [budget](MAX_KEY_TEXT).
 
 use thiserror::Error;
 
@@ -15,11 +15,11 @@ use crate::{
     mst::TreeKey,
 };
 
-/// Bytes that all keys of one message may have when they are written out. A few
-/// bytes can repeat a long key, so the size of a message does not bound them.
+/// The most bytes of all keys of one message, written out. A few bytes can repeat a long
+/// key, so the size of a message does not bound them.
 pub const MAX_KEY_TEXT: usize = 16 << 20;
 
-/// Why a message is not what it should be.
+/// Why a message is invalid.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MessageError {
@@ -40,25 +40,25 @@ pub enum MessageError {
         /// What was found.
         found: u8,
     },
-    /// A number that a field cannot have.
+    /// A number is out of its field's range.
     #[error("the {0} is out of its range")]
     Range(&'static str),
-    /// A key that is none.
+    /// A key is invalid.
     #[error("a key in the message: {0}")]
     Key(#[from] DecodeError),
-    /// Keys that do not ascend, or that lie outside of what was asked for.
-    #[error("a key in the message is not where it may be")]
+    /// A key is out of order, or outside of what was asked for.
+    #[error("a key in the message is out of order, or out of its range")]
     KeyOrder,
-    /// More than is allowed.
+    /// There is more of something than is allowed.
     #[error("the message has more {0} than are allowed")]
     TooLarge(&'static str),
     /// The compressed part cannot be decompressed.
     #[error("the compressed part of the message is damaged")]
     Compression,
-    /// A message that is not what was sent.
-    #[error("the message is damaged: its check does not fit")]
+    /// Its check does not match.
+    #[error("the message is damaged: its checksum is wrong")]
     Check,
-    /// An answer that answers nothing.
+    /// The answer has nothing new.
     #[error("the answer makes no progress")]
     NoProgress,
 }
@@ -103,13 +103,13 @@ fn is_plain(key: &CellKey) -> bool {
 const PLAIN: u8 = 1;
 const SUFFIX: u8 = 2;
 
-/// A common end that is shorter is not worth its length.
+/// A shorter common suffix is not worth its length.
 const MIN_SUFFIX: usize = 3;
 
-/// How much two texts have in common, at the beginning and, beyond that, at the
-/// end.
+/// The lengths of the common prefix of two texts and, beyond that, of the common suffix.
 fn common(a: &[u8], b: &[u8]) -> (usize, usize) {
-    // Every key of a message is compared, at both ends: so eight bytes at a time.
+    // Every key of a message is compared, at both ends: so it takes eight bytes at a
+    // time.
     let shared = |(a, b): &(&u8, &u8)| a == b;
     let (mut left, mut right) = (a, b);
     while let (Some((x, xs)), Some((y, ys))) = (
@@ -146,13 +146,13 @@ pub(super) fn flag(is_set: bool, bit: u8) -> u8 {
     }
 }
 
-/// Appends the fields of a message.
+/// Writes the fields of a message.
 #[derive(Debug, Default)]
 pub(super) struct Writer {
     bytes: Vec<u8>,
-    /// The last key, as it was written.
+    /// The text of the last key.
     last: Vec<u8>,
-    /// Room for the next.
+    /// Memory for the next.
     key: Vec<u8>,
     /// Bytes of all keys, written out.
     key_text: usize,
@@ -226,11 +226,11 @@ impl Writer {
     }
 }
 
-/// Takes the fields of a message, in order.
+/// Reads the fields of a message, in order.
 #[derive(Debug)]
 pub(super) struct Reader<'a> {
     bytes: &'a [u8],
-    /// The last key, as it was written, and room for the next.
+    /// The text of the last key, and memory for the next.
     last: Vec<u8>,
     text: Vec<u8>,
     key_text: usize,
@@ -280,7 +280,7 @@ impl<'a> Reader<'a> {
         Ok(self.array::<1>(what)?[0])
     }
 
-    /// In its shortest form only: a message has one way to be written.
+    /// Only in its shortest form: a message has one encoding.
     pub(super) fn number(&mut self, what: &'static str) -> Result<u64, MessageError> {
         let mut value = 0u64;
         for place in 0..10 {
@@ -301,8 +301,8 @@ impl<'a> Reader<'a> {
         usize::try_from(self.number(what)?).map_err(|_| MessageError::Range(what))
     }
 
-    /// How many of something follow, of which each takes at least `least` bytes:
-    /// so that nobody is made to reserve memory for what is not there.
+    /// The number of following items, of which each takes at least `least` bytes: so a
+    /// message cannot make the reader reserve memory for what is not there.
     pub(super) fn count(
         &mut self,
         least: usize,

@@ -72,7 +72,7 @@ def test_that_there_is_no_session_is_said(start_router, refusing):
     connect = {"endpoints": [refusing.endpoint]}
     volumes = {"mst": {"session": {"mode": "client", "connect": connect}}}
     router = start_router(demo(), volumes=volumes, environment=DEFAULT_LOG)
-    said = "nothing is replicated, and no operator is answered, since there is no session"
+    said = "there is no Zenoh session, so nothing is replicated and operators get no answers"
     router.wait_for_log(" ERROR ", "volume 'mst'", said)
     # It goes on trying. When the second attempt from now begins, the first has failed.
     aim = refusing.attempts + 2
