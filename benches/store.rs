@@ -20,7 +20,7 @@ use rand::{rngs::StdRng, seq::SliceRandom, Rng, SeedableRng};
 use zenoh_backend_mst::{
     cell::{Cell, CellKey, CellMeta, Content, Key, Row, Stamp, Value},
     replica::{Clock, Replica, BUCKET},
-    store::{DurableStore, Store},
+    store::{CellStore as _, DurableStore},
 };
 
 const GROUP: usize = 1_000;
@@ -167,7 +167,7 @@ fn main() {
         overwrites[0].push(start.elapsed());
         overwrites[1].push(bare_engine(&folder.path().join("bare"), keys, &bare));
 
-        let root = replica.snapshot().root();
+        let root = replica.snapshot().expect("sound").root();
         replica.close().expect("closed");
         let start = Instant::now();
         let replica = open(&folder.path().join("ours"), &time);

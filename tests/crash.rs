@@ -151,7 +151,7 @@ fn child(path: &Path, durability: Durability, next: u64) {
 /// or, `properly`, closed.
 fn verify(path: &Path, durability: Durability, properly: bool) {
     let replica = open(path, durability, Arc::new(|| u64::MAX / 2));
-    let snapshot = replica.snapshot();
+    let snapshot = replica.snapshot().expect("sound");
     let Ok(check) = snapshot.tree.check();
     assert_eq!(check, Ok(()));
     let Ok(cells) = snapshot.tree.iter();

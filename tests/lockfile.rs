@@ -129,7 +129,7 @@ fn the_compiler_that_is_asked_for_is_new_enough_for_all_crates() {
     }
     let readme = read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md"));
     let (_, rest) = readme
-        .split_once("needs a Rust toolchain (")
+        .split_once("a Rust toolchain (")
         .expect("the README says it");
     let (said, _) = rest.split_once(" or later)").expect("a version");
     assert_eq!(said_of_crates, BTreeSet::from([rust_version(said)]));

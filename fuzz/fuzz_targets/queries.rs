@@ -6,10 +6,10 @@ use std::sync::{Arc, OnceLock};
 
 use libfuzzer_sys::fuzz_target;
 use zenoh_backend_mst::{
-    cell::{Cell, CellKey, CellMeta, Content, Key, Stamp, Version},
+    cell::{Cell, CellKey, CellMeta, Content, Key, Part, Stamp},
     mst::{Resident, RootHash},
-    replica::{Change, Kept, Tree},
-    store::StoreError,
+    replica::{Change, ReplicaError, Snapshot, Tree},
+    store::{RowRead, StoreError, StoreView},
     sync::{
         answer_digests, answer_entries, DeltaQuery, DigestQuery, EntriesQuery, Source, MAX_MESSAGE,
     },
@@ -37,18 +37,34 @@ fn tree() -> &'static Tree {
 
 struct Holder;
 
+/// All cells are tombstones, which the tree has.
+struct Rows;
+
+impl StoreView for Rows {
+    fn scan(
+        &self,
+        _: Option<&CellKey>,
+        _: &mut dyn FnMut(CellKey, RowRead) -> bool,
+    ) -> Result<(), StoreError> {
+        Ok(())
+    }
+    fn read(&self, _: &CellKey) -> Result<Option<(Arc<Cell>, CellMeta)>, StoreError> {
+        Ok(None)
+    }
+    fn parts(&self, _: &Key) -> Result<Vec<(Part, Arc<Cell>)>, StoreError> {
+        Ok(Vec::new())
+    }
+}
+
 impl Source for Holder {
-    fn tree(&self) -> Tree {
-        tree().clone()
+    fn snapshot(&self) -> Result<Snapshot, ReplicaError> {
+        Ok(Snapshot::new(0, tree().clone(), Box::new(Rows)))
     }
     fn changes_since(&self, root: &RootHash, after: u64) -> Option<Vec<Change>> {
         let changes = tree().iter().expect("resident").zip(1..);
         let changes = changes.map(|(entry, number)| (number, entry.expect("resident").0.clone()));
         // About half of all roots are known.
         (root.0[0] < 128).then(|| changes.filter(|(number, _)| *number > after).collect())
-    }
-    fn read(&self, _: &CellKey, version: Version) -> Result<Kept, StoreError> {
-        Ok(Kept::Cell(Arc::new(tombstone(version.stamp.time))))
     }
     fn damaged(&self, _: &CellKey, _: &CellMeta) {
         panic!("nothing is damaged");

@@ -13,7 +13,7 @@ use crate::{
     backup::{read_restore_frame, verify, BackupReader, BackupWriter, Header},
     cell::STAMP_ID_BYTES,
     mst::{RootHash, Violation},
-    replica::{Checkpoint, Damage, Replica, ReplicaError},
+    replica::{Damage, Replica, ReplicaError, Snapshot},
     store::SNAPSHOTS,
     sync::Rejections,
 };
@@ -152,8 +152,8 @@ impl Administration {
         sink: impl Write,
         progress: OnProgress<'_>,
     ) -> Result<Copied, AdminError> {
-        let checkpoint = self.replica.checkpoint()?;
-        let header = self.header(&checkpoint, replica_id);
+        let snapshot = self.replica.checkpoint()?;
+        let header = self.header(&snapshot, replica_id);
         let mut writer = BackupWriter::new(sink, &header)?;
         let (mut done, of) = (0, header.cells);
         let mut report = |cells| match progress(Progress { cells, of }) {
@@ -163,7 +163,7 @@ impl Administration {
         report(0)?;
         let mut pace = Pace::new(&self.replica);
         let mut result = Ok(());
-        checkpoint.for_each(|key, meta, cell| {
+        snapshot.for_each(|key, meta, cell| {
             result = match cell {
                 None => {
                     self.replica.mend(std::iter::once((key.clone(), *meta)));
@@ -181,7 +181,6 @@ impl Administration {
         result?;
         writer.finish()?;
         report(done)?;
-        let snapshot = checkpoint.snapshot();
         Ok(Copied {
             cut: snapshot.cut,
             root: snapshot.root(),
@@ -189,8 +188,7 @@ impl Administration {
         })
     }
 
-    fn header(&self, checkpoint: &Checkpoint, replica_id: &str) -> Header {
-        let snapshot = checkpoint.snapshot();
+    fn header(&self, snapshot: &Snapshot, replica_id: &str) -> Header {
         Header {
             key_expr: self.group.key_expr.clone(),
             strip_prefix: self.group.strip_prefix.clone(),
@@ -261,7 +259,7 @@ impl Administration {
         Ok(Verified {
             checked,
             damaged,
-            tree: Replica::check_tree(&self.replica.snapshot().tree),
+            tree: Replica::check_tree(&self.replica.snapshot()?.tree),
         })
     }
 

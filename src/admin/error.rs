@@ -61,9 +61,6 @@ pub enum AdminError {
         /// The current root.
         root: String,
     },
-    /// The cells that the proof needs keep changing.
-    #[error("the cells next to the key keep changing; ask again")]
-    Changing,
     /// The proof would be too long.
     #[error("the key has more cells than a proof can show")]
     TooManyCells,

@@ -69,7 +69,7 @@ impl Administration {
         };
         let high = listing.high.clone();
         let high = high.map_or(Bound::Unbounded, Bound::Excluded);
-        let tree = self.replica.snapshot().tree;
+        let tree = self.replica.snapshot()?.tree;
         let Ok(cells) = tree.range((low, high));
         let cells = cells.map(|entry| {
             let Ok(entry) = entry;

@@ -163,7 +163,7 @@ impl Scrubbing {
         now: &dyn Fn() -> u64,
         progress: &mut dyn FnMut(u64, u64, &[Damage]) -> bool,
     ) -> Result<(), StoreError> {
-        let tree = replica.snapshot().tree;
+        let tree = replica.current_tree();
         let of = tree.len() as u64;
         let (mut after, mut checked) = (None, 0);
         loop {

@@ -132,7 +132,7 @@ fn backup(admin: &Administration) -> (Vec<u8>, Copied) {
 }
 
 fn root(admin: &Administration) -> RootHash {
-    admin.replica.snapshot().root()
+    admin.replica.snapshot().expect("sound").root()
 }
 
 proptest! {

@@ -8,9 +8,9 @@
 //!
 //! The bytes of all of this are in docs/formats.md, pinned by golden vectors.
 
-mod ahead;
 mod digest;
 mod key;
+mod logged;
 mod pattern;
 mod reader;
 mod row;
@@ -25,11 +25,11 @@ use std::fmt;
 
 use bytes::Bytes;
 
-pub use ahead::{read_ahead, write_ahead};
 pub use digest::{cell_digest, CellDigest, Outline};
 pub(crate) use digest::{outlined_digest, read_outline, write_outline};
 pub(crate) use key::{read_text, write_text, END as KEY_END};
 pub use key::{CellKey, Key, Part, MAX_KEY_BYTES, MAX_KEY_CHUNKS};
+pub use logged::{read_logged, write_logged};
 pub use pattern::intersect;
 pub use reader::DecodeError;
 pub(crate) use reader::Reader;

@@ -131,6 +131,15 @@ impl Row {
         Self::read_meta(&mut Reader(bytes)).map(|(meta, _)| meta)
     }
 
+    /// As [`decode_meta`](Self::decode_meta), and whether the payload is in a row of its own.
+    ///
+    /// # Errors
+    /// If the bytes are not a row's.
+    pub fn decode_head(bytes: &[u8]) -> Result<(CellMeta, bool), DecodeError> {
+        let (meta, kind) = Self::read_meta(&mut Reader(bytes))?;
+        Ok((meta, kind == APART))
+    }
+
     fn read_meta(reader: &mut Reader<'_>) -> Result<(CellMeta, u8), DecodeError> {
         let kind = reader.u8("row")?;
         if kind > APART {
@@ -250,6 +259,7 @@ pub(super) mod tests {
             let mut bytes = Vec::new();
             let elsewhere = Row::encode_cell(&meta, &cell, limit, &mut bytes);
             prop_assert_eq!(Row::decode_meta(&bytes), Ok(meta));
+            prop_assert_eq!(Row::decode_head(&bytes), Ok((meta, elsewhere)));
             let row = Row::decode(&bytes).expect("a row");
             prop_assert_eq!(row.encode(), bytes.clone());
             let read = row.into_cell(|length| {

@@ -251,7 +251,7 @@ impl Replicator {
             ..self.token()
         };
         let mut found = Differences::default();
-        let mut walk = Walk::new(self.replica.snapshot().tree, peer, random::number());
+        let mut walk = Walk::new(self.replica.current_tree(), peer, random::number());
         while let Some(query) = walk.ask() {
             found.bytes += query.len();
             let answer = get(session.clone(), format!("{token}/digest"), query).await?;

@@ -13,10 +13,9 @@ use super::{
     replicator::Replicator,
 };
 use crate::{
-    cell::{CellKey, CellMeta, Version},
+    cell::{CellKey, CellMeta},
     mst::RootHash,
-    replica::{Change, Kept, Tree},
-    store::StoreError,
+    replica::{Change, ReplicaError, Snapshot},
     sync::{answer_digests, answer_entries, RespondError, Source, MAX_MESSAGE},
 };
 
@@ -80,7 +79,7 @@ fn reply(replicator: &Replicator, own: &str, query: &ZQuery, answer: Result<Answ
                 RespondError::Query(_) => {
                     replicator.served.malformed.fetch_add(1, Ordering::Relaxed) + 1
                 }
-                RespondError::Store(_) => 1,
+                RespondError::Store(_) | RespondError::Replica(_) => 1,
             };
             // Anyone can ask nonsense, as fast as they like.
             if malformed.is_power_of_two() {
@@ -111,7 +110,7 @@ impl Replicator {
         Ok(match kind {
             Kind::Digest => {
                 self.served.digest_queries.fetch_add(1, Ordering::Relaxed);
-                let tree = self.replica.snapshot().tree;
+                let tree = self.replica.snapshot()?.tree;
                 Answer::Bytes(answer_digests(&tree, &payload())?)
             }
             Kind::Entries => {
@@ -124,16 +123,12 @@ impl Replicator {
 }
 
 impl Source for Replicator {
-    fn tree(&self) -> Tree {
-        self.replica.snapshot().tree
+    fn snapshot(&self) -> Result<Snapshot, ReplicaError> {
+        self.replica.snapshot()
     }
 
     fn changes_since(&self, root: &RootHash, after: u64) -> Option<Vec<Change>> {
         self.replica.roots().changes_since(root, after)
-    }
-
-    fn read(&self, key: &CellKey, version: Version) -> Result<Kept, StoreError> {
-        self.replica.settled_cell(key, version)
     }
 
     fn damaged(&self, key: &CellKey, meta: &CellMeta) {

@@ -54,7 +54,7 @@ impl ReplicaView {
 
 impl View for ReplicaView {
     fn tree(&self) -> Tree {
-        self.replica.snapshot().tree
+        self.replica.current_tree()
     }
 
     fn has_had(&self, root: &RootHash) -> bool {

@@ -82,12 +82,6 @@ pub enum ReplicaError {
          remove the cause, then restart the storage"
     )]
     Failed(Arc<Failure>),
-    /// More is written than can be remembered while a checkpoint is made.
-    #[error("too much is being written to take all of it at one cut; try again when it is less")]
-    Busy,
-    /// The store cannot be read.
-    #[error(transparent)]
-    Unreadable(Arc<StoreError>),
     /// The replica was closed.
     #[error("the storage is closed")]
     Closed,

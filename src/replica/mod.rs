@@ -13,109 +13,85 @@
 //!
 //! Reads see pending updates at once.
 //!
-//! **Who does what.** [`Replica::put`] costs memory work and a hand-over. A
-//! thread takes what has gathered, hashes it, commits it to the store in one
-//! group, and then settles what is due. So what is in the tree is in the store. In a
-//! burst it only writes groups ahead, and does the rest afterwards. Where there is no
-//! store, cells are hashed as they settle, and the tree holds them itself.
+//! **Who does what.** [`Replica::put`] costs memory work and a hand-over. A thread takes what has
+//! gathered, appends it to the write-ahead log in one group, and tells the writers. When the
+//! watermark passes, it applies the updates of a bucket: to the tree, and to the rows of the store,
+//! so that rows are the tree. Where there is no store, the tree holds the cells themselves.
+//!
+//! What the thread does is decided by the [core](core), which has no I/O and no clock, and which the
+//! simulation of replication drives as well.
 //!
 //! | part | what it is |
 //! |---|---|
-//! | `ledger` | which updates to write, and which to settle; no clock, no I/O |
-//! | `bucket` | what is to settle, until it does |
-//! | `settled` | the tree and its counts |
-//! | `held` | what the tree holds of a cell |
-//! | `roots` | the roots that the tree has had, and over which cuts |
-//! | `changes` | which cells changed lately, in order |
-//! | `loading` | the tree, from a store that is opened |
-//! | `reading` | gets and listings |
-//! | `deleting` | deletes that no client has stamped |
-//! | `checkpoint` | all cells at one cut, while writes go on |
-//! | `integrity`, `quarantine` | what the tree says, compared with what the disk has |
-//! | `recent` | what is pending, as readers see it |
-//! | `key_stamps` | whether a key has a value |
-//! | `merging` | keys whose values are made of several cells, as readers see them |
-//! | `commits` | who waits for which commit |
-//! | `inbox` | the hand-over to the thread |
-//! | `burst` | when work is put off |
-//! | `writer` | the thread |
+//! | `write` | the queue, what is pending, acknowledgements, deferral in a burst |
+//! | `core` | the states of a replica: committing, applying, roots |
+//! | `apply` | the watermark, updates by time bucket, the tree |
+//! | `roots` | the roots that the tree has had, and what has changed since |
+//! | `read` | gets, listings, folds of keys of several cells, snapshots |
+//! | `integrity` | what the tree says, compared with what the disk has |
+//! | `state` | what all of them share |
+//! | `thread` | the threads that drive the core |
 
-mod bucket;
-mod burst;
-mod changes;
-mod checkpoint;
-mod commits;
+mod apply;
+mod core;
 mod counters;
-mod deleting;
 mod error;
-mod held;
-mod inbox;
 mod integrity;
-mod key_stamps;
-mod ledger;
-mod loading;
-mod merging;
-mod quarantine;
-mod reading;
-mod recent;
+mod read;
 mod roots;
-mod settled;
-mod settling;
-mod writer;
-
 #[cfg(test)]
-mod ahead_tests;
-#[cfg(test)]
-mod integrity_tests;
-#[cfg(test)]
-mod merging_tests;
-#[cfg(test)]
-mod settling_tests;
+mod simulated;
+mod state;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod virtual_time;
+mod thread;
+mod tuning;
+mod write;
 
 use std::{
     sync::{
         atomic::{AtomicU64, Ordering},
-        Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard,
+        Arc, OnceLock, RwLockReadGuard,
     },
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
-pub use changes::Change;
-pub use checkpoint::Checkpoint;
-pub use commits::Committed;
+pub use apply::{
+    entry::Held,
+    tree::Tree,
+    watermark::{cut_at, BUCKET},
+};
 pub use counters::{Counters, Counts};
 pub use error::{Failure, GetError, OpenError, Refusal, ReplicaError};
-pub use held::Held;
 pub use integrity::{Damage, Scrubbed};
-pub use ledger::{cut_at, BUCKET};
-pub use reading::{Kept, Lookup, Stored};
-pub use roots::{Comparison, Published, Roots, Span};
-pub use settled::Tree;
-
+pub use read::{snapshot::Snapshot, Lookup, Stored};
+pub use roots::{change_log::Change, Comparison, Published, Roots, Span};
 #[cfg(test)]
-pub(crate) use virtual_time::VirtualReplica;
+pub(crate) use simulated::SimulatedReplica;
+pub(crate) use tuning::Now;
+pub use tuning::Tuning;
+pub use write::acks::Committed;
 
-use commits::Commits;
+use apply::{
+    loading::{load, Loaded},
+    watermark::{cut_above, cut_below},
+};
 use counters::Counter;
-use inbox::{Inbox, Offer, Offered};
-use ledger::Ledger;
-use loading::{load, Loaded};
-use merging::Folds;
-use quarantine::Quarantine;
-use settled::Settled;
-use writer::Writer;
+use read::fold_cache::Folds;
+use smallvec::smallvec;
+use state::State;
+use thread::Driver;
+use write::{
+    acks::CommitTracker,
+    queue::{Offer, Offers, Taken},
+};
 
 use crate::{
     cell::{ntp64_span, Cell, CellKey, CellMeta, Key, MAX_KEY_BYTES},
     config::Durability,
     merge::MergeRules,
-    mst::RootHash,
-    store::Store,
+    store::{RowBatch, Store},
 };
 
 /// Bytes that a value may have: Zenoh's own bound for a message.
@@ -153,24 +129,6 @@ pub struct Outcome {
     pub committed: Option<Committed>,
 }
 
-/// The tree as it is at a cut.
-#[derive(Clone)]
-pub struct Snapshot {
-    /// Updates with a time below this are in the tree, later ones are not.
-    pub cut: u64,
-    /// The tree.
-    pub tree: Tree,
-}
-
-impl Snapshot {
-    /// The root. O(changed nodes) since it was last asked for.
-    #[must_use]
-    pub fn root(&self) -> RootHash {
-        let Ok(root) = self.tree.root();
-        root
-    }
-}
-
 /// What is still on its way into the tree.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Queues {
@@ -182,35 +140,54 @@ pub struct Queues {
     pub unsettled: usize,
 }
 
-/// What the handle and the thread share.
+/// What the handle and the threads share.
 struct Shared {
-    /// Of the storage, for the log.
-    name: String,
-    options: Options,
+    state: Arc<State>,
     clock: Clock,
     store: Box<dyn Store>,
-    inbox: Inbox,
     rules: Arc<MergeRules>,
-    settled: RwLock<Settled>,
     folds: Folds,
-    quarantine: Quarantine,
-    roots: RwLock<Roots>,
     on_root: OnceLock<OnRoot>,
-    commits: Arc<Commits>,
-    counters: Counters,
     disk_bytes: AtomicU64,
     /// The last field, so that it is dropped when the store is closed.
     _when_closed: Box<dyn Send + Sync>,
 }
 
 impl Shared {
-    /// The tree, as it is now. What is done with it keeps nobody waiting.
-    fn tree(&self) -> Tree {
-        self.settled().tree()
+    fn now(&self) -> Now {
+        Now {
+            clock: (self.clock)(),
+            monotonic: self.state.queue.now(),
+        }
     }
 
-    fn settled(&self) -> RwLockReadGuard<'_, Settled> {
-        self.settled.read().unwrap_or_else(PoisonError::into_inner)
+    /// The tree at the last cut, and its rows.
+    fn snapshot(&self) -> Result<Snapshot, ReplicaError> {
+        let snapshot = self.state.queue.between_batches(|| {
+            let applied = self.state.applied();
+            Snapshot::new(applied.cut(), applied.tree(), self.store.view())
+        });
+        match snapshot {
+            Some(snapshot) => Ok(snapshot),
+            None => {
+                self.state.commits.check()?;
+                Err(ReplicaError::Closed)
+            }
+        }
+    }
+
+    /// A root was made, or it covers more than before.
+    fn tell(&self) {
+        match self.store.disk_bytes() {
+            Ok(bytes) => self.disk_bytes.store(bytes, Ordering::Relaxed),
+            Err(error) => {
+                let name = &self.state.name;
+                tracing::warn!("storage '{name}': its size on disk is not known: {error}");
+            }
+        }
+        if let Some(tell) = self.on_root.get() {
+            tell();
+        }
     }
 }
 
@@ -238,42 +215,60 @@ impl Replica {
         clock: Clock,
         when_closed: impl Send + Sync + 'static,
     ) -> Result<Self, OpenError> {
+        Self::open_tuned(
+            name,
+            store,
+            options,
+            rules,
+            clock,
+            when_closed,
+            Tuning::default(),
+        )
+    }
+
+    /// As [`open`](Self::open), with sizes and spans of one's own.
+    ///
+    /// # Errors
+    /// As of [`open`](Self::open).
+    pub fn open_tuned(
+        name: &str,
+        store: Box<dyn Store>,
+        options: Options,
+        rules: Arc<MergeRules>,
+        clock: Clock,
+        when_closed: impl Send + Sync + 'static,
+        tuning: Tuning,
+    ) -> Result<Self, OpenError> {
         let Loaded {
-            mut settled,
+            mut tree,
             covered,
             quarantined,
             latest,
         } = load(&*store)?;
         if !covered.is_empty() {
-            store.remove(&covered)?;
+            store.apply(&RowBatch {
+                removes: covered,
+                ..RowBatch::default()
+            })?;
         }
-        // What is stored is settled. Should there be cells of a time to come,
-        // because the clock was set back, the cut is where they are.
-        let cut = cut_at(clock(), options.settle).max(ledger::cut_above(latest));
-        settled.set_cut(cut);
-        let roots = Roots::new(settled.publish(), options.keep_changes);
+        // What is in rows is applied. Should there be cells of a time to come, because the clock was
+        // set back, the watermark is where they are.
+        tree.set_cut(cut_at(clock(), options.settle).max(cut_above(latest)));
         let disk_bytes = store.disk_bytes()?;
         let shared = Arc::new(Shared {
-            name: name.to_owned(),
-            options,
+            state: Arc::new(State::new(name, options, tuning, tree, quarantined)),
             clock,
             store,
             rules,
-            inbox: Inbox::new(cut, settled.merged_keys()),
-            settled: RwLock::new(settled),
             folds: Folds::new(),
-            quarantine: Quarantine::new(quarantined),
-            roots: RwLock::new(roots),
             on_root: OnceLock::new(),
-            commits: Arc::default(),
-            counters: Counters::default(),
             disk_bytes: AtomicU64::new(disk_bytes),
             _when_closed: Box::new(when_closed),
         });
-        let writer = Writer::new(Arc::clone(&shared), Ledger::new(cut));
+        let driver = Driver::new(Arc::clone(&shared));
         let thread = std::thread::Builder::new()
             .name(format!("mst {name}"))
-            .spawn(move || writer.run())?;
+            .spawn(move || driver.run())?;
         Ok(Self {
             shared,
             thread: Some(thread),
@@ -289,19 +284,19 @@ impl Replica {
     pub fn put(&self, key: Key, cell: Cell) -> Result<Outcome, ReplicaError> {
         let shared = &*self.shared;
         let counter = match cell.value() {
-            Some(_) => &shared.counters.puts,
-            None => &shared.counters.deletes,
+            Some(_) => &shared.state.counters.puts,
+            None => &shared.state.counters.deletes,
         };
         if shared.rules.is_lww() {
             let key = CellKey::own(key);
             let checked = self.check(&key, &cell);
             self.count_refused(checked)?;
-            return self.write([(key, Arc::new(cell), None)], counter);
+            return self.write(smallvec![(key, Arc::new(cell), None)], counter);
         }
         let cells = self.count_refused(self.cells_of(key, cell))?;
         let offered = cells.into_iter();
         let offered = offered.map(|(key, cell)| (key, Arc::new(cell), None));
-        self.write(offered.collect::<Vec<_>>(), counter)
+        self.write(offered.collect(), counter)
     }
 
     /// The cells that a put writes, each of which may be written.
@@ -323,45 +318,37 @@ impl Replica {
         Ok(cells)
     }
 
-    fn write(
-        &self,
-        cells: impl IntoIterator<Item = Offered>,
-        counter: &Counter,
-    ) -> Result<Outcome, ReplicaError> {
-        let shared = &*self.shared;
-        let patience = match shared.options.durability {
+    fn write(&self, offers: Offers, counter: &Counter) -> Result<Outcome, ReplicaError> {
+        let state = &*self.shared.state;
+        let patience = match state.options.durability {
             Durability::Always => Duration::ZERO,
-            Durability::Interval => shared.options.sync_every,
+            Durability::Interval => state.options.sync_every,
             Durability::None => Duration::MAX,
         };
-        match shared.inbox.offer(cells, patience, &shared.settled) {
-            Offer::Closed => {
-                shared.commits.check()?;
-                Err(ReplicaError::Closed)
+        let now = state.queue.now();
+        let (is_newest, committed) = match state.queue.offer(offers, patience, now, &state.tree) {
+            Taken::Closed => {
+                state.commits.check()?;
+                return Err(ReplicaError::Closed);
             }
-            Offer::Outdated => {
-                counter.add();
-                shared.counters.outdated.add();
-                Ok(Outcome {
-                    is_newest: false,
-                    committed: None,
-                })
-            }
-            Offer::Taken {
+            Taken::Outdated => (false, None),
+            Taken::Yes {
                 sequence,
                 is_newest,
                 wait,
             } => {
-                counter.add();
-                if !is_newest {
-                    shared.counters.outdated.add();
-                }
-                Ok(Outcome {
-                    is_newest,
-                    committed: wait.then(|| Commits::committed(&shared.commits, sequence)),
-                })
+                let committed = || CommitTracker::committed(&state.commits, sequence);
+                (is_newest, wait.then(committed))
             }
+        };
+        counter.add();
+        if !is_newest {
+            state.counters.outdated.add();
         }
+        Ok(Outcome {
+            is_newest,
+            committed,
+        })
     }
 
     /// Joins a cell that another replica holds: as [`put`](Self::put), but it is
@@ -387,19 +374,19 @@ impl Replica {
         self.join((key, Arc::new(cell), Some(Box::new(meta))))
     }
 
-    fn join(&self, offered: Offered) -> Result<Outcome, ReplicaError> {
+    fn join(&self, offered: Offer) -> Result<Outcome, ReplicaError> {
         let (key, cell, _) = &offered;
         let checked = self.check(key, cell);
         self.count_refused(checked)?;
-        self.write([offered], &self.shared.counters.merged)
+        self.write(smallvec![offered], &self.shared.state.counters.merged)
     }
 
     fn count_refused<T>(&self, checked: Result<T, Refusal>) -> Result<T, Refusal> {
-        checked.inspect_err(|_| self.shared.counters.refused.add())
+        checked.inspect_err(|_| self.shared.state.counters.refused.add())
     }
 
     fn check(&self, key: &CellKey, cell: &Cell) -> Result<(), Refusal> {
-        let allowed = self.shared.options.max_clock_drift;
+        let allowed = self.shared.state.options.max_clock_drift;
         let now = (self.shared.clock)();
         if cell.stamp.time > now.saturating_add(ntp64_span(allowed)) {
             return Err(Refusal::AheadOfClock {
@@ -425,17 +412,21 @@ impl Replica {
     /// How many keys there are to be shown, about. O(1).
     #[must_use]
     pub fn keys_hint(&self) -> usize {
-        self.shared.settled().len() + self.queues().unsettled
+        self.shared.state.applied().len() + self.queues().unsettled
     }
 
-    /// The tree as it is at the last cut. Waits for a batch that is on its way
-    /// into the tree.
+    /// The tree as it is at the last cut, and its cells. Waits for a batch that is being applied.
+    ///
+    /// # Errors
+    /// If the replica failed while a batch was half applied.
+    pub fn snapshot(&self) -> Result<Snapshot, ReplicaError> {
+        self.shared.snapshot()
+    }
+
+    /// The tree as it is now, be a batch half applied.
     #[must_use]
-    pub fn snapshot(&self) -> Snapshot {
-        self.shared.inbox.between_batches(|| {
-            let settled = self.shared.settled();
-            settled.snapshot()
-        })
+    pub fn current_tree(&self) -> Tree {
+        self.shared.state.current_tree()
     }
 
     /// The last root that was made. While updates settle, one is made at each whole
@@ -447,15 +438,16 @@ impl Replica {
 
     /// The roots that the tree has had.
     pub fn roots(&self) -> RwLockReadGuard<'_, Roots> {
-        let roots = self.shared.roots.read();
-        roots.unwrap_or_else(PoisonError::into_inner)
+        self.shared.state.roots()
     }
 
-    /// The cut of this moment: what has a time below it is settled, or about to
-    /// be.
+    /// The cut of this moment: what has a time below it is settled, or about to be.
     #[must_use]
     pub fn cut(&self) -> u64 {
-        cut_at((self.shared.clock)(), self.shared.options.settle)
+        let state = &self.shared.state;
+        let held = state.queue.earliest_uncommitted().map(cut_below);
+        let cut = cut_at((self.shared.clock)(), state.options.settle);
+        held.map_or(cut, |held| cut.min(held))
     }
 
     /// Has `tell` called whenever a root was made, or one was found to cover more
@@ -469,13 +461,13 @@ impl Replica {
     /// What is still on its way into the tree.
     #[must_use]
     pub fn queues(&self) -> Queues {
-        self.shared.inbox.queues()
+        self.shared.state.queue.queues()
     }
 
     /// What has happened since the replica was opened.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        self.shared.counters.read()
+        self.shared.state.counters.read()
     }
 
     /// Bytes on disk, as of the last root that was made.
@@ -487,7 +479,7 @@ impl Replica {
     /// Why the replica takes no more writes, if it does not.
     #[must_use]
     pub fn failure(&self) -> Option<Arc<Failure>> {
-        self.shared.commits.failure()
+        self.shared.state.commits.failure()
     }
 
     /// Commits all that was handed over, and returns when that is done. Blocks
@@ -496,33 +488,33 @@ impl Replica {
     /// # Errors
     /// If the store failed.
     pub fn sync(&self) -> Result<(), ReplicaError> {
-        let sequence = self.shared.inbox.request_commit();
-        self.shared.commits.wait(sequence)
+        let sequence = self.shared.state.queue.request_commit();
+        self.shared.state.commits.wait(sequence)
     }
 
     /// Has all that was handed over committed now, and returns the number of the
     /// last of it: when [`Roots::covered`] is as high, the root covers it.
     pub fn request_commit(&self) -> u64 {
-        self.shared.inbox.request_commit()
+        self.shared.state.queue.request_commit()
     }
 
     /// Waits until nothing is pending, or `deadline`; true if nothing is.
     /// Updates of a time to come are pending until then.
     #[must_use]
     pub fn wait_until_settled(&self, deadline: Instant) -> bool {
-        self.shared.inbox.wait_until_settled(deadline)
+        self.shared.state.queue.wait_until_applied(deadline)
     }
 
     /// Begins to close the replica: no more is taken, what was handed over is
     /// committed.
     pub fn begin_close(&self) {
-        self.shared.inbox.close();
+        self.shared.state.queue.close();
     }
 
     /// After [`begin_close`](Self::begin_close): returns when all is committed
     /// and the store only has to be dropped. Blocks on disk.
     pub fn wait_until_closed(&self) {
-        self.shared.commits.wait_until_closed();
+        self.shared.state.commits.wait_until_closed();
     }
 
     /// Closes the replica: commits what was handed over, and returns when the
@@ -533,7 +525,7 @@ impl Replica {
     pub fn close(mut self) -> Result<(), ReplicaError> {
         self.begin_close();
         let thread = self.thread.take().map(JoinHandle::join);
-        self.shared.commits.check()?;
+        self.shared.state.commits.check()?;
         match thread {
             Some(Err(_)) => Err(ReplicaError::Closed),
             _ => Ok(()),

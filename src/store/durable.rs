@@ -1,32 +1,40 @@
-//! The store on disk, on the fjall storage engine.
+//! The store on disk: rows on the fjall storage engine, and a [write-ahead log](super::wal).
 //!
-//! Two keyspaces: `cells` holds the rows; `payloads` holds, under the same keys,
-//! the payloads of more than [`INLINE_LIMIT`] bytes, so that the scan at opening
-//! and compaction do not read and copy them. A third, `quarantine`, holds what was
-//! found damaged, as it was found: a row that cannot be read any more, with what
-//! the tree said of it. A fourth, `ahead`, is the [write-ahead log](super::ahead).
+//! Three keyspaces: `cells` holds the rows, and the number of the last group of the log that is in
+//! rows; `payloads` holds, under the same keys, the payloads of more than [`INLINE_LIMIT`] bytes, so
+//! that the scan at opening and compaction do not read and copy them; `quarantine` holds rows that
+//! were found damaged, as they were found, with what the tree said of them.
+//!
+//! Rows are not synced. The log keeps a group until the engine has written it to tables, so the
+//! engine's own journal is not needed for anything: whatever a loss of power left of it, the log has
+//! the rest.
 
 use std::{
-    collections::HashSet,
-    path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    collections::{btree_map::Entry, BTreeMap},
+    fs,
+    path::{Path, PathBuf},
+    sync::{
+        atomic::{AtomicU64, Ordering},
+        Arc, Mutex, PoisonError,
+    },
     time::{Duration, Instant},
 };
 
 use fjall::{
     CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions,
-    OwnedWriteBatch, PersistMode, Readable,
+    OwnedWriteBatch, PersistMode,
 };
 use quick_cache::{sync::Cache, Weighter};
 
 use super::{
-    ahead::Ahead,
-    folder, retain_newer,
-    rows::{Rows, RowsView},
-    Commit, Store, StoreError, StoreView, Versioned, Write,
+    folder::{self, io_error, Folders},
+    layout,
+    rows::{scan_readable, Rows, RowsView, APPLIED_KEY},
+    wal::Wal,
+    CellStore, Commit, QuarantineStore, RowBatch, RowHead, StoreError, StoreView, Versioned, Write,
 };
 use crate::{
-    cell::{Cell, CellKey, CellMeta, Key, Part, Row, Version},
+    cell::{Cell, CellKey, CellMeta, Row, Version},
     mst::TreeKey,
 };
 
@@ -51,18 +59,22 @@ const MAX_MEMTABLE: u64 = 64 << 20;
 const FLUSH_PATIENCE: Duration = Duration::from_secs(20);
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
-/// Cells that were written ahead and are brought to their rows at a time.
+/// Rows that are written at a time when the log is applied at opening.
 const CAUGHT_UP_AT_ONCE: usize = 4096;
+
+/// Bytes of the log that are in rows, but not in tables, at the least, when the engine is made to
+/// write tables.
+const MIN_LOG_KEPT: u64 = 16 << 20;
 
 /// What a cached cell takes beside its key and value.
 const CELL_OVERHEAD: u64 = 224;
 
 /// The version tells whether a cached cell is still the one to be shown: a slow
-/// reader may put one back that a commit has replaced.
-type Cached = (Arc<Cell>, Version);
+/// reader may put one back that a later one has replaced.
+pub(super) type Cached = (Arc<Cell>, Version);
 
 #[derive(Clone)]
-struct CellWeight;
+pub(super) struct CellWeight;
 
 impl Weighter<CellKey, Cached> for CellWeight {
     fn weight(&self, key: &CellKey, (cell, _): &Cached) -> u64 {
@@ -70,130 +82,127 @@ impl Weighter<CellKey, Cached> for CellWeight {
     }
 }
 
+/// Cells that were read or written lately.
+pub(super) type CellCache = Cache<CellKey, Cached, CellWeight>;
+
 /// Keeps cells in a folder. One at a time can have a folder open.
 pub struct DurableStore {
-    /// Cells that were read or written lately.
-    recent: Cache<CellKey, Cached, CellWeight>,
-    /// Keys whose payload has a row of its own.
-    apart: Mutex<HashSet<CellKey>>,
+    cached: Arc<CellCache>,
     rows: Rows,
-    ahead: Ahead,
+    wal: Wal,
+    /// The last group of the log that is in rows.
+    applied: AtomicU64,
+    /// Beyond so many bytes of the log tables are written.
+    log_kept: u64,
+    /// The groups up to this one were in rows when tables began to be written, if they are being
+    /// written.
+    flushing: Mutex<Option<u64>>,
     quarantine: Keyspace,
     database: Database,
 }
 
+/// The engine, opened, and what its rows say.
+struct Engine {
+    database: Database,
+    rows: Rows,
+    quarantine: Keyspace,
+    applied: u64,
+    /// The engine's journal could not be read, and is aside.
+    journals_aside: Vec<PathBuf>,
+}
+
 impl DurableStore {
-    /// Opens the store in `path`, making it if it is not there. Of `cache_size`
-    /// bytes, three eighths are for cells, a quarter is for blocks of the files,
-    /// and the rest for writes that are not in files yet: a quarter for rows, an
-    /// eighth for payloads that have rows of their own.
+    /// Opens the store in `path`, making it if it is not there, and applies what the log has and the
+    /// rows have not. Of `cache_size` bytes, three eighths are for cells, a quarter is for blocks of
+    /// the files, and the rest for writes that are not in tables yet: a quarter for rows, an eighth
+    /// for payloads that have rows of their own.
     ///
     /// # Errors
-    /// If the folder cannot be used, is in use, or holds something else; it is
-    /// then left as it was found.
+    /// If the folder cannot be used, is in use, or holds something else; it is then left as it was
+    /// found.
     pub fn open(path: &Path, cache_size: u64) -> Result<Self, StoreError> {
-        let store = Self::open_rows(path, cache_size)?;
-        store.catch_up()?;
+        let folders = folder::prepare(path)?;
+        let engine = Engine::open(path, &folders, cache_size)?;
+        let is_journal_lost = !engine.journals_aside.is_empty();
+        let shown = match is_journal_lost {
+            // The tables of one keyspace may be older than those of another.
+            true => 0,
+            false => engine.applied,
+        };
+        let mut newest = Newest::default();
+        let mut visit = |key, cell| newest.join(key, cell);
+        let wal = Wal::open(&folders.log, engine.applied, shown, &mut visit)?;
+        let weight = cache_size / 8 * 3;
+        let items = (weight / (CELL_OVERHEAD + 128)) as usize;
+        let store = Self {
+            cached: Arc::new(Cache::with_weighter(items, weight, CellWeight)),
+            rows: engine.rows,
+            applied: AtomicU64::new(engine.applied),
+            log_kept: MIN_LOG_KEPT.max(cache_size / 4),
+            flushing: Mutex::default(),
+            wal,
+            quarantine: engine.quarantine,
+            database: engine.database,
+        };
+        store.catch_up(newest, is_journal_lost)?;
+        if is_journal_lost {
+            store.flush()?;
+            for journal in &engine.journals_aside {
+                fs::remove_file(journal).map_err(io_error("remove", journal))?;
+            }
+        }
         folder::finish(path)?;
         Ok(store)
     }
 
-    /// As [`open`](Self::open), but what was written ahead is left where it is.
-    pub(super) fn open_rows(path: &Path, cache_size: u64) -> Result<Self, StoreError> {
-        let engine_path = folder::prepare(path)?;
-        let failed = |source| match source {
-            fjall::Error::Locked => StoreError::Locked {
-                path: path.to_owned(),
-            },
-            source => StoreError::Engine {
-                action: "open",
-                path: path.to_owned(),
-                source: Box::new(source),
-            },
-        };
-        let database = Database::builder(&engine_path)
-            .cache_size(cache_size / 4)
-            .max_cached_files(Some(MAX_OPEN_FILES))
-            .worker_threads(WORKERS)
-            // It would take more of the processor than the disk saves.
-            .journal_compression(CompressionType::None)
-            .open()
-            .map_err(failed)?;
-        let options = |memtable: u64| {
-            // Reads ask for what is there: the tree knows what is not.
-            KeyspaceCreateOptions::default()
-                .max_memtable_size(memtable.clamp(MIN_MEMTABLE, MAX_MEMTABLE))
-                .expect_point_read_hits(true)
-        };
-        let cells = database
-            .keyspace("cells", || options(cache_size / 4))
-            .map_err(failed)?;
-        let payloads = database
-            .keyspace("payloads", || {
-                options(cache_size / 8).with_kv_separation(Some(KvSeparationOptions::default()))
-            })
-            .map_err(failed)?;
-        let quarantine = database
-            .keyspace("quarantine", || options(MIN_MEMTABLE))
-            .map_err(failed)?;
-        // Of a burst all of it may have to stay: to write it to files meanwhile would
-        // cost what it is there to save.
-        let ahead = database
-            .keyspace("ahead", || options(MAX_MEMTABLE))
-            .map_err(failed)?;
-        let weight = cache_size / 8 * 3;
-        let items = (weight / (CELL_OVERHEAD + 128)) as usize;
-        let store = Self {
-            recent: Cache::with_weighter(items, weight, CellWeight),
-            apart: Mutex::default(),
-            rows: Rows {
-                path: path.to_owned(),
-                cells,
-                payloads,
-            },
-            ahead: Ahead::new(path.to_owned(), ahead),
-            quarantine,
-            database,
-        };
-        store.find_payloads()?;
-        Ok(store)
-    }
-
-    /// Brings to their rows what was written ahead when the process ended.
-    fn catch_up(&self) -> Result<(), StoreError> {
-        let mut writes = self.ahead.read(Err)?;
-        let written = writes.len();
-        retain_newer(&mut writes, |key| self.reread_meta(key))?;
-        for chunk in writes.chunks(CAUGHT_UP_AT_ONCE) {
-            self.commit(chunk, Commit::Buffered)?;
+    /// Writes the rows of what was committed and not applied when the process ended.
+    fn catch_up(&self, newest: Newest, is_journal_lost: bool) -> Result<(), StoreError> {
+        let logged = newest.0.len();
+        let last = self.wal.last();
+        let mut batch = RowBatch::default();
+        let mut written = 0;
+        for (key, (cell, meta)) in newest.0 {
+            let found = self.row_head(&key)?;
+            let is_newer = found.is_none_or(|found| match found.meta.version == meta.version {
+                // Its payload may be lost.
+                true => is_journal_lost,
+                false => found.meta.version < meta.version,
+            });
+            if !is_newer {
+                continue;
+            }
+            written += 1;
+            if found.is_some_and(|found| found.is_apart) && !is_apart(&cell) {
+                batch.stale_payloads.push(key.clone());
+            }
+            batch.puts.push(Write { key, cell, meta });
+            if batch.puts.len() == CAUGHT_UP_AT_ONCE {
+                self.apply(&std::mem::take(&mut batch))?;
+            }
         }
-        self.clear_ahead()?;
-        if written > 0 {
-            let (path, missing) = (self.rows.path.display(), writes.len());
+        if last > self.applied.load(Ordering::Relaxed) {
+            batch.applied = Some(last);
+        }
+        if !batch.is_empty() {
+            self.apply(&batch)?;
+        }
+        if logged > 0 {
+            let path = self.rows.path.display();
             tracing::info!(
-                "{path}: of {written} cells that were written ahead, {missing} were not in their \
-                 rows yet"
+                "{path}: of {logged} cells in the write-ahead log, {written} were not in their rows"
             );
         }
         Ok(())
     }
 
-    /// What is said of a cell by its row.
-    fn reread_meta(&self, key: &CellKey) -> Result<Option<CellMeta>, StoreError> {
+    /// What the row of a key says of its cell.
+    fn row_head(&self, key: &CellKey) -> Result<Option<RowHead>, StoreError> {
         let rows = &self.rows;
         let key_bytes = key.to_canonical();
         let row = rows.cells.get(&key_bytes).map_err(rows.failed("read"))?;
-        row.map(|row| Row::decode_meta(&row).map_err(rows.damaged(&key_bytes)))
-            .transpose()
-    }
-
-    /// What can be read of what was written ahead.
-    pub(super) fn readable_ahead(&self) -> Vec<Write> {
-        let read = self.ahead.read(|error| {
-            tracing::warn!("saving what can be read of a store: {error}");
-            Ok(())
-        });
-        read.unwrap_or_default()
+        let head = row.map(|row| Row::decode_head(&row)).transpose();
+        let head = head.map_err(rows.damaged(&key_bytes))?;
+        Ok(head.map(|(meta, is_apart)| RowHead { meta, is_apart }))
     }
 
     fn batch(&self, len: usize, commit: Commit) -> OwnedWriteBatch {
@@ -204,18 +213,33 @@ impl DurableStore {
         OwnedWriteBatch::with_capacity(self.database.clone(), len).durability(Some(mode))
     }
 
-    fn find_payloads(&self) -> Result<(), StoreError> {
-        let rows = &self.rows;
-        let mut apart = self.apart.lock().unwrap_or_else(PoisonError::into_inner);
-        for row in rows.payloads.iter() {
-            let bytes = row.key().map_err(rows.failed("scan"))?;
-            apart.insert(CellKey::from_canonical(&bytes).map_err(rows.damaged(&bytes))?);
+    /// Lets go of what the log has and tables have; has tables written if that has become much.
+    fn trim_log(&self) -> Result<(), StoreError> {
+        let Rows {
+            cells, payloads, ..
+        } = &self.rows;
+        let mut flushing = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(applied) = *flushing {
+            if cells.sealed_memtable_count() == 0 && payloads.sealed_memtable_count() == 0 {
+                *flushing = None;
+                self.wal.remove_through(applied)?;
+            }
+            return Ok(());
+        }
+        let applied = self.applied.load(Ordering::Relaxed);
+        if self.wal.full_bytes_through(applied) >= self.log_kept {
+            for keyspace in [cells, payloads] {
+                keyspace
+                    .rotate_memtable()
+                    .map_err(self.rows.failed("flush"))?;
+            }
+            *flushing = Some(applied);
         }
         Ok(())
     }
 
-    /// The engine's own way to wait does not end if the thread that writes files
-    /// has given up, as it does when it meets a damaged one.
+    /// The engine's own way to wait does not end if the thread that writes files has given up, as it
+    /// does when it meets a damaged one.
     fn flush_keyspace(&self, keyspace: &Keyspace) -> Result<(), StoreError> {
         keyspace
             .rotate_memtable()
@@ -237,30 +261,210 @@ impl DurableStore {
         Ok(())
     }
 
-    pub(super) fn rows_view(&self) -> RowsView {
+    fn rows_view(&self) -> RowsView {
         RowsView {
             rows: self.rows.clone(),
             snapshot: self.database.snapshot(),
+            cached: Arc::clone(&self.cached),
         }
     }
 
-    /// Payloads that have rows of their own.
+    #[cfg(test)]
+    pub(super) fn log_bytes(&self) -> u64 {
+        self.wal.disk_bytes()
+    }
+
+    /// Waits until the tables are written that are being written.
+    #[cfg(test)]
+    pub(super) fn wait_for_tables(&self) {
+        let (cells, payloads) = (&self.rows.cells, &self.rows.payloads);
+        while cells.sealed_memtable_count() + payloads.sealed_memtable_count() > 0 {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Payloads that have rows of their own: as many as rows say.
     #[cfg(test)]
     pub(super) fn payload_rows(&self) -> usize {
-        let apart = self.apart.lock().unwrap_or_else(PoisonError::into_inner);
-        assert_eq!(self.rows.payloads.len().ok(), Some(apart.len()));
-        apart.len()
+        let mut apart = 0;
+        let scanned = self.scan(&mut |_, head| apart += usize::from(head.is_apart));
+        scanned.expect("a scan");
+        assert_eq!(self.rows.payloads.len().ok(), Some(apart));
+        apart
     }
 }
 
-impl Store for DurableStore {
-    fn scan(&self, visit: &mut dyn FnMut(CellKey, CellMeta)) -> Result<(), StoreError> {
+/// Shows what can be read of a damaged store: first rows from both ends, then the log.
+///
+/// # Errors
+/// What `save` fails with.
+pub(super) fn salvage(
+    path: &Path,
+    cache_size: u64,
+    save: &mut dyn FnMut(Write) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let mut result = Ok(());
+    let folders = Folders::in_store(path);
+    // Where it lacks something the engine would remove the rest.
+    let engine =
+        layout::check(path, &folders).and_then(|()| Engine::open(path, &folders, cache_size));
+    if let Ok(engine) = engine {
+        let snapshot = engine.database.snapshot();
+        for is_backward in [false, true] {
+            let read = scan_readable(&engine.rows, &snapshot, is_backward, &mut |write| {
+                result = save(write);
+                result.is_ok()
+            });
+            match (&result, read) {
+                (Err(_), _) => return result,
+                // All of it: there is nothing left for the way back.
+                (Ok(()), Ok(())) => break,
+                (Ok(()), Err(error)) => {
+                    tracing::warn!("saving what can be read of a store: {error}");
+                }
+            }
+        }
+    }
+    let mut newest = Newest::default();
+    Wal::salvage(&folders.log, &mut |key, cell| newest.join(key, cell));
+    newest
+        .0
+        .into_iter()
+        .try_for_each(|(key, (cell, meta))| save(Write { key, cell, meta }))
+}
+
+impl Engine {
+    fn open(path: &Path, folders: &Folders, cache_size: u64) -> Result<Self, StoreError> {
+        let failed = |source| match source {
+            fjall::Error::Locked => StoreError::Locked {
+                path: path.to_owned(),
+            },
+            source => StoreError::Engine {
+                action: "open",
+                path: path.to_owned(),
+                source: Box::new(source),
+            },
+        };
+        let open = || {
+            Database::builder(&folders.engine)
+                .cache_size(cache_size / 4)
+                .max_cached_files(Some(MAX_OPEN_FILES))
+                .worker_threads(WORKERS)
+                // It would take more of the processor than the disk saves.
+                .journal_compression(CompressionType::None)
+                .open()
+        };
+        let mut journals_aside = Vec::new();
+        let database = match open() {
+            Err(error) if is_of_journal(&error) => {
+                journals_aside = set_journals_aside(&folders.engine)?;
+                tracing::warn!(
+                    "{}: the engine's journal cannot be read ({error}); what is not in tables comes \
+                     from the write-ahead log",
+                    path.display()
+                );
+                open().map_err(failed)?
+            }
+            opened => opened.map_err(failed)?,
+        };
+        let options = |memtable: u64| {
+            // Reads ask for what is there: the tree knows what is not.
+            KeyspaceCreateOptions::default()
+                .max_memtable_size(memtable.clamp(MIN_MEMTABLE, MAX_MEMTABLE))
+                .expect_point_read_hits(true)
+        };
+        let cells = database
+            .keyspace("cells", || options(cache_size / 4))
+            .map_err(failed)?;
+        let payloads = database
+            .keyspace("payloads", || {
+                options(cache_size / 8).with_kv_separation(Some(KvSeparationOptions::default()))
+            })
+            .map_err(failed)?;
+        let quarantine = database
+            .keyspace("quarantine", || options(MIN_MEMTABLE))
+            .map_err(failed)?;
+        let rows = Rows {
+            path: path.to_owned(),
+            cells,
+            payloads,
+        };
+        let applied = rows.applied()?;
+        Ok(Self {
+            database,
+            rows,
+            quarantine,
+            applied,
+            journals_aside,
+        })
+    }
+}
+
+/// Whether the engine says so of its journal, and not of a table.
+fn is_of_journal(error: &fjall::Error) -> bool {
+    use fjall::Error::{Decompress, InvalidTag, InvalidTrailer, JournalRecovery};
+    matches!(
+        error,
+        JournalRecovery(_) | InvalidTag(_) | InvalidTrailer | Decompress(_)
+    )
+}
+
+/// The suffixes of the engine's journals, and of those that are aside.
+const JOURNAL: &str = "jnl";
+const ASIDE: &str = "jnl-damaged";
+
+/// Has the engine find an empty journal. (Without any it would not know what it numbered last:
+/// `Database::recover` of fjall 3.1.13.)
+fn set_journals_aside(engine: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let mut aside = Vec::new();
+    for entry in fs::read_dir(engine).map_err(io_error("list", engine))? {
+        let path = entry.map_err(io_error("list", engine))?.path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == JOURNAL)
+        {
+            let to = path.with_extension(ASIDE);
+            fs::rename(&path, &to).map_err(io_error("move aside", &path))?;
+            fs::File::create(&path).map_err(io_error("create", &path))?;
+            aside.push(to);
+        }
+    }
+    Ok(aside)
+}
+
+/// Of each cell the newest that is in the log.
+#[derive(Default)]
+struct Newest(BTreeMap<CellKey, (Arc<Cell>, CellMeta)>);
+
+impl Newest {
+    fn join(&mut self, key: CellKey, cell: Cell) {
+        let meta = CellMeta::of(&key, &cell);
+        match self.0.entry(key) {
+            Entry::Vacant(vacant) => {
+                vacant.insert((Arc::new(cell), meta));
+            }
+            Entry::Occupied(mut other) if other.get().1.version < meta.version => {
+                other.insert((Arc::new(cell), meta));
+            }
+            Entry::Occupied(_) => {}
+        }
+    }
+}
+
+/// Whether the payload of a cell has a row of its own.
+pub(crate) fn is_apart(cell: &Cell) -> bool {
+    let value = cell.value();
+    value.is_some_and(|value| value.payload.len() > INLINE_LIMIT)
+}
+
+impl CellStore for DurableStore {
+    fn scan(&self, visit: &mut dyn FnMut(CellKey, RowHead)) -> Result<(), StoreError> {
         let rows = &self.rows;
         let mut last: Option<CellKey> = None;
-        for row in rows.cells.iter() {
+        for row in rows.cells.range(..APPLIED_KEY) {
             let (key_bytes, row) = row.into_inner().map_err(rows.failed("scan"))?;
             let key = CellKey::from_canonical(&key_bytes).map_err(rows.damaged(&key_bytes))?;
-            let meta = Row::decode_meta(&row).map_err(rows.damaged(&key_bytes))?;
+            let head = Row::decode_head(&row).map_err(rows.damaged(&key_bytes))?;
             // As the tree is built from it, in one go.
             if last.as_ref().is_some_and(|last| *last >= key) {
                 return Err(StoreError::Order {
@@ -269,158 +473,147 @@ impl Store for DurableStore {
                 });
             }
             last = Some(key.clone());
-            visit(key, meta);
+            let (meta, is_apart) = head;
+            visit(key, RowHead { meta, is_apart });
         }
         Ok(())
     }
 
-    fn commit(&self, batch: &[Write], commit: Commit) -> Result<(), StoreError> {
-        let mut apart = self.apart.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut engine_batch = self.batch(batch.len(), commit);
+    fn append<'a>(
+        &self,
+        group: &mut dyn Iterator<Item = (&'a CellKey, &'a Cell)>,
+        commit: Commit,
+    ) -> Result<u64, StoreError> {
+        self.wal.append(group, commit)
+    }
+
+    fn apply(&self, batch: &RowBatch) -> Result<(), StoreError> {
+        let RowBatch {
+            puts,
+            stale_payloads,
+            removes,
+            released,
+            applied,
+        } = batch;
+        let Rows {
+            cells, payloads, ..
+        } = &self.rows;
+        let mut engine_batch = self.batch(puts.len() + removes.len() + 1, Commit::Buffered);
         // The engine makes copies of its own.
         let (mut key_bytes, mut row) = (Vec::new(), Vec::new());
-        for Write {
-            key, cell, meta, ..
-        } in batch
-        {
+        for Write { key, cell, meta } in puts {
             key_bytes.clear();
             key.write_canonical(&mut key_bytes);
             row.clear();
             let is_apart = Row::encode_cell(meta, cell, INLINE_LIMIT, &mut row);
             if let (true, Some(value)) = (is_apart, cell.value()) {
                 let payload: &[u8] = &value.payload;
-                engine_batch.insert(&self.rows.payloads, key_bytes.as_slice(), payload);
-                apart.insert(key.clone());
-            } else if !apart.is_empty() && apart.remove(key) {
-                engine_batch.remove(&self.rows.payloads, key_bytes.as_slice());
+                engine_batch.insert(payloads, key_bytes.as_slice(), payload);
             }
-            engine_batch.insert(&self.rows.cells, key_bytes.as_slice(), row.as_slice());
+            engine_batch.insert(cells, key_bytes.as_slice(), row.as_slice());
+        }
+        for key in stale_payloads {
+            engine_batch.remove(payloads, key.to_canonical());
+        }
+        for (key, is_apart) in removes {
+            let key_bytes = key.to_canonical();
+            if *is_apart {
+                engine_batch.remove(payloads, key_bytes.as_slice());
+            }
+            engine_batch.remove(cells, key_bytes);
+        }
+        for key in released {
+            engine_batch.remove(&self.quarantine, key.to_canonical());
+        }
+        // The last: a table that has it has all that comes before it.
+        if let Some(applied) = applied {
+            engine_batch.insert(cells, APPLIED_KEY, applied.to_be_bytes());
         }
         engine_batch
             .commit()
             .map_err(self.rows.failed("write to"))?;
+        for (key, _) in removes {
+            self.cached.remove(key);
+        }
+        if let Some(applied) = applied {
+            self.applied.store(*applied, Ordering::Relaxed);
+            self.trim_log()?;
+        }
         Ok(())
-    }
-
-    fn write_ahead<'a>(
-        &self,
-        cells: &mut dyn Iterator<Item = (&'a CellKey, &'a Cell)>,
-        commit: Commit,
-    ) -> Result<(), StoreError> {
-        self.ahead.append(self.batch(1, commit), cells)
-    }
-
-    fn clear_ahead(&self) -> Result<(), StoreError> {
-        // What is in rows is not to be lost while what is cleared is not.
-        self.ahead.clear(self.batch(0, Commit::Synced))
     }
 
     fn read(&self, key: &CellKey, at_least: Version) -> Result<Option<Arc<Cell>>, StoreError> {
         if let Some(cell) = self.peek(key, at_least) {
             return Ok(Some(cell));
         }
-        // One snapshot, so that a row and its payload are of one commit.
+        // One snapshot, so that a row and its payload are of one batch.
         let Some((cell, meta)) = self.rows.read(&self.database.snapshot(), key)? else {
             return Ok(None);
         };
         let cached = (Arc::clone(&cell), meta.version);
-        self.recent.insert(key.clone(), cached);
+        self.cached.insert(key.clone(), cached);
         Ok(Some(cell))
     }
 
-    fn reread(&self, key: &CellKey) -> Result<Option<(Arc<Cell>, CellMeta)>, StoreError> {
-        self.rows.read(&self.database.snapshot(), key)
-    }
-
     fn peek(&self, key: &CellKey, at_least: Version) -> Option<Arc<Cell>> {
-        let (cell, version) = self.recent.get(key)?;
+        let (cell, version) = self.cached.get(key)?;
         (version >= at_least).then_some(cell)
     }
 
     fn cache(&self, cells: &mut dyn Iterator<Item = Versioned>) {
         for (key, cell, version) in cells {
-            self.recent.insert(key, (cell, version));
+            self.cached.insert(key, (cell, version));
         }
-    }
-
-    fn read_parts(&self, key: &Key) -> Result<Vec<(Part, Arc<Cell>)>, StoreError> {
-        let snapshot = self.database.snapshot();
-        // The bytes of the key's own cell begin those of all its cells, and of
-        // no other's.
-        let prefix = CellKey::own(key.clone()).to_canonical();
-        let mut cells = Vec::new();
-        for row in snapshot.prefix(&self.rows.cells, &prefix) {
-            let (key_bytes, row) = row.into_inner().map_err(self.rows.failed("scan"))?;
-            let part = Part::from(&key_bytes[prefix.len()..]);
-            let key = CellKey {
-                key: key.clone(),
-                part,
-            };
-            let (cell, _) = self.rows.cell_of(&snapshot, &key, &key_bytes, &row)?;
-            cells.push((key.part, cell));
-        }
-        Ok(cells)
-    }
-
-    fn remove(&self, keys: &[CellKey]) -> Result<(), StoreError> {
-        let mut apart = self.apart.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut batch = self.batch(keys.len(), Commit::Buffered);
-        for key in keys {
-            let key_bytes = key.to_canonical();
-            if apart.remove(key) {
-                batch.remove(&self.rows.payloads, key_bytes.as_slice());
-            }
-            batch.remove(&self.rows.cells, key_bytes);
-            self.recent.remove(key);
-        }
-        batch.commit().map_err(self.rows.failed("write to"))
     }
 
     fn disk_bytes(&self) -> Result<u64, StoreError> {
-        self.database
-            .disk_space()
-            .map_err(self.rows.failed("measure"))
+        let tables = self.database.disk_space();
+        let tables = tables.map_err(self.rows.failed("measure"))?;
+        Ok(tables + self.wal.disk_bytes())
     }
 
     fn flush(&self) -> Result<(), StoreError> {
         let Rows {
             cells, payloads, ..
         } = &self.rows;
-        for keyspace in [cells, payloads, &self.quarantine, self.ahead.keyspace()] {
+        for keyspace in [cells, payloads, &self.quarantine] {
             self.flush_keyspace(keyspace)?;
         }
         self.database
             .persist(PersistMode::SyncAll)
-            .map_err(self.rows.failed("sync"))
+            .map_err(self.rows.failed("sync"))?;
+        self.wal.empty(self.applied.load(Ordering::Relaxed))
     }
 
-    fn view(&self) -> Result<Box<dyn StoreView>, StoreError> {
-        Ok(Box::new(self.rows_view()))
+    fn view(&self) -> Box<dyn StoreView> {
+        Box::new(self.rows_view())
     }
+}
 
+impl QuarantineStore for DurableStore {
     fn quarantine(&self, key: &CellKey, meta: &CellMeta) -> Result<(), StoreError> {
-        let mut apart = self.apart.lock().unwrap_or_else(PoisonError::into_inner);
+        let Rows {
+            cells, payloads, ..
+        } = &self.rows;
         let key_bytes = key.to_canonical();
-        let mut batch = self.batch(2, Commit::Synced);
+        let mut batch = self.batch(3, Commit::Synced);
         let head = Row {
             meta: *meta,
             value: None,
         };
         let mut kept = head.encode();
         // What cannot be read cannot be kept.
-        if let Ok(Some(row)) = self.rows.cells.get(&key_bytes) {
+        if let Ok(Some(row)) = cells.get(&key_bytes) {
             kept.extend_from_slice(&row);
         }
-        if apart.remove(key) {
-            if let Ok(Some(payload)) = self.rows.payloads.get(&key_bytes) {
-                kept.extend_from_slice(&payload);
-            }
-            batch.remove(&self.rows.payloads, key_bytes.as_slice());
+        if let Ok(Some(payload)) = payloads.get(&key_bytes) {
+            kept.extend_from_slice(&payload);
         }
+        batch.remove(payloads, key_bytes.as_slice());
         batch.insert(&self.quarantine, key_bytes.as_slice(), kept);
-        batch.remove(&self.rows.cells, key_bytes);
+        batch.remove(cells, key_bytes);
         batch.commit().map_err(self.rows.failed("write to"))?;
-        self.recent.remove(key);
+        self.cached.remove(key);
         Ok(())
     }
 
@@ -434,13 +627,5 @@ impl Store for DurableStore {
             found.push((key, meta));
         }
         Ok(found)
-    }
-
-    fn release(&self, keys: &[CellKey]) -> Result<(), StoreError> {
-        let mut batch = self.batch(keys.len(), Commit::Buffered);
-        for key in keys {
-            batch.remove(&self.quarantine, key.to_canonical());
-        }
-        batch.commit().map_err(self.rows.failed("write to"))
     }
 }

@@ -51,7 +51,7 @@ pub enum StoreError {
     },
     /// The folder was written by a version whose format this one does not know.
     #[error(
-        "{path} has format version {found}, this version of the backend knows {known}; \
+        "{path} has format version {found}, this version of the backend knows {known} only; \
          it is left as it is: use the version that wrote it, or another `dir`"
     )]
     Version {
@@ -84,15 +84,15 @@ pub enum StoreError {
         /// What is wrong with it.
         source: DecodeError,
     },
-    /// An entry of the write-ahead log is not what it should be.
-    #[error("entry {entry} of the write-ahead log in {path} is damaged: {source}")]
-    Ahead {
-        /// The folder.
+    /// The write-ahead log is not what was written.
+    #[error("the write-ahead log is damaged, at byte {at} of {path}: {reason}")]
+    Log {
+        /// The file.
         path: PathBuf,
-        /// The entry's number.
-        entry: u64,
-        /// What is wrong with it.
-        source: DecodeError,
+        /// Where the damage begins.
+        at: u64,
+        /// What is wrong.
+        reason: String,
     },
     /// The payload of a value is not where its row says.
     #[error("the value at key {key} in {path} has lost its payload of {expected} bytes")]
@@ -153,9 +153,7 @@ impl StoreError {
             Self::Row { .. } | Self::Payload { .. } | Self::Digest { .. } | Self::Order { .. } => {
                 true
             }
-            Self::Ahead { .. } | Self::Missing { .. } | Self::List { .. } | Self::Lost { .. } => {
-                true
-            }
+            Self::Log { .. } | Self::Missing { .. } | Self::List { .. } | Self::Lost { .. } => true,
             Self::Engine { source, .. } => is_damage(source),
             _ => false,
         }

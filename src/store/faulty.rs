@@ -1,14 +1,16 @@
-//! A store whose commits, written ahead or not, fail, wait or panic when a test says so.
+//! A store whose writes fail, wait or panic when a test says so.
 
 use std::sync::{
     atomic::{AtomicUsize, Ordering},
     Arc,
 };
 
-use super::{Commit, Store, StoreError, StoreView, Versioned, Write};
-use crate::cell::{Cell, CellKey, CellMeta, Key, Part, Version};
+use super::{
+    CellStore, Commit, QuarantineStore, RowBatch, RowHead, Store, StoreError, StoreView, Versioned,
+};
+use crate::cell::{Cell, CellKey, CellMeta, Version};
 
-/// What becomes of a commit.
+/// What becomes of a write: of a group of the log, or of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// It succeeds.
@@ -21,9 +23,11 @@ pub(crate) enum Verdict {
 
 pub(crate) struct FaultyStore<S> {
     inner: S,
-    /// Of the commit of a number, counted from 0.
+    /// Of the write of a number, counted from 0.
     verdict: Box<dyn Fn(usize) -> Verdict + Send + Sync>,
-    commits: AtomicUsize,
+    writes: AtomicUsize,
+    /// Whether rows are always written.
+    is_of_log: bool,
 }
 
 impl<S> FaultyStore<S> {
@@ -34,50 +38,71 @@ impl<S> FaultyStore<S> {
         Self {
             inner,
             verdict: Box::new(verdict),
-            commits: AtomicUsize::new(0),
+            writes: AtomicUsize::new(0),
+            is_of_log: false,
         }
     }
 
-    /// The commits up to number `number` succeed; of that and of those after it this comes.
+    /// Of the writes to the log alone.
+    pub(crate) fn appending(
+        inner: S,
+        verdict: impl Fn(usize) -> Verdict + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            is_of_log: true,
+            ..Self::new(inner, verdict)
+        }
+    }
+
+    /// The writes up to number `number` succeed; of that and of those after it this comes.
     pub(crate) fn failing_at(inner: S, number: usize, at: Verdict, after: Verdict) -> Self {
-        Self::new(inner, move |commit| match commit.cmp(&number) {
+        Self::new(inner, move |write| match write.cmp(&number) {
             std::cmp::Ordering::Less => Verdict::Done,
             std::cmp::Ordering::Equal => at,
             std::cmp::Ordering::Greater => after,
         })
     }
 
-    fn judged(&self, commit: impl FnOnce() -> Result<(), StoreError>) -> Result<(), StoreError> {
-        let verdict = (self.verdict)(self.commits.fetch_add(1, Ordering::SeqCst));
-        if verdict != Verdict::Lost {
-            commit()?;
-        }
+    /// `lost` is what would have come of a write that is not made.
+    fn judged<T>(
+        &self,
+        lost: T,
+        write: impl FnOnce() -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let verdict = (self.verdict)(self.writes.fetch_add(1, Ordering::SeqCst));
+        let written = match verdict {
+            Verdict::Lost => lost,
+            Verdict::Done | Verdict::Kept => write()?,
+        };
         match verdict {
-            Verdict::Done => Ok(()),
+            Verdict::Done => Ok(written),
             Verdict::Lost | Verdict::Kept => Err(StoreError::Made),
         }
     }
 }
 
-impl<S: Store> Store for FaultyStore<S> {
-    fn scan(&self, visit: &mut dyn FnMut(CellKey, CellMeta)) -> Result<(), StoreError> {
+impl<S: Store> CellStore for FaultyStore<S> {
+    fn keeps_cells(&self) -> bool {
+        self.inner.keeps_cells()
+    }
+
+    fn scan(&self, visit: &mut dyn FnMut(CellKey, RowHead)) -> Result<(), StoreError> {
         self.inner.scan(visit)
     }
 
-    fn commit(&self, batch: &[Write], commit: Commit) -> Result<(), StoreError> {
-        self.judged(|| self.inner.commit(batch, commit))
-    }
-
-    fn write_ahead<'a>(
+    fn append<'a>(
         &self,
-        cells: &mut dyn Iterator<Item = (&'a CellKey, &'a Cell)>,
+        group: &mut dyn Iterator<Item = (&'a CellKey, &'a Cell)>,
         commit: Commit,
-    ) -> Result<(), StoreError> {
-        self.judged(|| self.inner.write_ahead(cells, commit))
+    ) -> Result<u64, StoreError> {
+        self.judged(0, || self.inner.append(group, commit))
     }
 
-    fn clear_ahead(&self) -> Result<(), StoreError> {
-        self.judged(|| self.inner.clear_ahead())
+    fn apply(&self, batch: &RowBatch) -> Result<(), StoreError> {
+        match self.is_of_log {
+            true => self.inner.apply(batch),
+            false => self.judged((), || self.inner.apply(batch)),
+        }
     }
 
     fn read(&self, key: &CellKey, at_least: Version) -> Result<Option<Arc<Cell>>, StoreError> {
@@ -92,14 +117,6 @@ impl<S: Store> Store for FaultyStore<S> {
         self.inner.cache(cells);
     }
 
-    fn read_parts(&self, key: &Key) -> Result<Vec<(Part, Arc<Cell>)>, StoreError> {
-        self.inner.read_parts(key)
-    }
-
-    fn remove(&self, keys: &[CellKey]) -> Result<(), StoreError> {
-        self.inner.remove(keys)
-    }
-
     fn disk_bytes(&self) -> Result<u64, StoreError> {
         self.inner.disk_bytes()
     }
@@ -107,23 +124,18 @@ impl<S: Store> Store for FaultyStore<S> {
     fn flush(&self) -> Result<(), StoreError> {
         self.inner.flush()
     }
-    fn reread(&self, key: &CellKey) -> Result<Option<(Arc<Cell>, CellMeta)>, StoreError> {
-        self.inner.reread(key)
-    }
 
-    fn view(&self) -> Result<Box<dyn StoreView>, StoreError> {
+    fn view(&self) -> Box<dyn StoreView> {
         self.inner.view()
     }
+}
 
+impl<S: Store> QuarantineStore for FaultyStore<S> {
     fn quarantine(&self, key: &CellKey, meta: &CellMeta) -> Result<(), StoreError> {
-        self.inner.quarantine(key, meta)
+        self.judged((), || self.inner.quarantine(key, meta))
     }
 
     fn quarantined(&self) -> Result<Vec<(CellKey, CellMeta)>, StoreError> {
         self.inner.quarantined()
-    }
-
-    fn release(&self, keys: &[CellKey]) -> Result<(), StoreError> {
-        self.inner.release(keys)
     }
 }

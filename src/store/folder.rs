@@ -1,8 +1,9 @@
 //! A storage's folder: what says that it is ours, and of which format.
 //!
 //! ```text
-//! <dir>/FORMAT    "zenoh-backend-mst storage\nformat 2\n"
+//! <dir>/FORMAT    "zenoh-backend-mst storage\nformat 3\n"
 //! <dir>/cells/    the storage engine's files
+//! <dir>/wal/      the write-ahead log
 //! <dir>/REPLICA   and others: see `sidecar.rs`
 //! ```
 //!
@@ -19,16 +20,15 @@ use std::{
 
 use super::{layout, StoreError};
 
-/// The format that this version writes and reads. It reads format 1 too, which has no
-/// write-ahead log, and makes it this one: a version that does not know the log must not
-/// open what has one.
-pub const FORMAT_VERSION: u32 = 2;
+/// The format that this version writes and reads.
+pub const FORMAT_VERSION: u32 = 3;
 
 const FORMAT_FILE: &str = "FORMAT";
 /// `FORMAT` while it is being written.
 const UNFINISHED: &str = "FORMAT.new";
 const FIRST_LINE: &str = "zenoh-backend-mst storage";
 const ENGINE: &str = "cells";
+const LOG: &str = "wal";
 /// More than a `FORMAT` of any version has.
 const MAX_FORMAT_BYTES: u64 = 4096;
 
@@ -41,18 +41,30 @@ pub(super) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Err
     }
 }
 
-/// Makes `dir` ours if it is new or empty, checks that it is if not, and returns
-/// the folder for the engine's files. The caller opens them, then calls
-/// [`finish`].
-pub(super) fn prepare(dir: &Path) -> Result<PathBuf, StoreError> {
-    create(dir).map_err(io_error("create the folder", dir))?;
-    let engine = dir.join(ENGINE);
-    match read_version(dir)? {
-        Some(version @ 1..=FORMAT_VERSION) => {
-            // By the keyspace of the log.
-            let is_growing = version < FORMAT_VERSION;
-            layout::check(dir, &engine, is_growing)?;
+/// The folders of a store.
+pub(super) struct Folders {
+    /// Of the engine's files.
+    pub(super) engine: PathBuf,
+    /// Of the write-ahead log.
+    pub(super) log: PathBuf,
+}
+
+impl Folders {
+    pub(super) fn in_store(dir: &Path) -> Self {
+        Self {
+            engine: dir.join(ENGINE),
+            log: dir.join(LOG),
         }
+    }
+}
+
+/// Makes `dir` ours if it is new or empty, checks that it is if not, and returns the folders in it.
+/// The caller opens them, then calls [`finish`].
+pub(super) fn prepare(dir: &Path) -> Result<Folders, StoreError> {
+    create(dir).map_err(io_error("create the folder", dir))?;
+    let folders = Folders::in_store(dir);
+    match read_version(dir)? {
+        Some(FORMAT_VERSION) => layout::check(dir, &folders)?,
         Some(found) => {
             return Err(StoreError::Version {
                 path: dir.to_owned(),
@@ -64,14 +76,16 @@ pub(super) fn prepare(dir: &Path) -> Result<PathBuf, StoreError> {
             let is_unfinished = dir.join(UNFINISHED).is_file();
             for entry in fs::read_dir(dir).map_err(io_error("list", dir))? {
                 let name = entry.map_err(io_error("list", dir))?.file_name();
-                if !(is_unfinished && (name == UNFINISHED || name == ENGINE)) {
+                let is_ours = name == UNFINISHED || name == ENGINE || name == LOG;
+                if !(is_unfinished && is_ours) {
                     return Err(foreign(dir, &name.to_string_lossy()));
                 }
             }
             write_version(dir)?;
+            create(&folders.log).map_err(io_error("create the folder", &folders.log))?;
         }
     }
-    Ok(engine)
+    Ok(folders)
 }
 
 /// Creates the folder and those above it. Their names have to survive a loss of
@@ -90,16 +104,18 @@ pub(super) fn sync_parent(path: &Path) -> io::Result<()> {
     let parent = path
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty());
-    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+    sync_folder(parent.unwrap_or(Path::new(".")))
 }
 
-/// Says that all is there, as it is in this format.
+/// Has the names in a folder survive a loss of power.
+pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Says that all is there.
 pub(super) fn finish(dir: &Path) -> Result<(), StoreError> {
-    match read_version(dir)? {
-        Some(FORMAT_VERSION) => return Ok(()),
-        Some(_) => write_version(dir)?,
-        // It is written.
-        None => {}
+    if read_version(dir)?.is_some() {
+        return Ok(());
     }
     let path = dir.join(FORMAT_FILE);
     let finish = || {

@@ -10,6 +10,7 @@
 //! <engine>/keyspaces/<n>/current    the number of the list that holds: 8 bytes; the list's
 //!                                   XXH3-128: 16; 0: all little-endian
 //! <engine>/keyspaces/<n>/v<number>  a list of files
+//! <log>/*                           at least one file
 //! ```
 //!
 //! Keyspace 0 is the engine's own, with the names of the others. This is of fjall 3.1;
@@ -23,19 +24,22 @@ use std::{
 
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::{folder::io_error, StoreError};
+use super::{
+    folder::{io_error, Folders},
+    StoreError,
+};
 
 /// The engine's own keyspace, and those of a store.
-const KEYSPACES: usize = 5;
+const KEYSPACES: usize = 4;
 
 /// Bytes of `current`.
 const CURRENT_BYTES: usize = 25;
 
 /// Fails if the engine's folder, in that of a store that was made completely, lacks
 /// something, or its lists of files are not what was written; and if it is in use, as
-/// lists change then. If the store is growing it has one keyspace less, or has it
-/// already, or its making was interrupted.
-pub(super) fn check(store: &Path, engine: &Path, is_growing: bool) -> Result<(), StoreError> {
+/// lists change then. The log is never without a file.
+pub(super) fn check(store: &Path, folders: &Folders) -> Result<(), StoreError> {
+    let engine = &folders.engine;
     let lock = engine.join("lock");
     let file = File::options()
         .read(true)
@@ -58,15 +62,19 @@ pub(super) fn check(store: &Path, engine: &Path, is_growing: bool) -> Result<(),
     let mut keyspaces = 0;
     for entry in fs::read_dir(&path).map_err(missing_or("list", &path))? {
         let keyspace = entry.map_err(io_error("list", &path))?.path();
-        let is_unfinished = is_growing && !keyspace.join("current").exists();
-        if keyspace.is_dir() && !is_unfinished {
+        if keyspace.is_dir() {
             check_list(&keyspace)?;
             keyspaces += 1;
         }
     }
-    match keyspaces < KEYSPACES - usize::from(is_growing) {
-        true => Err(StoreError::Missing { path }),
-        false => Ok(()),
+    if keyspaces < KEYSPACES {
+        return Err(StoreError::Missing { path });
+    }
+    let log = &folders.log;
+    let mut files = fs::read_dir(log).map_err(missing_or("list", log))?;
+    match files.next() {
+        Some(_) => Ok(()),
+        None => Err(StoreError::Missing { path: log.clone() }),
     }
 }
 

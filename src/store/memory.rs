@@ -2,36 +2,33 @@
 
 use std::sync::Arc;
 
-use super::{Commit, Store, StoreError, StoreView, Write};
+use super::{
+    CellStore, Commit, QuarantineStore, RowBatch, RowHead, RowRead, StoreError, StoreView,
+};
 use crate::cell::{Cell, CellKey, CellMeta, Key, Part, Version};
 
-/// Keeps nothing: the tree of the replica holds the cells themselves, and they are
-/// gone with it.
+/// Keeps nothing: the tree of the replica holds the cells themselves, and they are gone with it.
 #[derive(Debug, Default)]
 pub struct MemoryStore;
 
-impl Store for MemoryStore {
+impl CellStore for MemoryStore {
     fn keeps_cells(&self) -> bool {
         false
     }
 
-    fn scan(&self, _: &mut dyn FnMut(CellKey, CellMeta)) -> Result<(), StoreError> {
+    fn scan(&self, _: &mut dyn FnMut(CellKey, RowHead)) -> Result<(), StoreError> {
         Ok(())
     }
 
-    fn commit(&self, _: &[Write], _: Commit) -> Result<(), StoreError> {
-        Ok(())
-    }
-
-    fn write_ahead<'a>(
+    fn append<'a>(
         &self,
         _: &mut dyn Iterator<Item = (&'a CellKey, &'a Cell)>,
         _: Commit,
-    ) -> Result<(), StoreError> {
-        Ok(())
+    ) -> Result<u64, StoreError> {
+        Ok(0)
     }
 
-    fn clear_ahead(&self) -> Result<(), StoreError> {
+    fn apply(&self, _: &RowBatch) -> Result<(), StoreError> {
         Ok(())
     }
 
@@ -43,18 +40,6 @@ impl Store for MemoryStore {
         None
     }
 
-    fn reread(&self, _: &CellKey) -> Result<Option<(Arc<Cell>, CellMeta)>, StoreError> {
-        Ok(None)
-    }
-
-    fn read_parts(&self, _: &Key) -> Result<Vec<(Part, Arc<Cell>)>, StoreError> {
-        Ok(Vec::new())
-    }
-
-    fn remove(&self, _: &[CellKey]) -> Result<(), StoreError> {
-        Ok(())
-    }
-
     fn disk_bytes(&self) -> Result<u64, StoreError> {
         Ok(0)
     }
@@ -63,11 +48,13 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    fn view(&self) -> Result<Box<dyn StoreView>, StoreError> {
-        Ok(Box::new(Self))
+    fn view(&self) -> Box<dyn StoreView> {
+        Box::new(NoRows)
     }
+}
 
-    /// There is nothing to be kept of what was in memory only.
+/// There is nothing to be kept of what was in memory only.
+impl QuarantineStore for MemoryStore {
     fn quarantine(&self, _: &CellKey, _: &CellMeta) -> Result<(), StoreError> {
         Ok(())
     }
@@ -75,22 +62,24 @@ impl Store for MemoryStore {
     fn quarantined(&self) -> Result<Vec<(CellKey, CellMeta)>, StoreError> {
         Ok(Vec::new())
     }
-
-    fn release(&self, _: &[CellKey]) -> Result<(), StoreError> {
-        Ok(())
-    }
 }
 
-impl StoreView for MemoryStore {
+struct NoRows;
+
+impl StoreView for NoRows {
     fn scan(
         &self,
         _: Option<&CellKey>,
-        _: &mut dyn FnMut(CellKey, Arc<Cell>, CellMeta) -> bool,
+        _: &mut dyn FnMut(CellKey, RowRead) -> bool,
     ) -> Result<(), StoreError> {
         Ok(())
     }
 
     fn read(&self, _: &CellKey) -> Result<Option<(Arc<Cell>, CellMeta)>, StoreError> {
         Ok(None)
+    }
+
+    fn parts(&self, _: &Key) -> Result<Vec<(Part, Arc<Cell>)>, StoreError> {
+        Ok(Vec::new())
     }
 }

@@ -1,11 +1,13 @@
-//! Where cells are kept, so that they are there when the process is not.
+//! Durable storage for cells.
 //!
-//! A store keeps for each cell its row: the cell itself and its digest, committed
-//! together, so that opening is one ordered scan from which the tree is built. Where
-//! nothing is to outlive the process there is no store, but [`MemoryStore`] in its place:
-//! the tree then holds the cells themselves.
+//! A store has a write-ahead log and rows. A group of cells is [appended](CellStore::append) to the
+//! log, and is committed then. Later its cells are [applied](CellStore::apply): each cell of the tree
+//! has a row, with its digest. So opening is one ordered scan of the rows, from which the tree is
+//! built, after what the log has and the rows have not was applied.
+//!
+//! Where nothing is to outlive the process there is no store, but [`MemoryStore`] in its place: the
+//! tree then holds the cells themselves.
 
-mod ahead;
 mod durable;
 mod error;
 mod folder;
@@ -16,6 +18,7 @@ pub(crate) mod model;
 mod rows;
 mod salvage;
 mod sidecar;
+mod wal;
 
 #[cfg(test)]
 pub(crate) mod faulty;
@@ -24,6 +27,7 @@ mod tests;
 
 use std::sync::Arc;
 
+pub(crate) use durable::is_apart;
 pub use durable::DurableStore;
 pub use error::StoreError;
 pub use folder::FORMAT_VERSION;
@@ -33,7 +37,7 @@ pub use sidecar::Sidecar;
 
 use crate::cell::{Cell, CellKey, CellMeta, Key, Part, Version};
 
-/// A cell to be written, in the place of whatever cell the key had.
+/// A cell to be written to its row.
 #[derive(Clone, Debug)]
 pub struct Write {
     /// The cell's key.
@@ -44,20 +48,54 @@ pub struct Write {
     pub meta: CellMeta,
 }
 
-/// Leaves those that are newer than what there is of their cells, as `found` says.
-fn retain_newer(
-    writes: &mut Vec<Write>,
-    found: impl Fn(&CellKey) -> Result<Option<CellMeta>, StoreError>,
-) -> Result<(), StoreError> {
-    let mut result = Ok(());
-    writes.retain(|write| match found(&write.key) {
-        Ok(found) => found.is_none_or(|found| found.version < write.meta.version),
-        Err(error) => {
-            result = Err(error);
-            false
+/// Changes of rows that are made together, or not at all.
+#[derive(Clone, Debug, Default)]
+pub struct RowBatch {
+    /// Rows that are written, each in the place of whatever row the key had. Ascending by key, and
+    /// each key once.
+    pub puts: Vec<Write>,
+    /// Of these keys, and others, those whose row had its payload apart, and has not any more.
+    pub stale_payloads: Vec<CellKey>,
+    /// Rows that are removed, and whether their payload is apart.
+    pub removes: Vec<(CellKey, bool)>,
+    /// Cells that leave the quarantine.
+    pub released: Vec<CellKey>,
+    /// The groups of the log up to this one are in rows with this batch.
+    pub applied: Option<u64>,
+}
+
+impl RowBatch {
+    /// Whether it changes nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let Self {
+            puts,
+            stale_payloads,
+            removes,
+            released,
+            applied,
+        } = self;
+        let is_empty = puts.is_empty() && stale_payloads.is_empty() && removes.is_empty();
+        is_empty && released.is_empty() && applied.is_none()
+    }
+}
+
+impl From<Vec<Write>> for RowBatch {
+    fn from(puts: Vec<Write>) -> Self {
+        Self {
+            puts,
+            ..Self::default()
         }
-    });
-    result
+    }
+}
+
+/// A row as a scan shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowHead {
+    /// All of the cell but its value.
+    pub meta: CellMeta,
+    /// Whether its payload has a row of its own.
+    pub is_apart: bool,
 }
 
 /// A cell of a key, and its version.
@@ -66,91 +104,63 @@ pub type Versioned = (CellKey, Arc<Cell>, Version);
 /// When a commit may return.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Commit {
-    /// When it is on disk.
+    /// When it is on the disk.
     Synced,
     /// When the operating system has it.
     Buffered,
 }
 
-/// What a replica needs of its storage.
+/// Cells, as a replica keeps them.
 ///
-/// The contract: what is read is what was written, or an error: it is compared with
-/// its digest whenever it comes from its row on a disk. A commit is all or nothing,
-/// whatever happens; what is read is what was committed last; after an error of
-/// [`commit`](Self::commit) it is not known what is on disk, so the caller writes nothing
-/// more and opens it anew.
-pub trait Store: Send + Sync {
-    /// Whether it is a store at all. If not, as [`MemoryStore`], nothing is written to it
-    /// nor found in it.
+/// The contract: what is read is what was written, or an error: a cell is compared with its digest
+/// whenever it comes from a row on a disk. A group that was appended is there when the store is opened
+/// again, all of it or nothing. A batch of rows is made all or not at all. After an error of
+/// [`append`](Self::append) or [`apply`](Self::apply) it is not known what is on the disk, so the
+/// caller writes nothing more and opens the store anew.
+pub trait CellStore: Send + Sync {
+    /// Whether it is a store at all. If not, as [`MemoryStore`], nothing is written to it nor found
+    /// in it.
     fn keeps_cells(&self) -> bool {
         true
     }
 
-    /// Shows every cell, ascending by key. Blocks on disk.
+    /// Shows every row, ascending by key. Blocks on disk.
     ///
     /// # Errors
-    /// If the disk cannot be read, or what is there is not a cell.
-    fn scan(&self, visit: &mut dyn FnMut(CellKey, CellMeta)) -> Result<(), StoreError>;
+    /// If the disk cannot be read, or a row is damaged.
+    fn scan(&self, visit: &mut dyn FnMut(CellKey, RowHead)) -> Result<(), StoreError>;
 
-    /// Writes all of `batch`. Blocks on disk.
+    /// Appends a group to the write-ahead log, and returns its number: the groups are numbered
+    /// without gaps. Blocks on disk.
     ///
     /// # Errors
     /// If the disk cannot be written.
-    fn commit(&self, batch: &[Write], commit: Commit) -> Result<(), StoreError>;
-
-    /// Commits cells, but does not bring them to where they are found yet: to
-    /// [commit](Self::commit) them costs several times as much, and can so be put off.
-    /// Should the process end before, it is done when the store is opened. Until it is
-    /// done, and the log [cleared](Self::clear_ahead), nothing else is committed. Blocks on
-    /// disk.
-    ///
-    /// # Errors
-    /// If the disk cannot be written.
-    fn write_ahead<'a>(
+    fn append<'a>(
         &self,
-        cells: &mut dyn Iterator<Item = (&'a CellKey, &'a Cell)>,
+        group: &mut dyn Iterator<Item = (&'a CellKey, &'a Cell)>,
         commit: Commit,
-    ) -> Result<(), StoreError>;
+    ) -> Result<u64, StoreError>;
 
-    /// Forgets what was written ahead: all of it, or what is newer, has been
-    /// [committed](Self::commit) since. Blocks on disk.
+    /// Changes rows. They need not be on the disk when it returns, as long as the log has what they
+    /// have. Blocks on disk.
     ///
     /// # Errors
     /// If the disk cannot be written.
-    fn clear_ahead(&self) -> Result<(), StoreError>;
+    fn apply(&self, batch: &RowBatch) -> Result<(), StoreError>;
 
-    /// The cell of `key`, of which the caller knows that it was committed with
-    /// the version `at_least` or a later one. Blocks on disk.
+    /// The cell in the row of `key`, of which the caller knows that it had the version `at_least`.
+    /// Blocks on disk.
     ///
     /// # Errors
-    /// If the disk cannot be read, or what is there is not a cell.
+    /// If the disk cannot be read, or the row is damaged.
     fn read(&self, key: &CellKey, at_least: Version) -> Result<Option<Arc<Cell>>, StoreError>;
 
     /// As [`read`](Self::read), but nothing if that would mean to wait for a disk.
     fn peek(&self, key: &CellKey, at_least: Version) -> Option<Arc<Cell>>;
 
-    /// Cells that are committed, and are shown from here from now on: those that there is
-    /// room for may be kept where [`peek`](Self::peek) finds them. Costs memory work.
+    /// Takes cells that are in rows, and that somebody may read soon. Those that there is room for
+    /// are kept where [`peek`](Self::peek) finds them. Costs memory work.
     fn cache(&self, _: &mut dyn Iterator<Item = Versioned>) {}
-
-    /// All cells of `key`, ascending by part. Blocks on disk.
-    ///
-    /// # Errors
-    /// If the disk cannot be read, or what is there is not a cell.
-    fn read_parts(&self, key: &Key) -> Result<Vec<(Part, Arc<Cell>)>, StoreError>;
-
-    /// The cell of `key` as it is on the disk, whatever is cached. Blocks on disk.
-    ///
-    /// # Errors
-    /// If the disk cannot be read, or what is there is not a cell.
-    fn reread(&self, key: &CellKey) -> Result<Option<(Arc<Cell>, CellMeta)>, StoreError>;
-
-    /// Removes cells of which nobody asks any more. All or nothing, but it may be
-    /// that after a crash they are there again. Blocks on disk.
-    ///
-    /// # Errors
-    /// If the disk cannot be written.
-    fn remove(&self, keys: &[CellKey]) -> Result<(), StoreError>;
 
     /// Bytes on disk.
     ///
@@ -164,14 +174,14 @@ pub trait Store: Send + Sync {
     /// If the disk cannot be written. What was committed is safe even so.
     fn flush(&self) -> Result<(), StoreError>;
 
-    /// All cells as they are now, for as long as it is kept.
-    ///
-    /// # Errors
-    /// If the disk cannot be read.
-    fn view(&self) -> Result<Box<dyn StoreView>, StoreError>;
+    /// All rows as they are now, for as long as it is kept.
+    fn view(&self) -> Box<dyn StoreView>;
+}
 
-    /// Takes a damaged cell out, and keeps what there is of it where it is in
-    /// nobody's way, under what the tree said of it. Blocks on disk.
+/// Rows that were found damaged.
+pub trait QuarantineStore {
+    /// Takes a damaged row out, and keeps what there is of it where it is in nobody's way, under what
+    /// the tree said of it. Blocks on disk.
     ///
     /// # Errors
     /// If the disk cannot be written.
@@ -182,30 +192,43 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// If the disk cannot be read.
     fn quarantined(&self) -> Result<Vec<(CellKey, CellMeta)>, StoreError>;
-
-    /// Forgets what is in quarantine under these keys. Blocks on disk.
-    ///
-    /// # Errors
-    /// If the disk cannot be written.
-    fn release(&self, keys: &[CellKey]) -> Result<(), StoreError>;
 }
 
-/// The cells of a store as they were at one time.
+/// What a replica needs of its storage.
+pub trait Store: CellStore + QuarantineStore {}
+
+impl<S: CellStore + QuarantineStore> Store for S {}
+
+/// A cell of a row, or why it cannot be had.
+pub type RowRead = Result<(Arc<Cell>, CellMeta), StoreError>;
+
+/// The rows of a store as they were at one time.
 pub trait StoreView: Send + Sync {
-    /// Shows the cells above `after`, ascending by key, until `visit` says no.
-    /// Blocks on disk.
+    /// Shows the rows above `after`, ascending by key, until `visit` says no; a damaged one as the
+    /// error. Blocks on disk.
     ///
     /// # Errors
-    /// If the disk cannot be read, or what is there is not a cell.
+    /// If the scan cannot go on.
     fn scan(
         &self,
         after: Option<&CellKey>,
-        visit: &mut dyn FnMut(CellKey, Arc<Cell>, CellMeta) -> bool,
+        visit: &mut dyn FnMut(CellKey, RowRead) -> bool,
     ) -> Result<(), StoreError>;
 
-    /// The cell of a key. Blocks on disk.
+    /// The cell in the row of a key, as it is on the disk. Blocks on disk.
     ///
     /// # Errors
-    /// If the disk cannot be read, or what is there is not a cell.
+    /// If the disk cannot be read, or the row is damaged.
     fn read(&self, key: &CellKey) -> Result<Option<(Arc<Cell>, CellMeta)>, StoreError>;
+
+    /// The cell of this very version, if it can be had without waiting for a disk.
+    fn peek(&self, _: &CellKey, _: Version) -> Option<Arc<Cell>> {
+        None
+    }
+
+    /// All cells of `key`, ascending by part. Blocks on disk.
+    ///
+    /// # Errors
+    /// If the disk cannot be read, or a row is damaged.
+    fn parts(&self, key: &Key) -> Result<Vec<(Part, Arc<Cell>)>, StoreError>;
 }

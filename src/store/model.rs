@@ -1,101 +1,74 @@
-//! A store in memory, which others are compared with.
+//! A store in memory, which others are compared with, and which simulations use.
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    collections::BTreeMap,
+    ops::Bound,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{Commit, Store, StoreError, StoreView, Write};
+use super::{
+    CellStore, Commit, QuarantineStore, RowBatch, RowHead, RowRead, StoreError, StoreView,
+};
 use crate::cell::{Cell, CellKey, CellMeta, Key, Part, Version};
 
-/// Digests are not kept, but made when somebody asks: few do, and what is written and
-/// read all the time is to be small.
+/// Rows, which a view shares until they change.
+pub(crate) type Rows = BTreeMap<CellKey, Arc<Cell>>;
+
 #[derive(Default)]
-struct Cells {
-    /// With the empty part. Nobody can prepare keys that collide.
-    own: HashMap<Key, Arc<Cell>, ahash::RandomState>,
-    /// With other parts.
-    parts: HashMap<Key, BTreeMap<Part, Arc<Cell>>>,
-}
-
-impl Cells {
-    fn get(&self, key: &CellKey) -> Option<&Arc<Cell>> {
-        match key.part.is_empty() {
-            true => self.own.get(&key.key),
-            false => self.parts.get(&key.key)?.get(&key.part),
-        }
-    }
-
-    fn sorted(&self) -> Vec<(CellKey, Arc<Cell>)> {
-        let own = self.own.iter();
-        let own = own.map(|(key, cell)| (CellKey::own(key.clone()), Arc::clone(cell)));
-        let parts = self.parts.iter().flat_map(|(key, parts)| {
-            parts.iter().map(move |(part, cell)| {
-                let (key, part) = (key.clone(), part.clone());
-                (CellKey { key, part }, Arc::clone(cell))
-            })
-        });
-        let mut sorted: Vec<_> = own.chain(parts).collect();
-        sorted.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-        sorted
-    }
-}
-
-/// A cell, and its digest.
-fn with_meta(key: &CellKey, cell: Arc<Cell>) -> (Arc<Cell>, CellMeta) {
-    let meta = CellMeta::of(key, &cell);
-    (cell, meta)
+struct Kept {
+    rows: Arc<Rows>,
+    groups: u64,
 }
 
 /// Keeps cells in memory, and forgets them when it is dropped.
 #[derive(Default)]
-pub(crate) struct ModelStore {
-    cells: RwLock<Cells>,
-}
+pub(crate) struct ModelStore(Mutex<Kept>);
 
 impl ModelStore {
-    fn cells(&self) -> RwLockReadGuard<'_, Cells> {
-        self.cells.read().unwrap_or_else(PoisonError::into_inner)
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn cells_mut(&self) -> RwLockWriteGuard<'_, Cells> {
-        self.cells.write().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn rows(&self) -> Arc<Rows> {
+        Arc::clone(&self.kept().rows)
     }
 }
 
-impl Store for ModelStore {
-    fn scan(&self, visit: &mut dyn FnMut(CellKey, CellMeta)) -> Result<(), StoreError> {
-        let sorted = self.cells().sorted();
-        for (key, cell) in sorted {
-            let meta = CellMeta::of(&key, &cell);
-            visit(key, meta);
+/// Changes rows as a batch says.
+pub(crate) fn apply(rows: &mut Rows, batch: &RowBatch) {
+    let ascends = |writes: &[super::Write]| writes[0].key < writes[1].key;
+    assert!(batch.puts.windows(2).all(ascends));
+    for write in &batch.puts {
+        assert_eq!(CellMeta::of(&write.key, &write.cell), write.meta);
+        rows.insert(write.key.clone(), Arc::clone(&write.cell));
+    }
+    for (key, _) in &batch.removes {
+        rows.remove(key);
+    }
+}
+
+impl CellStore for ModelStore {
+    fn scan(&self, visit: &mut dyn FnMut(CellKey, RowHead)) -> Result<(), StoreError> {
+        for (key, cell) in &*self.rows() {
+            let meta = CellMeta::of(key, cell);
+            let is_apart = false;
+            visit(key.clone(), RowHead { meta, is_apart });
         }
         Ok(())
     }
 
-    fn commit(&self, batch: &[Write], _: Commit) -> Result<(), StoreError> {
-        let mut cells = self.cells_mut();
-        for Write { key, cell, .. } in batch {
-            let cell = Arc::clone(cell);
-            if key.part.is_empty() {
-                cells.own.insert(key.key.clone(), cell);
-            } else {
-                let parts = cells.parts.entry(key.key.clone()).or_default();
-                parts.insert(key.part.clone(), cell);
-            }
-        }
-        Ok(())
-    }
-
-    fn write_ahead<'a>(
+    fn append<'a>(
         &self,
         _: &mut dyn Iterator<Item = (&'a CellKey, &'a Cell)>,
         _: Commit,
-    ) -> Result<(), StoreError> {
-        Ok(())
+    ) -> Result<u64, StoreError> {
+        let mut kept = self.kept();
+        kept.groups += 1;
+        Ok(kept.groups)
     }
 
-    fn clear_ahead(&self) -> Result<(), StoreError> {
+    fn apply(&self, batch: &RowBatch) -> Result<(), StoreError> {
+        apply(Arc::make_mut(&mut self.kept().rows), batch);
         Ok(())
     }
 
@@ -104,37 +77,7 @@ impl Store for ModelStore {
     }
 
     fn peek(&self, key: &CellKey, _: Version) -> Option<Arc<Cell>> {
-        let cells = self.cells();
-        cells.get(key).cloned()
-    }
-
-    fn reread(&self, key: &CellKey) -> Result<Option<(Arc<Cell>, CellMeta)>, StoreError> {
-        let cell = self.cells().get(key).cloned();
-        Ok(cell.map(|cell| with_meta(key, cell)))
-    }
-
-    fn read_parts(&self, key: &Key) -> Result<Vec<(Part, Arc<Cell>)>, StoreError> {
-        let cells = self.cells();
-        let own = cells.own.get(key).map(|cell| (Part::EMPTY, cell));
-        let parts = cells.parts.get(key).into_iter().flatten();
-        let parts = parts.map(|(part, cell)| (part.clone(), cell));
-        let all = own.into_iter().chain(parts);
-        Ok(all.map(|(part, cell)| (part, Arc::clone(cell))).collect())
-    }
-
-    fn remove(&self, keys: &[CellKey]) -> Result<(), StoreError> {
-        let mut cells = self.cells_mut();
-        for key in keys {
-            if key.part.is_empty() {
-                cells.own.remove(&key.key);
-            } else if let Some(parts) = cells.parts.get_mut(&key.key) {
-                parts.remove(&key.part);
-                if parts.is_empty() {
-                    cells.parts.remove(&key.key);
-                }
-            }
-        }
-        Ok(())
+        self.kept().rows.get(key).cloned()
     }
 
     fn disk_bytes(&self) -> Result<u64, StoreError> {
@@ -145,38 +88,36 @@ impl Store for ModelStore {
         Ok(())
     }
 
-    /// O(n log n), while nothing is committed.
-    fn view(&self) -> Result<Box<dyn StoreView>, StoreError> {
-        Ok(Box::new(ModelView(self.cells().sorted())))
+    fn view(&self) -> Box<dyn StoreView> {
+        Box::new(ModelView(self.rows()))
     }
+}
 
-    /// There is nothing to be kept of what was in memory only.
+/// There is nothing to be kept of what was in memory only.
+impl QuarantineStore for ModelStore {
     fn quarantine(&self, key: &CellKey, _: &CellMeta) -> Result<(), StoreError> {
-        self.remove(std::slice::from_ref(key))
+        Arc::make_mut(&mut self.kept().rows).remove(key);
+        Ok(())
     }
 
     fn quarantined(&self) -> Result<Vec<(CellKey, CellMeta)>, StoreError> {
         Ok(Vec::new())
     }
-
-    fn release(&self, _: &[CellKey]) -> Result<(), StoreError> {
-        Ok(())
-    }
 }
 
-/// The cells as they were, ascending.
-struct ModelView(Vec<(CellKey, Arc<Cell>)>);
+/// The cells as they were.
+pub(crate) struct ModelView(pub(crate) Arc<Rows>);
 
 impl StoreView for ModelView {
     fn scan(
         &self,
         after: Option<&CellKey>,
-        visit: &mut dyn FnMut(CellKey, Arc<Cell>, CellMeta) -> bool,
+        visit: &mut dyn FnMut(CellKey, RowRead) -> bool,
     ) -> Result<(), StoreError> {
-        let passed = after.map_or(0, |after| self.0.partition_point(|(key, _)| key <= after));
-        for (key, cell) in &self.0[passed..] {
-            let (cell, meta) = with_meta(key, Arc::clone(cell));
-            if !visit(key.clone(), cell, meta) {
+        let low = after.map_or(Bound::Unbounded, Bound::Excluded);
+        for (key, cell) in self.0.range((low, Bound::Unbounded)) {
+            let meta = CellMeta::of(key, cell);
+            if !visit(key.clone(), Ok((Arc::clone(cell), meta))) {
                 break;
             }
         }
@@ -184,8 +125,15 @@ impl StoreView for ModelView {
     }
 
     fn read(&self, key: &CellKey) -> Result<Option<(Arc<Cell>, CellMeta)>, StoreError> {
-        let place = self.0.binary_search_by(|(other, _)| other.cmp(key));
-        let cell = place.ok().map(|place| Arc::clone(&self.0[place].1));
-        Ok(cell.map(|cell| with_meta(key, cell)))
+        let cell = self.0.get(key);
+        Ok(cell.map(|cell| (Arc::clone(cell), CellMeta::of(key, cell))))
+    }
+
+    fn parts(&self, key: &Key) -> Result<Vec<(Part, Arc<Cell>)>, StoreError> {
+        let cells = self.0.range(CellKey::own(key.clone())..);
+        let of_key = cells.take_while(|(cell, _)| cell.key == *key);
+        Ok(of_key
+            .map(|(key, cell)| (key.part.clone(), Arc::clone(cell)))
+            .collect())
     }
 }

@@ -1,12 +1,16 @@
-//! Reading the rows of a durable store: each is checked before it is believed.
+//! Reading the rows of a durable store: each is compared with its digest.
 
 use std::{ops::Bound, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use fjall::{Keyspace, Readable, Snapshot};
 
-use super::{StoreError, StoreView, Write};
-use crate::cell::{Cell, CellKey, CellMeta, DecodeError, Row};
+use super::{durable::CellCache, RowRead, StoreError, StoreView, Write};
+use crate::cell::{Cell, CellKey, CellMeta, DecodeError, Key, Part, Reader, Row, Version};
+
+/// The key, in the keyspace of the rows, of the last group of the log that is in rows. No cell's key
+/// begins with this byte, and none comes after it.
+pub(super) const APPLIED_KEY: &[u8] = &[0xff];
 
 /// The keyspaces of a store.
 #[derive(Clone)]
@@ -70,6 +74,16 @@ impl Rows {
         }
     }
 
+    /// The last group of the log that is in rows; 0 if none is.
+    pub(super) fn applied(&self) -> Result<u64, StoreError> {
+        let Some(number) = self.cells.get(APPLIED_KEY).map_err(self.failed("read"))? else {
+            return Ok(0);
+        };
+        let mut reader = Reader(&number);
+        let number = reader.array("number").map(u64::from_be_bytes);
+        number.map_err(self.damaged(APPLIED_KEY))
+    }
+
     pub(super) fn read(
         &self,
         snapshot: &Snapshot,
@@ -83,59 +97,59 @@ impl Rows {
     }
 }
 
+/// Shows every cell that can be read, ascending or descending, until `visit` says no.
+///
+/// # Errors
+/// If the engine cannot go on.
+pub(super) fn scan_readable(
+    rows: &Rows,
+    snapshot: &Snapshot,
+    is_backward: bool,
+    visit: &mut dyn FnMut(Write) -> bool,
+) -> Result<(), StoreError> {
+    let mut all = snapshot.iter(&rows.cells);
+    loop {
+        let row = match is_backward {
+            true => all.next_back(),
+            false => all.next(),
+        };
+        let Some(row) = row else {
+            return Ok(());
+        };
+        let (key_bytes, row) = row.into_inner().map_err(rows.failed("scan"))?;
+        let Ok(key) = CellKey::from_canonical(&key_bytes) else {
+            continue;
+        };
+        if let Ok((cell, meta)) = rows.cell_of(snapshot, &key, &key_bytes, &row) {
+            if !visit(Write { key, cell, meta }) {
+                return Ok(());
+            }
+        }
+    }
+}
+
 /// The rows as they were at one time.
 pub(super) struct RowsView {
     pub(super) rows: Rows,
     pub(super) snapshot: Snapshot,
-}
-
-impl RowsView {
-    /// Shows every cell that can be read, ascending or descending, until `visit`
-    /// says no or the engine cannot go on: true at the end of all.
-    pub(super) fn scan_readable(
-        &self,
-        is_backward: bool,
-        visit: &mut dyn FnMut(Write) -> bool,
-    ) -> Result<bool, StoreError> {
-        let rows = &self.rows;
-        let mut all = self.snapshot.iter(&rows.cells);
-        loop {
-            let row = match is_backward {
-                true => all.next_back(),
-                false => all.next(),
-            };
-            let Some(row) = row else {
-                return Ok(true);
-            };
-            let (key_bytes, row) = row.into_inner().map_err(rows.failed("scan"))?;
-            let Ok(key) = CellKey::from_canonical(&key_bytes) else {
-                continue;
-            };
-            if let Ok((cell, meta)) = rows.cell_of(&self.snapshot, &key, &key_bytes, &row) {
-                let write = Write { key, cell, meta };
-                if !visit(write) {
-                    return Ok(false);
-                }
-            }
-        }
-    }
+    pub(super) cached: Arc<CellCache>,
 }
 
 impl StoreView for RowsView {
     fn scan(
         &self,
         after: Option<&CellKey>,
-        visit: &mut dyn FnMut(CellKey, Arc<Cell>, CellMeta) -> bool,
+        visit: &mut dyn FnMut(CellKey, RowRead) -> bool,
     ) -> Result<(), StoreError> {
         let rows = &self.rows;
         let low = after.map(CellKey::to_canonical);
         let low = low.map_or(Bound::Unbounded, Bound::Excluded);
-        let range = (low, Bound::<Vec<u8>>::Unbounded);
+        let range = (low, Bound::Excluded(APPLIED_KEY.to_vec()));
         for row in self.snapshot.range(&rows.cells, range) {
             let (key_bytes, row) = row.into_inner().map_err(rows.failed("scan"))?;
             let key = CellKey::from_canonical(&key_bytes).map_err(rows.damaged(&key_bytes))?;
-            let (cell, meta) = rows.cell_of(&self.snapshot, &key, &key_bytes, &row)?;
-            if !visit(key, cell, meta) {
+            let cell = rows.cell_of(&self.snapshot, &key, &key_bytes, &row);
+            if !visit(key, cell) {
                 break;
             }
         }
@@ -144,5 +158,27 @@ impl StoreView for RowsView {
 
     fn read(&self, key: &CellKey) -> Result<Option<(Arc<Cell>, CellMeta)>, StoreError> {
         self.rows.read(&self.snapshot, key)
+    }
+
+    fn peek(&self, key: &CellKey, version: Version) -> Option<Arc<Cell>> {
+        let (cell, found) = self.cached.get(key)?;
+        (found == version).then_some(cell)
+    }
+
+    fn parts(&self, key: &Key) -> Result<Vec<(Part, Arc<Cell>)>, StoreError> {
+        // The bytes of the key's own cell begin those of all its cells, and of no other's.
+        let prefix = CellKey::own(key.clone()).to_canonical();
+        let mut cells = Vec::new();
+        for row in self.snapshot.prefix(&self.rows.cells, &prefix) {
+            let (key_bytes, row) = row.into_inner().map_err(self.rows.failed("scan"))?;
+            let part = Part::from(&key_bytes[prefix.len()..]);
+            let key = CellKey {
+                key: key.clone(),
+                part,
+            };
+            let (cell, _) = self.rows.cell_of(&self.snapshot, &key, &key_bytes, &row)?;
+            cells.push((key.part, cell));
+        }
+        Ok(cells)
     }
 }

@@ -16,15 +16,18 @@
 //! snapshots, which move last, may stay with the damaged one.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     panic::{catch_unwind, AssertUnwindSafe},
     path::{Path, PathBuf},
 };
 
 use super::{
+    durable::{is_apart, salvage},
     folder::{io_error, sync_parent},
-    retain_newer, Commit, DurableStore, Store, StoreError, Write,
+    CellStore as _, DurableStore, RowBatch, StoreError, Write,
 };
+use crate::cell::CellKey;
 
 /// Folders that may have been moved aside before.
 const MAX_ASIDE: usize = 1000;
@@ -58,9 +61,7 @@ pub fn recover(path: &Path, cache_size: u64) -> Result<(DurableStore, Recovered)
         fs::remove_dir_all(&saving).map_err(io_error("remove", &saving))?;
     }
     let store = DurableStore::open(&saving, cache_size)?;
-    // The engine may find what it holds to be impossible, and panic.
-    let salvaging = AssertUnwindSafe(|| salvage(path, cache_size, &store));
-    let saved = catch_unwind(salvaging).unwrap_or(Ok(0))?;
+    let saved = save_readable(path, cache_size, &store)?;
     store.flush()?;
     drop(store);
     let aside = set_aside(path).map_err(io_error("move aside", path))?;
@@ -114,35 +115,18 @@ fn set_aside(path: &Path) -> io::Result<PathBuf> {
     )))
 }
 
-/// Saves what can be read: from the beginning to the first place that cannot, and
-/// from the end to the last.
-fn salvage(path: &Path, cache_size: u64, into: &DurableStore) -> Result<u64, StoreError> {
-    let Ok(damaged) = DurableStore::open_rows(path, cache_size) else {
-        return Ok(0);
-    };
-    let view = damaged.rows_view();
+/// Saves what can be read, and returns how many cells that are.
+fn save_readable(path: &Path, cache_size: u64, into: &DurableStore) -> Result<u64, StoreError> {
     let mut saver = Saver {
         into,
-        batch: Vec::new(),
+        batch: BTreeMap::new(),
         saved: 0,
     };
-    for is_backward in [false, true] {
-        let mut result = Ok(());
-        let read = view.scan_readable(is_backward, &mut |write| {
-            result = saver.save(write);
-            result.is_ok()
-        });
-        result?;
-        match read {
-            // All of it: there is nothing left for the way back.
-            Ok(_) => break,
-            Err(error) => tracing::warn!("saving what can be read of a store: {error}"),
-        }
-    }
-    // What was saved is not to be in one batch with what is newer.
-    saver.commit()?;
-    for write in damaged.readable_ahead() {
-        saver.save(write)?;
+    // The engine may find what it holds to be impossible, and panic.
+    let saving = AssertUnwindSafe(|| salvage(path, cache_size, &mut |write| saver.save(write)));
+    match catch_unwind(saving) {
+        Ok(saved) => saved?,
+        Err(_) => tracing::warn!("saving what can be read of a store: the engine panicked"),
     }
     saver.commit()?;
     Ok(saver.saved)
@@ -150,13 +134,17 @@ fn salvage(path: &Path, cache_size: u64, into: &DurableStore) -> Result<u64, Sto
 
 struct Saver<'a> {
     into: &'a DurableStore,
-    batch: Vec<Write>,
+    /// Of each cell the newest.
+    batch: BTreeMap<CellKey, Write>,
     saved: u64,
 }
 
 impl Saver<'_> {
     fn save(&mut self, write: Write) -> Result<(), StoreError> {
-        self.batch.push(write);
+        let other = self.batch.get(&write.key);
+        if other.is_none_or(|other| other.meta.version < write.meta.version) {
+            self.batch.insert(write.key.clone(), write);
+        }
         match self.batch.len() < SAVED_AT_ONCE {
             true => Ok(()),
             false => self.commit(),
@@ -164,15 +152,22 @@ impl Saver<'_> {
     }
 
     fn commit(&mut self) -> Result<(), StoreError> {
-        let mut batch = std::mem::take(&mut self.batch);
-        // From the end, it may come to what was read from the beginning; and what was
-        // written ahead may be in its row.
-        retain_newer(&mut batch, |key| {
-            Ok(self.into.reread(key)?.map(|(_, meta)| meta))
-        })?;
-        self.into.commit(&batch, Commit::Synced)?;
-        self.saved += batch.len() as u64;
-        Ok(())
+        let view = self.into.view();
+        let mut batch = RowBatch::default();
+        for (key, write) in std::mem::take(&mut self.batch) {
+            // From the end, it may come to what was read from the beginning; and what is in the log
+            // may be in its row.
+            match view.read(&key)? {
+                Some((_, found)) if found.version >= write.meta.version => continue,
+                Some((old, _)) if is_apart(&old) && !is_apart(&write.cell) => {
+                    batch.stale_payloads.push(key);
+                }
+                _ => {}
+            }
+            batch.puts.push(write);
+        }
+        self.saved += batch.puts.len() as u64;
+        self.into.apply(&batch)
     }
 }
 
@@ -181,7 +176,10 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::cell::{tests::key, Cell, CellKey, CellMeta, Content, Stamp};
+    use crate::{
+        cell::{tests::key, Cell, CellMeta, Content, Stamp},
+        store::Commit,
+    };
 
     const CACHE: u64 = 8 << 20;
 
@@ -204,7 +202,7 @@ mod tests {
     fn make(path: &Path, cells: u32) {
         let store = DurableStore::open(path, CACHE).expect("a store");
         let writes: Vec<Write> = (0..cells).map(write).collect();
-        store.commit(&writes, Commit::Synced).expect("committed");
+        store.apply(&writes.into()).expect("applied");
         store.flush().expect("flushed");
     }
 
@@ -231,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_ahead_is_saved_too() {
+    fn what_is_only_in_the_log_is_saved_too() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("a");
         make(&path, 100);
@@ -244,18 +242,16 @@ mod tests {
             write.cell = Arc::new(cell);
             write
         };
-        let ahead: Vec<Write> = (90..110).map(later).collect();
-        let mut cells = ahead.iter().map(|write| (&write.key, &*write.cell));
-        store
-            .write_ahead(&mut cells, Commit::Synced)
-            .expect("written ahead");
+        let logged: Vec<Write> = (90..110).map(later).collect();
+        let mut cells = logged.iter().map(|write| (&write.key, &*write.cell));
+        store.append(&mut cells, Commit::Synced).expect("appended");
         drop(store);
 
         let (store, recovered) = recover(&path, CACHE).expect("recovered");
 
-        assert_eq!((recovered.saved, cells_of(&store)), (120, 110));
-        for write in ahead {
-            let found = store.reread(&write.key).expect("readable");
+        assert_eq!((recovered.saved, cells_of(&store)), (110, 110));
+        for write in logged {
+            let found = store.view().read(&write.key).expect("readable");
             assert_eq!(found, Some((write.cell, write.meta)));
         }
     }

@@ -37,22 +37,57 @@ type Model = BTreeMap<CellKey, Write>;
 fn assert_holds(store: &dyn Store, model: &Model) {
     let mut found = Vec::new();
     store
-        .scan(&mut |key, meta| found.push((key, meta)))
+        .scan(&mut |key, head| found.push((key, head.meta)))
         .expect("a scan");
     let expected: Vec<_> = model.values().map(|w| (w.key.clone(), w.meta)).collect();
     assert_eq!(found, expected);
-    for write in model.values() {
+    let view = store.view();
+    let mut seen = Vec::new();
+    let mut visit = |key, row: RowRead| {
+        seen.push((key, row.expect("whole")));
+        true
+    };
+    view.scan(None, &mut visit).expect("a scan");
+    assert_eq!(seen.len(), model.len());
+    for (write, (key, row)) in model.values().zip(seen) {
+        assert_eq!(
+            (&key, &row),
+            (&write.key, &(Arc::clone(&write.cell), write.meta))
+        );
         let read = store.read(&write.key, write.meta.version).expect("a read");
         assert_eq!(read.as_ref(), Some(&write.cell));
-        if let Some(peeked) = store.peek(&write.key, write.meta.version) {
-            assert_eq!(peeked, write.cell);
-        }
+        assert_eq!(view.read(&write.key).expect("a read"), Some(row));
+        let peeked = store.peek(&write.key, write.meta.version);
+        let peeked = peeked
+            .into_iter()
+            .chain(view.peek(&write.key, write.meta.version));
+        peeked.for_each(|peeked| assert_eq!(peeked, write.cell));
     }
     let absent = write(255, cell(1, None));
     let read = store
         .read(&absent.key, absent.meta.version)
         .expect("a read");
     assert_eq!(read, None);
+}
+
+fn append(store: &dyn Store, writes: &[Write]) -> u64 {
+    let mut cells = writes.iter().map(|write| (&write.key, &*write.cell));
+    store
+        .append(&mut cells, Commit::Buffered)
+        .expect("appended")
+}
+
+/// The rows of some writes in the place of those that a model has.
+fn rows(model: &Model, writes: &[Write]) -> RowBatch {
+    let is_stale = |write: &&Write| {
+        let old = model.get(&write.key);
+        old.is_some_and(|old| is_apart(&old.cell)) && !is_apart(&write.cell)
+    };
+    let stale = writes.iter().filter(is_stale);
+    RowBatch {
+        stale_payloads: stale.map(|write| write.key.clone()).collect(),
+        ..RowBatch::from(writes.to_vec())
+    }
 }
 
 fn any_batches() -> impl Strategy<Value = Vec<Vec<(u8, Option<usize>)>>> {
@@ -64,12 +99,15 @@ fn any_batches() -> impl Strategy<Value = Vec<Vec<(u8, Option<usize>)>>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
 
+    /// Groups are appended; some are applied, and of one only some of the rows. What the log has and
+    /// the rows have not is applied when the store is opened.
     #[test]
     fn stores_hold_what_was_committed_last(
         batches in any_batches(),
         reopen in any::<bool>(),
         flush in any::<bool>(),
-        ahead in 0u8..4,
+        applied in 0u8..4,
+        journal in any::<bool>(),
     ) {
         let folder = tempfile::tempdir().expect("a folder");
         let mut durable = DurableStore::open(folder.path(), CACHE).expect("a store");
@@ -78,27 +116,21 @@ proptest! {
         for (time, batch) in batches.into_iter().enumerate() {
             // As from a replica: one write a key in a batch.
             let batch: BTreeMap<u8, Option<usize>> = batch.into_iter().collect();
-            let writes: Vec<Write> = batch
+            let mut writes: Vec<Write> = batch
                 .into_iter()
                 .map(|(number, payload)| write(number, cell(time as u64 + 1, payload)))
                 .collect();
-            memory.commit(&writes, Commit::Buffered).expect("a commit");
-            // What is written ahead is found when the store is opened, be it in rows too, or
-            // in some, or only there.
-            let is_ahead = ahead > 0 && reopen;
-            if is_ahead {
-                let mut cells = writes.iter().map(|write| (&write.key, &*write.cell));
-                durable.write_ahead(&mut cells, Commit::Buffered).expect("written ahead");
-            }
-            let in_rows = match ahead {
-                1 if is_ahead => 0,
-                2 if is_ahead => writes.len() / 2,
+            writes.sort_by(|a, b| a.key.cmp(&b.key));
+            memory.apply(&writes.clone().into()).expect("applied");
+            let number = append(&durable, &writes);
+            let in_rows = match applied {
+                0 if reopen => 0,
+                1 if reopen => writes.len() / 2,
                 _ => writes.len(),
             };
-            durable.commit(&writes[..in_rows], Commit::Buffered).expect("a commit");
-            if is_ahead && ahead == 3 && time % 2 == 0 {
-                durable.clear_ahead().expect("cleared");
-            }
+            let mut batch = rows(&model, &writes[..in_rows]);
+            batch.applied = (in_rows == writes.len()).then_some(number);
+            durable.apply(&batch).expect("applied");
             let cached = writes[..in_rows].iter().filter(|write| write.meta.version.digest.0[0] % 2 == 0);
             durable.cache(&mut cached.map(|write| {
                 let Write { key, cell, meta } = write.clone();
@@ -110,6 +142,9 @@ proptest! {
             }
             if reopen {
                 drop(durable);
+                if journal {
+                    spoil_journal(folder.path());
+                }
                 durable = DurableStore::open(folder.path(), CACHE).expect("the store again");
             }
             assert_holds(&memory, &model);
@@ -120,6 +155,20 @@ proptest! {
         prop_assert!(apart >= large && apart <= model.len(), "{} rows, {} large values", apart, large);
         let small = model.values().filter(|write| write.cell.value().is_none_or(|v| v.payload.len() <= 1_024)).count();
         prop_assert_eq!(apart + small, model.len(), "no payload is left behind");
+    }
+}
+
+/// Changes the last byte of the engine's journal that is not zero.
+fn spoil_journal(folder: &Path) {
+    for entry in fs::read_dir(folder.join("cells")).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_some_and(|extension| extension == "jnl") {
+            let mut bytes = fs::read(&path).expect("read");
+            if let Some(last) = bytes.iter().rposition(|byte| *byte != 0) {
+                bytes[last / 2] ^= 1;
+                fs::write(&path, bytes).expect("written");
+            }
+        }
     }
 }
 
@@ -157,7 +206,7 @@ fn a_folder_in_use_is_refused_and_usable_once_it_is_free() {
 
 #[test]
 fn foreign_and_newer_folders_are_refused_and_left_alone() {
-    let cases: [(&str, &[u8], &str); 5] = [
+    let cases: [(&str, &[u8], &str); 6] = [
         ("holiday.jpg", b"not ours", "holiday.jpg"),
         ("FORMAT", b"", "FORMAT"),
         ("FORMAT", b"another program\nformat 1\n", "FORMAT"),
@@ -168,8 +217,13 @@ fn foreign_and_newer_folders_are_refused_and_left_alone() {
         ),
         (
             "FORMAT",
-            b"zenoh-backend-mst storage\nformat 3\n",
-            "format version 3",
+            b"zenoh-backend-mst storage\nformat 4\n",
+            "format version 4",
+        ),
+        (
+            "FORMAT",
+            b"zenoh-backend-mst storage\nformat 2\n",
+            "format version 2",
         ),
     ];
     for (name, bytes, named) in cases {
@@ -207,42 +261,7 @@ fn the_format_file_is_pinned() {
     let folder = tempfile::tempdir().expect("a folder");
     drop(DurableStore::open(folder.path(), CACHE).expect("a store"));
     let format = fs::read(folder.path().join("FORMAT")).expect("a file");
-    assert_eq!(format, b"zenoh-backend-mst storage\nformat 2\n");
-}
-
-/// A store as it was before there was a write-ahead log.
-#[test]
-fn a_store_of_format_1_is_made_one_of_this_format() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let stored = write(1, cell(5, Some(3)));
-    let engine = fjall::Database::builder(folder.path().join("cells")).open();
-    let engine = engine.expect("a database");
-    for name in ["cells", "payloads", "quarantine"] {
-        let keyspace = engine.keyspace(name, Default::default).expect("a keyspace");
-        if name == "cells" {
-            let mut row = Vec::new();
-            let is_apart = crate::cell::Row::encode_cell(&stored.meta, &stored.cell, 9, &mut row);
-            assert!(!is_apart);
-            keyspace
-                .insert(stored.key.to_canonical(), row)
-                .expect("written");
-        }
-    }
-    drop(engine);
-    let format = folder.path().join("FORMAT");
-    fs::write(&format, "zenoh-backend-mst storage\nformat 1\n").expect("written");
-    // What was cut short before begins anew.
-    fs::write(folder.path().join("FORMAT.new"), "zenoh-").expect("written");
-    let unfinished = folder.path().join("cells/keyspaces/4/tables");
-    fs::create_dir_all(unfinished).expect("made");
-    let model: Model = [(stored.key.clone(), stored)].into();
-    for _ in 0..2 {
-        let store = DurableStore::open(folder.path(), CACHE).expect("a store");
-        assert_holds(&store, &model);
-        let format = fs::read_to_string(&format).expect("a file");
-        assert_eq!(format, "zenoh-backend-mst storage\nformat 2\n");
-        assert!(!folder.path().join("FORMAT.new").exists());
-    }
+    assert_eq!(format, b"zenoh-backend-mst storage\nformat 3\n");
 }
 
 /// The engine would make what is missing anew, and throw the rest away.
@@ -250,9 +269,7 @@ fn a_store_of_format_1_is_made_one_of_this_format() {
 fn a_store_whose_files_are_not_named_any_more_is_damaged_and_left_alone() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = DurableStore::open(folder.path(), CACHE).expect("a store");
-    store
-        .commit(&[write(1, cell(1, Some(3)))], Commit::Synced)
-        .expect("a commit");
+    append(&store, &[write(1, cell(1, Some(3)))]);
     store.flush().expect("a flush");
     drop(store);
     let whole = contents(folder.path());
@@ -290,8 +307,8 @@ fn a_store_whose_files_are_not_named_any_more_is_damaged_and_left_alone() {
     }
     // `version` and `lock` when they are gone; of each keyspace both of what names
     // its files, each in three ways.
-    assert!(damaged >= 2 + 5 * 2 * 3, "{damaged}");
-    for id in 0..5 {
+    assert!(damaged >= 2 + 4 * 2 * 3, "{damaged}");
+    for id in 0..4 {
         fs::remove_dir_all(engine.join(format!("keyspaces/{id}"))).expect("removed");
         let error = DurableStore::open(folder.path(), CACHE)
             .err()
@@ -301,7 +318,8 @@ fn a_store_whose_files_are_not_named_any_more_is_damaged_and_left_alone() {
     }
     let store = DurableStore::open(folder.path(), CACHE).expect("a store");
     assert!(store
-        .reread(&write(1, cell(1, None)).key)
+        .view()
+        .read(&write(1, cell(1, None)).key)
         .expect("read")
         .is_some());
 }
@@ -317,9 +335,7 @@ fn restore(files: &BTreeMap<std::path::PathBuf, Vec<u8>>) {
 fn an_unfinished_store_is_not_taken_for_an_empty_one() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = DurableStore::open(folder.path(), CACHE).expect("a store");
-    store
-        .commit(&[write(1, cell(1, Some(3)))], Commit::Synced)
-        .expect("a commit");
+    append(&store, &[write(1, cell(1, Some(3)))]);
     store.flush().expect("a flush");
     drop(store);
     // Something took the engine's files away, and left the folder.
@@ -330,22 +346,19 @@ fn an_unfinished_store_is_not_taken_for_an_empty_one() {
 
 /// Cells that are in rows already, as older ones and as newer ones; and twice.
 #[test]
-fn what_was_written_ahead_is_joined_with_the_rows() {
+fn what_is_in_the_log_is_joined_with_the_rows() {
     let folder = tempfile::tempdir().expect("a folder");
     let open = || DurableStore::open(folder.path(), CACHE).expect("a store");
     let store = open();
     let stored = [write(1, cell(5, Some(3))), write(2, cell(5, Some(5_000)))];
-    store.commit(&stored, Commit::Synced).expect("a commit");
+    store.apply(&stored.to_vec().into()).expect("applied");
     let groups = [
         vec![write(1, cell(4, Some(9))), write(2, cell(6, Some(3)))],
         vec![write(3, cell(7, Some(5_000))), write(2, cell(8, None))],
         vec![write(3, cell(6, None))],
     ];
     for group in &groups {
-        let mut cells = group.iter().map(|write| (&write.key, &*write.cell));
-        store
-            .write_ahead(&mut cells, Commit::Buffered)
-            .expect("written ahead");
+        append(&store, group);
     }
     drop(store);
     let newest = [&stored[0], &groups[1][1], &groups[1][0]];
@@ -354,6 +367,80 @@ fn what_was_written_ahead_is_joined_with_the_rows() {
         let store = open();
         assert_holds(&store, &model);
         assert_eq!(store.payload_rows(), 1);
-        assert!(store.readable_ahead().is_empty(), "it is where it belongs");
     }
+}
+
+/// The engine takes a journal that is damaged in its middle for one that ends there.
+#[test]
+fn rows_that_the_engine_has_lost_come_from_the_log() {
+    for is_spoiled in [false, true] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = DurableStore::open(folder.path(), CACHE).expect("a store");
+        let mut model = Model::new();
+        for number in 0..50 {
+            let writes = [write(number % 7, cell(u64::from(number) + 1, Some(300)))];
+            let applied = Some(append(&store, &writes));
+            let batch = rows(&model, &writes);
+            store
+                .apply(&RowBatch { applied, ..batch })
+                .expect("applied");
+            model.extend(writes.map(|write| (write.key.clone(), write)));
+        }
+        drop(store);
+        let engine = folder.path().join("cells");
+        for entry in fs::read_dir(&engine).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.extension().is_some_and(|extension| extension == "jnl") {
+                let mut bytes = fs::read(&path).expect("read");
+                let end = bytes
+                    .iter()
+                    .rposition(|byte| *byte != 0)
+                    .expect("it is used");
+                match is_spoiled {
+                    true => bytes[end / 2] ^= 0x40,
+                    false => bytes[end / 2..].fill(0),
+                }
+                fs::write(&path, bytes).expect("written");
+            }
+        }
+        let store = DurableStore::open(folder.path(), CACHE).expect("a store");
+        assert_holds(&store, &model);
+        for entry in fs::read_dir(&engine).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            assert_ne!(
+                path.extension().and_then(|e| e.to_str()),
+                Some("jnl-damaged")
+            );
+        }
+    }
+}
+
+/// The log is let go of when tables have what it has.
+#[test]
+fn the_log_does_not_grow_for_ever() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = DurableStore::open(folder.path(), CACHE).expect("a store");
+    let mut model = Model::new();
+    let mut most = 0;
+    for number in 0..60u8 {
+        let writes = [write(
+            number % 3,
+            cell(u64::from(number) + 1, Some(1 << 20)),
+        )];
+        let applied = Some(append(&store, &writes));
+        let batch = rows(&model, &writes);
+        store
+            .apply(&RowBatch { applied, ..batch })
+            .expect("applied");
+        model.extend(writes.map(|write| (write.key.clone(), write)));
+        most = most.max(store.log_bytes());
+        store.wait_for_tables();
+    }
+    assert!(most > 16 << 20, "{most}");
+    assert!(most < 32 << 20, "{most}");
+    drop(store);
+    let store = DurableStore::open(folder.path(), CACHE).expect("a store");
+    assert_holds(&store, &model);
+    store.flush().expect("a flush");
+    assert!(store.log_bytes() < 100, "a closed store has no log");
 }

@@ -1,17 +1,16 @@
 //! What has changed since a root that both have had, between two replicas without
 //! a network.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::{pull::Ask, *};
 use crate::{
-    cell::{Cell, CellKey, CellMeta, Content, Key, Stamp, Value, Version},
+    cell::{Cell, CellKey, CellMeta, Content, Key, Stamp, Value},
     hex::encode as hex,
     mst::RootHash,
-    replica::{Change, Comparison, Kept, Span, Tree, VirtualReplica},
-    store::StoreError,
+    replica::{Change, Comparison, Now, ReplicaError, SimulatedReplica, Snapshot, Span, Tree},
 };
 
 const SETTLE: Duration = Duration::from_millis(500);
@@ -24,9 +23,16 @@ fn key(number: u32) -> CellKey {
     )))
 }
 
+/// A time that both clocks show.
+fn at(clock: u64) -> Now {
+    let nanos = (u128::from(clock - START) * 1_000_000_000) >> 32;
+    let monotonic = Duration::from_nanos(nanos as u64);
+    Now { clock, monotonic }
+}
+
 /// A replica, and what its clock shows.
 struct Side {
-    replica: VirtualReplica,
+    replica: SimulatedReplica,
     now: u64,
     id: u8,
 }
@@ -34,7 +40,7 @@ struct Side {
 impl Side {
     fn new(id: u8) -> Self {
         Self {
-            replica: VirtualReplica::new(SETTLE, START),
+            replica: SimulatedReplica::new(SETTLE, at(START)),
             now: START,
             id,
         }
@@ -60,12 +66,15 @@ impl Side {
 
     /// All that was written is part of the root.
     fn settle(&mut self) {
-        self.now += 2 * SECOND;
-        self.replica.settle(self.now);
+        // The root is made a moment later.
+        for _ in 0..2 {
+            self.now += 2 * SECOND;
+            self.replica.settle(at(self.now));
+        }
     }
 
     fn root(&self) -> RootHash {
-        self.replica.roots.published().root
+        self.replica.roots().published().root
     }
 
     fn take(&mut self, cells: Vec<Received>) {
@@ -108,11 +117,11 @@ impl View for Side {
         self.replica.tree()
     }
     fn has_had(&self, root: &RootHash) -> bool {
-        self.replica.roots.has_had(root)
+        self.replica.roots().has_had(root)
     }
     fn compare(&self, theirs: &Span) -> Comparison {
         self.replica
-            .roots
+            .roots()
             .compare(theirs, self.replica.cut(self.now))
     }
     fn latest(&self) -> Option<(Span, u64)> {
@@ -122,7 +131,7 @@ impl View for Side {
         self.replica.newest(key)
     }
     fn changes_since(&self, root: &RootHash, after: u64) -> Option<Vec<Change>> {
-        self.replica.roots.changes_since(root, after)
+        self.replica.roots().changes_since(root, after)
     }
     fn joined(&self) -> u64 {
         0
@@ -133,15 +142,11 @@ impl View for Side {
 }
 
 impl Source for Side {
-    fn tree(&self) -> Tree {
-        self.replica.tree()
+    fn snapshot(&self) -> Result<Snapshot, ReplicaError> {
+        Ok(self.replica.snapshot())
     }
     fn changes_since(&self, root: &RootHash, after: u64) -> Option<Vec<Change>> {
-        self.replica.roots.changes_since(root, after)
-    }
-    fn read(&self, key: &CellKey, _: Version) -> Result<Kept, StoreError> {
-        let cell = self.replica.disk().get(key);
-        Ok(cell.map_or(Kept::Covered, |cell| Kept::Cell(Arc::clone(cell))))
+        self.replica.roots().changes_since(root, after)
     }
     fn damaged(&self, key: &CellKey, _: &CellMeta) {
         panic!("{key:?} is not damaged");
@@ -204,7 +209,7 @@ fn a_root_that_the_other_did_not_have_leads_to_a_comparison_of_the_trees() {
     // And a root that oneself did not have is not asked for.
     assert_eq!(theirs.query(&[RootHash([9; 32])]), None);
     assert!(theirs.query(&[RootHash([9; 32]), root]).is_some());
-    theirs.replica.roots.lost();
+    theirs.replica.lose_roots();
     assert_eq!(theirs.query(&[root]), None, "what it was of may be lost");
 }
 

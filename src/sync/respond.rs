@@ -18,23 +18,21 @@ use super::{
     MAX_MESSAGE, MESSAGE_BYTES,
 };
 use crate::{
-    cell::{Cell, CellKey, CellMeta, Version},
+    cell::{Cell, CellKey, CellMeta},
     mst::RootHash,
-    replica::{Change, Held, Kept, Tree},
+    replica::{Change, Held, ReplicaError, Snapshot, Tree},
     store::StoreError,
 };
 
 /// What an answerer reads of its replica.
 pub trait Source {
-    /// The tree, as it is settled.
-    fn tree(&self) -> Tree;
-    /// As [`Roots::changes_since`](crate::replica::Roots::changes_since).
-    fn changes_since(&self, root: &RootHash, after: u64) -> Option<Vec<Change>>;
-    /// The cell of which the tree has this version, or a newer one.
+    /// The tree, as it is settled, and its cells.
     ///
     /// # Errors
-    /// If the store cannot be read.
-    fn read(&self, key: &CellKey, version: Version) -> Result<Kept, StoreError>;
+    /// If the replica has failed.
+    fn snapshot(&self) -> Result<Snapshot, ReplicaError>;
+    /// As [`Roots::changes_since`](crate::replica::Roots::changes_since).
+    fn changes_since(&self, root: &RootHash, after: u64) -> Option<Vec<Change>>;
     /// A cell is not what the tree says it is.
     fn damaged(&self, key: &CellKey, meta: &CellMeta);
 }
@@ -49,6 +47,9 @@ pub enum RespondError {
     /// The store cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The replica has failed.
+    #[error(transparent)]
+    Replica(#[from] ReplicaError),
 }
 
 fn check_length(query: &[u8]) -> Result<(), MessageError> {
@@ -74,8 +75,7 @@ pub fn answer_digests(tree: &Tree, query: &[u8]) -> Result<Vec<u8>, MessageError
     compare::answer(tree, query, room)
 }
 
-/// Answers a query of cells: of those that the tree names, the store gives each. What
-/// it gives may be newer, and what is covered meanwhile is not sent.
+/// Answers a query of cells: of those that the tree names, the store gives each.
 ///
 /// A cell that is not what the tree says it is is left out: damage does not
 /// spread. The source is told of it.
@@ -98,22 +98,20 @@ pub fn answer_entries(
 type Sound = (Arc<Cell>, [u8; CHECK_BYTES]);
 
 /// The cell that the tree says is there, if it is to be sent.
-fn sound(source: &dyn Source, key: &CellKey, meta: &CellMeta) -> Result<Option<Sound>, StoreError> {
-    let cell = match source.read(key, meta.version)? {
-        Kept::Cell(cell) => cell,
-        Kept::Covered => return Ok(None),
-        Kept::Missing => {
-            source.damaged(key, meta);
-            return Ok(None);
-        }
-    };
-    let found = CellMeta::of(key, &cell);
-    if found < *meta {
+fn sound(
+    source: &dyn Source,
+    snapshot: &Snapshot,
+    key: &CellKey,
+    meta: &CellMeta,
+) -> Result<Option<Sound>, StoreError> {
+    let cell = snapshot.read(key, meta)?;
+    // What is cached was not hashed since.
+    let Some(cell) = cell.filter(|cell| CellMeta::of(key, cell) == *meta) else {
         source.damaged(key, meta);
         return Ok(None);
-    }
+    };
     let mut check = [0; CHECK_BYTES];
-    check.copy_from_slice(&found.version.digest.0[..CHECK_BYTES]);
+    check.copy_from_slice(&meta.version.digest.0[..CHECK_BYTES]);
     Ok(Some((cell, check)))
 }
 
@@ -122,13 +120,14 @@ fn answer_wants(
     query: &EntriesQuery,
     compress: bool,
 ) -> Result<Vec<u8>, RespondError> {
-    let tree = &source.tree();
+    let snapshot = source.snapshot()?;
+    let tree = &snapshot.tree;
     let max_bytes = room(query.max_bytes);
     let mut writer = CellsWriter::default();
     let mut done = 0;
     // False if there is no more room.
     let mut send = |key: &CellKey, meta: &CellMeta| -> Result<bool, StoreError> {
-        let Some((cell, check)) = sound(source, key, meta)? else {
+        let Some((cell, check)) = sound(source, &snapshot, key, meta)? else {
             return Ok(true);
         };
         let has_room = writer.has_room(key, cell.value_bytes() + CELL_OVERHEAD, max_bytes);
@@ -180,7 +179,8 @@ fn answer_delta(
         return Ok(delta_reply(Progress::Unknown, nothing, compress));
     };
     // Taken afterwards: it has all these changes, and perhaps more.
-    let tree = source.tree();
+    let snapshot = source.snapshot()?;
+    let tree = &snapshot.tree;
     let max_bytes = room(query.max_bytes);
     let mut progress = Progress::Done;
     let (mut cells, mut bytes, mut last) = (Vec::new(), 0, query.after);
@@ -188,7 +188,7 @@ fn answer_delta(
         let Ok(meta) = tree.get(&key);
         // What is not there any more was covered, by a cell that changed later.
         if let Some(meta) = meta.filter(|meta| !query.holds(&meta.version().digest.0)) {
-            if let Some((cell, check)) = sound(source, &key, &meta.meta())? {
+            if let Some((cell, check)) = sound(source, &snapshot, &key, &meta.meta())? {
                 bytes += key.canonical_len() + cell.value_bytes() + CELL_OVERHEAD;
                 if bytes > max_bytes && !cells.is_empty() {
                     progress = Progress::After(last);

@@ -7,11 +7,11 @@ use rand::{rngs::StdRng, Rng, SeedableRng};
 
 use super::{pull::Ask, *};
 use crate::{
-    cell::{Cell, CellKey, CellMeta, Content, Stamp, Value, Version},
+    cell::{Cell, CellKey, CellMeta, Content, Stamp, Value},
     hex::encode as hex,
     mst::{Resident, RootHash},
-    replica::{Change, Kept, Tree},
-    store::StoreError,
+    replica::{Change, ReplicaError, Snapshot, Tree},
+    store::model::ModelView,
 };
 
 type Cells = BTreeMap<CellKey, Cell>;
@@ -56,15 +56,14 @@ fn join(cells: &mut Cells, key: CellKey, cell: Cell) {
 struct Holder<'a>(&'a Cells);
 
 impl Source for Holder<'_> {
-    fn tree(&self) -> Tree {
-        tree_of(self.0)
+    fn snapshot(&self) -> Result<Snapshot, ReplicaError> {
+        let cells = self.0.iter();
+        let rows = cells.map(|(key, cell)| (key.clone(), Arc::new(cell.clone())));
+        let rows = ModelView(Arc::new(rows.collect()));
+        Ok(Snapshot::new(0, tree_of(self.0), Box::new(rows)))
     }
     fn changes_since(&self, _: &RootHash, _: u64) -> Option<Vec<Change>> {
         None
-    }
-    fn read(&self, key: &CellKey, _: Version) -> Result<Kept, StoreError> {
-        let cell = self.0.get(key).cloned();
-        Ok(cell.map_or(Kept::Missing, |cell| Kept::Cell(Arc::new(cell))))
     }
     fn damaged(&self, key: &CellKey, _: &CellMeta) {
         panic!("{key:?} is not damaged");

@@ -85,7 +85,7 @@ REFUSED = {
     "dir_empty": (storage("bad/**", dir=""), ["`dir`", '""', "relative"]),
     "dir_number": (storage("bad/**", dir=7), ["`dir`", "integer `7`", "string"]),
     "foreign": (storage("bad/**"), ["/foreign", "precious.txt", "not of this backend", "`dir`"]),
-    "newer": (storage("bad/**"), ["/newer", "version 99", "knows 2"]),
+    "newer": (storage("bad/**"), ["/newer", "version 99", "knows 3"]),
     "robbed": (storage("bad/**"), ["/robbed/cells", "missing"]),
     "a_file": (storage("bad/**"), ["/a_file"]),
     "below_a_file": (storage("bad/**", volume="on_a_file"), ["/file", "directory"]),
@@ -117,7 +117,7 @@ def make_foreign_files(data):
     for name, files in {
         "foreign": {"precious.txt": "not to be lost", "cells/0.jnl": "of someone else"},
         "newer": {"FORMAT": "zenoh-backend-mst storage\nformat 99\n", "cells/x": "of tomorrow"},
-        "robbed": {"FORMAT": "zenoh-backend-mst storage\nformat 1\n"},
+        "robbed": {"FORMAT": "zenoh-backend-mst storage\nformat 3\n"},
         ".": {"a_file": "a file, where a folder is expected", "file": "another"},
     }.items():
         for file, text in files.items():

@@ -52,7 +52,7 @@ fn holds(world: &World, node: usize, number: u32) -> bool {
 }
 
 fn root(world: &World, node: usize) -> crate::mst::RootHash {
-    world.nodes[node].replica.roots.published().root
+    world.nodes[node].replica.roots().published().root
 }
 
 fn relation(world: &World, node: usize, of: usize) -> Relation {

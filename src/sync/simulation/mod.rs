@@ -17,14 +17,14 @@ use rand::{rngs::StdRng, Rng, SeedableRng};
 
 use self::{
     model::key,
-    node::{id, Node, SETTLE, START},
+    node::{at, id, Node, SETTLE, START},
     scenario::Scenario,
     world::World,
 };
 use super::MESSAGE_BYTES;
 use crate::{
     cell::{Cell, Content, Stamp, Value},
-    replica::VirtualReplica,
+    replica::SimulatedReplica,
 };
 
 fn simulate(seed: u64) {
@@ -149,7 +149,8 @@ fn simulated_losses_are_repaired_while_writes_go_on() {
             let mut world = World::new(every, Scenario::calm(3));
             world.scenario.skew = Duration::ZERO;
             for (node, settle) in world.nodes.iter_mut().zip(settles) {
-                node.replica = VirtualReplica::new(Duration::from_millis(settle), START);
+                let settle = Duration::from_millis(settle);
+                node.replica = SimulatedReplica::new(settle, at(START, 0));
             }
             world.begin();
             let mut lost = None;

@@ -1,13 +1,12 @@
 //! A replica of the simulation.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use super::super::*;
 use crate::{
-    cell::{CellKey, CellMeta, Stamp, Version},
+    cell::{CellKey, CellMeta, Stamp},
     mst::RootHash,
-    replica::{Change, Comparison, Kept, Span, Tree, VirtualReplica},
-    store::StoreError,
+    replica::{Change, Comparison, Now, ReplicaError, SimulatedReplica, Snapshot, Span, Tree},
 };
 
 pub(super) const START: u64 = 1_700_000_000 << 32;
@@ -16,7 +15,7 @@ pub(super) const SETTLE: Duration = Duration::from_millis(500);
 
 pub(super) struct Node {
     pub(super) machine: Machine,
-    pub(super) replica: VirtualReplica,
+    pub(super) replica: SimulatedReplica,
     /// Milliseconds that the clock is off.
     pub(super) skew: i64,
     /// Which life it is, so that timers and answers of others are not taken.
@@ -30,9 +29,15 @@ pub(super) struct Node {
     pub(super) refused: u64,
 }
 
+/// A time that both clocks show.
+pub(super) fn at(clock: u64, millis: u64) -> Now {
+    let monotonic = Duration::from_millis(millis);
+    Now { clock, monotonic }
+}
+
 /// A replica, what its clock shows, and cells that were joined, and useful.
 pub(super) struct NodeView<'a>(
-    pub(super) &'a VirtualReplica,
+    pub(super) &'a SimulatedReplica,
     pub(super) u64,
     pub(super) (u64, u64),
 );
@@ -42,20 +47,20 @@ impl View for NodeView<'_> {
         self.0.tree()
     }
     fn has_had(&self, root: &RootHash) -> bool {
-        self.0.roots.has_had(root)
+        self.0.roots().has_had(root)
     }
     fn compare(&self, theirs: &Span) -> Comparison {
-        self.0.roots.compare(theirs, self.0.cut(self.1))
+        self.0.roots().compare(theirs, self.0.cut(self.1))
     }
     fn latest(&self) -> Option<(Span, u64)> {
-        let span = self.0.roots.latest(self.0.cut(self.1))?;
-        Some((span, self.0.roots.published().cells as u64))
+        let span = self.0.roots().latest(self.0.cut(self.1))?;
+        Some((span, self.0.roots().published().cells as u64))
     }
     fn newest(&self, key: &CellKey) -> Option<Stamp> {
         self.0.newest(key)
     }
     fn changes_since(&self, root: &RootHash, after: u64) -> Option<Vec<Change>> {
-        self.0.roots.changes_since(root, after)
+        self.0.roots().changes_since(root, after)
     }
     fn joined(&self) -> u64 {
         self.2 .0
@@ -66,15 +71,11 @@ impl View for NodeView<'_> {
 }
 
 impl Source for NodeView<'_> {
-    fn tree(&self) -> Tree {
-        self.0.tree()
+    fn snapshot(&self) -> Result<Snapshot, ReplicaError> {
+        Ok(self.0.snapshot())
     }
     fn changes_since(&self, root: &RootHash, after: u64) -> Option<Vec<Change>> {
-        self.0.roots.changes_since(root, after)
-    }
-    fn read(&self, key: &CellKey, _: Version) -> Result<Kept, StoreError> {
-        let cell = self.0.disk().get(key);
-        Ok(cell.map_or(Kept::Covered, |cell| Kept::Cell(Arc::clone(cell))))
+        self.0.roots().changes_since(root, after)
     }
     fn damaged(&self, key: &CellKey, _: &CellMeta) {
         panic!("{key:?} is not damaged");

@@ -11,12 +11,12 @@ use rand::{rngs::StdRng, Rng, RngCore, SeedableRng};
 use super::{
     super::*,
     model::Merging,
-    node::{id, node_of, settings, token, Node, NodeView, DRIFT, SETTLE, START},
+    node::{at, id, node_of, settings, token, Node, NodeView, DRIFT, SETTLE, START},
     scenario::Scenario,
 };
 use crate::{
     cell::{ntp64_span, Cell, CellKey, CellMeta, Stamp, Version},
-    replica::VirtualReplica,
+    replica::SimulatedReplica,
 };
 
 pub(super) enum Happening {
@@ -70,7 +70,7 @@ impl World {
         let nodes = (0..n)
             .map(|node| {
                 let mut random = || rng.next_u64();
-                let replica = VirtualReplica::new(SETTLE, START);
+                let replica = SimulatedReplica::new(SETTLE, at(START, 0));
                 let mut context = Context {
                     now: Duration::ZERO,
                     wall: START,
@@ -308,8 +308,8 @@ impl World {
     }
 
     pub(super) fn settle(&mut self, node: usize) -> bool {
-        let wall = self.wall(node);
-        self.nodes[node].replica.settle(wall)
+        let now = at(self.wall(node), self.now);
+        self.nodes[node].replica.settle(now)
     }
 
     pub(super) fn arrive(&mut self, to: usize, message: Message) {
@@ -380,8 +380,11 @@ impl World {
         if !std::mem::take(&mut this.is_down) {
             return;
         }
-        let empty = VirtualReplica::new(SETTLE, wall);
-        this.replica = std::mem::replace(&mut this.replica, empty).reopen(wall);
+        let now = at(wall, self.now);
+        let empty = SimulatedReplica::new(SETTLE, now);
+        let crashed = std::mem::replace(&mut this.replica, empty);
+        let lost = self.rng.gen_range(0..=crashed.unsynced_batches());
+        this.replica = crashed.reopen(lost, now);
         this.joined = 0;
         this.useful = 0;
         let life = this.life;
@@ -533,7 +536,7 @@ impl World {
                 .collect();
             assert_eq!(versions, model, "replica {number}");
             assert_eq!(node.replica.tree().len(), model.len());
-            self.merging.check(disk);
+            self.merging.check(&disk);
         }
         assert!(self.largest_message <= MAX_MESSAGE);
     }

@@ -14,7 +14,7 @@ use zenoh_backend_mst::{
     hex,
     merge::{encoding, raw, Form, Merged, PartCell},
     mst::{Builder, Mst, Resident, RootHash},
-    store::{Commit, DurableStore, Store as _, StoreError, Write},
+    store::{CellStore as _, DurableStore, QuarantineStore as _, RowHead, StoreError, Write},
 };
 
 use super::{
@@ -136,7 +136,7 @@ fn scan(store: &DurableStore) -> (Loaded, Result<(), StoreError>) {
     let progress = Progress::new("reading cells");
     // The own cell of the key that is being read, which comes first.
     let mut own: Option<(Key, Stamp)> = None;
-    let scanned = store.scan(&mut |key, meta| {
+    let scanned = store.scan(&mut |key, RowHead { meta, .. }| {
         let stamp = meta.version.stamp;
         if key.part.is_empty() {
             own = Some((key.key.clone(), stamp));
@@ -261,7 +261,7 @@ fn get(output: Output, dir: &Path, args: &Get) -> Result<Answer, Error> {
         true => Key::NONE,
         false => stored_key(&args.key, None)?,
     };
-    let parts = open(dir)?.read_parts(&key)?;
+    let parts = open(dir)?.view().parts(&key)?;
     let cells: Vec<PartCell<'_>> = parts
         .iter()
         .map(|(part, cell)| PartCell {
@@ -333,7 +333,7 @@ fn examine(store: &DurableStore) -> Result<Findings, Error> {
     let of = Some(loaded.entries.len() as u64);
     for entry in &loaded.entries {
         let (key, meta) = entry;
-        let reason = match store.reread(key) {
+        let reason = match store.view().read(key) {
             Ok(Some((cell, _))) if CellMeta::of(key, &cell) == *meta => None,
             Ok(Some(_)) => Some("it is not what its digest says".to_owned()),
             Ok(None) => Some("it was there a moment ago, and is not".to_owned()),
@@ -504,8 +504,8 @@ fn fill(dir: &Path, path: &Path, header: &Header) -> Result<(), Error> {
             key,
         });
         let batch: Vec<Write> = frame.collect();
-        store.commit(&batch, Commit::Buffered)?;
         done += batch.len() as u64;
+        store.apply(&batch.into())?;
         progress.set(done, Some(header.cells));
     }
     store.flush()?;
@@ -581,7 +581,7 @@ pub(super) mod tests {
             write("c", b"\x01x", 7, Some("1")),
             write("c", b"\x01y", 8, Some("2")),
         ];
-        store.commit(&batch, Commit::Synced).expect("written");
+        store.apply(&batch.to_vec().into()).expect("written");
         dir
     }
 
@@ -611,7 +611,7 @@ pub(super) mod tests {
         let store = open(dir.path()).expect("opened");
         let mut forged = write("a", b"", 9, Some("hello"));
         forged.cell = write("a", b"", 9, Some("olleh")).cell;
-        store.commit(&[forged], Commit::Synced).expect("written");
+        store.apply(&vec![forged].into()).expect("written");
         let findings = examine(&store).expect("examined");
         assert_eq!(findings.damaged.len(), 1);
         assert_eq!(findings.damaged[0]["key"], "a");

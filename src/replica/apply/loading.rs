@@ -1,0 +1,75 @@
+//! The tree, from a store that is opened.
+
+use std::sync::mpsc;
+
+use super::{
+    entry::Held,
+    tree::{AppliedTree, Loader},
+};
+use crate::{
+    cell::{CellKey, CellMeta},
+    replica::OpenError,
+    store::{RowHead, Store},
+};
+
+/// What a store holds.
+pub(in crate::replica) struct Loaded {
+    pub(in crate::replica) tree: AppliedTree,
+    /// Rows that a crash left behind, and whether their payload is apart.
+    pub(in crate::replica) covered: Vec<(CellKey, bool)>,
+    /// Cells that were damaged, and have not been replaced.
+    pub(in crate::replica) quarantined: Vec<(CellKey, CellMeta)>,
+    /// The latest time of a cell.
+    pub(in crate::replica) latest: u64,
+}
+
+/// Cells that are handed over at once while loading, and hand-overs that may wait.
+const LOAD_CHUNK: usize = 4096;
+const LOAD_AHEAD: usize = 8;
+
+/// Builds the tree while the store is read: each takes a processor.
+pub(in crate::replica) fn load(store: &dyn Store) -> Result<Loaded, OpenError> {
+    let (sender, chunks) = mpsc::sync_channel::<Vec<(CellKey, Held)>>(LOAD_AHEAD);
+    std::thread::scope(|scope| {
+        let building = std::thread::Builder::new().spawn_scoped(scope, move || {
+            let mut loader = Loader::new();
+            let mut latest = 0;
+            for (key, held) in chunks.into_iter().flatten() {
+                latest = latest.max(held.stamp().time);
+                loader.push(key, held);
+            }
+            Loaded {
+                covered: std::mem::take(&mut loader.covered),
+                quarantined: Vec::new(),
+                tree: loader.finish(),
+                latest,
+            }
+        })?;
+        let mut chunk = Vec::with_capacity(LOAD_CHUNK);
+        // A builder that is gone has panicked, which `join` tells.
+        let hand_over = |chunk| drop(sender.send(chunk));
+        let scanned = store.scan(&mut |key, RowHead { meta, is_apart }| {
+            chunk.push((key, Held::in_row(meta, is_apart)));
+            if chunk.len() == LOAD_CHUNK {
+                hand_over(std::mem::replace(
+                    &mut chunk,
+                    Vec::with_capacity(LOAD_CHUNK),
+                ));
+            }
+        });
+        hand_over(chunk);
+        drop(sender);
+        let loaded = building.join();
+        scanned?;
+        let mut loaded = loaded.map_err(|_| OpenError::Panic)?;
+        // What replaces one is committed before the one is let go of.
+        let mut quarantined = store.quarantined()?;
+        quarantined.retain(|(key, lost)| {
+            let replaced = loaded.tree.get(key).map(Held::version);
+            let covering = loaded.tree.covering(key);
+            replaced < Some(lost.version) && covering < Some(lost.version.stamp)
+        });
+        loaded.quarantined = quarantined;
+        Ok(loaded)
+    })
+}

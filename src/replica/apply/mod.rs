@@ -1,0 +1,8 @@
+//! Applying updates: by time bucket, as the watermark passes, to the tree.
+
+pub(in crate::replica) mod bucket;
+pub(in crate::replica) mod buckets;
+pub(in crate::replica) mod entry;
+pub(in crate::replica) mod loading;
+pub(in crate::replica) mod tree;
+pub(in crate::replica) mod watermark;

@@ -1,0 +1,450 @@
+//! The tree of what was applied, and its counts.
+
+use std::{collections::HashMap, ops::Bound};
+
+use super::entry::Held;
+use crate::{
+    cell::{Cell, CellKey, CellMeta, Key, Stamp},
+    mst::{Builder, Mst, Resident},
+    replica::Published,
+};
+
+/// The tree of a replica.
+pub type Tree = Mst<Resident<CellKey, Held>>;
+
+/// What the tree says of a cell that is offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::replica) enum Verdict {
+    /// It has a newer one, or one that covers it.
+    Outdated,
+    /// It has none that is newer; tied, if it has another of the same timestamp.
+    Newer {
+        /// See there.
+        is_tied: bool,
+    },
+}
+
+impl Verdict {
+    pub(in crate::replica) const NEWER: Self = Self::Newer { is_tied: false };
+}
+
+/// What comes of joining cells.
+#[derive(Debug, Default)]
+pub(in crate::replica) struct Joined {
+    has_rows: bool,
+    /// The earliest time of those that changed the tree, if any did.
+    pub(in crate::replica) earliest: Option<u64>,
+    /// The keys of those that are in the tree now, ascending.
+    pub(in crate::replica) won: Vec<CellKey>,
+    /// Of these, those in whose place there was a cell whose payload is apart, which theirs is not.
+    pub(in crate::replica) stale_payloads: Vec<CellKey>,
+    /// Cells that were covered and are not in the tree any more, and whether their payload is apart.
+    pub(in crate::replica) covered: Vec<(CellKey, bool)>,
+    /// Keys that had no cells any more but their own, for a moment at least.
+    pub(in crate::replica) unmerged: Vec<Key>,
+    /// Own cells that may cover others that are in the tree.
+    covering: Vec<CellKey>,
+    /// The last cell that was looked at of those that the last of them may cover.
+    looked_at: Option<CellKey>,
+}
+
+impl Joined {
+    /// What is only for rows is left out if there are none.
+    pub(in crate::replica) fn new(has_rows: bool) -> Self {
+        Self {
+            has_rows,
+            ..Self::default()
+        }
+    }
+
+    /// Whether there may be cells to be [covered](AppliedTree::cover).
+    pub(in crate::replica) fn is_covering(&self) -> bool {
+        !self.covering.is_empty()
+    }
+
+    /// A cell goes into the tree, in the place of what its key had.
+    fn see(&mut self, key: &CellKey, old: Option<&Held>, new: &Held, tombstones: &mut usize) {
+        if self.has_rows {
+            if old.is_some_and(Held::is_apart) && !new.is_apart() {
+                self.stale_payloads.push(key.clone());
+            }
+            self.won.push(key.clone());
+        }
+        *tombstones += usize::from(new.is_tombstone());
+        *tombstones -= usize::from(old.is_some_and(|old| old.is_tombstone()));
+        let time = new.stamp().time;
+        self.earliest = Some(self.earliest.map_or(time, |earliest| earliest.min(time)));
+    }
+
+    /// After a batch: keys that had no cells but their own may have got others with it.
+    pub(in crate::replica) fn forget_what_is_there(&mut self, tree: &AppliedTree) {
+        self.unmerged.retain(|key| !tree.parts.contains_key(key));
+    }
+}
+
+/// The tree, and what can be said of it without walking it.
+///
+/// Invariants: every cell in the tree has a time below `cut`; and none is covered,
+/// that is, each is newer than the own cell of its key, if it is not that itself.
+/// So the tree is a function of the cells that were joined, whatever their order:
+/// what covers a cell, or is newer than what does, is never dropped for it.
+pub(in crate::replica) struct AppliedTree {
+    tree: Tree,
+    tombstones: usize,
+    cut: u64,
+    /// The keys that have cells beside their own.
+    parts: HashMap<Key, Parts>,
+    /// Keys whose own cell is a value.
+    own_values: usize,
+    /// Those of them that have other cells too.
+    own_values_with_parts: usize,
+}
+
+/// Last writer wins.
+fn wins(old: Option<&Held>, new: &Held) -> bool {
+    old.is_none_or(|old| old.version() < new.version())
+}
+
+/// What is known of a key that has cells beside its own.
+struct Parts {
+    /// How many they are.
+    cells: usize,
+    /// When the newest of them was written, of those that there are or have been.
+    newest: Stamp,
+    /// When its own cell was written, if it has one.
+    own: Option<Stamp>,
+}
+
+/// Builds the tree from cells in order, and leaves out what is covered.
+pub(in crate::replica) struct Loader {
+    builder: Builder<Resident<CellKey, Held>>,
+    counts: AppliedTree,
+    /// The own cell of the key that comes last.
+    own: Option<(Key, CellMeta)>,
+    pub(in crate::replica) covered: Vec<(CellKey, bool)>,
+}
+
+impl Loader {
+    pub(in crate::replica) fn new() -> Self {
+        Self {
+            builder: Builder::hashing(Resident::default()),
+            counts: AppliedTree::new(0),
+            own: None,
+            covered: Vec::new(),
+        }
+    }
+
+    pub(in crate::replica) fn push(&mut self, key: CellKey, held: Held) {
+        let meta = held.meta();
+        let own = self.own.as_ref().filter(|(own, _)| *own == key.key);
+        let own = own.map(|(_, meta)| *meta);
+        if key.part.is_empty() {
+            self.own = Some((key.key.clone(), meta));
+            self.counts.own_values += usize::from(!meta.version.tombstone);
+        } else {
+            if own.is_some_and(|own| own.version.stamp >= meta.version.stamp) {
+                self.covered.push((key, held.is_apart()));
+                return;
+            }
+            let parts = self.counts.parts.entry(key.key.clone());
+            let parts = parts.or_insert_with(|| Parts {
+                cells: 0,
+                newest: meta.version.stamp,
+                own: own.map(|own| own.version.stamp),
+            });
+            parts.cells += 1;
+            parts.newest = parts.newest.max(meta.version.stamp);
+            let is_first = parts.cells == 1 && own.is_some_and(|own| !own.version.tombstone);
+            self.counts.own_values_with_parts += usize::from(is_first);
+        }
+        self.counts.tombstones += usize::from(meta.version.tombstone);
+        self.builder.push(key, held);
+    }
+
+    pub(in crate::replica) fn finish(self) -> AppliedTree {
+        AppliedTree {
+            tree: self.builder.finish(),
+            ..self.counts
+        }
+    }
+}
+
+impl AppliedTree {
+    fn new(cut: u64) -> Self {
+        Self {
+            tree: Tree::new(Resident::default()),
+            tombstones: 0,
+            cut,
+            parts: HashMap::new(),
+            own_values: 0,
+            own_values_with_parts: 0,
+        }
+    }
+
+    pub(in crate::replica) fn get(&self, key: &CellKey) -> Option<&Held> {
+        let Ok(held) = self.tree.get(key);
+        held
+    }
+
+    /// When the own cell of a key was written, if `key` is another cell of it: what
+    /// is not newer is covered.
+    pub(in crate::replica) fn covering(&self, key: &CellKey) -> Option<Stamp> {
+        if key.part.is_empty() {
+            return None;
+        }
+        if let Some(parts) = self.parts.get(&key.key) {
+            return parts.own;
+        }
+        let own = self.get(&CellKey::own(key.key.clone()))?;
+        Some(own.stamp())
+    }
+
+    /// Whether a cell that is offered is newer than what there is. Hashes it if that has its
+    /// timestamp.
+    pub(in crate::replica) fn judge(&self, key: &CellKey, cell: &Cell) -> Verdict {
+        let mut is_tied = false;
+        let is_outdated = self.get(key).is_some_and(|held| {
+            let stamp = held.stamp();
+            is_tied = stamp == cell.stamp;
+            stamp > cell.stamp || (is_tied && held.meta() >= CellMeta::of(key, cell))
+        });
+        match is_outdated || self.covering(key) >= Some(cell.stamp) {
+            true => Verdict::Outdated,
+            false => Verdict::Newer { is_tied },
+        }
+    }
+
+    /// When the newest cell of a key was written, beside its own. It may be gone since.
+    pub(in crate::replica) fn newest_part(&self, key: &Key) -> Option<Stamp> {
+        self.parts.get(key).map(|parts| parts.newest)
+    }
+
+    pub(in crate::replica) fn len(&self) -> usize {
+        self.tree.len()
+    }
+
+    /// Keys that have cells beside their own.
+    pub(in crate::replica) fn merged_keys(&self) -> impl Iterator<Item = &Key> {
+        self.parts.keys()
+    }
+
+    #[cfg(test)]
+    pub(in crate::replica) fn iter(&self) -> impl Iterator<Item = (&CellKey, &Held)> {
+        let Ok(entries) = self.tree.iter();
+        entries.map(|entry| {
+            let Ok(entry) = entry;
+            entry
+        })
+    }
+
+    /// Joins cells that are their keys' own into the tree: last writer wins.
+    fn join_own(&mut self, cells: &[(CellKey, Held)], joined: &mut Joined) {
+        let Self {
+            tree,
+            tombstones,
+            parts,
+            own_values,
+            own_values_with_parts,
+            ..
+        } = self;
+        let Ok(()) = tree.put_sorted(cells, |key, old, new| {
+            if !wins(old, new) {
+                return false;
+            }
+            joined.see(key, old, new, tombstones);
+            let was_value = usize::from(old.is_some_and(|old| !old.is_tombstone()));
+            let is_value = usize::from(!new.is_tombstone());
+            *own_values = *own_values + is_value - was_value;
+            if parts.is_empty() {
+                return true;
+            }
+            if let Some(parts) = parts.get_mut(&key.key) {
+                parts.own = Some(new.stamp());
+                *own_values_with_parts = *own_values_with_parts + is_value - was_value;
+                joined.covering.push(key.clone());
+            }
+            true
+        });
+    }
+
+    /// Joins another cell, unless it is covered.
+    fn join_part(&mut self, cell: &(CellKey, Held), joined: &mut Joined) {
+        let (key, meta) = cell;
+        if self.covering(key) >= Some(meta.stamp()) {
+            return;
+        }
+        let mut is_first = false;
+        let tombstones = &mut self.tombstones;
+        let Ok(()) = self
+            .tree
+            .put_sorted(std::slice::from_ref(cell), |key, old, new| {
+                if !wins(old, new) {
+                    return false;
+                }
+                joined.see(key, old, new, tombstones);
+                is_first = old.is_none();
+                true
+            });
+        if is_first {
+            self.count_part(&key.key, meta.stamp());
+        }
+        if let Some(parts) = self.parts.get_mut(&key.key) {
+            parts.newest = parts.newest.max(meta.stamp());
+        }
+    }
+
+    /// Takes out of the tree what cells that were joined cover, and looks at no more than `most`
+    /// cells for that; true if there may be more.
+    pub(in crate::replica) fn cover(&mut self, joined: &mut Joined, most: usize) -> bool {
+        let Some(own) = joined.covering.last().cloned() else {
+            return false;
+        };
+        let after = joined.looked_at.take();
+        let Some(meta) = self.get(&own).map(Held::meta) else {
+            return joined.covering.pop().is_some();
+        };
+        let after = after.as_ref().unwrap_or(&own);
+        let (covered, last) = self.parts_covered_by(after, meta.version.stamp, most);
+        for key in &covered {
+            let Ok(removed) = self.tree.remove(key);
+            let is_tombstone = removed.as_ref().is_some_and(Held::is_tombstone);
+            self.tombstones -= usize::from(is_tombstone);
+            let is_apart = removed.is_some_and(|held| held.is_apart());
+            if joined.has_rows {
+                joined.covered.push((key.clone(), is_apart));
+            }
+        }
+        if let Some(parts) = self.parts.get_mut(&own.key) {
+            parts.cells -= covered.len();
+            if parts.cells == 0 {
+                self.parts.remove(&own.key);
+                self.own_values_with_parts -= usize::from(!meta.version.tombstone);
+                joined.unmerged.push(own.key.clone());
+            }
+        }
+        if last.is_none() {
+            joined.covering.pop();
+        }
+        joined.looked_at = last;
+        !joined.covering.is_empty()
+    }
+
+    fn count_part(&mut self, key: &Key, newest: Stamp) {
+        if let Some(parts) = self.parts.get_mut(key) {
+            parts.cells += 1;
+            return;
+        }
+        let own = self.get(&CellKey::own(key.clone())).map(Held::meta);
+        let parts = Parts {
+            cells: 1,
+            newest,
+            own: own.map(|own| own.version.stamp),
+        };
+        self.parts.insert(key.clone(), parts);
+        let is_value = own.is_some_and(|own| !own.version.tombstone);
+        self.own_values_with_parts += usize::from(is_value);
+    }
+
+    /// The tree, as it is now. O(1).
+    pub(in crate::replica) fn tree(&self) -> Tree {
+        self.tree.clone()
+    }
+
+    /// Of so many cells that follow `after` in its key, those that are not newer than `stamp`; and
+    /// the last of all that were looked at, if there may be more.
+    fn parts_covered_by(
+        &self,
+        after: &CellKey,
+        stamp: Stamp,
+        most: usize,
+    ) -> (Vec<CellKey>, Option<CellKey>) {
+        let Ok(parts) = self
+            .tree
+            .range((Bound::Excluded(after.clone()), Bound::Unbounded));
+        let parts = parts.map(|entry| {
+            let Ok(entry) = entry;
+            entry
+        });
+        let (mut covered, mut looked_at, mut last) = (Vec::new(), 0, None);
+        for (key, held) in parts.take_while(|(key, _)| key.key == after.key).take(most) {
+            looked_at += 1;
+            last = Some(key);
+            if held.stamp() <= stamp {
+                covered.push(key.clone());
+            }
+        }
+        (covered, last.filter(|_| looked_at == most).cloned())
+    }
+
+    /// Joins cells, strictly ascending by key. What they cover is still to be [taken
+    /// out](Self::cover).
+    pub(in crate::replica) fn join_all(&mut self, cells: &[(CellKey, Held)], joined: &mut Joined) {
+        let is_own = |cell: &(CellKey, Held)| cell.0.part.is_empty();
+        for alike in cells.chunk_by(|a, b| is_own(a) == is_own(b)) {
+            match alike.first().is_some_and(is_own) {
+                true => self.join_own(alike, joined),
+                false => alike.iter().for_each(|cell| self.join_part(cell, joined)),
+            }
+        }
+    }
+
+    /// Takes a cell out of the tree that is not to be had any more, as if it had
+    /// never come; true if it was the last of its key beside the own one.
+    pub(in crate::replica) fn take_out(&mut self, key: &CellKey) -> bool {
+        let Ok(removed) = self.tree.remove(key);
+        let Some(meta) = removed else {
+            return false;
+        };
+        self.tombstones -= usize::from(meta.is_tombstone());
+        let is_value = usize::from(!meta.is_tombstone());
+        if key.part.is_empty() {
+            self.own_values -= is_value;
+            if let Some(parts) = self.parts.get_mut(&key.key) {
+                parts.own = None;
+                self.own_values_with_parts -= is_value;
+            }
+            return false;
+        }
+        let Some(parts) = self.parts.get_mut(&key.key) else {
+            return false;
+        };
+        parts.cells -= 1;
+        if parts.cells > 0 {
+            return false;
+        }
+        self.parts.remove(&key.key);
+        let own = self.get(&CellKey::own(key.key.clone()));
+        let is_value = own.is_some_and(|own| !own.is_tombstone());
+        self.own_values_with_parts -= usize::from(is_value);
+        true
+    }
+
+    pub(in crate::replica) fn set_cut(&mut self, cut: u64) {
+        self.cut = cut;
+    }
+
+    pub(in crate::replica) fn cut(&self) -> u64 {
+        self.cut
+    }
+
+    /// Hashes some nodes that changed, about so many; true if there are no more, so that
+    /// the root can be made at once.
+    pub(in crate::replica) fn hash_some(&self, nodes: usize) -> bool {
+        let Ok(is_all) = self.tree.hash_some(nodes);
+        is_all
+    }
+
+    /// Makes the root. O(changed nodes) since the last time.
+    pub(in crate::replica) fn publish(&self) -> Published {
+        let Ok(root) = self.tree.root();
+        Published {
+            cut: self.cut,
+            root,
+            // A key with cells beside its own has a value, since none of them is
+            // covered.
+            keys: self.own_values - self.own_values_with_parts + self.parts.len(),
+            cells: self.tree.len(),
+            tombstones: self.tombstones,
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! The apply phases: a batch goes into the tree and to its rows, and the root is made.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{ApplyPhase, Cached, Core, Task};
+use crate::{
+    cell::{Cell, CellKey, CellMeta},
+    replica::{
+        apply::{bucket::PendingCell, tree::Joined},
+        state::State,
+        Failure, Held, Now,
+    },
+    store::{is_apart, RowBatch, StoreError, Versioned, Write},
+};
+
+/// Rows that are removed at a time, while commits wait: as they are not read for it, it takes less
+/// than to write as many.
+const REMOVED_FOR_EACH_WRITTEN: usize = 4;
+
+/// Cells that are applied together. Until all are, nobody takes a snapshot.
+pub(super) struct Batch {
+    /// The watermark that applies the first of them, and where it goes.
+    pub(super) first: u64,
+    cut: u64,
+    /// What has a time below this came late.
+    late_before: u64,
+    due: std::vec::IntoIter<(CellKey, PendingCell)>,
+    /// Those that were joined; and the cells, if there is a store.
+    done: Vec<(CellKey, Held)>,
+    cells: Vec<Arc<Cell>>,
+    joined: Joined,
+    /// What is to be written, when all are joined.
+    rows: RowBatch,
+    /// Whether the root is to be made then.
+    is_root_due: bool,
+}
+
+impl Core {
+    /// The next step of what is due; nothing if there is none, or it is deferred.
+    pub(super) fn apply_next(&mut self, now: Now) -> Option<Task> {
+        if self.deferred_until(now).is_some() {
+            return None;
+        }
+        match std::mem::replace(&mut self.apply, ApplyPhase::Idle) {
+            ApplyPhase::Idle => self.begin_next(now),
+            ApplyPhase::Joining(batch) => Some(self.join_some(batch, now)),
+            ApplyPhase::Covering(batch) => Some(self.cover_some(batch, now)),
+            ApplyPhase::Storing(batch) => Some(self.store_some(batch)),
+            ApplyPhase::Rooting(covered) => Some(self.root_some(covered)),
+        }
+    }
+
+    fn begin_next(&mut self, now: Now) -> Option<Task> {
+        let cut = self.due_cut(now);
+        if let Some((step, is_root_due)) = self.buckets.next_step(cut, self.stale_since.is_some()) {
+            self.has_applied = true;
+            return Some(self.begin_batch(step, is_root_due));
+        }
+        let is_awaited = self.checkpoints.iter().any(|(until, _)| *until <= cut);
+        let has_applied = std::mem::take(&mut self.has_applied);
+        let is_behind = self.buckets.watermark() < cut;
+        ((has_applied || is_awaited) && is_behind).then(|| self.begin_batch(cut, false))
+    }
+
+    fn begin_batch(&mut self, cut: u64, is_root_due: bool) -> Task {
+        let first = self.buckets.next_cut().unwrap_or(cut);
+        let late_before = self.buckets.watermark();
+        let due = self.buckets.advance(cut);
+        let cut = self.buckets.watermark();
+        self.state.queue.begin_batch(cut);
+        let cells = match self.has_rows {
+            true => Vec::with_capacity(due.len()),
+            false => Vec::new(),
+        };
+        self.apply = ApplyPhase::Joining(Box::new(Batch {
+            first,
+            cut,
+            late_before,
+            done: Vec::with_capacity(due.len()),
+            cells,
+            due: due.into_iter(),
+            joined: Joined::new(self.has_rows),
+            rows: RowBatch::default(),
+            is_root_due,
+        }));
+        Task::Again
+    }
+
+    fn join_some(&mut self, mut batch: Box<Batch>, now: Now) -> Task {
+        let most = self.state.tuning.joined_at_once;
+        let from = batch.done.len();
+        for (key, pending) in batch.due.by_ref().take(most) {
+            let meta = pending.meta(&key);
+            let held = match self.has_rows {
+                true => Held::in_row(meta, is_apart(&pending.cell)),
+                false => Held::new(meta, Some(Arc::clone(&pending.cell))),
+            };
+            batch.done.push((key, held));
+            if self.has_rows {
+                batch.cells.push(pending.cell);
+            }
+        }
+        let joined = &batch.done[from..];
+        self.owed = self.owed.saturating_sub(most);
+        if !joined.is_empty() {
+            self.state.applied_mut().join_all(joined, &mut batch.joined);
+        }
+        if batch.due.len() > 0 {
+            self.apply = ApplyPhase::Joining(batch);
+            return Task::Again;
+        }
+        self.cover_some(batch, now)
+    }
+
+    fn cover_some(&mut self, mut batch: Box<Batch>, now: Now) -> Task {
+        let most = self.state.tuning.joined_at_once;
+        if batch.joined.is_covering() && self.state.applied_mut().cover(&mut batch.joined, most) {
+            self.apply = ApplyPhase::Covering(batch);
+            return Task::Again;
+        }
+        let replaced = self.replaced(&batch);
+        if self.has_rows {
+            batch.rows = self.rows(&mut batch, replaced);
+            if !batch.rows.is_empty() {
+                return self.store_some(batch);
+            }
+        }
+        self.complete(*batch, now, &|_| {});
+        Task::Again
+    }
+
+    /// Cells in quarantine that the batch replaces.
+    fn replaced(&self, batch: &Batch) -> Vec<CellKey> {
+        let done = batch.done.iter().map(|(key, held)| (key, held.meta()));
+        let replaced = self.state.quarantine.replaced_by(done);
+        if !replaced.is_empty() {
+            self.state.counters.repaired.add_many(replaced.len());
+            let (name, replaced) = (&self.state.name, replaced.len());
+            tracing::info!("storage '{name}': {replaced} damaged cells have been replaced");
+        }
+        replaced
+    }
+
+    /// All that is to be written for a batch that is in the tree.
+    fn rows(&mut self, batch: &mut Batch, released: Vec<CellKey>) -> RowBatch {
+        let joined = &mut batch.joined;
+        let mut won = std::mem::take(&mut joined.won).into_iter().peekable();
+        let done = batch.done.iter().zip(&batch.cells);
+        let puts = done.filter_map(|((key, held), cell)| {
+            won.next_if_eq(key)?;
+            Some(Write {
+                key: key.clone(),
+                cell: Arc::clone(cell),
+                meta: held.meta(),
+            })
+        });
+        let puts = puts.collect();
+        debug_assert!(
+            won.peek().is_none(),
+            "what won is of the batch, in its order"
+        );
+        let is_in_rows = |logged: &&super::Logged| logged.until <= batch.cut;
+        let applied = self.logged.iter().take_while(is_in_rows).last();
+        let applied = applied.map(|logged| logged.number);
+        while self.logged.front().as_ref().is_some_and(is_in_rows) {
+            self.logged.pop_front();
+        }
+        RowBatch {
+            puts,
+            stale_payloads: std::mem::take(&mut joined.stale_payloads),
+            removes: std::mem::take(&mut joined.covered),
+            released,
+            applied,
+        }
+    }
+
+    /// Has some rows written, the last ones first. What is said of the log comes at the end.
+    fn store_some(&mut self, mut batch: Box<Batch>) -> Task {
+        let written = self.state.tuning.applied_at_once;
+        let removed = REMOVED_FOR_EACH_WRITTEN * written;
+        let rows = &mut batch.rows;
+        let is_last = rows.puts.len() <= written && rows.removes.len() <= removed;
+        let some = match is_last {
+            true => std::mem::take(rows),
+            false => {
+                let puts = rows.puts.split_off(rows.puts.len().saturating_sub(written));
+                // A payload goes together with the row that it was of.
+                let stale = &mut rows.stale_payloads;
+                let with_these = puts.first().map_or(stale.len(), |first| {
+                    stale.partition_point(|key| *key < first.key)
+                });
+                let stale_payloads = stale.split_off(with_these);
+                let kept = rows.removes.len().saturating_sub(removed);
+                let removes = rows.removes.split_off(kept);
+                RowBatch {
+                    puts,
+                    stale_payloads,
+                    removes,
+                    ..RowBatch::default()
+                }
+            }
+        };
+        self.apply = ApplyPhase::Storing(batch);
+        Task::Store(some)
+    }
+
+    /// Rows were changed, or that failed. `cached` gets what readers find in rows from now on.
+    pub(crate) fn stored(&mut self, stored: Result<(), StoreError>, now: Now, cached: Cached<'_>) {
+        if let Err(error) = stored {
+            return self.state.fail(Failure::from(error));
+        }
+        match std::mem::replace(&mut self.apply, ApplyPhase::Idle) {
+            ApplyPhase::Storing(batch) if batch.rows.is_empty() => {
+                self.complete(*batch, now, cached);
+            }
+            phase => {
+                debug_assert!(
+                    matches!(phase, ApplyPhase::Storing(_)),
+                    "rows were to be stored"
+                );
+                self.apply = phase;
+            }
+        }
+    }
+
+    fn complete(&mut self, batch: Batch, now: Now, cached: Cached<'_>) {
+        let state = Arc::clone(&self.state);
+        let mut joined = batch.joined;
+        let mut tree = state.applied_mut();
+        tree.set_cut(batch.cut);
+        joined.forget_what_is_there(&tree);
+        if let Some(earliest) = joined.earliest {
+            self.stale_since.get_or_insert(now.monotonic);
+            state.roots_mut().changed(earliest);
+        }
+        drop(tree);
+        state.queue.end_batch();
+        // What comes late, as from another replica or a backup, nobody is about to read.
+        let is_timely = |(_, cell, _): &Versioned| cell.stamp.time >= batch.late_before;
+        state
+            .queue
+            .forget(&batch.done, |cells| cached(&mut cells.filter(is_timely)));
+        state.queue.unmerged(&joined.unmerged);
+        let keys = batch.done.into_iter().map(|(key, _)| key);
+        state.roots_mut().joined(keys);
+        self.applied_at = now.monotonic;
+        self.apply = match batch.is_root_due {
+            true => self.rooting(),
+            false => ApplyPhase::Idle,
+        };
+        self.tell_next_cut();
+    }
+
+    fn root_some(&mut self, covered: Option<u64>) -> Task {
+        let tree = self.state.applied();
+        if !tree.hash_some(self.state.tuning.hashed_at_once) {
+            drop(tree);
+            self.apply = ApplyPhase::Rooting(covered);
+            return Task::Again;
+        }
+        let published = tree.publish();
+        drop(tree);
+        let mut roots = self.state.roots_mut();
+        roots.made(published);
+        covered.into_iter().for_each(|last| roots.set_covered(last));
+        drop(roots);
+        self.stale_since = None;
+        self.buckets.root_made();
+        Task::Tell
+    }
+
+    /// Takes a cell out of the tree that is not to be had any more, as if it had never come. No batch
+    /// is half applied.
+    pub(crate) fn evict(&mut self, key: &CellKey, meta: CellMeta, now: Duration) {
+        let State { queue, .. } = &*self.state;
+        self.state.quarantine.insert(key, meta);
+        queue.begin_batch(self.buckets.watermark());
+        let is_unmerged = self.state.applied_mut().take_out(key);
+        queue.end_batch();
+        if is_unmerged {
+            queue.unmerged(std::slice::from_ref(&key.key));
+        }
+        self.state.roots_mut().lost();
+        self.applied_at = now;
+        self.stale_since.get_or_insert(now);
+    }
+}

@@ -1,0 +1,117 @@
+//! When something is due.
+
+use std::time::Duration;
+
+use super::{ApplyPhase, Core};
+use crate::{
+    cell::ntp64_span,
+    replica::{
+        apply::watermark::{cut_at, cut_below},
+        Now,
+    },
+};
+
+impl Core {
+    /// The watermark by the clock.
+    fn clock_cut(&self, now: Now) -> u64 {
+        cut_at(now.clock, self.state.options.settle)
+    }
+
+    /// Where updates that are not committed hold the watermark; nowhere if there is no room for them.
+    fn held_at(&self) -> Option<u64> {
+        if self.is_overfull() {
+            return None;
+        }
+        let appending = self.appending().and_then(|group| group.earliest);
+        let queued = self.state.queue.earliest_uncommitted();
+        let earliest = appending.into_iter().chain(queued).min();
+        earliest.map(cut_below)
+    }
+
+    /// The watermark up to which what is committed is to be applied now.
+    pub(super) fn due_cut(&self, now: Now) -> u64 {
+        let clock = self.clock_cut(now);
+        let cut = self.held_at().map_or(clock, |held| clock.min(held));
+        // What was late is due at the watermark that is, even if the clock was set back.
+        cut.max(self.buckets.watermark())
+    }
+
+    /// Whether something is to be applied now, or a root to be made at a whole second, or it is half
+    /// done.
+    pub(super) fn is_apply_due(&self, now: Now) -> bool {
+        match &self.apply {
+            ApplyPhase::Idle => {
+                let cut = self.due_cut(now);
+                self.buckets
+                    .next_step(cut, self.stale_since.is_some())
+                    .is_some()
+            }
+            _ => true,
+        }
+    }
+
+    /// Until when a burst defers what is due. A batch that is half applied is not deferred: snapshots
+    /// wait for it.
+    pub(super) fn deferred_until(&self, now: Now) -> Option<Duration> {
+        let is_awaited = !self.checkpoints.is_empty() || !self.requests.is_empty();
+        let is_pressing = is_awaited || self.is_closing || self.is_overfull();
+        let is_half = self.batch().is_some();
+        let until = self.deferral.until(now.monotonic);
+        until.filter(|_| !is_pressing && !is_half)
+    }
+
+    /// As [`is_apply_due`](Self::is_apply_due), unless it is deferred.
+    pub(super) fn is_apply_due_now(&self, now: Now) -> bool {
+        self.deferred_until(now).is_none() && self.is_apply_due(now)
+    }
+
+    /// Whether there is something to apply while a group is being appended.
+    pub(crate) fn has_something_to_apply(&self, now: Now) -> bool {
+        self.is_apply_due_now(now)
+    }
+
+    /// When the root is to be made although it is no whole second: because nothing waits; or because
+    /// no whole second comes, as the watermark stands still.
+    pub(super) fn extra_root_due(&self, now: Now) -> Option<Duration> {
+        let stale_since = self.stale_since?;
+        let tuning = &self.state.tuning;
+        let is_quiet = self.buckets.next_cut().is_none() && self.appending().is_none();
+        let quiet = is_quiet.then(|| self.applied_at + tuning.root_when_quiet);
+        let watermark = self.buckets.watermark();
+        let is_held = self.held_at().is_some_and(|held| held <= watermark);
+        let stands_still = self.clock_cut(now) < watermark || is_held;
+        let late = stands_still.then(|| stale_since + tuning.root_when_standing);
+        quiet.into_iter().chain(late).min()
+    }
+
+    /// When there is something to do although nothing comes: nothing if a commit is waited for.
+    pub(super) fn wake_at(&self, now: Now) -> Option<Duration> {
+        let root = self.extra_root_due(now);
+        // By a commit the thread is woken anyway.
+        let waits_for_commit = self.appending().is_some() && !self.requests.is_empty();
+        let applying = match self.is_apply_due(now) {
+            true => Some(now.monotonic),
+            false if waits_for_commit => None,
+            false => self.next_due(now),
+        };
+        let deferred = self.deferred_until(now);
+        let applying = applying.map(|at| Some(at).max(deferred).unwrap_or(at));
+        applying.into_iter().chain(root).min()
+    }
+
+    /// When something will be due by the clock.
+    fn next_due(&self, now: Now) -> Option<Duration> {
+        let due = self.buckets.next_due(self.stale_since.is_some());
+        let awaited = self.checkpoints.iter().map(|(until, _)| *until);
+        let cut = due.into_iter().chain(awaited).min()?;
+        let due = cut.saturating_add(ntp64_span(self.state.options.settle));
+        let left = due.saturating_sub(now.clock);
+        if left == 0 {
+            // It is due by the clock: what holds the watermark is committed first.
+            return None;
+        }
+        let millis = (u128::from(left) * 1000) >> 32;
+        let left = Duration::from_millis(millis as u64 + 1);
+        Some(now.monotonic + left.min(self.state.tuning.max_sleep))
+    }
+}

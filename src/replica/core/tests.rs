@@ -1,0 +1,337 @@
+//! The core against a model, with commits, rows and the watermark in any order.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, RwLock},
+    time::Duration,
+};
+
+use proptest::prelude::*;
+use rand::{rngs::StdRng, Rng, SeedableRng};
+use smallvec::smallvec;
+
+use super::*;
+use crate::{
+    cell::Cell,
+    config::Durability,
+    replica::{
+        apply::tree::{AppliedTree, Loader},
+        tests::{cell, cell_key, root_of},
+        write::queue::Taken,
+        Held, Options, Tuning, BUCKET,
+    },
+};
+
+type Updates = Vec<(u8, Cell)>;
+
+/// A core, and whatever it asks for, done when the test says so.
+struct Driver {
+    state: Arc<State>,
+    core: Core,
+    now: Now,
+    rows: BTreeMap<CellKey, (Arc<Cell>, CellMeta)>,
+    log: BTreeMap<u64, Vec<(CellKey, Arc<Cell>)>>,
+    groups: u64,
+    appending: Option<Arc<Group>>,
+    /// What was offered, with its number, if it was taken.
+    offered: Vec<(u64, (u8, Cell))>,
+    acknowledged: u64,
+    has_rows: bool,
+    told: usize,
+}
+
+fn empty_tree() -> AppliedTree {
+    Loader::new().finish()
+}
+
+impl Driver {
+    fn new(has_rows: bool) -> Self {
+        let options = Options {
+            durability: Durability::Interval,
+            sync_every: Duration::from_millis(100),
+            settle: Duration::from_millis(500),
+            max_clock_drift: Duration::from_secs(10),
+            keep_changes: true,
+        };
+        let tuning = Tuning {
+            joined_at_once: 3,
+            applied_at_once: 2,
+            hashed_at_once: 2,
+            ..Tuning::small()
+        };
+        let state = Arc::new(State::new(
+            "test",
+            options,
+            tuning,
+            empty_tree(),
+            Vec::new(),
+        ));
+        Self {
+            core: Core::new(Arc::clone(&state), has_rows),
+            state,
+            now: Now {
+                clock: 0,
+                monotonic: Duration::ZERO,
+            },
+            rows: BTreeMap::new(),
+            log: BTreeMap::new(),
+            groups: 0,
+            appending: None,
+            offered: Vec::new(),
+            acknowledged: 0,
+            has_rows,
+            told: 0,
+        }
+    }
+
+    fn offer(&mut self, (number, cell): (u8, Cell)) {
+        let offers = smallvec![(cell_key(number), Arc::new(cell.clone()), None)];
+        let (queue, tree): (_, &RwLock<AppliedTree>) = (&self.state.queue, &self.state.tree);
+        let taken = queue.offer(offers, Duration::MAX, self.now.monotonic, tree);
+        match taken {
+            Taken::Closed => panic!("it is not closed"),
+            // What the tree has already.
+            Taken::Outdated => self.offered.push((0, (number, cell))),
+            Taken::Yes { sequence, .. } => self.offered.push((sequence, (number, cell))),
+        }
+    }
+
+    fn finish_append(&mut self) {
+        let Some(group) = self.appending.take() else {
+            return;
+        };
+        self.groups += 1;
+        let newest = group.updates.iter().filter(|update| update.is_newest);
+        let cells = newest.map(|update| (update.key.clone(), Arc::clone(&update.cell)));
+        self.log.insert(self.groups, cells.collect());
+        self.state.acknowledge(&group);
+        self.acknowledged = group.sequence;
+        drop(group);
+        self.core.appended(Ok(self.groups));
+    }
+
+    /// Does tasks, and leaves appending undone if it is to be `slow`; true if nothing is to be done.
+    fn run(&mut self, most: usize, is_slow: bool) -> bool {
+        for _ in 0..most {
+            match self.core.next_task(self.now) {
+                Task::Append(group) => {
+                    assert!(self.has_rows && self.appending.is_none());
+                    self.appending = Some(group);
+                    if !is_slow {
+                        self.finish_append();
+                    }
+                }
+                Task::Store(batch) => {
+                    assert!(self.has_rows && !batch.is_empty());
+                    for write in batch.puts {
+                        let row = (write.cell, write.meta);
+                        let old = self.rows.insert(write.key, row);
+                        assert!(old.is_none_or(|(_, old)| old < write.meta));
+                    }
+                    assert!(batch.removes.is_empty(), "nothing is covered");
+                    if let Some(applied) = batch.applied {
+                        self.log.retain(|number, _| *number > applied);
+                    }
+                    self.core.stored(Ok(()), self.now, &|_| {});
+                }
+                Task::Tell => self.told += 1,
+                Task::Again => {}
+                Task::Wait(..) => return true,
+                Task::Checkpoint(_) | Task::Mend(_) | Task::End => panic!("nobody asks for that"),
+            }
+            self.acknowledged = self.core.committed;
+            self.check_rows();
+        }
+        false
+    }
+
+    /// Rows are the tree, unless a batch is half applied.
+    fn check_rows(&self) {
+        if !self.has_rows || self.core.batch().is_some() {
+            return;
+        }
+        let tree = self.state.current_tree();
+        assert_eq!(tree.len(), self.rows.len());
+        for (key, (_, meta)) in &self.rows {
+            let Ok(held) = tree.get(key);
+            assert_eq!(held.map(Held::meta), Some(*meta));
+        }
+    }
+
+    fn updates(&self, is_asked: impl Fn(u64, &Cell) -> bool) -> Updates {
+        let offered = self.offered.iter();
+        let asked = offered.filter(|(number, (_, cell))| is_asked(*number, cell));
+        asked.map(|(_, update)| update.clone()).collect()
+    }
+
+    /// The tree is that of what is committed and has a time below the watermark.
+    fn check_tree(&self) {
+        let cut = self.state.applied().cut();
+        let below =
+            self.updates(|number, cell| number <= self.acknowledged && cell.stamp.time < cut);
+        let tree = self.state.current_tree();
+        let Ok(root) = tree.root();
+        assert_eq!(root, root_of(&below), "at cut {}", cut / BUCKET);
+        // Nothing that is not committed has a time below it, unless it came late.
+        let published = self.state.roots().published();
+        assert!(published.cut <= cut);
+    }
+
+    /// What is acknowledged is there after a crash, in rows or in the log.
+    fn check_crash(&self) {
+        if !self.has_rows {
+            return;
+        }
+        let mut after = self.rows.clone();
+        for (key, cell) in self.log.values().flatten() {
+            let meta = CellMeta::of(key, cell);
+            let found = after.entry(key.clone());
+            let found = found.or_insert_with(|| (Arc::clone(cell), meta));
+            if found.1 < meta {
+                *found = (Arc::clone(cell), meta);
+            }
+        }
+        for (number, cell) in self.updates(|number, _| number <= self.acknowledged) {
+            let key = cell_key(number);
+            assert!(after[&key].1 >= CellMeta::of(&key, &cell), "it is lost");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_tree_is_of_what_is_committed_below_the_watermark(seed: u64, has_rows: bool) {
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut driver = Driver::new(has_rows);
+        driver.now.clock = 100 * BUCKET;
+        for step in 0..random.gen_range(5..120) {
+            match random.gen_range(0..6) {
+                0 | 1 => {
+                    for _ in 0..random.gen_range(1..6) {
+                        // Mostly of about now, some late, some of a time to come.
+                        let back = random.gen_range(0..14) * BUCKET / 2;
+                        let ahead = random.gen_range(0..5) * BUCKET / 3;
+                        let time = driver.now.clock - back + ahead;
+                        let content = random.gen_bool(0.8).then_some(step as u8);
+                        let update = cell(time, random.gen_range(1..3), content);
+                        driver.offer((random.gen_range(0..6), update));
+                    }
+                }
+                2 => driver.now.clock += random.gen_range(0..6) * BUCKET / 2,
+                // The clock is set back.
+                3 if random.gen_bool(0.1) => driver.now.clock -= random.gen_range(0..20) * BUCKET,
+                3 => driver.finish_append(),
+                _ => {
+                    let slow = random.gen_bool(0.5);
+                    let is_done = driver.run(random.gen_range(1..20), slow);
+                    let is_deferred = driver.core.deferred_until(driver.now).is_some();
+                    if is_done && !is_deferred {
+                        driver.check_tree();
+                    }
+                }
+            }
+            driver.now.monotonic += Duration::from_millis(random.gen_range(0..60));
+            driver.check_crash();
+        }
+        driver.finish_append();
+        driver.now.clock = 1_000 * BUCKET;
+        for _ in 0..5 {
+            driver.now.monotonic += Duration::from_secs(3);
+            prop_assert!(driver.run(100_000, false), "it does not come to rest");
+        }
+        driver.check_tree();
+        let all = driver.updates(|_, _| true);
+        let published = driver.state.roots().published();
+        prop_assert_eq!(published.root, root_of(&all));
+        let last = driver.offered.iter().map(|(number, _)| *number).max().unwrap_or(0);
+        prop_assert_eq!(driver.state.roots().covered(), last);
+        prop_assert!(driver.log.is_empty(), "all of it is in rows");
+    }
+}
+
+fn update(time: u64) -> (u8, Cell) {
+    (1, cell(time, 1, Some(1)))
+}
+
+/// An append that takes longer than the settle time does not make what it appends late.
+#[test]
+fn the_watermark_does_not_pass_what_is_not_committed() {
+    let mut driver = Driver::new(true);
+    driver.now.clock = 100 * BUCKET;
+    driver.run(100, false);
+    driver.offer(update(100 * BUCKET + 1));
+    driver.now.monotonic += Duration::from_secs(1);
+    driver.run(100, true);
+    assert!(driver.appending.is_some());
+    driver.now.clock = 200 * BUCKET;
+    driver.offer(update(190 * BUCKET));
+    assert!(driver.run(100, true));
+    assert!(driver.state.applied().cut() <= 100 * BUCKET);
+    // Nor is it woken for that again and again.
+    match driver.core.next_task(driver.now) {
+        Task::Wait(until, false) => assert!(until.is_none_or(|until| until > driver.now.monotonic)),
+        _ => panic!("it waits for the append"),
+    }
+    driver.finish_append();
+    driver.now.monotonic += Duration::from_secs(1);
+    assert!(driver.run(100, true));
+    driver.finish_append();
+    assert!(driver.run(100, false));
+    assert_eq!(driver.state.applied().cut(), 196 * BUCKET);
+    driver.check_tree();
+}
+
+/// As replicas do that wait for room.
+#[test]
+fn when_there_is_no_room_the_watermark_goes_on() {
+    let mut driver = Driver::new(true);
+    let mut tuning = driver.state.tuning;
+    tuning.max_pending_bytes = 1000;
+    let state = State::new(
+        "test",
+        driver.state.options,
+        tuning,
+        empty_tree(),
+        Vec::new(),
+    );
+    driver.state = Arc::new(state);
+    driver.core = Core::new(Arc::clone(&driver.state), true);
+    driver.now.clock = 100 * BUCKET;
+    for number in 0..6 {
+        driver.offer((number, cell(100 * BUCKET + u64::from(number), 1, Some(1))));
+    }
+    driver.now.monotonic += Duration::from_secs(1);
+    assert!(driver.run(100, false));
+    driver.offer(update(101 * BUCKET));
+    assert!(driver.run(100, false));
+    assert_eq!(
+        driver.state.queue.queues().uncommitted,
+        1,
+        "there is no room"
+    );
+    driver.now.clock = 110 * BUCKET;
+    assert!(driver.run(1000, false));
+    driver.now.monotonic += Duration::from_secs(1);
+    assert!(driver.run(1000, false));
+    assert_eq!(driver.state.queue.queues().uncommitted, 0);
+    driver.check_tree();
+}
+
+/// A hot key costs a cell a group, in the log and in the buckets.
+#[test]
+fn what_is_overwritten_in_a_group_is_not_logged() {
+    let mut driver = Driver::new(true);
+    driver.now.clock = 100 * BUCKET;
+    for time in 0..1000 {
+        driver.offer(update(100 * BUCKET + time));
+    }
+    driver.now.monotonic += Duration::from_secs(1);
+    driver.run(1000, false);
+    let logged: Vec<usize> = driver.log.values().map(Vec::len).collect();
+    assert_eq!(logged, [1]);
+    assert!(driver.core.buckets.value_bytes() <= 3);
+    assert_eq!(driver.log[&1][0].1.stamp.time, 100 * BUCKET + 999);
+    driver.check_crash();
+}

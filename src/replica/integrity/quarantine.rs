@@ -1,0 +1,97 @@
+//! Cells that were found damaged and have not been replaced yet.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        atomic::{AtomicUsize, Ordering},
+        Mutex, MutexGuard, PoisonError,
+    },
+};
+
+use crate::cell::{CellKey, CellMeta, Key, Part};
+
+/// What is in quarantine, by key, and what the tree said of it.
+#[derive(Debug, Default)]
+pub(in crate::replica) struct Quarantine {
+    cells: Mutex<BTreeMap<CellKey, CellMeta>>,
+    /// So that what is sound costs nothing.
+    len: AtomicUsize,
+}
+
+impl Quarantine {
+    pub(in crate::replica) fn new(cells: Vec<(CellKey, CellMeta)>) -> Self {
+        Self {
+            len: AtomicUsize::new(cells.len()),
+            cells: Mutex::new(cells.into_iter().collect()),
+        }
+    }
+
+    fn cells(&self) -> MutexGuard<'_, BTreeMap<CellKey, CellMeta>> {
+        self.cells.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(in crate::replica) fn len(&self) -> usize {
+        self.len.load(Ordering::Relaxed)
+    }
+
+    pub(in crate::replica) fn list(&self) -> Vec<(CellKey, CellMeta)> {
+        let cells = self.cells();
+        cells
+            .iter()
+            .map(|(key, meta)| (key.clone(), *meta))
+            .collect()
+    }
+
+    pub(in crate::replica) fn insert(&self, key: &CellKey, meta: CellMeta) {
+        let mut cells = self.cells();
+        cells.insert(key.clone(), meta);
+        self.len.store(cells.len(), Ordering::Relaxed);
+    }
+
+    /// Whether a cell of `key` is here.
+    pub(in crate::replica) fn has(&self, key: &Key) -> bool {
+        self.len() > 0 && !self.of_key(key).is_empty()
+    }
+
+    /// The cells of `key` that are here.
+    pub(in crate::replica) fn of_key(&self, key: &Key) -> Vec<(CellKey, CellMeta)> {
+        let cells = self.cells();
+        let from = cells.range(CellKey::own(key.clone())..);
+        let of_key = from.take_while(|(cell, _)| cell.key == *key);
+        of_key.map(|(cell, meta)| (cell.clone(), *meta)).collect()
+    }
+
+    /// Lets go of what these cells replace: the cell itself in this or a later
+    /// version, or what the key's own cell covers.
+    pub(in crate::replica) fn replaced_by<'a>(
+        &self,
+        cells: impl Iterator<Item = (&'a CellKey, CellMeta)>,
+    ) -> Vec<CellKey> {
+        if self.len() == 0 {
+            return Vec::new();
+        }
+        let mut lost = self.cells();
+        let mut replaced = Vec::new();
+        for (key, meta) in cells {
+            if lost
+                .get(key)
+                .is_some_and(|lost| lost.version <= meta.version)
+            {
+                replaced.push(key.clone());
+            }
+            if key.part == Part::EMPTY {
+                let parts = lost
+                    .range(key.clone()..)
+                    .skip_while(|(part, _)| *part == key);
+                let parts = parts.take_while(|(part, _)| part.key == key.key);
+                let covered = parts.filter(|(_, lost)| lost.version.stamp <= meta.version.stamp);
+                replaced.extend(covered.map(|(part, _)| part.clone()));
+            }
+        }
+        for key in &replaced {
+            lost.remove(key);
+        }
+        self.len.store(lost.len(), Ordering::Relaxed);
+        replaced
+    }
+}

@@ -1,0 +1,398 @@
+//! Reading keys whose values are made of several cells.
+//!
+//! Such a key is folded once; what is written to it afterwards is logged, and
+//! applied to the fold when it is read again. So reading a busy counter costs what
+//! was added since, not all that was ever added.
+//!
+//! A fold is in a [`FoldSlot`] of a cache. The log of a key is kept by the write queue, under
+//! the lock under which updates are taken, and names the slot that it is for: as
+//! long as that is there, and what came fits in, the log has every cell that was
+//! taken after the fold was begun.
+
+use std::{
+    collections::BTreeMap,
+    panic::{catch_unwind, AssertUnwindSafe},
+    sync::{
+        atomic::{AtomicUsize, Ordering},
+        Arc, Mutex, MutexGuard, TryLockError, Weak,
+    },
+};
+
+use quick_cache::{
+    sync::{Cache, DefaultLifecycle},
+    DefaultHashBuilder, OptionsBuilder, Weighter,
+};
+
+use super::cells_of;
+use crate::{
+    cell::{Cell, Key, Part, Stamp},
+    merge::{raw, Applied, Form, Merged, PartCell},
+    replica::{GetError, Shared},
+    store::StoreError,
+};
+
+/// Memory for the folds of a storage, about.
+pub(in crate::replica) const CACHE_BYTES: u64 = 32 << 20;
+
+/// Keys that are reckoned with.
+const CACHE_KEYS: usize = 16_384;
+
+/// Pieces of the cache that have locks of their own.
+const CACHE_SHARDS: usize = 2;
+
+/// Cells that are logged for a key that is not read.
+const MAX_LOGGED: usize = 16_384;
+
+/// Bytes that all logs of a storage may keep in memory. Beyond that all are dropped, so that keys are
+/// folded anew when they are read next.
+pub(in crate::replica) const MAX_LOGGED_BYTES: usize = 32 << 20;
+
+/// What a cell takes in a log beside its part and value.
+const LOGGED_OVERHEAD: usize = 128;
+
+/// What is done without leaving it to a thread that may take its time: cells
+/// applied, and bytes of a fold that is read.
+const QUICK_CELLS: usize = 256;
+const QUICK_BYTES: usize = 64 << 10;
+
+/// Times that a key is folded anew because it has changed meanwhile in a way that
+/// cannot be applied.
+const ATTEMPTS: usize = 3;
+
+/// The fold of a key, if it was made.
+#[derive(Default)]
+pub(in crate::replica) struct FoldSlot {
+    merged: Mutex<Option<Merged>>,
+    /// Bytes of it, about.
+    weight: AtomicUsize,
+}
+
+impl FoldSlot {
+    fn lock(&self) -> MutexGuard<'_, Option<Merged>> {
+        // A strategy that panicked: its fold is not to be used.
+        self.merged.lock().unwrap_or_else(|poisoned| {
+            self.merged.clear_poison();
+            let mut merged = poisoned.into_inner();
+            *merged = None;
+            merged
+        })
+    }
+}
+
+/// What the write queue knows of a key that has cells beside its own.
+#[derive(Default)]
+pub(in crate::replica) struct Merging {
+    /// Cells of it that are pending, beside its own.
+    pending: usize,
+    /// The timestamp of the newest that was pending.
+    newest: Option<Stamp>,
+    log: Option<Box<Log>>,
+}
+
+struct Log {
+    reader: Weak<FoldSlot>,
+    cells: Vec<(Part, Arc<Cell>)>,
+    bytes: usize,
+}
+
+impl Merging {
+    /// A cell with this timestamp is pending; the first of its part, or a newer one.
+    pub(in crate::replica) fn pending(&mut self, is_first: bool, stamp: Stamp) {
+        self.pending += usize::from(is_first);
+        self.newest = self.newest.max(Some(stamp));
+    }
+
+    pub(in crate::replica) fn newest(&self) -> Option<Stamp> {
+        self.newest
+    }
+
+    /// Logs a cell, if there is a reader who wants to know. Of two that bear one
+    /// timestamp a fold cannot say which it has.
+    pub(in crate::replica) fn log(&mut self, part: &Part, cell: &Arc<Cell>, is_tied: bool) {
+        let Some(log) = &mut self.log else {
+            return;
+        };
+        if is_tied || log.cells.len() == MAX_LOGGED || log.reader.strong_count() == 0 {
+            self.log = None;
+            return;
+        }
+        log.cells.push((part.clone(), Arc::clone(cell)));
+        log.bytes += LOGGED_OVERHEAD + part.as_bytes().len() + cell.value_bytes();
+    }
+
+    /// Bytes that the log keeps in memory, about.
+    pub(in crate::replica) fn logged_bytes(&self) -> usize {
+        self.log.as_ref().map_or(0, |log| log.bytes)
+    }
+
+    /// Has the key folded anew when it is read next.
+    pub(in crate::replica) fn drop_log(&mut self) {
+        self.log = None;
+    }
+
+    /// One that was is applied.
+    pub(in crate::replica) fn applied(&mut self) {
+        self.pending -= 1;
+    }
+
+    pub(in crate::replica) fn is_applied(&self) -> bool {
+        self.pending == 0
+    }
+
+    pub(in crate::replica) fn begin_log(&mut self, reader: &Arc<FoldSlot>) {
+        self.log = Some(Box::new(Log {
+            reader: Arc::downgrade(reader),
+            cells: Vec::new(),
+            bytes: 0,
+        }));
+    }
+
+    pub(in crate::replica) fn drain_log(
+        &mut self,
+        reader: &Arc<FoldSlot>,
+        max: usize,
+    ) -> Option<Vec<(Part, Arc<Cell>)>> {
+        let log = self.log.as_mut()?;
+        let is_for_reader = log.reader.as_ptr() == Arc::as_ptr(reader);
+        (is_for_reader && log.cells.len() <= max).then(|| {
+            log.bytes = 0;
+            std::mem::take(&mut log.cells)
+        })
+    }
+}
+
+/// A slot, as the cache has it: what grows is put there anew, since the cache asks
+/// for the weight again when it lets go of it.
+#[derive(Clone)]
+struct Weighed {
+    slot: Arc<FoldSlot>,
+    weight: usize,
+}
+
+#[derive(Clone)]
+struct SlotWeight;
+
+impl Weighter<Key, Weighed> for SlotWeight {
+    fn weight(&self, key: &Key, weighed: &Weighed) -> u64 {
+        let text = key.as_str().map_or(0, str::len);
+        (size_of::<FoldSlot>() + text + weighed.weight) as u64
+    }
+}
+
+/// The folds that are kept.
+pub(in crate::replica) struct Folds(Cache<Key, Weighed, SlotWeight>);
+
+/// The cells of a key, of each part the newest.
+type KeyCells = BTreeMap<Part, Arc<Cell>>;
+
+fn part_cells(cells: &KeyCells) -> Vec<PartCell<'_>> {
+    let cells = cells.iter();
+    cells
+        .map(|(part, cell)| PartCell {
+            part: part.as_bytes(),
+            cell,
+        })
+        .collect()
+}
+
+/// Applies cells, but for those that the fold has already.
+fn apply(merged: &mut Merged, cells: &[(Part, Arc<Cell>)], folded: &KeyCells) -> Applied {
+    for (part, cell) in cells {
+        let has = folded.get(part);
+        let has = has.is_some_and(|folded| folded.stamp >= cell.stamp);
+        if !has && merged.apply(part.as_bytes(), cell) == Applied::FoldAgain {
+            return Applied::FoldAgain;
+        }
+    }
+    Applied::Yes
+}
+
+impl Folds {
+    pub(in crate::replica) fn new() -> Self {
+        let options = OptionsBuilder::new()
+            .estimated_items_capacity(CACHE_KEYS)
+            .weight_capacity(CACHE_BYTES)
+            // What is larger than a shard is not kept at all.
+            .shards(CACHE_SHARDS)
+            .build();
+        Self(match options {
+            Ok(options) => Cache::with_options(
+                options,
+                SlotWeight,
+                DefaultHashBuilder::default(),
+                DefaultLifecycle::default(),
+            ),
+            // It cannot be: all that is required is given.
+            Err(_) => Cache::with_weighter(CACHE_KEYS, CACHE_BYTES, SlotWeight),
+        })
+    }
+
+    /// Reads a key if that is quickly done; nothing if it is not.
+    pub(in crate::replica) fn try_read(
+        &self,
+        shared: &Shared,
+        key: &Key,
+        form: Form,
+    ) -> Option<Option<Arc<Cell>>> {
+        // What panics here does so again where it is reported.
+        catch_unwind(AssertUnwindSafe(|| self.read_quickly(shared, key, form)))
+            .ok()
+            .flatten()
+    }
+
+    fn read_quickly(&self, shared: &Shared, key: &Key, form: Form) -> Option<Option<Arc<Cell>>> {
+        let Weighed { slot, .. } = self.0.get(key)?;
+        if slot.weight.load(Ordering::Relaxed) > QUICK_BYTES {
+            return None;
+        }
+        let mut merged = match slot.merged.try_lock() {
+            Ok(merged) => merged,
+            Err(TryLockError::WouldBlock | TryLockError::Poisoned(_)) => return None,
+        };
+        let fold = merged.as_mut()?;
+        let came = shared.state.queue.drain_log(key, &slot, QUICK_CELLS)?;
+        if apply(fold, &came, &KeyCells::new()) == Applied::FoldAgain {
+            *merged = None;
+            return None;
+        }
+        let value = fold.read(form).ok();
+        if !came.is_empty() {
+            let weight = fold.weight();
+            drop(merged);
+            self.weigh(key, &slot, weight);
+        }
+        value
+    }
+
+    /// Reads a key. Blocks on disk.
+    pub(in crate::replica) fn read(
+        &self,
+        shared: &Shared,
+        key: &Key,
+        form: Form,
+    ) -> Result<Option<Arc<Cell>>, GetError> {
+        // A strategy of the user's own must not take the storage down.
+        catch_unwind(AssertUnwindSafe(|| self.read_slowly(shared, key, form)))
+            .unwrap_or(Err(GetError::Panic))
+    }
+
+    fn read_slowly(
+        &self,
+        shared: &Shared,
+        key: &Key,
+        form: Form,
+    ) -> Result<Option<Arc<Cell>>, GetError> {
+        let slot = match self.0.get(key) {
+            Some(weighed) => weighed.slot,
+            None => {
+                let slot = Arc::new(FoldSlot::default());
+                self.insert(key, &slot, 0);
+                slot
+            }
+        };
+        let mut kept = slot.lock();
+        if let Some(mut merged) = kept.take() {
+            let came = shared.state.queue.drain_log(key, &slot, usize::MAX);
+            let none = KeyCells::new();
+            if came.is_some_and(|came| apply(&mut merged, &came, &none) == Applied::Yes) {
+                return self.keep(&slot, kept, key, merged, form);
+            }
+        }
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let cells = gather(shared, key, Some(&slot))?;
+            let mut merged = Merged::fold(&part_cells(&cells));
+            let came = shared.state.queue.drain_log(key, &slot, usize::MAX);
+            if came.is_some_and(|came| apply(&mut merged, &came, &cells) == Applied::Yes) {
+                return self.keep(&slot, kept, key, merged, form);
+            }
+            if attempts == ATTEMPTS {
+                // As it was when it was gathered, which is after it was asked for.
+                return Ok(Merged::fold(&part_cells(&cells)).read(form)?);
+            }
+        }
+    }
+
+    fn keep(
+        &self,
+        slot: &Arc<FoldSlot>,
+        mut kept: MutexGuard<'_, Option<Merged>>,
+        key: &Key,
+        mut merged: Merged,
+        form: Form,
+    ) -> Result<Option<Arc<Cell>>, GetError> {
+        let (value, weight) = (merged.read(form), merged.weight());
+        *kept = Some(merged);
+        drop(kept);
+        self.weigh(key, slot, weight);
+        Ok(value?)
+    }
+
+    /// Tells the cache, if it is not about what it knows.
+    fn weigh(&self, key: &Key, slot: &Arc<FoldSlot>, weight: usize) {
+        let known = slot.weight.load(Ordering::Relaxed);
+        if weight > known + known / 4 || weight < known / 2 {
+            slot.weight.store(weight, Ordering::Relaxed);
+            self.insert(key, slot, weight);
+        }
+    }
+
+    fn insert(&self, key: &Key, slot: &Arc<FoldSlot>, weight: usize) {
+        let slot = Arc::clone(slot);
+        self.0.insert(key.clone(), Weighed { slot, weight });
+    }
+
+    /// Has a key folded anew when it is read next.
+    pub(in crate::replica) fn forget(&self, key: &Key) {
+        self.0.remove(key);
+    }
+
+    /// Memory that all of it takes, about.
+    #[cfg(test)]
+    pub(in crate::replica) fn bytes(&self) -> u64 {
+        self.0.weight()
+    }
+
+    /// The cells of a key, as JSON for people. Blocks on disk.
+    pub(in crate::replica) fn raw(shared: &Shared, key: &Key) -> Result<Option<Cell>, StoreError> {
+        let cells = gather(shared, key, None)?;
+        Ok(raw(&part_cells(&cells)))
+    }
+}
+
+/// The cells of a key, pending or applied; those that come from now on are logged for `reader`, if
+/// there is one.
+fn gather(
+    shared: &Shared,
+    key: &Key,
+    reader: Option<&Arc<FoldSlot>>,
+) -> Result<KeyCells, StoreError> {
+    // What the tree has is pending, or in a row, or here, unless it is covered meanwhile.
+    let settled = cells_of(&shared.state.current_tree(), key);
+    // First what is pending: what is applied between is in both.
+    let pending = shared.state.queue.begin_log(key, reader);
+    let stored = shared.store.view().parts(key)?;
+    let mut cells: KeyCells = stored.into_iter().collect();
+    if !shared.store.keeps_cells() {
+        // What was pending has not settled unseen, as it is looked for later.
+        let held = cells_of(&shared.state.current_tree(), key).into_iter();
+        cells.extend(held.filter_map(|(key, held)| Some((key.part, held.cell()?))));
+    }
+    for (part, cell) in pending {
+        let is_newer = cells.get(&part).is_none_or(|old| old.stamp <= cell.stamp);
+        if is_newer {
+            cells.insert(part, cell);
+        }
+    }
+    for (key, held) in settled {
+        let found = cells.get(&key.part).map(|cell| cell.stamp);
+        let is_there = found.is_some_and(|found| found >= held.stamp());
+        if !is_there && shared.state.applied().get(&key) == Some(&held) {
+            return Err(StoreError::Lost {
+                key: key.key.to_string(),
+            });
+        }
+    }
+    Ok(cells)
+}

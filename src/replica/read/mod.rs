@@ -1,0 +1,306 @@
+//! Gets, listings and snapshots.
+
+pub(in crate::replica) mod fold_cache;
+pub(in crate::replica) mod liveness;
+pub(in crate::replica) mod snapshot;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+    sync::Arc,
+};
+
+use self::{fold_cache::Folds, liveness::KeyLiveness};
+use super::{GetError, Held, Replica, Shared, Tree};
+use crate::{
+    cell::{Cell, CellKey, Key, Stamp, Version},
+    merge::Form,
+    store::StoreError,
+};
+
+/// How often a row is read that is not what the tree says, before it is taken for lost: while a batch
+/// is applied the tree may be ahead of it, but then the cell is pending.
+const ATTEMPTS: usize = 8;
+
+/// Where the answer to a read is.
+#[derive(Debug)]
+pub enum Lookup {
+    /// There is no value.
+    Absent,
+    /// Here.
+    Found(Arc<Cell>),
+    /// In the store, or it takes its time to be put together: to be had with
+    /// [`Replica::read`], which blocks.
+    Stored(Stored),
+}
+
+/// Where a value is that is not at hand.
+#[derive(Debug)]
+pub struct Stored(Place);
+
+#[derive(Debug)]
+enum Place {
+    /// One cell.
+    Own(CellKey, Version),
+    /// To be put together of several.
+    Merged(Key, Form),
+    /// Nowhere: a cell of the key is in quarantine.
+    Quarantined(Key, Stamp),
+}
+
+impl Stored {
+    fn key(&self) -> &Key {
+        match &self.0 {
+            Place::Own(key, _) => &key.key,
+            Place::Merged(key, _) | Place::Quarantined(key, _) => key,
+        }
+    }
+}
+
+impl Replica {
+    /// Looks `key` up, to be read in a form. Does not block on disk.
+    #[must_use]
+    pub fn get(&self, key: &Key, form: Form) -> Lookup {
+        let shared = &*self.shared;
+        shared.state.counters.gets.add();
+        if let Some(stamp) = shared.missing(key) {
+            return Lookup::Stored(Stored(Place::Quarantined(key.clone(), stamp)));
+        }
+        let key = CellKey::own(key.clone());
+        let version = match shared.state.queue.look_up(&key) {
+            (true, _) => {
+                let key = key.key;
+                return match shared.folds.try_read(shared, &key, form) {
+                    Some(Some(cell)) => Lookup::Found(cell),
+                    Some(None) => Lookup::Absent,
+                    None => Lookup::Stored(Stored(Place::Merged(key, form))),
+                };
+            }
+            (false, Some(cell)) if cell.value().is_none() => return Lookup::Absent,
+            (false, Some(cell)) => return Lookup::Found(cell),
+            (false, None) => match shared.state.applied().get(&key) {
+                Some(held) if !held.is_tombstone() => match held.cell() {
+                    Some(cell) => return Lookup::Found(cell),
+                    None => held.version(),
+                },
+                _ => return Lookup::Absent,
+            },
+        };
+        match shared.store.peek(&key, version) {
+            Some(cell) if cell.value().is_some() => Lookup::Found(cell),
+            Some(_) => Lookup::Absent,
+            None => Lookup::Stored(Stored(Place::Own(key, version))),
+        }
+    }
+
+    /// What [`get`](Self::get) said is not at hand. Blocks on disk.
+    ///
+    /// # Errors
+    /// If the store cannot be read, or it is not known how to read what is there.
+    pub fn read(&self, stored: &Stored) -> Result<Option<Arc<Cell>>, GetError> {
+        let read = match &stored.0 {
+            Place::Own(key, version) => self.read_own(key, *version).map_err(GetError::Store),
+            Place::Merged(key, form) => self.shared.folds.read(&self.shared, key, *form),
+            Place::Quarantined(key, stamp) => Err(quarantined(key, *stamp)),
+        };
+        if let Err(GetError::Store(error)) = &read {
+            self.mend_if_damaged(stored.key(), error);
+        }
+        read
+    }
+
+    fn read_own(&self, key: &CellKey, version: Version) -> Result<Option<Arc<Cell>>, StoreError> {
+        let shared = &*self.shared;
+        for _ in 0..ATTEMPTS {
+            let cell = match shared.store.read(key, version)? {
+                Some(cell) if cell.stamp >= version.stamp => cell,
+                _ => match shared.state.queue.look_up(key) {
+                    (_, Some(pending)) => pending,
+                    // It was applied since.
+                    (_, None) => continue,
+                },
+            };
+            return Ok(Some(cell).filter(|cell| cell.value().is_some()));
+        }
+        Err(StoreError::Lost {
+            key: key.key.to_string(),
+        })
+    }
+
+    fn mend_if_damaged(&self, key: &Key, error: &StoreError) {
+        if error.is_damage() {
+            let cells = cells_of(&self.shared.state.current_tree(), key).into_iter();
+            self.mend(cells.map(|(key, held)| (key, held.meta())));
+        }
+    }
+
+    /// The cells of `key`, tombstones among them, as JSON for people; nothing if
+    /// there are none. Blocks on disk.
+    ///
+    /// # Errors
+    /// If the store cannot be read, or a cell of the key is in quarantine.
+    pub fn raw(&self, key: &Key) -> Result<Option<Cell>, GetError> {
+        self.check_whole(key)?;
+        let cells = Folds::raw(&self.shared, key);
+        Ok(cells.inspect_err(|error| self.mend_if_damaged(key, error))?)
+    }
+
+    /// Whether what there is of `key` is all that there should be. O(1) as long as
+    /// nothing is in quarantine.
+    ///
+    /// # Errors
+    /// If a cell of it is in quarantine, and not replaced yet.
+    pub fn check_whole(&self, key: &Key) -> Result<(), GetError> {
+        let missing = self.shared.missing(key);
+        missing.map_or(Ok(()), |stamp| Err(quarantined(key, stamp)))
+    }
+
+    /// The stamp of the newest cell of `key`, pending or settled.
+    #[must_use]
+    pub fn newest(&self, key: &CellKey) -> Option<Stamp> {
+        match self.shared.state.queue.look_up(key) {
+            (_, Some(pending)) => Some(pending.stamp),
+            (_, None) => self.shared.state.applied().get(key).map(Held::stamp),
+        }
+    }
+
+    /// The stamp of the newest of all cells of `key`, pending or settled. O(cells of
+    /// the key).
+    #[must_use]
+    pub fn latest(&self, key: &Key) -> Option<Stamp> {
+        let pending = self.shared.state.queue.begin_log(key, None).into_iter();
+        let pending = pending.map(|(_, cell)| cell.stamp).max();
+        let settled = cells_of(&self.shared.state.current_tree(), key).into_iter();
+        settled.map(|(_, meta)| meta.stamp()).max().max(pending)
+    }
+
+    /// The keys above one and up to the other that have cells, be they tombstones.
+    /// O(log n), and O(1) for each cell there and for each that is pending.
+    #[must_use]
+    pub fn keys_within(&self, low: Option<&Key>, high: Option<&Key>) -> BTreeSet<Key> {
+        let is_within =
+            |key: &Key| low.is_none_or(|low| low < key) && high.is_none_or(|high| key <= high);
+        let pending = self.shared.state.queue.all_pending();
+        let mut keys: BTreeSet<Key> = pending.into_keys().filter(is_within).collect();
+        let tree = self.shared.state.current_tree();
+        let from = low.map_or(Bound::Unbounded, |low| {
+            Bound::Included(CellKey::own(low.clone()))
+        });
+        let Ok(cells) = tree.range((from, Bound::Unbounded));
+        for entry in cells {
+            let Ok((key, _)) = entry;
+            if is_within(&key.key) {
+                keys.insert(key.key.clone());
+            } else if low.is_none_or(|low| low < &key.key) {
+                break;
+            }
+        }
+        keys
+    }
+
+    /// Whether last writer wins for all keys.
+    #[must_use]
+    pub fn is_lww(&self) -> bool {
+        self.shared.rules.is_lww()
+    }
+
+    /// Shows all keys that have a value, each with the timestamp of its last
+    /// write; those whose value is in quarantine among them, so that reading them
+    /// says so. In no order. O(n). What settles meanwhile is not seen.
+    pub fn for_each_key(&self, mut visit: impl FnMut(&Key, Stamp)) {
+        let mut lost = self.shared.all_missing();
+        self.for_each_readable_key(|key, stamp| {
+            lost.remove(key);
+            visit(key, stamp);
+        });
+        for (key, stamp) in lost {
+            visit(&key, stamp);
+        }
+    }
+
+    fn for_each_readable_key(&self, mut visit: impl FnMut(&Key, Stamp)) {
+        // First what is pending, then what is settled: what settles between is
+        // in both, and what is in both is shown as pending.
+        let mut pending = self.shared.state.queue.all_pending();
+        let tree = self.shared.state.current_tree();
+        // A key's own cell comes first, so where one is the key is another.
+        let mut of_key: Option<(&Key, KeyLiveness)> = None;
+        let mut show = |shown: Option<(&Key, KeyLiveness)>| {
+            let written = shown.and_then(|(key, stamps)| Some((key, stamps.last_write()?)));
+            if let Some((key, stamp)) = written {
+                visit(key, stamp);
+            }
+        };
+        let Ok(()) = tree.for_each(|CellKey { key, part }, held| {
+            let (stamp, is_tombstone) = (held.stamp(), held.is_tombstone());
+            if !pending.is_empty() {
+                if let Some(stamps) = pending.get_mut(key) {
+                    stamps.see(part, stamp, is_tombstone);
+                    return;
+                }
+            }
+            match &mut of_key {
+                Some((last, stamps)) if !part.is_empty() && *last == key => {
+                    stamps.see(part, stamp, is_tombstone);
+                }
+                _ => {
+                    let mut stamps = KeyLiveness::default();
+                    stamps.see(part, stamp, is_tombstone);
+                    show(of_key.replace((key, stamps)));
+                }
+            }
+        });
+        show(of_key);
+        pending
+            .iter()
+            .for_each(|(key, stamps)| show(Some((key, *stamps))));
+    }
+}
+
+impl Shared {
+    /// When a cell of `key` was written that is in quarantine, and that nothing has
+    /// replaced; nothing if there is none.
+    pub(in crate::replica) fn missing(&self, key: &Key) -> Option<Stamp> {
+        if !self.state.quarantine.has(key) {
+            return None;
+        }
+        let lost = self.state.quarantine.of_key(key);
+        let missing = lost.into_iter().find(|(key, meta)| {
+            let pending = self.state.queue.look_up(key).1.map(|cell| cell.stamp);
+            pending.max(self.own_stamp(key)) < Some(meta.version.stamp)
+        });
+        missing.map(|(_, meta)| meta.version.stamp)
+    }
+
+    /// All keys of which a cell is [`missing`](Self::missing), with its time.
+    fn all_missing(&self) -> BTreeMap<Key, Stamp> {
+        let keys = self
+            .state
+            .quarantine
+            .list()
+            .into_iter()
+            .map(|(key, _)| key.key);
+        keys.filter_map(|key| Some((key.clone(), self.missing(&key)?)))
+            .collect()
+    }
+}
+
+/// The cells of a key in a tree. O(log n) and O(1) a cell.
+pub(in crate::replica) fn cells_of(tree: &Tree, key: &Key) -> Vec<(CellKey, Held)> {
+    let Ok(cells) = tree.range(CellKey::own(key.clone())..);
+    let cells = cells.map(|entry| {
+        let Ok(entry) = entry;
+        entry
+    });
+    let of_key = cells.take_while(|(cell, _)| cell.key == *key);
+    of_key
+        .map(|(key, held)| (key.clone(), held.clone()))
+        .collect()
+}
+
+fn quarantined(key: &Key, stamp: Stamp) -> GetError {
+    GetError::Quarantined {
+        key: key.to_string(),
+        stamp,
+    }
+}

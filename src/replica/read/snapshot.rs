@@ -1,0 +1,102 @@
+//! All cells at one cut, while writes go on.
+
+use std::sync::Arc;
+
+use crate::{
+    cell::{Cell, CellKey, CellMeta},
+    mst::RootHash,
+    replica::{Held, Tree},
+    store::{StoreError, StoreView},
+};
+
+/// The tree as it is at a cut, and the rows that belong to it.
+#[derive(Clone)]
+pub struct Snapshot {
+    /// Updates with a time below this are in the tree, later ones are not.
+    pub cut: u64,
+    /// The tree.
+    pub tree: Tree,
+    rows: Arc<dyn StoreView>,
+}
+
+impl Snapshot {
+    /// `rows` are those of a store between two batches, when the tree was this.
+    #[must_use]
+    pub fn new(cut: u64, tree: Tree, rows: Box<dyn StoreView>) -> Self {
+        let rows = rows.into();
+        Self { cut, tree, rows }
+    }
+
+    /// The root. O(changed nodes) since it was last asked for.
+    #[must_use]
+    pub fn root(&self) -> RootHash {
+        let Ok(root) = self.tree.root();
+        root
+    }
+
+    /// The cell that the tree has at `key`, of which it says `meta`; nothing if the disk has another,
+    /// or none. Blocks on disk.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn read(&self, key: &CellKey, meta: &CellMeta) -> Result<Option<Arc<Cell>>, StoreError> {
+        if meta.version.tombstone {
+            // All of a tombstone is in the tree.
+            return Ok(Some(Arc::new(Cell::tombstone(meta.version.stamp))));
+        }
+        let Ok(held) = self.tree.get(key);
+        let held = held.filter(|held| held.meta() == *meta);
+        let at_hand = held.and_then(Held::cell);
+        if let Some(cell) = at_hand.or_else(|| self.rows.peek(key, meta.version)) {
+            return Ok(Some(cell));
+        }
+        match self.rows.read(key) {
+            Ok(Some((cell, found))) if found == *meta => Ok(Some(cell)),
+            Ok(_) => Ok(None),
+            Err(error) if error.is_damage() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Shows all cells of the tree, ascending by key, until `visit` says no. A cell that is damaged is
+    /// shown as nothing. O(n). Blocks on disk.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn for_each(
+        &self,
+        mut visit: impl FnMut(&CellKey, &CellMeta, Option<Arc<Cell>>) -> bool,
+    ) -> Result<(), StoreError> {
+        let Ok(cells) = self.tree.iter();
+        let mut cells = cells.map(|entry| {
+            let Ok(entry) = entry;
+            entry
+        });
+        let mut next = cells.next();
+        // The tree and the rows are walked side by side.
+        let mut is_stopped = false;
+        self.rows.scan(None, &mut |key, row| {
+            while let Some((expected, held)) = next.filter(|(expected, _)| **expected <= key) {
+                let meta = held.meta();
+                let row = row.as_ref().ok().filter(|_| *expected == key);
+                let cell = row.filter(|(_, found)| *found == meta);
+                let cell = cell.map(|(cell, _)| Arc::clone(cell));
+                is_stopped = !visit(expected, &meta, cell.or_else(|| held.cell()));
+                if is_stopped {
+                    return false;
+                }
+                next = cells.next();
+            }
+            next.is_some()
+        })?;
+        if is_stopped {
+            return Ok(());
+        }
+        for (key, held) in next.into_iter().chain(cells) {
+            if !visit(key, &held.meta(), held.cell()) {
+                break;
+            }
+        }
+        Ok(())
+    }
+}

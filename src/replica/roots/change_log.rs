@@ -1,0 +1,118 @@
+//! Which cells of the tree have changed lately, in order.
+
+use std::collections::{HashSet, VecDeque};
+
+use crate::cell::CellKey;
+
+/// ChangeLog that are remembered.
+const MAX_CHANGES: usize = 65_536;
+
+/// A change of a cell: which it is, counted from 1, and of which cell.
+pub type Change = (u64, CellKey);
+
+/// The last changes of a tree.
+///
+/// Invariant: `log` ascends, and has the last change of each cell that changed
+/// after `forgotten`. Of a cell that changes again and again the earlier changes
+/// are left out when room is needed: so it is not how much is written that makes it
+/// forget, but how many different cells are.
+#[derive(Clone, Debug, Default)]
+pub(in crate::replica) struct ChangeLog {
+    log: VecDeque<Change>,
+    /// All changes after this one are known.
+    forgotten: u64,
+    /// The last change.
+    last: u64,
+}
+
+impl ChangeLog {
+    /// These cells have changed. Amortized O(1) for each.
+    pub(in crate::replica) fn add(&mut self, keys: impl Iterator<Item = CellKey>) {
+        for key in keys {
+            self.last += 1;
+            self.log.push_back((self.last, key));
+            if self.log.len() > MAX_CHANGES {
+                self.make_room();
+            }
+        }
+    }
+
+    /// Leaves half of it free, or more.
+    fn make_room(&mut self) {
+        let log = std::mem::take(&mut self.log);
+        // Nobody can prepare keys that collide.
+        let hasher = ahash::RandomState::new();
+        let mut seen = HashSet::with_capacity_and_hasher(MAX_CHANGES / 2, hasher);
+        let mut kept = VecDeque::with_capacity(MAX_CHANGES + 1);
+        for change in log.iter().rev() {
+            let (number, key) = change;
+            if kept.len() >= MAX_CHANGES / 2 {
+                self.forgotten = *number;
+                break;
+            }
+            if seen.insert(key) {
+                kept.push_front(change.clone());
+            }
+        }
+        self.log = kept;
+    }
+
+    /// The last change.
+    pub(in crate::replica) fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// The changes after `number`, ascending; nothing if they are not known. A cell
+    /// may be there more than once.
+    pub(in crate::replica) fn after(&self, number: u64) -> Option<impl Iterator<Item = &Change>> {
+        let first = self.log.partition_point(|(other, _)| *other <= number);
+        (number >= self.forgotten).then(|| self.log.range(first..))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cell::Key;
+
+    fn key(number: u32) -> CellKey {
+        CellKey::own(Key::from(Some(format!("k/{number}").try_into().unwrap())))
+    }
+
+    fn after(changes: &ChangeLog, number: u64) -> Option<HashSet<CellKey>> {
+        let changes = changes.after(number)?;
+        Some(changes.map(|(_, key)| key.clone()).collect())
+    }
+
+    #[test]
+    fn what_changed_after_a_change_is_known() {
+        let mut changes = ChangeLog::default();
+        changes.add([1, 2, 1].map(key).into_iter());
+        assert_eq!(changes.last(), 3);
+        assert_eq!(after(&changes, 0), Some([1, 2].map(key).into()));
+        assert_eq!(after(&changes, 2), Some([1].map(key).into()));
+        assert_eq!(after(&changes, 3), Some(HashSet::new()));
+    }
+
+    #[test]
+    fn cells_that_change_all_the_time_do_not_make_it_forget() {
+        let mut changes = ChangeLog::default();
+        changes.add([1000].map(key).into_iter());
+        changes.add((0..1_000_000).map(|number| key(number % 1000)));
+        assert!(changes.log.len() <= MAX_CHANGES);
+        assert_eq!(after(&changes, 0), Some((0..=1000).map(key).collect()));
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_and_what_is_not_is_known_to_be_forgotten() {
+        let mut changes = ChangeLog::default();
+        changes.add((0..200_000).map(key));
+        assert!(changes.log.len() <= MAX_CHANGES);
+        assert_eq!(after(&changes, 0), None);
+        for number in [changes.forgotten, 180_000] {
+            let expected = (number as u32..200_000).map(key).collect();
+            assert_eq!(after(&changes, number), Some(expected));
+        }
+        assert_eq!(after(&changes, changes.forgotten - 1), None);
+    }
+}

@@ -1,0 +1,90 @@
+//! What readers, writers and the core of a replica share. In memory; no I/O and no clock.
+
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use super::{
+    apply::tree::AppliedTree,
+    counters::Counters,
+    integrity::quarantine::Quarantine,
+    write::{
+        acks::CommitTracker,
+        queue::{Group, WriteQueue},
+    },
+    Failure, Options, Roots, Tree, Tuning,
+};
+use crate::cell::{CellKey, CellMeta};
+
+pub(crate) struct State {
+    /// Of the storage, for the log.
+    pub(super) name: String,
+    pub(super) options: Options,
+    pub(super) tuning: Tuning,
+    pub(super) queue: WriteQueue,
+    pub(super) tree: RwLock<AppliedTree>,
+    pub(super) roots: RwLock<Roots>,
+    pub(super) quarantine: Quarantine,
+    pub(super) commits: Arc<CommitTracker>,
+    pub(super) counters: Counters,
+}
+
+impl State {
+    pub(super) fn new(
+        name: &str,
+        options: Options,
+        tuning: Tuning,
+        tree: AppliedTree,
+        quarantined: Vec<(CellKey, CellMeta)>,
+    ) -> Self {
+        // The commit itself takes time: begun at half of the interval, it is over by the end of it,
+        // unless the disk is slow; then writers wait. And what is not committed holds the watermark
+        // back, which is not to be noticed.
+        let linger = options.sync_every.min(options.settle) / 2;
+        Self {
+            name: name.to_owned(),
+            options,
+            tuning,
+            queue: WriteQueue::new(tuning, linger, tree.cut(), tree.merged_keys()),
+            roots: RwLock::new(Roots::new(tree.publish(), options.keep_changes)),
+            tree: RwLock::new(tree),
+            quarantine: Quarantine::new(quarantined),
+            commits: Arc::default(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// The tree, as it is now, be a batch half applied. What is done with it keeps nobody waiting.
+    pub(super) fn current_tree(&self) -> Tree {
+        self.applied().tree()
+    }
+
+    pub(super) fn applied(&self) -> RwLockReadGuard<'_, AppliedTree> {
+        self.tree.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn applied_mut(&self) -> RwLockWriteGuard<'_, AppliedTree> {
+        self.tree.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn roots(&self) -> RwLockReadGuard<'_, Roots> {
+        self.roots.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn roots_mut(&self) -> RwLockWriteGuard<'_, Roots> {
+        self.roots.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells those who wait for a group that it is committed.
+    pub(super) fn acknowledge(&self, group: &Group) {
+        let newest = group.updates.iter().filter(|update| update.is_newest);
+        self.counters.commits.add();
+        self.counters.committed_cells.add_many(newest.count());
+        self.queue.committed();
+        self.commits.done(group.sequence);
+    }
+
+    /// Nothing is taken any more before anyone hears of the failure.
+    pub(super) fn fail(&self, failure: Failure) {
+        self.queue.close();
+        self.commits.fail(failure);
+    }
+}

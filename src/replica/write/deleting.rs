@@ -1,0 +1,60 @@
+//! Deletes that no client has stamped.
+//!
+//! Zenoh's routers stamp puts, but not deletes: each storage stamps them itself, when it gets round
+//! to it, which may be after a put that a client sent later was stamped. So such a delete deletes
+//! what the replica knows, and nothing that comes after: its tombstone bears the very timestamp of
+//! the newest version of the key, and wins over that, since of one timestamp a tombstone wins. (A
+//! later one could be that of the next put: a clock that follows another counts up by ones.)
+//! Replicas that know the same make the same tombstone, and need not compare.
+
+use smallvec::smallvec;
+
+use crate::{
+    cell::{Cell, CellKey, Key, Part, Stamp},
+    replica::{Outcome, Replica, ReplicaError, Shared},
+};
+
+impl Replica {
+    /// Deletes what is known of `key`. Nothing is written if it has no value. O(log n).
+    ///
+    /// # Errors
+    /// As of [`put`](Self::put).
+    pub fn delete_known(&self, key: Key) -> Result<Outcome, ReplicaError> {
+        let counter = &self.shared.state.counters.deletes;
+        let Some(stamp) = self.shared.last_write(&key) else {
+            self.shared.state.commits.check()?;
+            counter.add();
+            self.shared.state.counters.outdated.add();
+            return Ok(Outcome {
+                is_newest: false,
+                committed: None,
+            });
+        };
+        let tombstone = (CellKey::own(key), Cell::tombstone(stamp).into(), None);
+        self.write(smallvec![tombstone], counter)
+    }
+
+    /// Counts a put that lost before it came here.
+    pub fn count_lost_put(&self) {
+        self.shared.state.counters.puts.add();
+        self.shared.state.counters.outdated.add();
+    }
+}
+
+impl Shared {
+    /// When the value of `key` was last written, of what is pending, settled and in quarantine;
+    /// nothing if it has none.
+    fn last_write(&self, key: &Key) -> Option<Stamp> {
+        // First what is pending, then what is settled: what settles between is in both.
+        let mut stamps = self.state.queue.liveness(key);
+        let settled = self.state.applied();
+        if let Some(own) = settled.get(&CellKey::own(key.clone())) {
+            stamps.see(&Part::EMPTY, own.stamp(), own.is_tombstone());
+        }
+        if let Some(newest) = settled.newest_part(key) {
+            stamps.see_part(newest);
+        }
+        drop(settled);
+        stamps.last_write().max(self.missing(key))
+    }
+}

@@ -1,0 +1,241 @@
+//! The log against a list of groups, with every end that a loss of power can leave, and damage.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+use rand::{rngs::StdRng, Rng, SeedableRng};
+
+use super::*;
+use crate::cell::{tests::key, Content, Stamp, Value};
+
+type Cells = Vec<(CellKey, Cell)>;
+
+/// A group of cells, of which each tells the group and its place.
+fn group(number: u64, lengths: &[usize]) -> Cells {
+    let cell = |(place, length): (usize, &usize)| {
+        let payload = (0..*length).map(|at| (at as u64 + number) as u8 | 1);
+        let value = Value {
+            encoding_id: place as u16,
+            schema: None,
+            payload: payload.collect::<Vec<_>>().into(),
+        };
+        let stamp = Stamp {
+            time: number,
+            id: [1; 16],
+        };
+        let content = match length {
+            0 => Content::Tombstone,
+            _ => Content::Value(value),
+        };
+        (
+            CellKey::own(key(&format!("k/{place}"))),
+            Cell { stamp, content },
+        )
+    };
+    lengths.iter().enumerate().map(cell).collect()
+}
+
+fn append(wal: &Wal, group: &Cells, commit: Commit) -> u64 {
+    let mut cells = group.iter().map(|(key, cell)| (key, cell));
+    wal.append(&mut cells, commit).expect("appended")
+}
+
+/// The cells of the groups beyond `applied`, and the log.
+fn open(folder: &Path, applied: u64) -> Result<(Cells, Wal), StoreError> {
+    let mut cells = Cells::new();
+    let wal = Wal::open(folder, applied, applied, &mut |key, cell| {
+        cells.push((key, cell))
+    })?;
+    Ok((cells, wal))
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("a folder");
+    let mut files: Vec<_> = entries
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    files.sort();
+    files
+}
+
+/// A log of one file that has these groups, the first so many of them synced.
+fn make(folder: &Path, groups: &[Cells], synced: usize) -> PathBuf {
+    let (_, wal) = open(folder, 0).expect("a log");
+    for (place, group) in groups.iter().enumerate() {
+        let commit = match place + 1 == synced {
+            true => Commit::Synced,
+            false => Commit::Buffered,
+        };
+        assert_eq!(append(&wal, group, commit), place as u64 + 1);
+    }
+    drop(wal);
+    let [file] = &files(folder)[..] else {
+        panic!("one file");
+    };
+    file.clone()
+}
+
+fn any_groups() -> impl Strategy<Value = Vec<Cells>> {
+    let length = prop_oneof![6 => 0usize..200, 1 => 400usize..3000];
+    let lengths = prop::collection::vec(prop::collection::vec(length, 1..6), 1..12);
+    lengths.prop_map(|groups| {
+        let groups = groups.iter().enumerate();
+        groups
+            .map(|(place, lengths)| group(place as u64 + 1, lengths))
+            .collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    /// What is cut off at any place: the groups that are whole are there, and can be gone on from.
+    #[test]
+    fn any_end_of_the_file_leaves_whole_groups(groups in any_groups(), cut in any::<prop::sample::Index>(), applied in 0u64..4) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = make(folder.path(), &groups, 0);
+        let bytes = fs::read(&file).expect("read");
+        let end = cut.index(bytes.len() + 1);
+        fs::write(&file, &bytes[..end]).expect("written");
+        let applied = applied.min(groups.len() as u64);
+        let (found, wal) = open(folder.path(), applied).expect("opened");
+        let whole = wal.last() as usize;
+        prop_assert!(end < bytes.len() || whole == groups.len());
+        let expected: Cells = groups.iter().take(whole).skip(applied as usize).flatten().cloned().collect();
+        prop_assert_eq!(&found, &expected);
+        // The next group is behind these, whatever was left of those that were not whole.
+        let next = group(77, &[5, 600]);
+        let number = append(&wal, &next, Commit::Synced);
+        prop_assert_eq!(number, whole.max(applied as usize) as u64 + 1);
+        drop(wal);
+        let (found, _) = open(folder.path(), applied).expect("opened again");
+        prop_assert_eq!(found, [expected, next].concat());
+    }
+
+    /// A loss of power leaves any of the sectors that were not synced, and zeros for the others.
+    #[test]
+    fn any_sectors_that_are_missing_leave_what_was_synced_and_no_half_of_a_group(
+        groups in any_groups(), synced in any::<prop::sample::Index>(), seed: u64,
+    ) {
+        let mut random = StdRng::seed_from_u64(seed);
+        let folder = tempfile::tempdir().expect("a folder");
+        let synced = synced.index(groups.len() + 1);
+        let reference = tempfile::tempdir().expect("a folder");
+        let on_disk = match synced {
+            0 => frame::header(1).len(),
+            _ => fs::read(make(reference.path(), &groups[..synced], synced)).expect("read").len(),
+        };
+        let file = make(folder.path(), &groups, synced);
+        let mut bytes = fs::read(&file).expect("read");
+        let keep = random.gen_range(0.0..1.0);
+        for start in (on_disk / 512 * 512..bytes.len()).step_by(512) {
+            if random.gen_bool(keep) {
+                continue;
+            }
+            let end = bytes.len().min(start + 512);
+            bytes[start.max(on_disk)..end].fill(0);
+        }
+        if random.gen_bool(0.3) {
+            bytes.truncate(random.gen_range(on_disk..=bytes.len()));
+        }
+        fs::write(&file, &bytes).expect("written");
+        let (found, wal) = open(folder.path(), 0).expect("a loss of power is no damage");
+        let whole = wal.last() as usize;
+        prop_assert!((synced..=groups.len()).contains(&whole), "{} of {}, {} synced", whole, groups.len(), synced);
+        prop_assert_eq!(found, groups[..whole].concat());
+    }
+
+    /// A bit of what was synced is never taken for the end of the log.
+    #[test]
+    fn damage_to_what_was_synced_is_noticed(groups in any_groups(), later in 0usize..3, at in any::<prop::sample::Index>(), bit in 0u8..8) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let synced = groups.len();
+        let later: Vec<Cells> = (0..later).map(|n| group((synced + n + 1) as u64, &[9])).collect();
+        let all = [groups, later].concat();
+        let reference = tempfile::tempdir().expect("a folder");
+        let on_disk = fs::read(make(reference.path(), &all[..synced], synced)).expect("read").len();
+        let file = make(folder.path(), &all, synced);
+        let mut bytes = fs::read(&file).expect("read");
+        bytes[at.index(on_disk)] ^= 1 << bit;
+        fs::write(&file, &bytes).expect("written");
+        match open(folder.path(), 0) {
+            Ok(_) => prop_assert!(false, "it was opened"),
+            Err(error) => prop_assert!(error.is_damage(), "{}", error),
+        }
+        // What can be read is read when somebody wants that.
+        let mut found = BTreeSet::new();
+        Wal::salvage(folder.path(), &mut |key, cell| {
+            found.insert(cell.stamp.time);
+            let cell = (key, cell);
+            assert!(all.iter().any(|group| group.contains(&cell)));
+        });
+        prop_assert!(found.len() + 1 >= all.len(), "{:?} of {}", found, all.len());
+    }
+}
+
+#[test]
+fn files_are_begun_and_removed_as_groups_are_applied() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (_, wal) = open(folder.path(), 0).expect("a log");
+    // Groups of several frames.
+    let groups: Vec<Cells> = (1..=12)
+        .map(|number| group(number, &[1 << 20, 3, 1 << 19]))
+        .collect();
+    for group in &groups {
+        append(&wal, group, Commit::Buffered);
+    }
+    assert!(files(folder.path()).len() >= 4);
+    assert!(wal.full_bytes_through(12) > wal.full_bytes_through(4));
+    wal.remove_through(4).expect("removed");
+    let left = files(folder.path()).len();
+    assert!((2..=4).contains(&left), "{left} files");
+    drop(wal);
+    let error = open(folder.path(), 1).err().expect("groups are missing");
+    assert!(
+        error.is_damage() && error.to_string().contains("missing"),
+        "{error}"
+    );
+    let (found, wal) = open(folder.path(), 5).expect("opened");
+    assert_eq!(found, groups[5..].concat());
+    wal.empty(11).expect("nothing to do");
+    assert!(files(folder.path()).len() > 1);
+    wal.empty(12).expect("emptied");
+    assert_eq!(files(folder.path()).len(), 1);
+    drop(wal);
+    let (found, wal) = open(folder.path(), 12).expect("opened");
+    assert_eq!((found, wal.last()), (Cells::new(), 12));
+}
+
+#[test]
+fn a_file_that_is_not_the_last_is_never_torn() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (_, wal) = open(folder.path(), 0).expect("a log");
+    for number in 1..=9 {
+        append(&wal, &group(number, &[1 << 20]), Commit::Buffered);
+    }
+    drop(wal);
+    let first = &files(folder.path())[0];
+    let bytes = fs::read(first).expect("read");
+    for changed in [&bytes[..bytes.len() - 1], &bytes[..100], &[]] {
+        fs::write(first, changed).expect("written");
+        let error = open(folder.path(), 0).err().expect("damaged");
+        assert!(error.is_damage(), "{error}");
+    }
+    fs::remove_file(first).expect("removed");
+    assert!(open(folder.path(), 0).err().expect("damaged").is_damage());
+}
+
+/// What was not synced may be lost although the rows of it are there.
+#[test]
+fn rows_may_know_of_groups_that_the_log_lost() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = make(folder.path(), &[group(1, &[3]), group(2, &[4])], 0);
+    let bytes = fs::read(&file).expect("read");
+    fs::write(&file, &bytes[..bytes.len() - 2]).expect("written");
+    let (found, wal) = open(folder.path(), 7).expect("opened");
+    assert_eq!((found, wal.last()), (Cells::new(), 7));
+    assert_eq!(append(&wal, &group(8, &[5]), Commit::Synced), 8);
+    drop(wal);
+    let (found, _) = open(folder.path(), 7).expect("opened");
+    assert_eq!(found, group(8, &[5]));
+}
