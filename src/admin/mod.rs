@@ -10,6 +10,7 @@
 //! | `listing` | keys and the cells that they are made of |
 //! | `scrubbing` | the scrub: how far, how fast |
 //! | `copies` | backups, snapshots with a name, and restoring them |
+//! | `snapshots` | how many snapshots are kept, and for whom |
 //! | `rollback` | what was, again, as new writes |
 
 mod copies;
@@ -18,6 +19,7 @@ mod listing;
 mod proofs;
 mod rollback;
 mod scrubbing;
+mod snapshots;
 
 #[cfg(test)]
 mod tests;
@@ -34,6 +36,7 @@ pub use listing::{Listed, Listing, Page};
 pub use proofs::KeyProof;
 pub use rollback::RolledBack;
 pub use scrubbing::{ScrubState, Scrubbing};
+pub use snapshots::{MAX_SNAPSHOTS, MAX_SNAPSHOT_BYTES};
 
 use crate::{
     cell::{CellKey, Key},

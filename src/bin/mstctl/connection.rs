@@ -83,6 +83,14 @@ impl Request {
         self
     }
 
+    /// For what changes something: the payload says which replica is meant.
+    pub(crate) fn meant(self) -> Self {
+        let identity = self.replica.as_deref();
+        let identity = identity.and_then(|base| base.rsplit('/').next());
+        let identity = identity.unwrap_or_default().to_owned();
+        self.payload(identity)
+    }
+
     /// With a payload.
     pub(crate) fn payload(mut self, payload: impl Into<Vec<u8>>) -> Self {
         self.payload = Some(payload.into());
@@ -295,21 +303,36 @@ impl Connection {
         self.send(request, LONGEST)
     }
 
-    /// As [`stream`](Self::stream), for what takes long and is not to go on when this
+    /// Says to a replica that this process is there, for as long as the token is: a replica
+    /// does nothing lasting for those who are not.
+    pub(crate) fn attendance(&self, replica: &str) -> Result<LivelinessToken, Error> {
+        let key_expr = format!("{replica}/asker/{}", self.session.zid());
+        let token = self.session.liveliness().declare_token(key_expr).wait();
+        token.map_err(|error| Error::Usage(of_zenoh(&error)))
+    }
+
+    /// As [`stream`](Self::stream), for somebody who has said that they are there.
+    pub(crate) fn stream_attended(&self, request: Request) -> Result<Pieces, Error> {
+        self.stream(request.with("asker", self.session.zid()))
+    }
+
+    /// As [`stream`](Self::stream), for what is not to go on, or not to be done, when this
     /// process has ended: a token says that it is there.
     pub(crate) fn attend(&self, request: Request) -> Result<Pieces, Error> {
         let Some(replica) = request.replica.clone() else {
             return self.stream(request);
         };
-        let id = self.session.zid();
-        let token = self.session.liveliness();
-        let token = token.declare_token(format!("{replica}/asker/{id}")).wait();
-        let token = token.map_err(|error| Error::Usage(of_zenoh(&error)))?;
-        let pieces = self.stream(request.with("asker", id))?;
+        let token = self.attendance(&replica)?;
+        let pieces = self.stream_attended(request)?;
         Ok(Pieces {
             _attendance: Some(token),
             ..pieces
         })
+    }
+
+    /// Has a replica change something, which has one answer.
+    pub(crate) fn change(&self, request: Request) -> Result<Piece, Error> {
+        self.attend(request.meant())?.only()
     }
 
     /// Asks all replicas, of a group or of all. Who does not answer, or with an
