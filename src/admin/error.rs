@@ -71,13 +71,11 @@ pub enum AdminError {
     )]
     Wildcard(&'static str),
     /// What changes something came without the payload that says that it is meant.
-    #[error("`{what}` changes the storage, and needs a payload: {payload}")]
-    NotConfirmed {
-        /// What was asked for.
-        what: &'static str,
-        /// What the payload has to be.
-        payload: &'static str,
-    },
+    #[error(
+        "`{0}` changes the storage, and needs a payload: the replica's identity, 32 hexadecimal \
+         digits"
+    )]
+    NotConfirmed(&'static str),
     /// Nobody is there who asks for what changes something.
     #[error(
         "`{0}` changes the storage, and is done for those who are there: the parameter `asker` \

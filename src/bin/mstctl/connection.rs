@@ -27,6 +27,10 @@ use crate::{
 /// Where a router listens, if nobody says otherwise.
 const DEFAULT_ENDPOINT: &str = "tcp/localhost:7447";
 
+/// The variable of the environment that says where to connect to, with commas between
+/// several endpoints. A configuration file and `-e` go over it.
+const CONNECT_ENV: &str = "MSTCTL_CONNECT";
+
 /// Answers that wait to be looked at. When there are as many, the router has to
 /// wait, so that a backup does not fill memory.
 const MAX_WAITING: usize = 64;
@@ -196,7 +200,17 @@ impl Pieces {
     }
 }
 
-fn configuration(global: &Global) -> Result<(Config, String), Error> {
+fn configuration(global: &Global, connect: Option<&str>) -> Result<(Config, String), Error> {
+    let of_environment = connect.unwrap_or_default().split(',');
+    let of_environment = of_environment
+        .map(str::trim)
+        .filter(|endpoint| !endpoint.is_empty())
+        .map(ToOwned::to_owned);
+    let (endpoints, whence): (Vec<String>, &str) =
+        match global.endpoints.is_empty() && global.config.is_none() {
+            true => (of_environment.collect(), CONNECT_ENV),
+            false => (global.endpoints.clone(), "-e"),
+        };
     let usage = |error: zenoh::Error| Error::Usage(of_zenoh(&error));
     let mut config = match &global.config {
         None => {
@@ -213,19 +227,18 @@ fn configuration(global: &Global) -> Result<(Config, String), Error> {
         let mode = json!(mode.name()).to_string();
         config.insert_json5("mode", &mode).map_err(usage)?;
     }
-    if !global.endpoints.is_empty() {
-        let endpoints = json!(global.endpoints).to_string();
-        let inserted = config.insert_json5("connect/endpoints", &endpoints);
+    if !endpoints.is_empty() {
+        let inserted = config.insert_json5("connect/endpoints", &json!(endpoints).to_string());
         inserted.map_err(|error| {
             Error::Usage(format!(
-                "-e {}: {}",
-                global.endpoints.join(" -e "),
+                "{whence} {}: {}",
+                endpoints.join(" "),
                 of_zenoh(&error)
             ))
         })?;
     }
-    let to = match (&global.config, global.endpoints.is_empty()) {
-        (_, false) => global.endpoints.join(", "),
+    let to = match (&global.config, endpoints.is_empty()) {
+        (_, false) => endpoints.join(", "),
         (Some(file), true) => format!("what {} says", file.display()),
         (None, true) => DEFAULT_ENDPOINT.to_owned(),
     };
@@ -244,7 +257,8 @@ fn read(file: &Path) -> Result<Config, Error> {
 impl Connection {
     /// Opens a session.
     pub(crate) fn open(global: &Global) -> Result<Self, Error> {
-        let (config, to) = configuration(global)?;
+        let connect = std::env::var(CONNECT_ENV).ok();
+        let (config, to) = configuration(global, connect.as_deref())?;
         let session = zenoh::open(config).wait();
         let session = session.map_err(|error| Error::Connect {
             to: to.clone(),
@@ -357,8 +371,13 @@ impl Connection {
         let mut replicas = Vec::with_capacity(answers.len());
         for answer in answers {
             let base = answer.key_expr.strip_suffix("/status");
-            if let Some(base) = base.and_then(Token::parse) {
-                replicas.push(Replica::new(base, answer.json()?));
+            let Some(base) = base.and_then(Token::parse) else {
+                continue;
+            };
+            // Anyone can answer, and so can a later version.
+            match answer.json() {
+                Ok(document) => replicas.push(Replica::new(base, document)),
+                Err(error) => self.note_strange(base.replica, &error),
             }
         }
         replicas.sort_by(|a, b| a.order().cmp(&b.order()));
@@ -378,6 +397,14 @@ impl Connection {
                 to: self.to.clone(),
                 waited: self.timeout,
             }),
+        }
+    }
+
+    /// Says once of a replica that it answers what cannot be understood, and is left out.
+    fn note_strange(&self, replica: ReplicaId, error: &Error) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.insert(replica) {
+            note(&format!("{error}; it is left out"));
         }
     }
 
@@ -418,7 +445,9 @@ impl Connection {
             let decoded = Announcement::decode(&answer.payload);
             match (base, decoded) {
                 (Some(base), Ok(announcement)) => announcements.push((base, announcement)),
-                (_, Err(error)) => return Err(answer.problem(error.to_string())),
+                (Some(base), Err(error)) => {
+                    self.note_strange(base.replica, &answer.problem(error.to_string()));
+                }
                 (None, _) => {}
             }
         }
@@ -454,7 +483,30 @@ mod tests {
 
     fn configured(line: &str) -> Result<(Config, String), Error> {
         let cli = Cli::read(line.split(' ')).expect("valid");
-        configuration(&cli.global)
+        configuration(&cli.global, None)
+    }
+
+    #[test]
+    fn the_environment_says_where_to_if_nothing_else_does() {
+        let to = |line: &str, connect: &str| {
+            let cli = Cli::read(line.split(' ')).expect("valid");
+            configuration(&cli.global, Some(connect)).map(|(_, to)| to)
+        };
+        let plain = "mstctl status";
+        assert_eq!(
+            to(plain, "tcp/a:1, tcp/b:2,").expect("valid"),
+            "tcp/a:1, tcp/b:2"
+        );
+        assert_eq!(to(plain, "").expect("valid"), DEFAULT_ENDPOINT);
+        assert_eq!(
+            to("mstctl -e tcp/c:3 status", "tcp/a:1").expect("valid"),
+            "tcp/c:3"
+        );
+        let wrong = to(plain, "nowhere").expect_err("refused");
+        assert!(
+            wrong.to_string().starts_with("MSTCTL_CONNECT nowhere"),
+            "{wrong}"
+        );
     }
 
     fn shown(line: &str) -> String {
