@@ -52,6 +52,59 @@ pub enum AdminError {
         /// The parameters that there are.
         allowed: String,
     },
+    /// The storage does not do that for operators.
+    #[error(
+        "`{what}` needs the option `operators: \"{needed}\"` of the storage, which has \"{found}\""
+    )]
+    NotAllowed {
+        /// What was asked for.
+        what: &'static str,
+        /// The option.
+        found: &'static str,
+        /// What it has to be.
+        needed: &'static str,
+    },
+    /// What one replica is asked was asked of any.
+    #[error(
+        "`{0}` is for one replica, by its name: ask without a wildcard, at \
+         @mst/2/<group>/<replica>/{0}"
+    )]
+    Wildcard(&'static str),
+    /// What changes something came without the payload that says that it is meant.
+    #[error(
+        "`{0}` changes the storage, and needs a payload: the replica's identity, 32 hexadecimal \
+         digits"
+    )]
+    NotConfirmed(&'static str),
+    /// Nobody is there who asks for what changes something.
+    #[error(
+        "`{0}` changes the storage, and is done for those who are there: the parameter `asker` \
+         has to name a session whose liveliness token is at @mst/2/<group>/<replica>/asker/<id>"
+    )]
+    NoAsker(&'static str),
+    /// The payload is longer than anything that may be in it.
+    #[error("the payload has {bytes} bytes, and {max} at the most are taken")]
+    TooLong {
+        /// Its bytes.
+        bytes: usize,
+        /// How many it may have.
+        max: usize,
+    },
+    /// There are as many snapshots as may be.
+    #[error(
+        "there are {count} snapshots of {bytes} bytes in all, and no more than {max_count} of \
+         {max_bytes} are kept: delete one first, or take a backup to a file"
+    )]
+    SnapshotQuota {
+        /// Snapshots.
+        count: usize,
+        /// Their bytes.
+        bytes: u64,
+        /// Snapshots that may be.
+        max_count: usize,
+        /// Bytes from which on there may be no further one.
+        max_bytes: u64,
+    },
     /// The requested root is not the current one.
     #[error(
         "the current root is {root}, not the one asked for: data has been written since, or that \

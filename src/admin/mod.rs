@@ -10,6 +10,7 @@
 //! | `listing` | keys, and the cells of a key |
 //! | `scrubbing` | the scrub: its progress and pace |
 //! | `copies` | backups, named snapshots, and restoring them |
+//! | `snapshots` | the quota of named snapshots |
 //! | `rollback` | writes an earlier state anew |
 
 mod copies;
@@ -18,6 +19,7 @@ mod listing;
 mod proofs;
 mod rollback;
 mod scrubbing;
+mod snapshots;
 
 #[cfg(test)]
 mod tests;
@@ -34,6 +36,7 @@ pub use listing::{Listed, Listing, Page};
 pub use proofs::KeyProof;
 pub use rollback::RolledBack;
 pub use scrubbing::{ScrubState, Scrubbing};
+pub use snapshots::{MAX_SNAPSHOTS, MAX_SNAPSHOT_BYTES};
 
 use crate::{
     cell::{CellKey, Key},

@@ -5,6 +5,7 @@
 
 mod levels;
 mod merge;
+mod operators;
 mod replication;
 mod scrub;
 mod units;
@@ -21,6 +22,7 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 
 pub use merge::{MergeConfig, StrategyConfig};
+pub use operators::Operators;
 pub use replication::ReplicationConfig;
 pub use scrub::ScrubConfig;
 pub use units::{ByteSize, Span};
@@ -152,6 +154,8 @@ struct StorageOptions {
     cache_size: Option<ByteSize>,
     #[serde(default)]
     scrub: ScrubOptions,
+    #[serde(default)]
+    operators: Operators,
     replication: Option<ReplicationOptions>,
 }
 
@@ -175,6 +179,8 @@ pub struct StorageConfig {
     pub cache_size: u64,
     /// The scrub.
     pub scrub: ScrubConfig,
+    /// What operators may have the storage do.
+    pub operators: Operators,
     /// How puts are merged.
     pub merge: MergeConfig,
     /// The options of replication, if the storage is replicated.
@@ -279,6 +285,7 @@ impl StorageConfig {
             )?
             .0,
             scrub: options.scrub.validate()?,
+            operators: options.operators,
             merge,
             replication,
         })
@@ -332,6 +339,7 @@ mod tests {
                 enabled: true,
                 interval: Duration::from_secs(7 * 24 * 3600),
             },
+            operators: Operators::Read,
             merge: MergeConfig::default(),
             replication: None,
         };
@@ -343,7 +351,7 @@ mod tests {
         let options = json!({
             "persistence": "memory", "dir": "a/b", "durability": "always", "sync_every": "1s",
             "settle": "50ms", "max_clock_drift": "2m", "cache_size": "16MiB",
-            "scrub": { "enabled": false, "interval": "30d" },
+            "scrub": { "enabled": false, "interval": "30d" }, "operators": "all",
             "replication": {
                 "sync_interval": "1m", "compression": false, "default_strategy": "object",
                 "type_overrides": { "counter": "additive" },
@@ -365,6 +373,7 @@ mod tests {
                 enabled: false,
                 interval: Duration::from_secs(30 * 24 * 3600),
             },
+            operators: Operators::All,
             merge: MergeConfig {
                 default: "object".into(),
                 types: BTreeMap::from([("counter".to_owned(), "additive".into())]),
@@ -397,6 +406,11 @@ mod tests {
             "{value}"
         );
         assert!(value.contains("`always`"), "{value}");
+        let operators = error(json!({ "operators": "write" }));
+        assert!(
+            operators.contains("`operators`") && operators.contains("`none`, `read`, `all`"),
+            "{operators}"
+        );
         let kind = error(json!({ "settle": 5 }));
         assert!(
             kind.contains("`settle`") && kind.contains('5') && kind.contains("ms"),

@@ -1,22 +1,18 @@
 //! Answers to operators: parses the parameters of a query, and encodes the answer.
 
-use std::{
-    cell::Cell as StdCell,
-    io::{self, Write},
-};
+use std::cell::Cell as StdCell;
 
 use serde_json::{json, Value};
-use zenoh::{
-    bytes::Encoding,
-    key_expr::OwnedKeyExpr,
-    query::{Parameters, Query as ZQuery},
-    Wait,
-};
+use zenoh::{bytes::Encoding, key_expr::OwnedKeyExpr, query::Query as ZQuery};
 
 use super::{
-    asker::Asker,
-    operator::{Operator, Request},
+    authority::{confirm, Demand, Reach},
+    operator::{Operator, Request, MAX_ROLLBACK},
+    replicator::Differences,
+    replier::{Pieces, Replier},
     status::{damage_json, ntp64_text, scrub_json},
+    text::one_line,
+    words::Words,
 };
 use crate::{
     admin::{AdminError, Listing, Progress, RolledBack, SnapshotEntry},
@@ -29,198 +25,8 @@ use crate::{
     sync::{ReplicaId, Want},
 };
 
-/// Bytes of a piece of a backup, as it is sent.
-const PIECE: usize = 256 << 10;
-
-/// The largest rollback frame that is accepted: one key may have that many bytes.
-const MAX_FRAME: usize = 64 << 20;
-
-/// The destination of the answers to a query.
-pub(super) struct Replier<'a> {
-    name: &'a str,
-    query: &'a ZQuery,
-    key: &'a str,
-    /// The asker, if it can be told whether it is still there.
-    asker: Option<Asker>,
-}
-
-impl<'a> Replier<'a> {
-    /// `name` is the storage's, for the log; `key` is the key of the answers.
-    pub(super) fn new(name: &'a str, query: &'a ZQuery, key: &'a str) -> Self {
-        Self {
-            name,
-            query,
-            key,
-            asker: None,
-        }
-    }
-
-    /// Answers to `asker`: the work ends when it goes away.
-    pub(super) fn to(self, asker: Option<Asker>) -> Self {
-        Self { asker, ..self }
-    }
-
-    /// Whether the asker may still be listening.
-    fn is_heard(&self) -> bool {
-        !self.asker.as_ref().is_some_and(Asker::is_gone)
-    }
-
-    /// Sends one answer. False if that fails or the asker is gone: further answers are
-    /// pointless.
-    fn send(&self, payload: Vec<u8>, encoding: Encoding, attachment: Option<&Value>) -> bool {
-        if !self.is_heard() {
-            return false;
-        }
-        let reply = self.query.reply(self.key, payload).encoding(encoding);
-        let sent = match attachment {
-            Some(attachment) => reply.attachment(attachment.to_string()).wait(),
-            None => reply.wait(),
-        };
-        if let Err(error) = &sent {
-            let name = self.name;
-            tracing::debug!("storage '{name}': an answer was not sent: {error}");
-        }
-        sent.is_ok()
-    }
-
-    fn json(&self, answer: &Value) -> bool {
-        let text = answer.to_string().into_bytes();
-        self.send(text, Encoding::APPLICATION_JSON, None)
-    }
-
-    pub(super) fn error(&self, error: &str) {
-        let name = self.name;
-        tracing::warn!("storage '{name}': {} was not answered: {error}", self.key);
-        let reply = self.query.reply_err(error).encoding(Encoding::TEXT_PLAIN);
-        if let Err(error) = reply.wait() {
-            tracing::debug!("storage '{name}': an answer was not sent: {error}");
-        }
-    }
-}
-
-/// A writer that sends what is written in pieces.
-struct Pieces<'a> {
-    replier: &'a Replier<'a>,
-    progress: &'a StdCell<Progress>,
-    buffer: Vec<u8>,
-    piece: u64,
-}
-
-impl Pieces<'_> {
-    fn send(&mut self, is_last: bool) -> io::Result<()> {
-        let payload = std::mem::replace(&mut self.buffer, Vec::with_capacity(PIECE));
-        let Progress { cells, of } = self.progress.get();
-        let attachment = json!({
-            "piece": self.piece,
-            "cells": if is_last { of } else { cells },
-            "of": of,
-            "last": is_last,
-        });
-        self.piece += 1;
-        let encoding = Encoding::ZENOH_BYTES;
-        match self.replier.send(payload, encoding, Some(&attachment)) {
-            true => Ok(()),
-            false => Err(io::Error::other("the client has gone")),
-        }
-    }
-}
-
-impl Write for Pieces<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() >= PIECE {
-            self.send(false)?;
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// The parameters of a query.
-struct Words<'a> {
-    parameters: &'a Parameters<'a>,
-    payload: Option<Vec<u8>>,
-}
-
-impl<'a> Words<'a> {
-    /// Parameters that begin with `_` are Zenoh's.
-    fn new(request: Request, query: &'a ZQuery) -> Result<Self, AdminError> {
-        let (parameters, payload) = (query.parameters(), query.payload());
-        let allowed = request.parameters();
-        for (name, _) in parameters.iter() {
-            if !name.is_empty() && !name.starts_with('_') && !allowed.contains(&name) {
-                let allowed = allowed.iter().map(|name| format!("`{name}`"));
-                let allowed = allowed.collect::<Vec<_>>().join(", ");
-                return Err(AdminError::UnknownParameter {
-                    name: name.to_owned(),
-                    allowed: if allowed.is_empty() {
-                        "none".to_owned()
-                    } else {
-                        allowed
-                    },
-                });
-            }
-        }
-        Ok(Self {
-            parameters,
-            payload: payload.map(|payload| payload.to_bytes().into_owned()),
-        })
-    }
-
-    fn get(&self, name: &str) -> Option<&'a str> {
-        self.parameters.get(name).filter(|value| !value.is_empty())
-    }
-
-    /// An optional parameter, parsed by `read`.
-    fn parsed<T>(
-        &self,
-        name: &'static str,
-        allowed: &'static str,
-        read: impl FnOnce(&str) -> Option<T>,
-    ) -> Result<Option<T>, AdminError> {
-        let Some(value) = self.get(name) else {
-            return Ok(None);
-        };
-        match read(value) {
-            Some(read) => Ok(Some(read)),
-            None => Err(AdminError::Parameter {
-                name,
-                value: value.to_owned(),
-                allowed,
-            }),
-        }
-    }
-
-    /// A key, with its prefix: from the payload, or from a parameter if there is no `;`
-    /// in it.
-    fn text(&self, name: &'static str, key_expr: &str) -> Result<Option<String>, AdminError> {
-        let of_payload = self
-            .payload
-            .as_deref()
-            .filter(|payload| !payload.is_empty());
-        let bytes = match of_payload {
-            Some(payload) => Some(payload.to_vec()),
-            None => self.get(name).map(|text| text.as_bytes().to_vec()),
-        };
-        let text = bytes.map(String::from_utf8).transpose();
-        text.map_err(|error| AdminError::Key {
-            key: String::from_utf8_lossy(error.as_bytes()).into_owned(),
-            key_expr: key_expr.to_owned(),
-        })
-    }
-
-    /// The key that the query is about.
-    fn key(&self, key_expr: &str) -> Result<String, AdminError> {
-        self.text("key", key_expr)?.ok_or(AdminError::Parameter {
-            name: "key",
-            value: String::new(),
-            allowed: "a key of the storage, with its prefix",
-        })
-    }
-}
+/// What a peer has that this replica has not.
+pub(super) type Found = (ReplicaId, Differences);
 
 fn cell_key(text: &str) -> Option<CellKey> {
     CellKey::from_canonical(&hex::decode(text)?).ok()
@@ -231,11 +37,71 @@ fn root(text: &str) -> Option<RootHash> {
 }
 
 impl Operator {
-    /// Answers a query. Blocks on disk.
-    pub(super) fn answer(&self, request: Request, query: &ZQuery, replier: &Replier<'_>) {
-        let words = Words::new(request, query);
-        if let Err(error) = words.and_then(|words| self.try_answer(request, &words, replier)) {
+    /// Answers a query. What another replica was asked for it is in `found`. Blocks on
+    /// disk.
+    pub(super) fn answer(
+        &self,
+        demand: Demand,
+        query: &ZQuery,
+        found: Option<&Found>,
+        replier: &Replier<'_>,
+    ) {
+        let words = Words::new(demand.request, query);
+        let answered = words.and_then(|words| {
+            self.note_change(demand, &words, query, replier)?;
+            self.try_answer(demand.request, &words, found, replier)
+        });
+        if let Err(error) = answered {
             replier.error(&error.to_string());
+        }
+    }
+
+    /// Refuses a change that nobody means, and writes down who has one made.
+    fn note_change(
+        &self,
+        demand: Demand,
+        words: &Words<'_>,
+        query: &ZQuery,
+        replier: &Replier<'_>,
+    ) -> Result<(), AdminError> {
+        if demand.reach < Reach::Change {
+            return Ok(());
+        }
+        let payload = words.payload.as_deref().unwrap_or_default();
+        let asker = confirm(demand, self.identity(), payload, replier.asker())?;
+        let (name, what) = (&self.admin.name, demand.request.name());
+        let change = format!("{what}?{} by {asker}", query.parameters());
+        match self.is_new_change(&change) {
+            true => tracing::warn!(
+                "storage '{name}': {what} ({}), asked for by the Zenoh session {asker}",
+                one_line(query.parameters().as_str())
+            ),
+            false => tracing::debug!("storage '{name}': {what} goes on, for {asker}"),
+        }
+        Ok(())
+    }
+
+    /// What `with` has that this replica has not.
+    pub(super) async fn find_differences(&self, query: &ZQuery) -> Result<Found, AdminError> {
+        let words = Words::new(Request::Diff, query)?;
+        let with = words.parsed("with", "a replica's 32 hexadecimal digits", |text| {
+            text.parse::<ReplicaId>().ok()
+        })?;
+        let missing = AdminError::Parameter {
+            name: "with",
+            value: String::new(),
+            allowed: "a replica's 32 hexadecimal digits",
+        };
+        let with = with.ok_or(missing)?;
+        let Some(replicator) = &self.replicator else {
+            return Err(AdminError::Unreplicated);
+        };
+        match replicator.differences(with).await {
+            Ok(found) => Ok((with, found)),
+            Err(reason) => Err(AdminError::Peer {
+                peer: with.to_string(),
+                reason,
+            }),
         }
     }
 
@@ -243,6 +109,7 @@ impl Operator {
         &self,
         request: Request,
         words: &Words<'_>,
+        found: Option<&Found>,
         replier: &Replier<'_>,
     ) -> Result<(), AdminError> {
         let admin = &self.admin;
@@ -286,16 +153,15 @@ impl Operator {
                 let asked: Vec<_> = asked.iter().flatten().map(ReplicaId::to_string).collect();
                 replier.json(&json!({ "asked": asked }));
             }
-            Request::Diff => drop(replier.json(&self.diff(words)?)),
+            Request::Diff => {
+                if let Some((_, found)) = found {
+                    replier.json(&self.diff(found));
+                }
+            }
             Request::Snapshot => self.snapshot(words, replier)?,
             Request::Backup => {
                 let progress = StdCell::new(Progress::default());
-                let mut pieces = Pieces {
-                    replier,
-                    progress: &progress,
-                    buffer: Vec::with_capacity(PIECE),
-                    piece: 0,
-                };
+                let mut pieces = Pieces::new(replier, &progress);
                 let identity = self.identity().to_string();
                 let made = admin.back_up(&identity, &mut pieces, &mut |now| {
                     progress.set(now);
@@ -376,25 +242,7 @@ impl Operator {
         Ok(())
     }
 
-    fn diff(&self, words: &Words<'_>) -> Result<Value, AdminError> {
-        let with = words.parsed("with", "a replica's 32 hexadecimal digits", |text| {
-            text.parse::<ReplicaId>().ok()
-        })?;
-        let missing = AdminError::Parameter {
-            name: "with",
-            value: String::new(),
-            allowed: "a replica's 32 hexadecimal digits",
-        };
-        let with = with.ok_or(missing)?;
-        let Some(replicator) = &self.replicator else {
-            return Err(AdminError::Unreplicated);
-        };
-        let runtime = tokio::runtime::Handle::current();
-        let found = runtime.block_on(replicator.differences(with));
-        let found = found.map_err(|reason| AdminError::Peer {
-            peer: with.to_string(),
-            reason,
-        })?;
+    fn diff(&self, found: &Differences) -> Value {
         let (mut differ, mut ranges) = (Vec::new(), Vec::new());
         for want in &found.wants {
             match want {
@@ -416,13 +264,13 @@ impl Operator {
                 }
             }
         }
-        Ok(json!({
+        json!({
             "differ": differ,
             "ranges": ranges,
             "complete": found.is_all,
             "round_trips": found.round_trips,
             "bytes": found.bytes,
-        }))
+        })
     }
 
     fn snapshot(&self, words: &Words<'_>, replier: &Replier<'_>) -> Result<(), AdminError> {
@@ -436,7 +284,7 @@ impl Operator {
             }
             Some("create") => {
                 let identity = self.identity().to_string();
-                let entry = admin.create_snapshot(name, &identity, &mut |progress| {
+                let entry = admin.keep_snapshot(name, &identity, &mut |progress| {
                     replier.json(&json!({ "cells": progress.cells, "of": progress.of }))
                 })?;
                 let mut last = entry_json(&entry);
@@ -456,7 +304,7 @@ impl Operator {
         let id = self.identity().0;
         let Some(name) = words.get("snapshot") else {
             let frame = words.payload.as_deref().unwrap_or_default();
-            let frame = RollbackFrame::decode(frame, MAX_FRAME)?;
+            let frame = RollbackFrame::decode(frame, MAX_ROLLBACK)?;
             replier.json(&rolled_back_json(&self.admin.roll_back(frame, id)?));
             return Ok(());
         };

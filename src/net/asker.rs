@@ -5,9 +5,9 @@
 //! query. The token goes with its session (by an interruption, a crash or a cut link),
 //! and the replica can stop its work.
 
-use std::sync::{
-    atomic::{AtomicBool, Ordering},
-    Arc,
+use std::{
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use zenoh::{
@@ -22,9 +22,52 @@ pub(super) const PARAMETER: &str = "asker";
 /// The most digits that a session's ID has.
 const MAX_DIGITS: usize = 32;
 
+/// For how long the token of an asker is waited for: the query may be faster.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What the token tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Presence {
+    /// Nothing was seen of it yet.
+    #[default]
+    Unseen,
+    There,
+    Gone,
+}
+
+/// The presence, and those who wait for it.
+#[derive(Default)]
+struct Seen {
+    presence: Mutex<Presence>,
+    changed: Condvar,
+}
+
+impl Seen {
+    fn presence(&self) -> MutexGuard<'_, Presence> {
+        self.presence.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn see(&self, presence: Presence) {
+        *self.presence() = presence;
+        self.changed.notify_all();
+    }
+
+    /// Whether it is there, which it may be within a time.
+    fn is_there_within(&self, patience: Duration) -> bool {
+        let waited = self
+            .changed
+            .wait_timeout_while(self.presence(), patience, |presence| {
+                *presence == Presence::Unseen
+            });
+        let (presence, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        *presence == Presence::There
+    }
+}
+
 /// The client that asked.
 pub(super) struct Asker {
-    is_gone: Arc<AtomicBool>,
+    id: String,
+    seen: Arc<Seen>,
     _subscriber: Subscriber<()>,
 }
 
@@ -50,27 +93,58 @@ impl Asker {
                 allowed: "the ID of a Zenoh session",
             });
         }
-        let is_gone = Arc::new(AtomicBool::new(false));
-        let tell = Arc::clone(&is_gone);
+        let seen = Arc::new(Seen::default());
+        let tell = Arc::clone(&seen);
         let declared = session
             .liveliness()
             .declare_subscriber(format!("{own}/{PARAMETER}/{id}"))
             .history(true)
             .callback(move |sample| {
-                tell.store(sample.kind() == SampleKind::Delete, Ordering::Relaxed);
+                tell.see(match sample.kind() {
+                    SampleKind::Put => Presence::There,
+                    SampleKind::Delete => Presence::Gone,
+                });
             })
             .wait();
         if let Err(error) = &declared {
             tracing::warn!("cannot watch whether {id}, which asked {own}, is still there: {error}");
         }
         Ok(declared.ok().map(|subscriber| Self {
-            is_gone,
+            id: id.to_owned(),
+            seen,
             _subscriber: subscriber,
         }))
     }
 
+    /// The ID of its session, as it says.
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Whether its token is there, which is waited for a moment.
+    pub(super) fn is_there(&self) -> bool {
+        self.seen.is_there_within(PATIENCE)
+    }
+
     /// Whether the asker was there, and has gone.
     pub(super) fn is_gone(&self) -> bool {
-        self.is_gone.load(Ordering::Relaxed)
+        *self.seen.presence() == Presence::Gone
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_asker_is_there_between_its_coming_and_its_going() {
+        let seen = Arc::new(Seen::default());
+        assert!(!seen.is_there_within(Duration::ZERO));
+        let waiting = Arc::clone(&seen);
+        let waiter = std::thread::spawn(move || waiting.is_there_within(Duration::from_secs(60)));
+        seen.see(Presence::There);
+        assert!(waiter.join().expect("it ends"));
+        seen.see(Presence::Gone);
+        assert!(!seen.is_there_within(Duration::from_secs(60)));
     }
 }

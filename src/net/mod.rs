@@ -10,12 +10,16 @@
 //! | `serve` | answers to peers' queries |
 //! | `view` | the replica, as the state machine reads it |
 //! | `operator`, `answers` | answers to operators |
+//! | `authority` | decides who may have it done |
+//! | `words`, `replier` | an operator's query, and the replies |
 //! | `asker` | tells whether a client is still waiting for its answer |
 //! | `status`, `metrics` | the state as JSON, and for Prometheus |
+//! | `text` | texts of others, for the log |
 //! | `told` | chooses the log level of a report |
 
 mod answers;
 mod asker;
+mod authority;
 mod identity;
 mod links;
 mod metrics;
@@ -23,12 +27,15 @@ mod operator;
 mod queryable;
 mod random;
 mod replicator;
+mod replier;
 mod routers;
 mod serve;
 mod session;
 mod status;
+mod text;
 mod told;
 mod view;
+mod words;
 
 pub use operator::Operator;
 pub(crate) use random::number as random_number;

@@ -161,7 +161,8 @@ fn open(root: PathBuf, config: &ZStorageConfig) -> ZResult<Operator> {
         recovered,
     };
     let admin = Administration::new(subject, scrubbing);
-    Ok(Operator::new(admin, replicator, config.to_json_value())?)
+    let operator = Operator::new(admin, replicator, config.to_json_value(), options.operators)?;
+    Ok(operator)
 }
 
 /// Opens the replica whose data is in `folder`, if it is on disk. If damage prevents

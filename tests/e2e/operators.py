@@ -50,7 +50,38 @@ class Answer:
 
 
 class Operator(Client):
-    """A client that asks. Closed at the end of a `with`."""
+    """A client that asks. Closed at the end of a `with`.
+
+    As `mstctl` does, it says by a liveliness token that it is there, and by the payload
+    which replica it means; but not if `is_there` is false.
+    """
+
+    def __init__(self, port, *, is_there=True):
+        super().__init__(port)
+        self._is_there = is_there
+        self._tokens = {}
+
+    @property
+    def id(self):
+        """The ID of its session."""
+        return str(self._session.info.zid())
+
+    def be_there(self, own):
+        """Declares the token of whoever asks a replica; once."""
+        if own not in self._tokens:
+            key = f"{own}/asker/{self.id}"
+            self._tokens[own] = self._session.liveliness().declare_token(key)
+
+    def _meant(self, selector, payload):
+        """The selector and the payload of what one replica is to do."""
+        own, control, verb = selector.partition("/control/")
+        if not control or "*" in own or verb.startswith("diff") or not self._is_there:
+            return selector, payload
+        self.be_there(own)
+        separator = ";" if "?" in verb else "?"
+        if payload is None:
+            payload = own.rsplit("/", 1)[-1]
+        return f"{selector}{separator}asker={self.id}", payload
 
     def __enter__(self):
         return self
@@ -60,6 +91,7 @@ class Operator(Client):
 
     def stream(self, selector, payload=None, timeout=PATIENCE):
         """Yields the replies as they come; raises `Refused` for an error reply."""
+        selector, payload = self._meant(selector, payload)
         replies = self._session.get(
             selector,
             payload=payload,

@@ -78,6 +78,8 @@ class Response:
 
 def storage(key_expr, volume="mst", *, strip_prefix=None, **options):
     """The configuration of a storage, `options` being those of the backend."""
+    options = {"operators": "all", **options} if volume != "memory" else options
+    options = {name: value for name, value in options.items() if value is not None}
     config = {"key_expr": key_expr, "volume": {"id": volume, **options}}
     if strip_prefix is not None:
         config["strip_prefix"] = strip_prefix

@@ -547,3 +547,43 @@ def test_shells_complete(shell):
     script = mstctl("completions", shell, check=0).text
     for command in ["status", "backup", "rollback", "snapshot"]:
         assert command in script
+
+
+def test_one_bad_answer_spoils_nothing(start_router):
+    """Any client can answer as a replica does, and so can a later version."""
+    router = start_router({"demo": storage("demo/**", replication={})}, session="runtime")
+    wait_for_replicas(router, 1)
+    identity = "5a" * 16
+    false = f"@mst/2/demo%2f%2a%2a/{identity}"
+    client = router.client
+
+    def answer(query):
+        what = str(query.key_expr).rsplit("/", 1)[-1]
+        query.reply(f"{false}/{'root' if what == 'root' else 'status'}", b"hello")
+
+    queryable = client._session.declare_queryable(f"{false}/*", answer)
+    try:
+        wait_until(
+            lambda: "5a5a5a5a" in mstctl("replicas", router=router, check=0).error,
+            "the false replica is told of",
+        )
+        for command in [["status"], ["root"], ["replicas"], ["sync", "now"]]:
+            done = mstctl(*command, router=router, check=0)
+            assert "demo/**" in done.text, done
+    finally:
+        queryable.undeclare()
+
+
+def test_a_replica_that_is_absent_is_named_and_counted(start_cluster):
+    cluster = start_cluster(chain(2), REPLICATED, session="runtime")
+    first, second = cluster.routers
+    wait_for_replicas(first, 2)
+    wait_until(lambda: relations(first) == ["equal", "equal"], "they are equal")
+    mstctl("root", router=first, check=0)
+    mstctl("root", "--expect", "3", router=first, check=1)
+    gone = identity(second)[:8]
+    second.kill()
+    wait_until(lambda: "absent" in relations(first), "it is missed")
+    assert f"absent: {gone}" in mstctl("root", router=first, check=1).text
+    assert "1 answer, expected 2" in mstctl("root", "--expect", "2", router=first, check=1).text
+    mstctl("root", "--expect", "1", router=first, check=0)

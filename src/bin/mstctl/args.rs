@@ -94,6 +94,14 @@ impl Cli {
     }
 }
 
+/// The options of `root`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Root {
+    /// How many replicas there have to be of each storage; else none that is known may be absent
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) expect: Option<u32>,
+}
+
 /// Options of all commands.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Global {
@@ -106,8 +114,8 @@ pub(crate) struct Global {
         help_heading = "Connection"
     )]
     pub(crate) mode: Option<Mode>,
-    /// Where to connect to, such as tcp/10.0.0.7:7447; may be given several times
-    /// [default: tcp/localhost:7447]
+    /// Where to connect to, such as tcp/10.0.0.7:7447; may be given several times; else the
+    /// environment's MSTCTL_CONNECT, with commas between several [default: tcp/localhost:7447]
     #[arg(
         short = 'e',
         long = "connect",
@@ -200,8 +208,9 @@ The root hash of each replica, and whether those of one storage are equal.
 
 Roots are compared where they are over the same updates: at a common cut. While data is written a replica may be \
 behind for a moment; so it is looked at several times, for up to --timeout, before roots are said to differ. Exit \
-code 1 if they do.")]
-    Root,
+code 1 if they do, if a replica that others know is absent, or if one that is there is isolated or not replicated. \
+With --expect N the number of those that answer decides, and not who is absent.")]
+    Root(Root),
     /// The keys of a storage, with their timestamps
     #[command(after_long_help = "\
 Examples:

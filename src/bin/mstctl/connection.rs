@@ -27,6 +27,10 @@ use crate::{
 /// Where a router listens, if nobody says otherwise.
 const DEFAULT_ENDPOINT: &str = "tcp/localhost:7447";
 
+/// The variable of the environment that says where to connect to, with commas between
+/// several endpoints. A configuration file and `-e` go over it.
+const CONNECT_ENV: &str = "MSTCTL_CONNECT";
+
 /// Answers that wait to be looked at. When there are as many, the router has to
 /// wait, so that a backup does not fill memory.
 const MAX_WAITING: usize = 64;
@@ -81,6 +85,14 @@ impl Request {
     pub(crate) fn with(mut self, name: &str, value: impl std::fmt::Display) -> Self {
         self.parameters.push(format!("{name}={value}"));
         self
+    }
+
+    /// For what changes something: the payload says which replica is meant.
+    pub(crate) fn meant(self) -> Self {
+        let identity = self.replica.as_deref();
+        let identity = identity.and_then(|base| base.rsplit('/').next());
+        let identity = identity.unwrap_or_default().to_owned();
+        self.payload(identity)
     }
 
     /// With a payload.
@@ -188,7 +200,17 @@ impl Pieces {
     }
 }
 
-fn configuration(global: &Global) -> Result<(Config, String), Error> {
+fn configuration(global: &Global, connect: Option<&str>) -> Result<(Config, String), Error> {
+    let of_environment = connect.unwrap_or_default().split(',');
+    let of_environment = of_environment
+        .map(str::trim)
+        .filter(|endpoint| !endpoint.is_empty())
+        .map(ToOwned::to_owned);
+    let (endpoints, whence): (Vec<String>, &str) =
+        match global.endpoints.is_empty() && global.config.is_none() {
+            true => (of_environment.collect(), CONNECT_ENV),
+            false => (global.endpoints.clone(), "-e"),
+        };
     let usage = |error: zenoh::Error| Error::Usage(of_zenoh(&error));
     let mut config = match &global.config {
         None => {
@@ -205,19 +227,18 @@ fn configuration(global: &Global) -> Result<(Config, String), Error> {
         let mode = json!(mode.name()).to_string();
         config.insert_json5("mode", &mode).map_err(usage)?;
     }
-    if !global.endpoints.is_empty() {
-        let endpoints = json!(global.endpoints).to_string();
-        let inserted = config.insert_json5("connect/endpoints", &endpoints);
+    if !endpoints.is_empty() {
+        let inserted = config.insert_json5("connect/endpoints", &json!(endpoints).to_string());
         inserted.map_err(|error| {
             Error::Usage(format!(
-                "-e {}: {}",
-                global.endpoints.join(" -e "),
+                "{whence} {}: {}",
+                endpoints.join(" "),
                 of_zenoh(&error)
             ))
         })?;
     }
-    let to = match (&global.config, global.endpoints.is_empty()) {
-        (_, false) => global.endpoints.join(", "),
+    let to = match (&global.config, endpoints.is_empty()) {
+        (_, false) => endpoints.join(", "),
         (Some(file), true) => format!("what {} says", file.display()),
         (None, true) => DEFAULT_ENDPOINT.to_owned(),
     };
@@ -236,7 +257,8 @@ fn read(file: &Path) -> Result<Config, Error> {
 impl Connection {
     /// Opens a session.
     pub(crate) fn open(global: &Global) -> Result<Self, Error> {
-        let (config, to) = configuration(global)?;
+        let connect = std::env::var(CONNECT_ENV).ok();
+        let (config, to) = configuration(global, connect.as_deref())?;
         let session = zenoh::open(config).wait();
         let session = session.map_err(|error| Error::Connect {
             to: to.clone(),
@@ -295,21 +317,36 @@ impl Connection {
         self.send(request, LONGEST)
     }
 
-    /// As [`stream`](Self::stream), for what takes long and is not to go on when this
+    /// Says to a replica that this process is there, for as long as the token is: a replica
+    /// does nothing lasting for those who are not.
+    pub(crate) fn attendance(&self, replica: &str) -> Result<LivelinessToken, Error> {
+        let key_expr = format!("{replica}/asker/{}", self.session.zid());
+        let token = self.session.liveliness().declare_token(key_expr).wait();
+        token.map_err(|error| Error::Usage(of_zenoh(&error)))
+    }
+
+    /// As [`stream`](Self::stream), for somebody who has said that they are there.
+    pub(crate) fn stream_attended(&self, request: Request) -> Result<Pieces, Error> {
+        self.stream(request.with("asker", self.session.zid()))
+    }
+
+    /// As [`stream`](Self::stream), for what is not to go on, or not to be done, when this
     /// process has ended: a token says that it is there.
     pub(crate) fn attend(&self, request: Request) -> Result<Pieces, Error> {
         let Some(replica) = request.replica.clone() else {
             return self.stream(request);
         };
-        let id = self.session.zid();
-        let token = self.session.liveliness();
-        let token = token.declare_token(format!("{replica}/asker/{id}")).wait();
-        let token = token.map_err(|error| Error::Usage(of_zenoh(&error)))?;
-        let pieces = self.stream(request.with("asker", id))?;
+        let token = self.attendance(&replica)?;
+        let pieces = self.stream_attended(request)?;
         Ok(Pieces {
             _attendance: Some(token),
             ..pieces
         })
+    }
+
+    /// Has a replica change something, which has one answer.
+    pub(crate) fn change(&self, request: Request) -> Result<Piece, Error> {
+        self.attend(request.meant())?.only()
     }
 
     /// Asks all replicas, of a group or of all. Who does not answer, or with an
@@ -334,8 +371,13 @@ impl Connection {
         let mut replicas = Vec::with_capacity(answers.len());
         for answer in answers {
             let base = answer.key_expr.strip_suffix("/status");
-            if let Some(base) = base.and_then(Token::parse) {
-                replicas.push(Replica::new(base, answer.json()?));
+            let Some(base) = base.and_then(Token::parse) else {
+                continue;
+            };
+            // Anyone can answer, and so can a later version.
+            match answer.json() {
+                Ok(document) => replicas.push(Replica::new(base, document)),
+                Err(error) => self.note_strange(base.replica, &error),
             }
         }
         replicas.sort_by(|a, b| a.order().cmp(&b.order()));
@@ -355,6 +397,14 @@ impl Connection {
                 to: self.to.clone(),
                 waited: self.timeout,
             }),
+        }
+    }
+
+    /// Says once of a replica that it answers what cannot be understood, and is left out.
+    fn note_strange(&self, replica: ReplicaId, error: &Error) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.insert(replica) {
+            note(&format!("{error}; it is left out"));
         }
     }
 
@@ -395,7 +445,9 @@ impl Connection {
             let decoded = Announcement::decode(&answer.payload);
             match (base, decoded) {
                 (Some(base), Ok(announcement)) => announcements.push((base, announcement)),
-                (_, Err(error)) => return Err(answer.problem(error.to_string())),
+                (Some(base), Err(error)) => {
+                    self.note_strange(base.replica, &answer.problem(error.to_string()));
+                }
                 (None, _) => {}
             }
         }
@@ -431,7 +483,30 @@ mod tests {
 
     fn configured(line: &str) -> Result<(Config, String), Error> {
         let cli = Cli::read(line.split(' ')).expect("valid");
-        configuration(&cli.global)
+        configuration(&cli.global, None)
+    }
+
+    #[test]
+    fn the_environment_says_where_to_if_nothing_else_does() {
+        let to = |line: &str, connect: &str| {
+            let cli = Cli::read(line.split(' ')).expect("valid");
+            configuration(&cli.global, Some(connect)).map(|(_, to)| to)
+        };
+        let plain = "mstctl status";
+        assert_eq!(
+            to(plain, "tcp/a:1, tcp/b:2,").expect("valid"),
+            "tcp/a:1, tcp/b:2"
+        );
+        assert_eq!(to(plain, "").expect("valid"), DEFAULT_ENDPOINT);
+        assert_eq!(
+            to("mstctl -e tcp/c:3 status", "tcp/a:1").expect("valid"),
+            "tcp/c:3"
+        );
+        let wrong = to(plain, "nowhere").expect_err("refused");
+        assert!(
+            wrong.to_string().starts_with("MSTCTL_CONNECT nowhere"),
+            "{wrong}"
+        );
     }
 
     fn shown(line: &str) -> String {

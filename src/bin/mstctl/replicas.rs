@@ -98,6 +98,8 @@ pub(crate) struct Peer {
     pub(crate) reason: Option<String>,
     pub(crate) root: Option<String>,
     pub(crate) cells: Option<u64>,
+    /// By how much its clock is ahead of that of the replica that says so.
+    pub(crate) clock_offset_ms: Option<i64>,
     pub(crate) since: String,
 }
 

@@ -75,7 +75,7 @@ pub(crate) fn run(cli: Cli) -> Result<Answer, Error> {
     match &command {
         Command::Status => status::run(&context),
         Command::Replicas => replicas::run(&context),
-        Command::Root => root::run(&context),
+        Command::Root(args) => root::run(&context, args),
         Command::Keys(args) => keys::run(&context, args),
         Command::Get(args) => get::run(&context, args),
         Command::Diff(args) => diff::run(&context, args),

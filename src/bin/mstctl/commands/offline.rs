@@ -50,7 +50,7 @@ const RESTORING: &str = ".restoring";
 pub(super) fn run(context: &Context, dir: &Path, command: &Command) -> Result<Answer, Error> {
     match command {
         Command::Status => self::status(context.output, dir),
-        Command::Root => root(context.output, dir),
+        Command::Root(_) => root(context.output, dir),
         Command::Keys(args) => keys(context.output, dir, args),
         Command::Get(args) => get(context.output, dir, args),
         Command::Verify(args) => match &args.file {

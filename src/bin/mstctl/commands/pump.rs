@@ -19,6 +19,7 @@ pub(super) fn send(
     frames: impl Iterator<Item = Result<Vec<u8>, Error>>,
     mut see: impl FnMut(&Value),
 ) -> Result<(), Error> {
+    let _attendance = connection.attendance(&base.to_string())?;
     let mut under_way: VecDeque<Pieces> = VecDeque::with_capacity(at_a_time);
     let mut take = |pieces: Pieces| -> Result<(), Error> {
         see(&pieces.only()?.json()?);
@@ -30,7 +31,7 @@ pub(super) fn send(
         }
         let request = Request::to(base, what).payload(frame?);
         // Those before it are done first: the wait for it begins when they are.
-        under_way.push_back(connection.stream(request)?);
+        under_way.push_back(connection.stream_attended(request)?);
     }
     under_way.into_iter().try_for_each(take)
 }

@@ -102,8 +102,9 @@ fn to_snapshot(context: &Context, name: &str, is_sure: bool) -> Result<Answer, E
             &format!("at snapshot `{}`", safe(name)),
         ))?;
     }
-    let request =
-        Request::to(&replica.base, ROLLBACK.0).with("snapshot", super::snapshot::parameter(name)?);
+    let request = Request::to(&replica.base, ROLLBACK.0)
+        .with("snapshot", super::snapshot::parameter(name)?)
+        .meant();
     let last = follow(
         &connection,
         request,

@@ -7,9 +7,11 @@ use zenoh_backend_mst::{replica::Span, sync::Group, sync::ReplicaId};
 
 use super::Context;
 use crate::{
+    args::Root,
     connection::Connection,
     exit::{Answer, Error},
     output::{short, time, Align, Field, Output, Table, Tone},
+    overview::{overview, Storage},
     replicas::{by_storage, storage, Replica},
     roots::{self, Standing},
 };
@@ -21,16 +23,85 @@ struct Compared {
     roots: Vec<(String, String, String)>,
     standing: Standing,
     is_replicated: bool,
+    missing: Missing,
+    /// How many replicas there have to be, if somebody says so.
+    expected: Option<u32>,
 }
 
-pub(super) fn run(context: &Context) -> Result<Answer, Error> {
-    let (connection, replicas) = context.all()?;
+/// The replicas of a storage of which equal roots say nothing.
+#[derive(Debug, Default)]
+struct Missing {
+    /// Others know them, and they do not answer.
+    absent: Vec<String>,
+    /// They are there, and exchange no data with one that answers.
+    isolated: Vec<String>,
+    /// They are not replicated, beside others that are.
+    single: Vec<String>,
+}
+
+impl Missing {
+    fn of(storage: &Storage) -> Self {
+        let answer = storage.rows.iter().filter_map(|row| {
+            let status = row.status.as_ref()?;
+            Some((&row.replica, &status.replication))
+        });
+        let is_mixed = storage.rows.len() > 1;
+        let mut missing = Self::default();
+        for (replica, replication) in answer {
+            match replication {
+                None if is_mixed => missing.single.push(replica.clone()),
+                None => {}
+                Some(replication) => {
+                    let isolated = replication.peers.iter();
+                    let isolated = isolated
+                        .filter(|peer| peer.present && peer.relation == "isolated")
+                        .map(|peer| peer.replica.clone());
+                    missing.isolated.extend(isolated);
+                }
+            }
+        }
+        missing.isolated.sort();
+        missing.isolated.dedup();
+        let absent = storage.rows.iter().filter(|row| !row.is_present());
+        missing.absent = absent.map(|row| row.replica.clone()).collect();
+        missing
+    }
+}
+
+impl Compared {
+    /// Whether all that there have to be hold the same.
+    fn is_equal(&self) -> bool {
+        let Missing {
+            absent,
+            isolated,
+            single,
+        } = &self.missing;
+        let is_whole = match self.expected {
+            Some(expected) => self.roots.len() == expected as usize,
+            None => absent.is_empty(),
+        };
+        self.standing == Standing::Equal && is_whole && isolated.is_empty() && single.is_empty()
+    }
+}
+
+pub(super) fn run(context: &Context, args: &Root) -> Result<Answer, Error> {
+    let connection = context.connect()?;
+    let all = connection.replicas()?;
+    let replicas = context.choice().all(all.clone())?;
+    let overview = overview(&replicas, &all);
     let storages = by_storage(replicas).into_iter();
-    let compared = storages.map(|(group, replicas)| compare(&connection, group, &replicas));
+    let compared = storages.map(|(group, replicas)| {
+        let storage = overview.iter().find(|storage| storage.group == group);
+        let missing = storage.map(Missing::of).unwrap_or_default();
+        let compared = compare(&connection, group, &replicas)?;
+        Ok(Compared {
+            missing,
+            expected: args.expect,
+            ..compared
+        })
+    });
     let compared = compared.collect::<Result<Vec<_>, Error>>()?;
-    let is_equal = compared
-        .iter()
-        .all(|storage| storage.standing == Standing::Equal);
+    let is_equal = compared.iter().all(Compared::is_equal);
     let storages: Value = compared.iter().map(document).collect();
     let document = json!({ "equal": is_equal, "storages": storages });
     context.output.either(&document, |output| {
@@ -44,13 +115,14 @@ fn compare(connection: &Connection, group: Group, replicas: &[Replica]) -> Resul
     let is_replicated = replicas
         .iter()
         .any(|replica| replica.status.replication.is_some());
+    // One that is not replicated announces nothing, and is told of apart.
+    let announcing = replicas
+        .iter()
+        .filter(|replica| replica.status.replication.is_some());
     let mut standing = Standing::Equal;
     let mut spans: BTreeMap<ReplicaId, Span> = BTreeMap::new();
     if is_replicated {
-        let ids: Vec<ReplicaId> = replicas
-            .iter()
-            .map(|replica| replica.base.replica)
-            .collect();
+        let ids: Vec<ReplicaId> = announcing.map(|replica| replica.base.replica).collect();
         let (heard, settled) = roots::settle(connection, &group, &ids, connection.timeout)?;
         standing = settled;
         spans = heard.latest().collect();
@@ -75,6 +147,8 @@ fn compare(connection: &Connection, group: Group, replicas: &[Replica]) -> Resul
         group,
         standing,
         is_replicated,
+        missing: Missing::default(),
+        expected: None,
     })
 }
 
@@ -87,6 +161,10 @@ fn document(compared: &Compared) -> Value {
         "key_expr": compared.group.key_expr,
         "strip_prefix": compared.group.strip_prefix,
         "replicated": compared.is_replicated,
+        "absent": compared.missing.absent,
+        "isolated": compared.missing.isolated,
+        "single": compared.missing.single,
+        "expected": compared.expected,
         "equal": match compared.standing {
             Standing::Equal => Some(true),
             Standing::Differ => Some(false),
@@ -116,8 +194,38 @@ fn text(compared: &Compared, output: Output) -> String {
 }
 
 fn verdict(compared: &Compared) -> (Tone, String) {
+    let (tone, mut verdict) = standing(compared);
+    let Missing {
+        absent,
+        isolated,
+        single,
+    } = &compared.missing;
+    for (what, replicas) in [
+        ("absent", absent),
+        ("ISOLATED", isolated),
+        ("not replicated", single),
+    ] {
+        if !replicas.is_empty() {
+            let names: Vec<String> = replicas.iter().map(|replica| short(replica)).collect();
+            verdict.push_str(&format!("; {what}: {}", names.join(", ")));
+        }
+    }
+    let count = compared.roots.len();
+    if let Some(expected) = compared.expected.filter(|wanted| *wanted as usize != count) {
+        verdict.push_str(&format!("; {count} answer, expected {expected}"));
+    }
+    match compared.is_equal() {
+        true => (tone, verdict),
+        false => (Tone::Warn, verdict),
+    }
+}
+
+fn standing(compared: &Compared) -> (Tone, String) {
     let count = compared.roots.len();
     match (compared.standing, count) {
+        (Standing::Equal, 1) if !compared.is_replicated => {
+            (Tone::Plain, "one replica, not replicated".to_owned())
+        }
         (Standing::Equal, 1) => (Tone::Plain, "one replica".to_owned()),
         (Standing::Equal, _) => (Tone::Good, format!("all {count} are equal")),
         (Standing::Differ, _) => (Tone::Warn, "they differ".to_owned()),
@@ -142,7 +250,38 @@ mod tests {
             roots: (0..count).map(root).collect(),
             standing,
             is_replicated: true,
+            missing: Missing::default(),
+            expected: None,
         }
+    }
+
+    #[test]
+    fn who_is_missing_is_said_and_is_a_no() {
+        let with = |expected, absent: usize, isolated: usize, single: usize| {
+            let ids = |count: usize| (0..count).map(|n| format!("{n:032x}")).collect();
+            let compared = Compared {
+                missing: Missing {
+                    absent: ids(absent),
+                    isolated: ids(isolated),
+                    single: ids(single),
+                },
+                expected,
+                ..compared(Standing::Equal, 2)
+            };
+            (compared.is_equal(), verdict(&compared).1)
+        };
+        assert!(with(None, 0, 0, 0).0);
+        let (is_equal, said) = with(None, 1, 0, 0);
+        assert!(!is_equal && said.contains("absent: 00000000"), "{said}");
+        let (is_equal, said) = with(None, 0, 1, 0);
+        assert!(!is_equal && said.contains("ISOLATED: "), "{said}");
+        let (is_equal, said) = with(None, 0, 0, 1);
+        assert!(!is_equal && said.contains("not replicated: "), "{said}");
+        // The number that is expected says whether the absent are missed.
+        assert!(with(Some(2), 1, 0, 0).0);
+        assert!(!with(Some(2), 0, 1, 0).0);
+        let (is_equal, said) = with(Some(3), 0, 0, 0);
+        assert!(!is_equal && said.contains("2 answer, expected 3"), "{said}");
     }
 
     #[test]

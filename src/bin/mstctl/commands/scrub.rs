@@ -24,7 +24,7 @@ pub(super) fn run(context: &Context, args: &Scrub) -> Result<Answer, Error> {
     };
     let (connection, replica) = context.one()?;
     let request = Request::to(&replica.base, WHAT).with("do", action);
-    let state = connection.ask(request)?.json()?;
+    let state = connection.change(request)?.json()?;
     show(context.output, &[(replica, state)])
 }
 

@@ -42,7 +42,8 @@ fn create(context: &Context, name: &str) -> Result<Answer, Error> {
     let (connection, replica) = context.one()?;
     let request = Request::to(&replica.base, WHAT)
         .with("do", "create")
-        .with("name", name);
+        .with("name", name)
+        .meant();
     let of = ("making a snapshot", "cells");
     let last = follow(&connection, request, of, context.output, |_| {})?;
     if !context.output.json {
@@ -89,7 +90,7 @@ fn delete(context: &Context, name: &str) -> Result<Answer, Error> {
     let request = Request::to(&replica.base, WHAT)
         .with("do", "delete")
         .with("name", name);
-    let answer = connection.ask(request)?.json()?;
+    let answer = connection.change(request)?.json()?;
     context.output.either(&answer, |_| {
         format!("snapshot {name} deleted at replica {}", replica.short())
     })?;

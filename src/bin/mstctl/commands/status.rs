@@ -13,6 +13,9 @@ use crate::{
 /// Damaged cells that are shown.
 const MAX_SHOWN: usize = 5;
 
+/// From which offset on a peer's clock is told of: less may be the way of a message.
+const CLOCK_SHOWN_MS: u64 = 500;
+
 pub(super) fn run(context: &Context) -> Result<Answer, Error> {
     let (_, replicas) = context.all()?;
     let documents = replicas.iter().map(|replica| {
@@ -199,8 +202,19 @@ fn peer(peer: &Peer, output: Output) -> String {
     let reason = peer.reason.as_deref();
     let reason = reason.map_or(String::new(), |reason| format!(": {}", safe(reason)));
     let since = safe(&peer.since);
+    let clock = match peer.clock_offset_ms {
+        Some(offset) if offset.unsigned_abs() >= CLOCK_SHOWN_MS => {
+            let direction = if offset > 0 { "ahead" } else { "behind" };
+            let seconds = offset.unsigned_abs() as f64 / 1000.0;
+            output.paint(
+                Tone::Warn,
+                &format!(", its clock is {seconds:.1} s {direction}"),
+            )
+        }
+        _ => String::new(),
+    };
     format!(
-        "{}  {relation}  since {since}{presence}{reason}",
+        "{}  {relation}  since {since}{presence}{clock}{reason}",
         short(&peer.replica)
     )
 }
@@ -248,7 +262,10 @@ mod tests {
                 "quarantined": [{ "key": "k", "timestamp": "1/a" }],
             },
             "replication": { "peers": [
-                { "replica": "0123456789", "relation": "equal", "present": true, "since": "s" },
+                { "replica": "0123456789", "relation": "equal", "present": true, "since": "s",
+                  "clock_offset_ms": -499 },
+                { "replica": "89abcdef01", "relation": "behind", "present": true, "since": "s",
+                  "clock_offset_ms": 3600000 },
                 { "replica": "fedcba9876", "relation": "isolated", "reason": "r\u{1b}", "since": "s" },
             ] },
         }));
@@ -262,6 +279,7 @@ mod tests {
   damaged     key k, timestamp 1/a
   session     none yet
   peers       01234567  equal      since s
+              89abcdef  behind     since s, its clock is 3600.0 s ahead
               fedcba98  isolated   since s, absent: r\\u{1b}";
         assert_eq!(block(&status, Output::new(true)), expected);
     }

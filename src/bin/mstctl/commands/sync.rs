@@ -95,7 +95,7 @@ fn sync(
     let mut asked = Vec::with_capacity(replicas.len());
     for replica in replicas {
         let request = Request::to(&replica.base, "control/sync");
-        let answer = connection.ask(request)?.json()?;
+        let answer = connection.change(request)?.json()?;
         let whom = answer["asked"].as_array().into_iter().flatten();
         let whom = whom.filter_map(Value::as_str).map(ToOwned::to_owned);
         asked.push(Asked {
