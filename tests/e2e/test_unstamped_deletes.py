@@ -5,6 +5,7 @@ import pytest
 
 from client import timestamp
 from cluster import chain
+from polling import wait_until
 from router import storage
 
 PAIRS = 300
@@ -40,6 +41,12 @@ def test_a_put_that_follows_a_delete_is_there(start_router):
     assert router.client.get("demo/**") == values
 
 
+def reaches(near, far, value):
+    """Whether a put at one router is at the other; if not yet, it may be when asked again."""
+    near.client.put("demo/0", value)
+    return far.client.get("demo/0") == {"demo/0": value}
+
+
 @pytest.mark.parametrize("case", ["usual", "slow disk", "clock behind"])
 def test_at_two_routers_both_have_it_without_a_pull(start_cluster, disturbed, case):
     """The storages are not replicated, so neither gets anything from the other: that they end with
@@ -54,6 +61,9 @@ def test_at_two_routers_both_have_it_without_a_pull(start_cluster, disturbed, ca
     cluster = start_cluster(chain(2), storages, environments=environments[case])
     cluster.wait_until_linked()
     first, second = cluster.routers
+    # A put is lost to a router whose subscription is not known yet where it is made.
+    for near, far, value in [(first, second, b"1"), (second, first, b"2")]:
+        wait_until(lambda: reaches(near, far, value), "puts reach the other router")
     before = put_before(first.client)
     for router in cluster.routers:
         router.client.wait_for("demo/**", before)
