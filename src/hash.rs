@@ -25,6 +25,7 @@ pub(crate) mod tag {
     pub(crate) const FINGERPRINT: &[u8; 8] = b"mst1conf";
     pub(crate) const BACKUP: &[u8; 8] = b"mst1bkup";
     pub(crate) const LOG_FILE: &[u8; 8] = b"mst1walh";
+    pub(crate) const LOG_HEAD: &[u8; 8] = b"mst1walx";
     pub(crate) const LOG_FRAME: &[u8; 8] = b"mst1walf";
 }
 

@@ -194,9 +194,7 @@ mod tests {
             let refused = decide(Operators::Read, demand, false).expect_err("refused");
             let text = refused.to_string();
             assert!(
-                text.contains(request.name())
-                    && text.contains("`operators`")
-                    && text.contains("\"all\""),
+                text.contains(request.name()) && text.contains("`operators: \"all\"`"),
                 "{text}"
             );
         }

@@ -24,6 +24,9 @@ pub(super) struct Batch {
     cut: u64,
     /// What has a time below this came late.
     late_before: u64,
+    /// The last update that was committed when it began: all up to that are in it, or in the tree, or
+    /// wait for their time.
+    committed: u64,
     due: std::vec::IntoIter<(CellKey, PendingCell)>,
     /// Those that were joined; and the cells, if there is a store.
     done: Vec<(CellKey, Held)>,
@@ -46,11 +49,19 @@ impl Core {
             ApplyPhase::Joining(batch) => Some(self.join_some(batch, now)),
             ApplyPhase::Covering(batch) => Some(self.cover_some(batch, now)),
             ApplyPhase::Storing(batch) => Some(self.store_some(batch)),
-            ApplyPhase::Rooting(covered) => Some(self.root_some(covered)),
+            ApplyPhase::Rooting => Some(self.root_some()),
         }
     }
 
     fn begin_next(&mut self, now: Now) -> Option<Task> {
+        if self
+            .extra_root_due(now)
+            .is_some_and(|due| due <= now.monotonic)
+        {
+            // However fast updates come.
+            self.apply = ApplyPhase::Rooting;
+            return Some(Task::Again);
+        }
         let cut = self.due_cut(now);
         if let Some((step, is_root_due)) = self.buckets.next_step(cut, self.stale_since.is_some()) {
             self.has_applied = true;
@@ -76,6 +87,7 @@ impl Core {
             first,
             cut,
             late_before,
+            committed: self.committed,
             done: Vec::with_capacity(due.len()),
             cells,
             due: due.into_iter(),
@@ -244,25 +256,26 @@ impl Core {
         let keys = batch.done.into_iter().map(|(key, _)| key);
         state.roots_mut().joined(keys);
         self.applied_at = now.monotonic;
+        self.applied = batch.committed;
         self.apply = match batch.is_root_due {
-            true => self.rooting(),
+            true => ApplyPhase::Rooting,
             false => ApplyPhase::Idle,
         };
         self.tell_next_cut();
     }
 
-    fn root_some(&mut self, covered: Option<u64>) -> Task {
+    fn root_some(&mut self) -> Task {
         let tree = self.state.applied();
         if !tree.hash_some(self.state.tuning.hashed_at_once) {
             drop(tree);
-            self.apply = ApplyPhase::Rooting(covered);
+            self.apply = ApplyPhase::Rooting;
             return Task::Again;
         }
         let published = tree.publish();
         drop(tree);
         let mut roots = self.state.roots_mut();
         roots.made(published);
-        covered.into_iter().for_each(|last| roots.set_covered(last));
+        roots.set_covered(self.applied);
         drop(roots);
         self.stale_since = None;
         self.buckets.root_made();

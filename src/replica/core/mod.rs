@@ -105,8 +105,7 @@ enum ApplyPhase {
     Joining(Box<Batch>),
     Covering(Box<Batch>),
     Storing(Box<Batch>),
-    /// The update up to which the root covers all, if that is known.
-    Rooting(Option<u64>),
+    Rooting,
 }
 
 pub(crate) struct Core {
@@ -122,8 +121,10 @@ pub(crate) struct Core {
     /// were committed, so that what is pending does not grow for as long as there is more to commit.
     owed: usize,
     deferral: WriteDeferral,
-    /// The last update that is committed.
+    /// The last update that is committed, and the last of which all up to it are in the tree, or wait
+    /// for their time.
     committed: u64,
+    applied: u64,
     /// Something was applied, and time may have passed since.
     has_applied: bool,
     /// Since when the tree is not any more as it was when the root was made, if it is not.
@@ -150,6 +151,7 @@ impl Core {
             owed: 0,
             deferral: WriteDeferral::default(),
             committed: 0,
+            applied: 0,
             has_applied: false,
             stale_since: None,
             applied_at: Duration::ZERO,
@@ -287,7 +289,7 @@ impl Core {
             .extra_root_due(now)
             .is_some_and(|due| due <= now.monotonic)
         {
-            self.apply = self.rooting();
+            self.apply = ApplyPhase::Rooting;
             return Some(Task::Again);
         }
         let is_stale = self.stale_since.is_some();
@@ -296,14 +298,6 @@ impl Core {
             return Some(Task::Tell);
         }
         None
-    }
-
-    /// The root is to be made of the tree as it is. It covers all that is committed, or is over a cut
-    /// that does not, if nothing that came late waits.
-    fn rooting(&self) -> ApplyPhase {
-        let watermark = self.buckets.watermark();
-        let is_all = self.buckets.next_cut().is_none_or(|next| next > watermark);
-        ApplyPhase::Rooting(is_all.then_some(self.committed))
     }
 
     /// Whether more is pending than may be, and some of that waits for the watermark: when there is
@@ -337,7 +331,7 @@ impl Core {
             ApplyPhase::Joining(batch)
             | ApplyPhase::Covering(batch)
             | ApplyPhase::Storing(batch) => Some(batch),
-            ApplyPhase::Idle | ApplyPhase::Rooting(_) => None,
+            ApplyPhase::Idle | ApplyPhase::Rooting => None,
         }
     }
 }

@@ -4,10 +4,12 @@
 //! file      header, then frames
 //! header    magic 8 bytes "mst3wal\n", first group u64 BE, check 8 bytes
 //! frame     length u32 BE of the body, place u8 (1: the first of its group, 2: the last,
-//!           3: both, 0: neither), group u64 BE, synced u64 BE, check 16 bytes, body
+//!           3: both, 0: neither), group u64 BE, synced u64 BE, check 8 bytes of these 21,
+//!           check 16 bytes of all, body
 //! ```
 //!
-//! A check is the beginning of a SHA-256 over a domain tag and all other bytes. `synced` is the
+//! A check is the beginning of a SHA-256 over a domain tag and the bytes. The head has one of its own,
+//! so that a frame that ends too early is told from one whose length is damaged. `synced` is the
 //! last group that was known to be on the disk when the frame was written. The bodies of a group's
 //! frames, one after the other, are its cells (see [`write_logged`](crate::cell::write_logged)).
 
@@ -16,15 +18,16 @@ use crate::hash::{sha256, tag, HASH_BYTES};
 /// The bytes of a file before its first frame.
 pub(super) const HEADER_BYTES: usize = 24;
 /// The bytes of a frame before its body.
-pub(super) const FRAME_HEAD_BYTES: usize = 37;
+pub(super) const FRAME_HEAD_BYTES: usize = 45;
 /// The bytes of a body, at the most.
 pub(super) const MAX_BODY_BYTES: usize = 1 << 20;
 
 const MAGIC: &[u8; 8] = b"mst3wal\n";
 const FIRST: u8 = 1;
 const LAST: u8 = 2;
-/// Where the check of a frame begins.
-const FRAME_CHECK: usize = 21;
+/// Where the check of a head begins, and that of the frame.
+const HEAD_CHECK: usize = 21;
+const FRAME_CHECK: usize = 29;
 
 /// The header of a file whose first group has this number.
 pub(super) fn header(first: u64) -> [u8; HEADER_BYTES] {
@@ -61,7 +64,9 @@ pub(super) fn seal(frame: &mut [u8], head: &FrameHead) {
     frame[..4].copy_from_slice(&(head.length as u32).to_be_bytes());
     frame[4] = u8::from(head.is_first) * FIRST + u8::from(head.is_last) * LAST;
     frame[5..13].copy_from_slice(&head.group.to_be_bytes());
-    frame[13..FRAME_CHECK].copy_from_slice(&head.synced.to_be_bytes());
+    frame[13..HEAD_CHECK].copy_from_slice(&head.synced.to_be_bytes());
+    let check_of_head = check::<8>(&[tag::LOG_HEAD, &frame[..HEAD_CHECK]]);
+    frame[HEAD_CHECK..FRAME_CHECK].copy_from_slice(&check_of_head);
     let (head, body) = frame.split_at_mut(FRAME_HEAD_BYTES);
     let check = check::<16>(&[tag::LOG_FRAME, &head[..FRAME_CHECK], body]);
     head[FRAME_CHECK..].copy_from_slice(&check);
@@ -75,7 +80,7 @@ pub(super) fn open(bytes: &[u8]) -> Option<(FrameHead, &[u8])> {
     (bytes[FRAME_CHECK..FRAME_HEAD_BYTES] == sealed).then_some((head, body))
 }
 
-/// What a head says that may not be one.
+/// The head that `bytes` begin with; nothing if they begin with none.
 pub(super) fn read_head(bytes: &[u8]) -> Option<FrameHead> {
     let number = |at: usize| Some(u64::from_be_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
     let length = u32::from_be_bytes(bytes.get(..4)?.try_into().ok()?) as usize;
@@ -89,7 +94,11 @@ pub(super) fn read_head(bytes: &[u8]) -> Option<FrameHead> {
     };
     let is_possible =
         length <= MAX_BODY_BYTES && place <= FIRST + LAST && bytes.len() >= FRAME_HEAD_BYTES;
-    is_possible.then_some(head)
+    let is_sealed = || {
+        let sealed = check::<8>(&[tag::LOG_HEAD, &bytes[..HEAD_CHECK]]);
+        bytes[HEAD_CHECK..FRAME_CHECK] == sealed
+    };
+    (is_possible && is_sealed()).then_some(head)
 }
 
 fn check<const BYTES: usize>(pieces: &[&[u8]]) -> [u8; BYTES] {
@@ -132,7 +141,7 @@ mod tests {
             hex(&frame),
             "00000002020000000000000003".to_owned()
                 + "0000000000000002"
-                + "7e0896e3d91014f2f9e4711835053dbb"
+                + "70e304a2ba9b507894395c97b58b33095fca1f44667b19dc"
                 + "6162"
         );
     }

@@ -241,10 +241,19 @@ impl Reader<'_> {
         {
             return Err("a group that was synced is not what was written");
         }
-        match is_missing(self.bytes, at) {
+        match is_missing(self.bytes, self.bad_frame(at)) {
             true => Ok(()),
             false => Err("a group is not what was written, and no part of it is missing"),
         }
+    }
+
+    /// Where the first frame is that is not whole, of the group that begins at `at`.
+    fn bad_frame(&self, mut at: usize) -> usize {
+        let frame = |at| frame::open(self.bytes.get(at..)?);
+        while let Some((head, _)) = frame(at).filter(|(head, _)| head.group == self.next) {
+            at += FRAME_HEAD_BYTES + head.length;
+        }
+        at
     }
 
     /// Of the frames behind `at` the one that knows of the latest sync.
