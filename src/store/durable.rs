@@ -11,8 +11,7 @@
 
 use std::{
     collections::{btree_map::Entry, BTreeMap},
-    fs,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         atomic::{AtomicU64, Ordering},
         Arc, Mutex, PoisonError,
@@ -20,14 +19,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fjall::{
-    CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions,
-    OwnedWriteBatch, PersistMode,
-};
+use fjall::{Database, Keyspace, OwnedWriteBatch, PersistMode};
 use quick_cache::{sync::Cache, Weighter};
 
 use super::{
-    folder::{self, io_error, Folders},
+    engine::Engine,
+    folder::{self, Folders},
     layout,
     rows::{scan_readable, Rows, RowsView, APPLIED_KEY},
     wal::Wal,
@@ -41,20 +38,7 @@ use crate::{
 /// Payloads of more bytes than this have rows of their own.
 const INLINE_LIMIT: usize = 1024;
 
-/// Files of a store that are kept open: a process may often open 1,024 in all.
-const MAX_OPEN_FILES: usize = 100;
-
-/// Threads of the engine that write files and merge them. Of more than one, the first
-/// does not merge, and while the others do it asks itself for the next in a loop: it
-/// takes a processor for nothing, for as long as there is something to merge (`worker_tick`
-/// in fjall 3.1.13).
-const WORKERS: usize = 1;
-
-/// Bounds for a write buffer.
-const MIN_MEMTABLE: u64 = 2 << 20;
-const MAX_MEMTABLE: u64 = 64 << 20;
-
-/// For how long a flush of at most [`MAX_MEMTABLE`] is waited for, and how often
+/// For how long a flush is waited for, and how often
 /// one looks.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(20);
 const LOOK_EVERY: Duration = Duration::from_millis(2);
@@ -101,16 +85,6 @@ pub struct DurableStore {
     database: Database,
 }
 
-/// The engine, opened, and what its rows say.
-struct Engine {
-    database: Database,
-    rows: Rows,
-    quarantine: Keyspace,
-    applied: u64,
-    /// The engine's journal could not be read, and is aside.
-    journals_aside: Vec<PathBuf>,
-}
-
 impl DurableStore {
     /// Opens the store in `path`, making it if it is not there, and applies what the log has and the
     /// rows have not. Of `cache_size` bytes, three eighths are for cells, a quarter is for blocks of
@@ -123,7 +97,7 @@ impl DurableStore {
     pub fn open(path: &Path, cache_size: u64) -> Result<Self, StoreError> {
         let folders = folder::prepare(path)?;
         let engine = Engine::open(path, &folders, cache_size)?;
-        let is_journal_lost = !engine.journals_aside.is_empty();
+        let is_journal_lost = engine.is_journal_lost;
         let shown = match is_journal_lost {
             // The tables of one keyspace may be older than those of another.
             true => 0,
@@ -147,9 +121,7 @@ impl DurableStore {
         store.catch_up(newest, is_journal_lost)?;
         if is_journal_lost {
             store.flush()?;
-            for journal in &engine.journals_aside {
-                fs::remove_file(journal).map_err(io_error("remove", journal))?;
-            }
+            Engine::forget_lost_journals(&folders)?;
         }
         folder::finish(path)?;
         Ok(store)
@@ -331,105 +303,6 @@ pub(super) fn salvage(
         .0
         .into_iter()
         .try_for_each(|(key, (cell, meta))| save(Write { key, cell, meta }))
-}
-
-impl Engine {
-    fn open(path: &Path, folders: &Folders, cache_size: u64) -> Result<Self, StoreError> {
-        let failed = |source| match source {
-            fjall::Error::Locked => StoreError::Locked {
-                path: path.to_owned(),
-            },
-            source => StoreError::Engine {
-                action: "open",
-                path: path.to_owned(),
-                source: Box::new(source),
-            },
-        };
-        let open = || {
-            Database::builder(&folders.engine)
-                .cache_size(cache_size / 4)
-                .max_cached_files(Some(MAX_OPEN_FILES))
-                .worker_threads(WORKERS)
-                // It would take more of the processor than the disk saves.
-                .journal_compression(CompressionType::None)
-                .open()
-        };
-        let mut journals_aside = Vec::new();
-        let database = match open() {
-            Err(error) if is_of_journal(&error) => {
-                journals_aside = set_journals_aside(&folders.engine)?;
-                tracing::warn!(
-                    "{}: the engine's journal cannot be read ({error}); what is not in tables comes \
-                     from the write-ahead log",
-                    path.display()
-                );
-                open().map_err(failed)?
-            }
-            opened => opened.map_err(failed)?,
-        };
-        let options = |memtable: u64| {
-            // Reads ask for what is there: the tree knows what is not.
-            KeyspaceCreateOptions::default()
-                .max_memtable_size(memtable.clamp(MIN_MEMTABLE, MAX_MEMTABLE))
-                .expect_point_read_hits(true)
-        };
-        let cells = database
-            .keyspace("cells", || options(cache_size / 4))
-            .map_err(failed)?;
-        let payloads = database
-            .keyspace("payloads", || {
-                options(cache_size / 8).with_kv_separation(Some(KvSeparationOptions::default()))
-            })
-            .map_err(failed)?;
-        let quarantine = database
-            .keyspace("quarantine", || options(MIN_MEMTABLE))
-            .map_err(failed)?;
-        let rows = Rows {
-            path: path.to_owned(),
-            cells,
-            payloads,
-        };
-        let applied = rows.applied()?;
-        Ok(Self {
-            database,
-            rows,
-            quarantine,
-            applied,
-            journals_aside,
-        })
-    }
-}
-
-/// Whether the engine says so of its journal, and not of a table.
-fn is_of_journal(error: &fjall::Error) -> bool {
-    use fjall::Error::{Decompress, InvalidTag, InvalidTrailer, JournalRecovery};
-    matches!(
-        error,
-        JournalRecovery(_) | InvalidTag(_) | InvalidTrailer | Decompress(_)
-    )
-}
-
-/// The suffixes of the engine's journals, and of those that are aside.
-const JOURNAL: &str = "jnl";
-const ASIDE: &str = "jnl-damaged";
-
-/// Has the engine find an empty journal. (Without any it would not know what it numbered last:
-/// `Database::recover` of fjall 3.1.13.)
-fn set_journals_aside(engine: &Path) -> Result<Vec<PathBuf>, StoreError> {
-    let mut aside = Vec::new();
-    for entry in fs::read_dir(engine).map_err(io_error("list", engine))? {
-        let path = entry.map_err(io_error("list", engine))?.path();
-        if path
-            .extension()
-            .is_some_and(|extension| extension == JOURNAL)
-        {
-            let to = path.with_extension(ASIDE);
-            fs::rename(&path, &to).map_err(io_error("move aside", &path))?;
-            fs::File::create(&path).map_err(io_error("create", &path))?;
-            aside.push(to);
-        }
-    }
-    Ok(aside)
 }
 
 /// Of each cell the newest that is in the log.

@@ -9,6 +9,7 @@
 //! tree then holds the cells themselves.
 
 mod durable;
+mod engine;
 mod error;
 mod folder;
 mod layout;

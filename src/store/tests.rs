@@ -373,7 +373,7 @@ fn what_is_in_the_log_is_joined_with_the_rows() {
 /// The engine takes a journal that is damaged in its middle for one that ends there.
 #[test]
 fn rows_that_the_engine_has_lost_come_from_the_log() {
-    for is_spoiled in [false, true] {
+    for how in ["cut", "spoiled", "removed"] {
         let folder = tempfile::tempdir().expect("a folder");
         let store = DurableStore::open(folder.path(), CACHE).expect("a store");
         let mut model = Model::new();
@@ -396,11 +396,14 @@ fn rows_that_the_engine_has_lost_come_from_the_log() {
                     .iter()
                     .rposition(|byte| *byte != 0)
                     .expect("it is used");
-                match is_spoiled {
-                    true => bytes[end / 2] ^= 0x40,
-                    false => bytes[end / 2..].fill(0),
+                match how {
+                    "cut" => bytes[end / 2..].fill(0),
+                    _ => bytes[end / 2] ^= 0x40,
                 }
-                fs::write(&path, bytes).expect("written");
+                match how {
+                    "removed" => fs::remove_file(&path).expect("removed"),
+                    _ => fs::write(&path, bytes).expect("written"),
+                }
             }
         }
         let store = DurableStore::open(folder.path(), CACHE).expect("a store");

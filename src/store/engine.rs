@@ -1,0 +1,171 @@
+//! Opening the fjall storage engine, whose journal may be damaged: the write-ahead log has what tables
+//! have not.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions};
+
+use super::{
+    folder::{io_error, Folders},
+    rows::Rows,
+    StoreError,
+};
+
+/// Files of a store that are kept open: a process may often open 1,024 in all.
+const MAX_OPEN_FILES: usize = 100;
+
+/// Threads of the engine that write files and merge them. Of more than one, the first
+/// does not merge, and while the others do it asks itself for the next in a loop: it
+/// takes a processor for nothing, for as long as there is something to merge (`worker_tick`
+/// in fjall 3.1.13).
+const WORKERS: usize = 1;
+
+/// Bounds for a write buffer.
+const MIN_MEMTABLE: u64 = 2 << 20;
+const MAX_MEMTABLE: u64 = 64 << 20;
+
+/// The engine, opened, and what its rows say.
+pub(super) struct Engine {
+    pub(super) database: Database,
+    pub(super) rows: Rows,
+    pub(super) quarantine: Keyspace,
+    /// The last group of the log that is in rows.
+    pub(super) applied: u64,
+    /// The journal could not be read, or was not there: only what is in tables is in rows.
+    pub(super) is_journal_lost: bool,
+}
+
+impl Engine {
+    /// Removes what is left of journals that were lost: all is in tables.
+    pub(super) fn forget_lost_journals(folders: &Folders) -> Result<(), StoreError> {
+        for aside in files(&folders.engine, ASIDE)? {
+            fs::remove_file(&aside).map_err(io_error("remove", &aside))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn open(path: &Path, folders: &Folders, cache_size: u64) -> Result<Self, StoreError> {
+        let failed = |source| match source {
+            fjall::Error::Locked => StoreError::Locked {
+                path: path.to_owned(),
+            },
+            source => StoreError::Engine {
+                action: "open",
+                path: path.to_owned(),
+                source: Box::new(source),
+            },
+        };
+        let open = || {
+            Database::builder(&folders.engine)
+                .cache_size(cache_size / 4)
+                .max_cached_files(Some(MAX_OPEN_FILES))
+                .worker_threads(WORKERS)
+                // It would take more of the processor than the disk saves.
+                .journal_compression(CompressionType::None)
+                .open()
+        };
+        let mut is_journal_lost = is_journal_lost(&folders.engine)?;
+        let database = match open() {
+            Err(error) if is_of_journal(&error) => {
+                set_journals_aside(&folders.engine)?;
+                is_journal_lost = true;
+                tracing::warn!(
+                    "{}: the engine's journal cannot be read ({error}); what is not in tables comes \
+                     from the write-ahead log",
+                    path.display()
+                );
+                open().map_err(failed)?
+            }
+            opened => opened.map_err(failed)?,
+        };
+        let options = |memtable: u64| {
+            // Reads ask for what is there: the tree knows what is not.
+            KeyspaceCreateOptions::default()
+                .max_memtable_size(memtable.clamp(MIN_MEMTABLE, MAX_MEMTABLE))
+                .expect_point_read_hits(true)
+        };
+        let cells = database
+            .keyspace("cells", || options(cache_size / 4))
+            .map_err(failed)?;
+        let payloads = database
+            .keyspace("payloads", || {
+                options(cache_size / 8).with_kv_separation(Some(KvSeparationOptions::default()))
+            })
+            .map_err(failed)?;
+        let quarantine = database
+            .keyspace("quarantine", || options(MIN_MEMTABLE))
+            .map_err(failed)?;
+        let rows = Rows {
+            path: path.to_owned(),
+            cells,
+            payloads,
+        };
+        let applied = rows.applied()?;
+        Ok(Self {
+            database,
+            rows,
+            quarantine,
+            applied,
+            is_journal_lost,
+        })
+    }
+}
+
+/// Whether the engine says so of its journal, and not of a table.
+fn is_of_journal(error: &fjall::Error) -> bool {
+    use fjall::Error::{Decompress, InvalidTag, InvalidTrailer, JournalRecovery};
+    matches!(
+        error,
+        JournalRecovery(_) | InvalidTag(_) | InvalidTrailer | Decompress(_)
+    )
+}
+
+/// The suffixes of the engine's journals, and of those that are aside.
+const JOURNAL: &str = "jnl";
+const ASIDE: &str = "jnl-damaged";
+
+/// A journal of no entries. Without any journal the engine would not know what it numbered last, and
+/// find nothing in its tables (`Database::recover` of fjall 3.1.13).
+const EMPTY: &str = "0.jnl";
+
+/// The engine's file that says that its folder was made.
+const VERSION: &str = "version";
+
+fn files(engine: &Path, suffix: &str) -> Result<Vec<PathBuf>, StoreError> {
+    let mut found = Vec::new();
+    if !engine.exists() {
+        return Ok(found);
+    }
+    for entry in fs::read_dir(engine).map_err(io_error("list", engine))? {
+        let path = entry.map_err(io_error("list", engine))?.path();
+        if path.extension().is_some_and(|extension| extension == suffix) {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+/// Whether journals were set aside before, and it was not finished; or are gone. Then there is an
+/// empty one.
+fn is_journal_lost(engine: &Path) -> Result<bool, StoreError> {
+    if engine.join(VERSION).exists() && files(engine, JOURNAL)?.is_empty() {
+        let empty = engine.join(EMPTY);
+        fs::File::create(&empty).map_err(io_error("create", &empty))?;
+        return Ok(true);
+    }
+    Ok(!files(engine, ASIDE)?.is_empty())
+}
+
+/// Keeps copies of the engine's journals, and has it find empty ones.
+fn set_journals_aside(engine: &Path) -> Result<(), StoreError> {
+    for path in files(engine, JOURNAL)? {
+        let aside = path.with_extension(ASIDE);
+        fs::copy(&path, &aside).map_err(io_error("copy", &path))?;
+        let empty = || fs::File::options().write(true).open(&path)?.set_len(0);
+        empty().map_err(io_error("empty", &path))?;
+    }
+    Ok(())
+}
