@@ -47,7 +47,11 @@ impl Engine {
         Ok(())
     }
 
-    pub(super) fn open(path: &Path, folders: &Folders, cache_size: u64) -> Result<Self, StoreError> {
+    pub(super) fn open(
+        path: &Path,
+        folders: &Folders,
+        cache_size: u64,
+    ) -> Result<Self, StoreError> {
         let failed = |source| match source {
             fjall::Error::Locked => StoreError::Locked {
                 path: path.to_owned(),
@@ -141,7 +145,10 @@ fn files(engine: &Path, suffix: &str) -> Result<Vec<PathBuf>, StoreError> {
     }
     for entry in fs::read_dir(engine).map_err(io_error("list", engine))? {
         let path = entry.map_err(io_error("list", engine))?.path();
-        if path.extension().is_some_and(|extension| extension == suffix) {
+        if path
+            .extension()
+            .is_some_and(|extension| extension == suffix)
+        {
             found.push(path);
         }
     }
