@@ -30,8 +30,14 @@ pub(in crate::replica) enum Offered {
     Lost,
     /// It is the first of its cell that is pending.
     First,
-    /// It is newer than the one that was pending.
-    Newer,
+    /// It is newer than the one that was pending, which came with the group of this number.
+    Newer(u32),
+}
+
+/// A cell, and the number of the group that it came with.
+struct Pending {
+    cell: Arc<Cell>,
+    group: u32,
 }
 
 fn version(key: &CellKey, cell: &Cell) -> Version {
@@ -43,7 +49,7 @@ fn version(key: &CellKey, cell: &Cell) -> Version {
 pub(in crate::replica) struct Memtable {
     // Writers and readers wait while one looks here, so it has to be fast; and nobody can
     // prepare keys that collide.
-    cells: HashMap<CellKey, Arc<Cell>, ahash::RandomState>,
+    cells: HashMap<CellKey, Pending, ahash::RandomState>,
     /// Keys of which two different writes bear one timestamp.
     tied: HashSet<CellKey>,
     bytes: usize,
@@ -54,23 +60,28 @@ pub(in crate::replica) struct Memtable {
 }
 
 impl Memtable {
-    /// Takes `cell`, if there is no newer one. It is tied if it bears the timestamp of another that is
+    /// Takes `cell`, of this group, if there is no newer one. It is tied if it bears the timestamp of another that is
     /// in the tree.
     pub(in crate::replica) fn offer(
         &mut self,
         key: &CellKey,
         cell: &Arc<Cell>,
         is_tied: bool,
+        group: u32,
     ) -> Offered {
         let bytes = bytes_of(key, cell);
-        let (mut is_tied, mut offered) = (is_tied, Offered::Newer);
-        match self.cells.entry(key.clone()) {
+        let mut is_tied = is_tied;
+        let new = Pending {
+            cell: Arc::clone(cell),
+            group,
+        };
+        let offered = match self.cells.entry(key.clone()) {
             Entry::Vacant(vacant) => {
-                vacant.insert(Arc::clone(cell));
-                offered = Offered::First;
+                vacant.insert(new);
+                Offered::First
             }
             Entry::Occupied(mut pending) => {
-                let other = pending.get();
+                let other = &pending.get().cell;
                 if other.stamp > cell.stamp {
                     return Offered::Lost;
                 }
@@ -82,9 +93,9 @@ impl Memtable {
                     is_tied = true;
                 }
                 self.bytes -= bytes_of(key, other);
-                pending.insert(Arc::clone(cell));
+                Offered::Newer(pending.insert(new).group)
             }
-        }
+        };
         self.bytes += bytes;
         if !key.part.is_empty() {
             let merging = self.merging.entry(key.key.clone()).or_default();
@@ -129,14 +140,15 @@ impl Memtable {
             return None;
         };
         let mut forgotten = None;
-        let pending = entry.get();
+        let pending = &entry.get().cell;
         // Without a tie, what bears the same timestamp is the very same write.
         let is_tied = self.tied.contains(key);
         let is_applied = pending.stamp < applied.stamp
             || (pending.stamp == applied.stamp && (!is_tied || version(key, pending) <= applied));
         if is_applied {
             self.bytes -= bytes_of(key, pending);
-            forgotten = Some(entry.remove()).filter(|cell| cell.stamp == applied.stamp && !is_tied);
+            forgotten =
+                Some(entry.remove().cell).filter(|cell| cell.stamp == applied.stamp && !is_tied);
             if !self.tied.is_empty() {
                 self.tied.remove(key);
             }
@@ -154,7 +166,7 @@ impl Memtable {
     }
 
     pub(in crate::replica) fn get(&self, key: &CellKey) -> Option<&Arc<Cell>> {
-        self.cells.get(key)
+        self.cells.get(key).map(|pending| &pending.cell)
     }
 
     /// When the cells of a key were written that are pending; and perhaps those that were.
@@ -205,7 +217,8 @@ impl Memtable {
             if !merging.is_applied() {
                 let cells = self.cells.iter();
                 let of_key = cells.filter(|(cell, _)| cell.key == *key && !cell.part.is_empty());
-                pending.extend(of_key.map(|(key, cell)| (key.part.clone(), Arc::clone(cell))));
+                pending
+                    .extend(of_key.map(|(key, other)| (key.part.clone(), Arc::clone(&other.cell))));
             }
         }
         pending
@@ -223,7 +236,7 @@ impl Memtable {
     }
 
     pub(in crate::replica) fn iter(&self) -> impl Iterator<Item = (&CellKey, &Arc<Cell>)> {
-        self.cells.iter()
+        self.cells.iter().map(|(key, pending)| (key, &pending.cell))
     }
 
     pub(in crate::replica) fn len(&self) -> usize {

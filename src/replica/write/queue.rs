@@ -65,8 +65,7 @@ pub(in crate::replica) struct Group {
     pub(in crate::replica) updates: Vec<Update>,
     /// Memory that they take, about.
     pub(in crate::replica) bytes: usize,
-    /// Updates that these overwrite, or that came after a later one: there are about so many in
-    /// this group, or were in those before.
+    /// Updates in it that others in it overwrite, or that came after a later one.
     pub(in crate::replica) overwritten: usize,
     /// The number of the last of them.
     pub(in crate::replica) sequence: u64,
@@ -101,8 +100,9 @@ pub(in crate::replica) struct Work {
 
 struct State {
     memtable: Memtable,
-    /// What is queued.
+    /// What is queued, and the number of that group.
     queued: Group,
+    group: u32,
     /// To be the room of the next queue.
     spare: Vec<Update>,
     /// Updates that are being committed.
@@ -137,11 +137,15 @@ impl State {
     /// True if it is the newest of its key.
     fn take(&mut self, (key, cell, meta): Offer, is_tied: bool) -> bool {
         self.sequence += 1;
-        let offered = self.memtable.offer(&key, &cell, is_tied);
+        let offered = self.memtable.offer(&key, &cell, is_tied, self.group);
         let is_newest = offered != Offered::Lost;
         let queued = &mut self.queued;
         queued.bytes += bytes_of(&key, &cell);
-        queued.overwritten += usize::from(offered != Offered::First);
+        queued.overwritten += usize::from(match offered {
+            Offered::First => false,
+            Offered::Newer(group) => group == self.group,
+            Offered::Lost => true,
+        });
         queued.sequence = self.sequence;
         let time = Some(cell.stamp.time).filter(|time| *time >= self.watermark);
         queued.earliest = time.into_iter().chain(queued.earliest).min();
@@ -206,6 +210,7 @@ impl WriteQueue {
             state: Mutex::new(State {
                 memtable,
                 queued: Group::default(),
+                group: 0,
                 spare: Vec::new(),
                 committing: 0,
                 committing_bytes: 0,
@@ -442,6 +447,7 @@ impl WriteQueue {
         let group = (may_commit && is_due).then(|| {
             let spare = std::mem::take(&mut state.spare);
             let mut group = std::mem::take(&mut state.queued);
+            state.group = state.group.wrapping_add(1);
             state.queued.updates = spare;
             group.sequence = state.sequence;
             state.committing = group.updates.len();
