@@ -18,7 +18,7 @@
 //! watermark passes, it applies the updates of a bucket: to the tree, and to the rows of the store,
 //! so that rows are the tree. Where there is no store, the tree holds the cells themselves.
 //!
-//! What the thread does is decided by the [core](core), which has no I/O and no clock, and which the
+//! What the thread does is decided by the core (`core`), which has no I/O and no clock, and which the
 //! simulation of replication drives as well.
 //!
 //! | part | what it is |
