@@ -75,7 +75,7 @@ pub use write::acks::Committed;
 
 use apply::{
     loading::{load, Loaded},
-    watermark::{cut_above, cut_below},
+    watermark::cut_above,
 };
 use counters::Counter;
 use read::fold_cache::Folds;
@@ -176,8 +176,8 @@ impl Shared {
         }
     }
 
-    /// A root was made, or it covers more than before.
-    fn tell(&self) {
+    /// The size on disk, as it is shown.
+    fn measure(&self) {
         match self.store.disk_bytes() {
             Ok(bytes) => self.disk_bytes.store(bytes, Ordering::Relaxed),
             Err(error) => {
@@ -185,6 +185,10 @@ impl Shared {
                 tracing::warn!("storage '{name}': its size on disk is not known: {error}");
             }
         }
+    }
+
+    /// A root was made, or it covers more than before.
+    fn tell(&self) {
         if let Some(tell) = self.on_root.get() {
             tell();
         }
@@ -444,10 +448,7 @@ impl Replica {
     /// The cut of this moment: what has a time below it is settled, or about to be.
     #[must_use]
     pub fn cut(&self) -> u64 {
-        let state = &self.shared.state;
-        let held = state.queue.earliest_uncommitted().map(cut_below);
-        let cut = cut_at((self.shared.clock)(), state.options.settle);
-        held.map_or(cut, |held| cut.min(held))
+        self.shared.state.cut_at((self.shared.clock)())
     }
 
     /// Has `tell` called whenever a root was made, or one was found to cover more

@@ -8,7 +8,7 @@ use super::{
     apply::{
         entry::Held,
         tree::Loader,
-        watermark::{cut_above, cut_at, cut_below},
+        watermark::{cut_above, cut_at},
     },
     core::{Core, Task},
     state::State,
@@ -178,7 +178,7 @@ impl SimulatedReplica {
                     self.disk.apply(&batch);
                     self.core.stored(Ok(()), self.now, &|_| {});
                 }
-                Task::Tell => self.has_root = true,
+                Task::Tell { .. } => self.has_root = true,
                 Task::Again => {}
                 Task::Wait(..) => break,
                 Task::Checkpoint(_) | Task::Mend(_) => panic!("nobody asks for that"),
@@ -208,16 +208,11 @@ impl SimulatedReplica {
     }
 
     pub(crate) fn cut(&self, now: u64) -> u64 {
-        let held = self.state.queue.earliest_uncommitted().map(cut_below);
-        let cut = cut_at(now, self.state.options.settle);
-        held.map_or(cut, |held| cut.min(held))
+        self.state.cut_at(now)
     }
 
     pub(crate) fn newest(&self, key: &CellKey) -> Option<Stamp> {
-        match self.state.queue.look_up(key) {
-            (_, Some(pending)) => Some(pending.stamp),
-            (_, None) => self.state.applied().get(key).map(Held::stamp),
-        }
+        self.state.newest(key)
     }
 
     /// The rows that there would be after a crash.

@@ -3,7 +3,11 @@
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::{
-    apply::tree::AppliedTree,
+    apply::{
+        entry::Held,
+        tree::AppliedTree,
+        watermark::{cut_at, cut_below},
+    },
     counters::Counters,
     integrity::quarantine::Quarantine,
     write::{
@@ -12,7 +16,7 @@ use super::{
     },
     Failure, Options, Roots, Tree, Tuning,
 };
-use crate::cell::{CellKey, CellMeta};
+use crate::cell::{CellKey, CellMeta, Stamp};
 
 pub(crate) struct State {
     /// Of the storage, for the log.
@@ -71,6 +75,21 @@ impl State {
 
     pub(super) fn roots_mut(&self) -> RwLockWriteGuard<'_, Roots> {
         self.roots.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The cut when the clock shows `now`: what has a time below it is applied, or about to be.
+    pub(super) fn cut_at(&self, now: u64) -> u64 {
+        let held = self.queue.earliest_uncommitted().map(cut_below);
+        let cut = cut_at(now, self.options.settle);
+        held.map_or(cut, |held| cut.min(held))
+    }
+
+    /// When the newest cell of `key` was written, be it pending or in the tree.
+    pub(super) fn newest(&self, key: &CellKey) -> Option<Stamp> {
+        match self.queue.look_up(key) {
+            (_, Some(pending)) => Some(pending.stamp),
+            (_, None) => self.applied().get(key).map(Held::stamp),
+        }
     }
 
     /// Tells those who wait for a group that it is committed.

@@ -118,7 +118,12 @@ impl Driver {
             match self.core.next_task(self.now()) {
                 Task::Append(group) => self.append(group),
                 Task::Store(rows) => self.store(&rows),
-                Task::Tell => self.shared.tell(),
+                Task::Tell { is_made } => {
+                    if is_made {
+                        self.shared.measure();
+                    }
+                    self.shared.tell();
+                }
                 Task::Checkpoint(receiver) => {
                     // Whoever has stopped waiting does not need it.
                     let _ = receiver.send(self.shared.snapshot());
@@ -142,7 +147,7 @@ impl Driver {
 
     /// Has a group appended beside what is to be applied, if anything is.
     fn append(&mut self, group: Arc<Group>) {
-        let is_apply_due = self.core.has_something_to_apply(self.now());
+        let is_apply_due = self.core.is_apply_due_now(self.now());
         let log = self.log.as_mut().filter(|_| is_apply_due);
         let group = match log {
             Some(log) => match log.groups.send(group) {

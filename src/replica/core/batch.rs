@@ -54,10 +54,7 @@ impl Core {
     }
 
     fn begin_next(&mut self, now: Now) -> Option<Task> {
-        if self
-            .extra_root_due(now)
-            .is_some_and(|due| due <= now.monotonic)
-        {
+        if self.is_extra_root_due(now) {
             // However fast updates come.
             self.apply = ApplyPhase::Rooting;
             return Some(Task::Again);
@@ -279,7 +276,7 @@ impl Core {
         drop(roots);
         self.stale_since = None;
         self.buckets.root_made();
-        Task::Tell
+        Task::Tell { is_made: true }
     }
 
     /// Takes a cell out of the tree that is not to be had any more, as if it had never come. No batch

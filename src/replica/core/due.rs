@@ -61,18 +61,13 @@ impl Core {
     }
 
     /// As [`is_apply_due`](Self::is_apply_due), unless it is deferred.
-    pub(super) fn is_apply_due_now(&self, now: Now) -> bool {
+    pub(crate) fn is_apply_due_now(&self, now: Now) -> bool {
         self.deferred_until(now).is_none() && self.is_apply_due(now)
-    }
-
-    /// Whether there is something to apply while a group is being appended.
-    pub(crate) fn has_something_to_apply(&self, now: Now) -> bool {
-        self.is_apply_due_now(now)
     }
 
     /// When the root is to be made although it is no whole second: because nothing waits; or because
     /// no whole second comes, as the watermark stands still.
-    pub(super) fn extra_root_due(&self, now: Now) -> Option<Duration> {
+    fn extra_root_due(&self, now: Now) -> Option<Duration> {
         let stale_since = self.stale_since?;
         let tuning = &self.state.tuning;
         let is_quiet = self.buckets.next_cut().is_none() && self.appending().is_none();
@@ -82,6 +77,12 @@ impl Core {
         let stands_still = self.clock_cut(now) < watermark || is_held;
         let late = stands_still.then(|| stale_since + tuning.root_when_standing);
         quiet.into_iter().chain(late).min()
+    }
+
+    /// Whether that time has come.
+    pub(super) fn is_extra_root_due(&self, now: Now) -> bool {
+        let due = self.extra_root_due(now);
+        due.is_some_and(|due| due <= now.monotonic)
     }
 
     /// When there is something to do although nothing comes: nothing if a commit is waited for.
@@ -94,9 +95,9 @@ impl Core {
             false if waits_for_commit => None,
             false => self.next_due(now),
         };
-        let deferred = self.deferred_until(now);
-        let applying = applying.map(|at| Some(at).max(deferred).unwrap_or(at));
-        applying.into_iter().chain(root).min()
+        let at = applying.into_iter().chain(root).min()?;
+        // What is deferred is not done before, be it overdue.
+        Some(self.deferred_until(now).map_or(at, |until| at.max(until)))
     }
 
     /// When something will be due by the clock.

@@ -75,7 +75,10 @@ pub(crate) enum Task {
     /// Change rows, and call [`Core::stored`].
     Store(RowBatch),
     /// Tell whoever wants to know that a root was made, or that it covers more updates than before.
-    Tell,
+    Tell {
+        /// Whether it was made just now.
+        is_made: bool,
+    },
     /// Send a snapshot: no batch is half applied.
     Checkpoint(Receiver),
     /// Look at cells that are said to be damaged.
@@ -285,17 +288,14 @@ impl Core {
             let (_, receiver) = self.checkpoints.swap_remove(place);
             return Some(Task::Checkpoint(receiver));
         }
-        if self
-            .extra_root_due(now)
-            .is_some_and(|due| due <= now.monotonic)
-        {
+        if self.is_extra_root_due(now) {
             self.apply = ApplyPhase::Rooting;
             return Some(Task::Again);
         }
         let is_stale = self.stale_since.is_some();
         if !is_stale && self.state.roots().covered() < self.committed {
             self.state.roots_mut().set_covered(self.committed);
-            return Some(Task::Tell);
+            return Some(Task::Tell { is_made: false });
         }
         None
     }

@@ -134,7 +134,7 @@ impl Driver {
                     }
                     self.core.stored(Ok(()), self.now, &|_| {});
                 }
-                Task::Tell => self.told += 1,
+                Task::Tell { .. } => self.told += 1,
                 Task::Again => {}
                 Task::Wait(..) => return true,
                 Task::Checkpoint(_) | Task::Mend(_) | Task::End => panic!("nobody asks for that"),
@@ -334,4 +334,34 @@ fn what_is_overwritten_in_a_group_is_not_logged() {
     assert!(driver.core.buckets.value_bytes() <= 3);
     assert_eq!(driver.log[&1][0].1.stamp.time, 100 * BUCKET + 999);
     driver.check_crash();
+}
+
+/// A root that is overdue while a burst defers it is waited for, not asked for again and again.
+#[test]
+fn what_is_deferred_wakes_nobody_before() {
+    let mut driver = Driver::new(false);
+    driver.now.clock = 100 * BUCKET;
+    driver.run(100, false);
+    // The watermark stands still, and what comes is late.
+    driver.offer((0, cell(100 * BUCKET, 1, Some(1))));
+    driver.now.monotonic += Duration::from_secs(1);
+    driver.now.clock = 110 * BUCKET;
+    assert!(driver.run(1000, false));
+    driver.now.clock = 50 * BUCKET;
+    let mut overdue = 0;
+    for step in 0..50 {
+        driver.now.monotonic += Duration::from_millis(30);
+        for number in 0..8 {
+            let time = 60 * BUCKET + step * 8 + u64::from(number);
+            driver.offer((number, cell(time, 1, Some(1))));
+        }
+        driver.state.queue.request_commit();
+        assert!(driver.run(1000, false), "it comes to rest");
+        let is_deferred = driver.core.deferred_until(driver.now).is_some();
+        overdue += u32::from(is_deferred && driver.core.is_extra_root_due(driver.now));
+        if let Task::Wait(Some(until), _) = driver.core.next_task(driver.now) {
+            assert!(until > driver.now.monotonic, "at step {step}");
+        }
+    }
+    assert!(overdue > 3, "{overdue}");
 }

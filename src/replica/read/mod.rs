@@ -158,10 +158,7 @@ impl Replica {
     /// The stamp of the newest cell of `key`, pending or settled.
     #[must_use]
     pub fn newest(&self, key: &CellKey) -> Option<Stamp> {
-        match self.shared.state.queue.look_up(key) {
-            (_, Some(pending)) => Some(pending.stamp),
-            (_, None) => self.shared.state.applied().get(key).map(Held::stamp),
-        }
+        self.shared.state.newest(key)
     }
 
     /// The stamp of the newest of all cells of `key`, pending or settled. O(cells of
