@@ -2,14 +2,14 @@
 //! within bounds.
 #![no_main]
 
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use libfuzzer_sys::fuzz_target;
 use zenoh_backend_mst::{
-    cell::{Cell, CellKey, CellMeta, Content, Key, Part, Stamp},
+    cell::{Cell, CellKey, CellMeta, Content, Key, Stamp},
     mst::{Resident, RootHash},
     replica::{Change, ReplicaError, Snapshot, Tree},
-    store::{RowRead, StoreError, StoreView},
+    store::{CellStore as _, MemoryStore},
     sync::{
         answer_digests, answer_entries, DeltaQuery, DigestQuery, EntriesQuery, Source, MAX_MESSAGE,
     },
@@ -37,28 +37,10 @@ fn tree() -> &'static Tree {
 
 struct Holder;
 
-/// All cells are tombstones, which the tree has.
-struct Rows;
-
-impl StoreView for Rows {
-    fn scan(
-        &self,
-        _: Option<&CellKey>,
-        _: &mut dyn FnMut(CellKey, RowRead) -> bool,
-    ) -> Result<(), StoreError> {
-        Ok(())
-    }
-    fn read(&self, _: &CellKey) -> Result<Option<(Arc<Cell>, CellMeta)>, StoreError> {
-        Ok(None)
-    }
-    fn parts(&self, _: &Key) -> Result<Vec<(Part, Arc<Cell>)>, StoreError> {
-        Ok(Vec::new())
-    }
-}
-
 impl Source for Holder {
     fn snapshot(&self) -> Result<Snapshot, ReplicaError> {
-        Ok(Snapshot::new(0, tree().clone(), Box::new(Rows)))
+        // All cells are tombstones, which the tree has.
+        Ok(Snapshot::new(0, tree().clone(), MemoryStore.view()))
     }
     fn changes_since(&self, root: &RootHash, after: u64) -> Option<Vec<Change>> {
         let changes = tree().iter().expect("resident").zip(1..);

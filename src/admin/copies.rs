@@ -422,7 +422,7 @@ fn entry(name: &str, path: &Path) -> Result<SnapshotEntry, AdminError> {
     })
 }
 
-fn failed(path: &Path) -> impl FnOnce(io::Error) -> AdminError {
+pub(super) fn failed(path: &Path) -> impl FnOnce(io::Error) -> AdminError {
     let path = path.display().to_string();
     move |source| AdminError::Io { path, source }
 }

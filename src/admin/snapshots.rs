@@ -7,7 +7,10 @@ use std::{
     path::Path,
 };
 
-use super::{copies::OnProgress, AdminError, Administration, SnapshotEntry};
+use super::{
+    copies::{failed, OnProgress},
+    AdminError, Administration, SnapshotEntry,
+};
 use crate::store::SNAPSHOTS;
 
 /// Snapshots that are kept, at the most.
@@ -70,11 +73,6 @@ fn close_folder(folder: &Path) -> io::Result<()> {
         .mode(OWNER_ONLY_FOLDER)
         .create(folder)?;
     fs::set_permissions(folder, Permissions::from_mode(OWNER_ONLY_FOLDER))
-}
-
-fn failed(path: &Path) -> impl FnOnce(io::Error) -> AdminError {
-    let path = path.display().to_string();
-    move |source| AdminError::Io { path, source }
 }
 
 #[cfg(test)]

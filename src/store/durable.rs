@@ -10,7 +10,7 @@
 //! the rest.
 
 use std::{
-    collections::{btree_map::Entry, BTreeMap},
+    collections::BTreeMap,
     path::Path,
     sync::{
         atomic::{AtomicU64, Ordering},
@@ -104,7 +104,7 @@ impl DurableStore {
             false => engine.applied,
         };
         let mut newest = Newest::default();
-        let mut visit = |key, cell| newest.join(key, cell);
+        let mut visit = |key, cell| newest.join(Write::of(key, cell));
         let wal = Wal::open(&folders.log, engine.applied, shown, &mut visit)?;
         let weight = cache_size / 8 * 3;
         let items = (weight / (CELL_OVERHEAD + 128)) as usize;
@@ -129,34 +129,20 @@ impl DurableStore {
 
     /// Writes the rows of what was committed and not applied when the process ended.
     fn catch_up(&self, newest: Newest, is_journal_lost: bool) -> Result<(), StoreError> {
-        let logged = newest.0.len();
-        let last = self.wal.last();
-        let mut batch = RowBatch::default();
-        let mut written = 0;
-        for (key, (cell, meta)) in newest.0 {
-            let found = self.row_head(&key)?;
-            let is_newer = found.is_none_or(|found| match found.meta.version == meta.version {
-                // Its payload may be lost.
-                true => is_journal_lost,
-                false => found.meta.version < meta.version,
-            });
-            if !is_newer {
-                continue;
-            }
-            written += 1;
-            if found.is_some_and(|found| found.is_apart) && !is_apart(&cell) {
-                batch.stale_payloads.push(key.clone());
-            }
-            batch.puts.push(Write { key, cell, meta });
-            if batch.puts.len() == CAUGHT_UP_AT_ONCE {
-                self.apply(&std::mem::take(&mut batch))?;
-            }
-        }
-        if last > self.applied.load(Ordering::Relaxed) {
-            batch.applied = Some(last);
-        }
-        if !batch.is_empty() {
+        let (logged, mut written) = (newest.0.len(), 0);
+        let mut writes = newest.0.into_values().peekable();
+        while writes.peek().is_some() {
+            let some = writes.by_ref().take(CAUGHT_UP_AT_ONCE);
+            let batch = self.newer_rows(some, is_journal_lost)?;
+            written += batch.puts.len();
             self.apply(&batch)?;
+        }
+        let last = self.wal.last();
+        if last > self.applied.load(Ordering::Relaxed) {
+            self.apply(&RowBatch {
+                applied: Some(last),
+                ..RowBatch::default()
+            })?;
         }
         if logged > 0 {
             let path = self.rows.path.display();
@@ -165,6 +151,31 @@ impl DurableStore {
             );
         }
         Ok(())
+    }
+
+    /// The rows of those cells that are newer than theirs; of the others of the same version too, if
+    /// their payloads may be lost.
+    pub(super) fn newer_rows(
+        &self,
+        writes: impl Iterator<Item = Write>,
+        may_lack_payloads: bool,
+    ) -> Result<RowBatch, StoreError> {
+        let mut batch = RowBatch::default();
+        for write in writes {
+            let found = self.row_head(&write.key)?;
+            let is_newer = found.is_none_or(|found| {
+                let (found, new) = (found.meta.version, write.meta.version);
+                found < new || (may_lack_payloads && found == new)
+            });
+            if !is_newer {
+                continue;
+            }
+            if found.is_some_and(|found| found.is_apart) && !is_apart(&write.cell) {
+                batch.stale_payloads.push(write.key.clone());
+            }
+            batch.puts.push(write);
+        }
+        Ok(batch)
     }
 
     /// What the row of a key says of its cell.
@@ -298,28 +309,21 @@ pub(super) fn salvage(
         }
     }
     let mut newest = Newest::default();
-    Wal::salvage(&folders.log, &mut |key, cell| newest.join(key, cell));
-    newest
-        .0
-        .into_iter()
-        .try_for_each(|(key, (cell, meta))| save(Write { key, cell, meta }))
+    Wal::salvage(&folders.log, &mut |key, cell| {
+        newest.join(Write::of(key, cell))
+    });
+    newest.0.into_values().try_for_each(save)
 }
 
-/// Of each cell the newest that is in the log.
+/// Of each cell the newest.
 #[derive(Default)]
-struct Newest(BTreeMap<CellKey, (Arc<Cell>, CellMeta)>);
+pub(super) struct Newest(pub(super) BTreeMap<CellKey, Write>);
 
 impl Newest {
-    fn join(&mut self, key: CellKey, cell: Cell) {
-        let meta = CellMeta::of(&key, &cell);
-        match self.0.entry(key) {
-            Entry::Vacant(vacant) => {
-                vacant.insert((Arc::new(cell), meta));
-            }
-            Entry::Occupied(mut other) if other.get().1.version < meta.version => {
-                other.insert((Arc::new(cell), meta));
-            }
-            Entry::Occupied(_) => {}
+    pub(super) fn join(&mut self, write: Write) {
+        let other = self.0.get(&write.key);
+        if other.is_none_or(|other| other.meta.version < write.meta.version) {
+            self.0.insert(write.key.clone(), write);
         }
     }
 }

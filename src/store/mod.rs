@@ -49,6 +49,17 @@ pub struct Write {
     pub meta: CellMeta,
 }
 
+impl Write {
+    /// Hashes the cell.
+    fn of(key: CellKey, cell: Cell) -> Self {
+        Self {
+            meta: CellMeta::of(&key, &cell),
+            cell: Arc::new(cell),
+            key,
+        }
+    }
+}
+
 /// Changes of rows that are made together, or not at all.
 #[derive(Clone, Debug, Default)]
 pub struct RowBatch {

@@ -16,18 +16,16 @@
 //! snapshots, which move last, may stay with the damaged one.
 
 use std::{
-    collections::BTreeMap,
     fs, io,
     panic::{catch_unwind, AssertUnwindSafe},
     path::{Path, PathBuf},
 };
 
 use super::{
-    durable::{is_apart, salvage},
+    durable::{salvage, Newest},
     folder::{io_error, sync_parent},
-    CellStore as _, DurableStore, RowBatch, StoreError, Write,
+    CellStore as _, DurableStore, StoreError, Write,
 };
-use crate::cell::CellKey;
 
 /// Folders that may have been moved aside before.
 const MAX_ASIDE: usize = 1000;
@@ -119,7 +117,7 @@ fn set_aside(path: &Path) -> io::Result<PathBuf> {
 fn save_readable(path: &Path, cache_size: u64, into: &DurableStore) -> Result<u64, StoreError> {
     let mut saver = Saver {
         into,
-        batch: BTreeMap::new(),
+        batch: Newest::default(),
         saved: 0,
     };
     // The engine may find what it holds to be impossible, and panic.
@@ -134,38 +132,24 @@ fn save_readable(path: &Path, cache_size: u64, into: &DurableStore) -> Result<u6
 
 struct Saver<'a> {
     into: &'a DurableStore,
-    /// Of each cell the newest.
-    batch: BTreeMap<CellKey, Write>,
+    batch: Newest,
     saved: u64,
 }
 
 impl Saver<'_> {
     fn save(&mut self, write: Write) -> Result<(), StoreError> {
-        let other = self.batch.get(&write.key);
-        if other.is_none_or(|other| other.meta.version < write.meta.version) {
-            self.batch.insert(write.key.clone(), write);
-        }
-        match self.batch.len() < SAVED_AT_ONCE {
+        self.batch.join(write);
+        match self.batch.0.len() < SAVED_AT_ONCE {
             true => Ok(()),
             false => self.commit(),
         }
     }
 
     fn commit(&mut self) -> Result<(), StoreError> {
-        let view = self.into.view();
-        let mut batch = RowBatch::default();
-        for (key, write) in std::mem::take(&mut self.batch) {
-            // From the end, it may come to what was read from the beginning; and what is in the log
-            // may be in its row.
-            match view.read(&key)? {
-                Some((_, found)) if found.version >= write.meta.version => continue,
-                Some((old, _)) if is_apart(&old) && !is_apart(&write.cell) => {
-                    batch.stale_payloads.push(key);
-                }
-                _ => {}
-            }
-            batch.puts.push(write);
-        }
+        let writes = std::mem::take(&mut self.batch).0.into_values();
+        // From the end, it may come to what was read from the beginning; and what is in the log may be
+        // in its row.
+        let batch = self.into.newer_rows(writes, false)?;
         self.saved += batch.puts.len() as u64;
         self.into.apply(&batch)
     }
@@ -177,7 +161,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        cell::{tests::key, Cell, CellMeta, Content, Stamp},
+        cell::{tests::key, Cell, CellKey, CellMeta, Content, Stamp},
         store::Commit,
     };
 

@@ -90,6 +90,16 @@ fn rows(model: &Model, writes: &[Write]) -> RowBatch {
     }
 }
 
+/// As a replica does when the watermark passes.
+fn commit_and_apply(store: &dyn Store, model: &mut Model, write: Write) {
+    let writes = [write];
+    let applied = Some(append(store, &writes));
+    let batch = rows(model, &writes);
+    let applied = store.apply(&RowBatch { applied, ..batch });
+    applied.expect("applied");
+    model.extend(writes.map(|write| (write.key.clone(), write)));
+}
+
 fn any_batches() -> impl Strategy<Value = Vec<Vec<(u8, Option<usize>)>>> {
     let length = prop_oneof![3 => 0usize..60, 1 => 1020usize..1030, 1 => 5_000usize..9_000];
     let batch = prop::collection::vec((0u8..12, prop::option::of(length)), 1..8);
@@ -378,13 +388,8 @@ fn rows_that_the_engine_has_lost_come_from_the_log() {
         let store = DurableStore::open(folder.path(), CACHE).expect("a store");
         let mut model = Model::new();
         for number in 0..50 {
-            let writes = [write(number % 7, cell(u64::from(number) + 1, Some(300)))];
-            let applied = Some(append(&store, &writes));
-            let batch = rows(&model, &writes);
-            store
-                .apply(&RowBatch { applied, ..batch })
-                .expect("applied");
-            model.extend(writes.map(|write| (write.key.clone(), write)));
+            let write = write(number % 7, cell(u64::from(number) + 1, Some(300)));
+            commit_and_apply(&store, &mut model, write);
         }
         drop(store);
         let engine = folder.path().join("cells");
@@ -426,16 +431,8 @@ fn the_log_does_not_grow_for_ever() {
     let mut model = Model::new();
     let mut most = 0;
     for number in 0..60u8 {
-        let writes = [write(
-            number % 3,
-            cell(u64::from(number) + 1, Some(1 << 20)),
-        )];
-        let applied = Some(append(&store, &writes));
-        let batch = rows(&model, &writes);
-        store
-            .apply(&RowBatch { applied, ..batch })
-            .expect("applied");
-        model.extend(writes.map(|write| (write.key.clone(), write)));
+        let write = write(number % 3, cell(u64::from(number) + 1, Some(1 << 20)));
+        commit_and_apply(&store, &mut model, write);
         most = most.max(store.log_bytes());
         store.wait_for_tables();
     }

@@ -159,13 +159,16 @@ impl Reader<'_> {
         }
         let mut at = HEADER_BYTES.min(self.bytes.len());
         while at < self.bytes.len() {
-            if let Some((end, body)) = self.group(at) {
-                self.show(at, &body, visit)?;
-                self.next += 1;
-                at = end;
-                continue;
-            }
-            match self.hole(at) {
+            let bad_frame = match self.group(at) {
+                Ok((end, body)) => {
+                    self.show(at, &body, visit)?;
+                    self.next += 1;
+                    at = end;
+                    continue;
+                }
+                Err(bad_frame) => bad_frame,
+            };
+            match self.hole(at, bad_frame) {
                 Ok(()) => {
                     let path = self.path.display();
                     tracing::info!(
@@ -195,19 +198,20 @@ impl Reader<'_> {
         }
     }
 
-    /// The group that begins at `at`, and where it ends.
-    fn group(&self, mut at: usize) -> Option<(usize, Vec<u8>)> {
+    /// The group that begins at `at`, and where it ends; if it is not whole, where the first frame is
+    /// that is not.
+    fn group(&self, mut at: usize) -> Result<(usize, Vec<u8>), usize> {
         let mut body = Vec::new();
         loop {
-            let (head, part) = frame::open(self.bytes.get(at..)?)?;
-            if head.group != self.next || head.is_first != body.is_empty() {
-                // A group has bytes: a first frame is never followed by another.
-                return None;
-            }
+            let frame = self.bytes.get(at..).and_then(frame::open);
+            // A group has bytes: a first frame is never followed by another.
+            let of_group = frame
+                .filter(|(head, _)| head.group == self.next && head.is_first == body.is_empty());
+            let (head, part) = of_group.ok_or(at)?;
             body.extend_from_slice(part);
             at += FRAME_HEAD_BYTES + head.length;
             if head.is_last {
-                return Some((at, body));
+                return Ok((at, body));
             }
         }
     }
@@ -230,8 +234,9 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Whether the group that should begin at `at` is a torn end; if not, why it is damage.
-    fn hole(&self, at: usize) -> Result<(), &'static str> {
+    /// Whether the group that should begin at `at`, and is not whole from `bad_frame` on, is a torn end;
+    /// if not, why it is damage.
+    fn hole(&self, at: usize, bad_frame: usize) -> Result<(), &'static str> {
         if !self.is_last_file {
             return Err("a group in a file that was synced is not what was written");
         }
@@ -241,19 +246,10 @@ impl Reader<'_> {
         {
             return Err("a group that was synced is not what was written");
         }
-        match is_missing(self.bytes, self.bad_frame(at)) {
+        match is_missing(self.bytes, bad_frame) {
             true => Ok(()),
             false => Err("a group is not what was written, and no part of it is missing"),
         }
-    }
-
-    /// Where the first frame is that is not whole, of the group that begins at `at`.
-    fn bad_frame(&self, mut at: usize) -> usize {
-        let frame = |at| frame::open(self.bytes.get(at..)?);
-        while let Some((head, _)) = frame(at).filter(|(head, _)| head.group == self.next) {
-            at += FRAME_HEAD_BYTES + head.length;
-        }
-        at
     }
 
     /// Of the frames behind `at` the one that knows of the latest sync.
