@@ -3,10 +3,13 @@
 //! ```text
 //! file      header, then frames
 //! header    magic 8 bytes "mst3wal\n", first group u64 BE, check 8 bytes
-//! frame     length u32 BE of the body, place u8 (1: the first of its group, 2: the last,
-//!           3: both, 0: neither), group u64 BE, synced u64 BE, check 8 bytes of these 21,
+//! frame     place u8 (f1: the first of its group, f2: the last, f3: both, f0: neither), length
+//!           u32 BE of the body, group u64 BE, synced u64 BE, check 8 bytes of these 21,
 //!           check 16 bytes of all, body
 //! ```
+//!
+//! Neither a header nor a frame begins with a zero: see `sectors`, which says how they stand in a
+//! file.
 //!
 //! A check is the beginning of a SHA-256 over a domain tag and the bytes. The head has one of its own,
 //! so that a frame that ends too early is told from one whose length is damaged. `synced` is the
@@ -23,6 +26,7 @@ pub(super) const FRAME_HEAD_BYTES: usize = 45;
 pub(super) const MAX_BODY_BYTES: usize = 1 << 20;
 
 const MAGIC: &[u8; 8] = b"mst3wal\n";
+const PLACE: u8 = 0xf0;
 const FIRST: u8 = 1;
 const LAST: u8 = 2;
 /// Where the check of a head begins, and that of the frame.
@@ -61,8 +65,8 @@ pub(super) struct FrameHead {
 /// Fills in the head of a frame, which is room for the head, and then the body.
 pub(super) fn seal(frame: &mut [u8], head: &FrameHead) {
     debug_assert_eq!(frame.len(), FRAME_HEAD_BYTES + head.length);
-    frame[..4].copy_from_slice(&(head.length as u32).to_be_bytes());
-    frame[4] = u8::from(head.is_first) * FIRST + u8::from(head.is_last) * LAST;
+    frame[0] = PLACE + u8::from(head.is_first) * FIRST + u8::from(head.is_last) * LAST;
+    frame[1..5].copy_from_slice(&(head.length as u32).to_be_bytes());
     frame[5..13].copy_from_slice(&head.group.to_be_bytes());
     frame[13..HEAD_CHECK].copy_from_slice(&head.synced.to_be_bytes());
     let check_of_head = check::<8>(&[tag::LOG_HEAD, &frame[..HEAD_CHECK]]);
@@ -83,8 +87,8 @@ pub(super) fn open(bytes: &[u8]) -> Option<(FrameHead, &[u8])> {
 /// The head that `bytes` begin with; nothing if they begin with none.
 pub(super) fn read_head(bytes: &[u8]) -> Option<FrameHead> {
     let number = |at: usize| Some(u64::from_be_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
-    let length = u32::from_be_bytes(bytes.get(..4)?.try_into().ok()?) as usize;
-    let place = *bytes.get(4)?;
+    let place = *bytes.first()?;
+    let length = u32::from_be_bytes(bytes.get(1..5)?.try_into().ok()?) as usize;
     let head = FrameHead {
         length,
         is_first: place & FIRST != 0,
@@ -92,8 +96,9 @@ pub(super) fn read_head(bytes: &[u8]) -> Option<FrameHead> {
         group: number(5)?,
         synced: number(13)?,
     };
-    let is_possible =
-        length <= MAX_BODY_BYTES && place <= FIRST + LAST && bytes.len() >= FRAME_HEAD_BYTES;
+    let is_possible = place & !(FIRST | LAST) == PLACE
+        && length <= MAX_BODY_BYTES
+        && bytes.len() >= FRAME_HEAD_BYTES;
     let is_sealed = || {
         let sealed = check::<8>(&[tag::LOG_HEAD, &bytes[..HEAD_CHECK]]);
         bytes[HEAD_CHECK..FRAME_CHECK] == sealed
@@ -139,9 +144,9 @@ mod tests {
         let frame = frame(b"ab", &head);
         assert_eq!(
             hex(&frame),
-            "00000002020000000000000003".to_owned()
+            "f2000000020000000000000003".to_owned()
                 + "0000000000000002"
-                + "70e304a2ba9b507894395c97b58b33095fca1f44667b19dc"
+                + "117117d88a36de6b2fa96ac1f1ad17a860d55fc16105f220"
                 + "6162"
         );
     }

@@ -14,6 +14,7 @@
 
 mod frame;
 mod replay;
+mod sectors;
 
 #[cfg(test)]
 mod tests;
@@ -41,6 +42,9 @@ const SUFFIX: &str = ".wal";
 /// Bytes of a file beyond which another is begun.
 pub(super) const FILE_BYTES: u64 = 4 << 20;
 
+/// Bytes of a file that has no group yet.
+const EMPTY_FILE_BYTES: u64 = sectors::with_marks(HEADER_BYTES) as u64;
+
 /// The log, open for appending.
 pub(super) struct Wal {
     folder: PathBuf,
@@ -58,6 +62,8 @@ struct State {
     synced: u64,
     /// A frame that is being made.
     frame: Vec<u8>,
+    /// The frame as it is to stand in the file.
+    laid_out: Vec<u8>,
     /// A write has failed: what the file ends with is not known.
     is_broken: bool,
 }
@@ -88,7 +94,7 @@ impl Wal {
         let (file, current) = begin_file(folder, next)?;
         // A file without a group is of no use, and may not even have its header.
         full.retain(|file| file.path != current.path);
-        let is_empty = |file: &&Segment| file.bytes <= HEADER_BYTES as u64;
+        let is_empty = |file: &&Segment| file.bytes <= EMPTY_FILE_BYTES;
         for empty in full.iter().filter(is_empty) {
             fs::remove_file(&empty.path).map_err(io_error("remove", &empty.path))?;
         }
@@ -102,6 +108,9 @@ impl Wal {
                 next,
                 synced: next - 1,
                 frame: Vec::with_capacity(FRAME_HEAD_BYTES + MAX_BODY_BYTES),
+                laid_out: Vec::with_capacity(sectors::with_marks(
+                    FRAME_HEAD_BYTES + MAX_BODY_BYTES,
+                )),
                 is_broken: false,
             }),
         })
@@ -190,7 +199,7 @@ impl Wal {
     /// nothing if there are later ones.
     pub(super) fn empty(&self, group: u64) -> Result<(), StoreError> {
         let mut state = self.state();
-        let is_empty = state.current.bytes == HEADER_BYTES as u64;
+        let is_empty = state.current.bytes == EMPTY_FILE_BYTES;
         if state.is_broken || state.next != group + 1 {
             return Ok(());
         }
@@ -246,8 +255,10 @@ impl State {
             synced: self.synced,
         };
         frame::seal(&mut self.frame, &head);
-        self.file.write_all(&self.frame)?;
-        self.current.bytes += self.frame.len() as u64;
+        self.laid_out.clear();
+        sectors::lay_out(self.current.bytes, &self.frame, &mut self.laid_out);
+        self.file.write_all(&self.laid_out)?;
+        self.current.bytes += self.laid_out.len() as u64;
         self.frame.truncate(FRAME_HEAD_BYTES);
         Ok(())
     }
@@ -259,7 +270,9 @@ fn begin_file(folder: &Path, first: u64) -> Result<(File, Segment), StoreError> 
     let path = folder.join(format!("{first:020}{SUFFIX}"));
     let begin = || -> io::Result<File> {
         let mut file = File::create(&path)?;
-        file.write_all(&frame::header(first))?;
+        let mut header = Vec::new();
+        sectors::lay_out(0, &frame::header(first), &mut header);
+        file.write_all(&header)?;
         file.sync_all()?;
         sync_folder(folder)?;
         Ok(file)
@@ -267,7 +280,7 @@ fn begin_file(folder: &Path, first: u64) -> Result<(File, Segment), StoreError> 
     let file = begin().map_err(io_error("begin", &path))?;
     let segment = Segment {
         path,
-        bytes: HEADER_BYTES as u64,
+        bytes: EMPTY_FILE_BYTES,
         last: first - 1,
     };
     Ok((file, segment))

@@ -7,7 +7,7 @@
 //! - the file is not the last: a file is synced before the next is begun; or
 //! - a frame further on says that the group was synced when that was written; or
 //! - no part of it is missing: a write that was cut off leaves sectors as they were before, which
-//!   in a file that grows is zeros or the end of the file.
+//!   in a file that grows is zeros or the end of the file (see `sectors`).
 
 use std::{
     collections::VecDeque,
@@ -17,15 +17,13 @@ use std::{
 
 use super::{
     frame::{self, FRAME_HEAD_BYTES, HEADER_BYTES},
+    sectors::{with_marks, Sectors},
     Segment, SUFFIX,
 };
 use crate::{
     cell::{read_logged, Cell, CellKey},
     store::{folder::io_error, StoreError},
 };
-
-/// The unit that a disk writes whole or not at all.
-const SECTOR: usize = 512;
 
 /// How far the numbers of the groups behind a hole may be from that of the hole.
 const MAX_GROUPS_A_FILE: u64 = 1 << 32;
@@ -57,17 +55,17 @@ pub(super) fn read(
             let reason = format!("groups {next} to {} are missing", first - 1);
             return Err(damaged(path, 0, &reason));
         }
-        let bytes = fs::read(path).map_err(io_error("read", path))?;
+        let file = fs::read(path).map_err(io_error("read", path))?;
         let mut reader = Reader {
             path,
-            bytes: &bytes,
+            file: Sectors::read(&file),
             next: *first,
             shown,
             is_last_file: place + 1 == files.len(),
             is_damage_skipped: false,
         };
-        let end = reader.read(visit)?;
-        if end < bytes.len() {
+        let end = with_marks(reader.read(visit)?);
+        if end < file.len() {
             cut_off(path, end)?;
         }
         full.push_back(Segment {
@@ -89,10 +87,10 @@ pub(super) fn read_damaged(
     visit: &mut dyn FnMut(CellKey, Cell),
 ) -> Result<(), StoreError> {
     for (first, path) in files(folder)? {
-        let bytes = fs::read(&path).map_err(io_error("read", &path))?;
+        let file = fs::read(&path).map_err(io_error("read", &path))?;
         let mut reader = Reader {
             path: &path,
-            bytes: &bytes,
+            file: Sectors::read(&file),
             next: first,
             shown: 0,
             is_last_file: false,
@@ -131,14 +129,14 @@ fn files(folder: &Path) -> Result<Vec<(u64, PathBuf)>, StoreError> {
 fn damaged(path: &Path, at: usize, reason: &str) -> StoreError {
     StoreError::Log {
         path: path.to_owned(),
-        at: at as u64,
+        at: with_marks(at + 1) as u64 - 1,
         reason: reason.to_owned(),
     }
 }
 
 struct Reader<'a> {
     path: &'a Path,
-    bytes: &'a [u8],
+    file: Sectors,
     /// The group that comes next.
     next: u64,
     /// The groups beyond this one are shown.
@@ -150,15 +148,18 @@ struct Reader<'a> {
 impl Reader<'_> {
     /// Reads the file, and returns where what is whole ends.
     fn read(&mut self, visit: &mut dyn FnMut(CellKey, Cell)) -> Result<usize, StoreError> {
-        if frame::read_header(self.bytes) != Some(self.next) {
+        if let Some(at) = self.file.damaged {
+            self.refuse(at, "a sector does not begin as it was written")?;
+        }
+        if frame::read_header(&self.file.bytes) != Some(self.next) {
             // A file that was being begun has no groups.
-            if self.is_last_file && is_missing(self.bytes, 0) && self.later_frame(0).is_none() {
+            if self.is_last_file && self.is_missing(0) && self.later_frame(0).is_none() {
                 return Ok(0);
             }
             self.refuse(0, "its header is not what was written")?;
         }
-        let mut at = HEADER_BYTES.min(self.bytes.len());
-        while at < self.bytes.len() {
+        let mut at = HEADER_BYTES.min(self.file.bytes.len());
+        while at < self.file.bytes.len() {
             let bad_frame = match self.group(at) {
                 Ok((end, body)) => {
                     self.show(at, &body, visit)?;
@@ -203,7 +204,7 @@ impl Reader<'_> {
     fn group(&self, mut at: usize) -> Result<(usize, Vec<u8>), usize> {
         let mut body = Vec::new();
         loop {
-            let frame = self.bytes.get(at..).and_then(frame::open);
+            let frame = self.file.bytes.get(at..).and_then(frame::open);
             // A group has bytes: a first frame is never followed by another.
             let of_group = frame
                 .filter(|(head, _)| head.group == self.next && head.is_first == body.is_empty());
@@ -246,7 +247,7 @@ impl Reader<'_> {
         {
             return Err("a group that was synced is not what was written");
         }
-        match is_missing(self.bytes, bad_frame) {
+        match self.is_missing(bad_frame) {
             true => Ok(()),
             false => Err("a group is not what was written, and no part of it is missing"),
         }
@@ -269,7 +270,11 @@ impl Reader<'_> {
     fn frames_from(&self, at: usize) -> impl Iterator<Item = (usize, frame::FrameHead)> + '_ {
         let mut at = at;
         std::iter::from_fn(move || loop {
-            let bytes = self.bytes.get(at..).filter(|bytes| !bytes.is_empty())?;
+            let bytes = self
+                .file
+                .bytes
+                .get(at..)
+                .filter(|bytes| !bytes.is_empty())?;
             // Heads are looked at before anything is hashed.
             let is_possible = frame::read_head(bytes).is_some_and(|head| {
                 let groups = self.next..self.next.saturating_add(MAX_GROUPS_A_FILE);
@@ -288,20 +293,16 @@ impl Reader<'_> {
             }
         })
     }
-}
 
-/// Whether a part of what should be at `at` and behind it was never written: the file ends before it
-/// does, or a sector is zeros.
-fn is_missing(bytes: &[u8], at: usize) -> bool {
-    let rest = bytes.get(at..).unwrap_or_default();
-    let ends_early = match frame::read_head(rest) {
-        Some(head) => rest.len() < FRAME_HEAD_BYTES + head.length,
-        None => rest.len() < FRAME_HEAD_BYTES,
-    };
-    let mut sectors = (at / SECTOR * SECTOR..bytes.len()).step_by(SECTOR);
-    ends_early
-        || sectors.any(|start| {
-            let sector = &bytes[start.max(at)..bytes.len().min(start + SECTOR)];
-            sector.iter().all(|byte| *byte == 0)
-        })
+    /// Whether a part of the frame that should be at `at` was never written: if its head is not there
+    /// either, of all that is behind it.
+    fn is_missing(&self, at: usize) -> bool {
+        let bytes = &self.file.bytes;
+        let rest = bytes.get(at..).unwrap_or_default();
+        let end = match frame::read_head(rest) {
+            Some(head) => at + FRAME_HEAD_BYTES + head.length,
+            None => bytes.len().max(at + FRAME_HEAD_BYTES),
+        };
+        bytes.len() < end || self.file.is_any_missing(at..end)
+    }
 }
