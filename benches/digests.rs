@@ -15,7 +15,7 @@ use common::median;
 use negentropy::{Id, Negentropy, NegentropyStorageVector};
 use rand::{rngs::StdRng, seq::index::sample, SeedableRng};
 use zenoh_backend_mst::{
-    cell::{Cell, CellKey, CellMeta, Content, Key, Stamp, Value},
+    cell::{Cell, CellKey, Content, Key, Timestamp, Value, Version},
     mst::{Resident, RootHash},
     replica::{Change, Comparison, Span, Tree},
     sync::{
@@ -31,14 +31,14 @@ fn key(number: u32) -> CellKey {
     CellKey::own(Key::from(Some(text.try_into().expect("a key expression"))))
 }
 
-fn meta(key: &CellKey, time: u64) -> CellMeta {
+fn version(key: &CellKey, time: u64) -> Version {
     let content = Content::Value(Value {
         encoding_id: 1,
         schema: None,
         payload: Bytes::from_static(b"value"),
     });
-    let stamp = Stamp { time, id: [7; 16] };
-    CellMeta::of(key, &Cell { stamp, content })
+    let timestamp = Timestamp { time, id: [7; 16] };
+    Version::of(key, &Cell { timestamp, content })
 }
 
 /// What finding the difference took.
@@ -66,7 +66,7 @@ impl View for Divergent {
     fn latest(&self) -> Option<(Span, u64)> {
         None
     }
-    fn newest(&self, _: &CellKey) -> Option<Stamp> {
+    fn newest(&self, _: &CellKey) -> Option<Timestamp> {
         None
     }
     /// There is no history: the trees have to be compared.
@@ -161,10 +161,10 @@ fn ours(own: &Tree, theirs: &Tree, seed: u64) -> Cost {
     }
 }
 
-fn storage(metas: &[CellMeta]) -> NegentropyStorageVector {
-    let mut storage = NegentropyStorageVector::with_capacity(metas.len());
-    for meta in metas {
-        let id = Id::from_byte_array(meta.version.digest.0);
+fn storage(versions: &[Version]) -> NegentropyStorageVector {
+    let mut storage = NegentropyStorageVector::with_capacity(versions.len());
+    for version in versions {
+        let id = Id::from_byte_array(version.digest.0);
         storage.insert(0, id).expect("inserted");
     }
     storage.seal().expect("sealed");
@@ -210,34 +210,35 @@ fn main() {
     let keys = std::env::args().filter_map(|arg| arg.parse().ok()).next();
     let keys: u32 = keys.unwrap_or(1_000_000);
     println!("{keys} keys; (ours / negentropy), medians of {RUNS} runs");
-    let own: Vec<(CellKey, CellMeta)> = (0..keys)
+    let own: Vec<(CellKey, Version)> = (0..keys)
         .map(|number| {
             let key = key(number);
-            let meta = meta(&key, 1);
-            (key, meta)
+            let version = version(&key, 1);
+            (key, version)
         })
         .collect();
     let own_tree = Tree::from_sorted(
         Resident::default(),
-        own.iter().map(|(key, meta)| (key.clone(), (*meta).into())),
+        own.iter()
+            .map(|(key, version)| (key.clone(), (*version).into())),
     );
     let Ok(_) = own_tree.root();
-    let metas: Vec<CellMeta> = own.iter().map(|(_, meta)| *meta).collect();
-    let own_storage = storage(&metas);
+    let versions: Vec<Version> = own.iter().map(|(_, version)| *version).collect();
+    let own_storage = storage(&versions);
     for overwritten in [1, 10, 100, 1000] {
         let (mut of_ours, mut of_negentropy) = (Vec::new(), Vec::new());
         for seed in 0..RUNS {
             let mut tree = own_tree.clone();
-            let mut metas = metas.clone();
+            let mut versions = versions.clone();
             let mut rng = StdRng::seed_from_u64(seed);
             for place in sample(&mut rng, keys as usize, overwritten) {
                 let key = &own[place].0;
-                metas[place] = meta(key, 2);
-                let Ok(_) = tree.upsert(key.clone(), metas[place].into());
+                versions[place] = version(key, 2);
+                let Ok(_) = tree.upsert(key.clone(), versions[place].into());
             }
             let Ok(_) = tree.root();
             of_ours.push(ours(&own_tree, &tree, seed));
-            of_negentropy.push(negentropys(&own_storage, &storage(&metas)));
+            of_negentropy.push(negentropys(&own_storage, &storage(&versions)));
         }
         let (ours, peer) = (typical(of_ours), typical(of_negentropy));
         let ratio = |ours: Duration, peer: Duration| ours.as_secs_f64() / peer.as_secs_f64();

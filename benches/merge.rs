@@ -7,7 +7,7 @@ use automerge::{transaction::Transactable, AutoCommit, ROOT};
 use bytes::Bytes;
 use serde_json::json;
 use zenoh_backend_mst::{
-    cell::{Cell, Content, Key, Part, Stamp, Value},
+    cell::{Cell, Content, Key, Part, Timestamp, Value},
     config::StorageConfig,
     merge::{Applied, Form, MergeRules, Merged, PartCell},
 };
@@ -52,16 +52,16 @@ fn puts(strategy: &str, cells: usize) -> Vec<Bytes> {
 }
 
 fn cells_of(rules: &MergeRules, time: u64, payload: &Bytes) -> Vec<(Part, Arc<Cell>)> {
-    let stamp = Stamp { time, id: [1; 16] };
+    let timestamp = Timestamp { time, id: [1; 16] };
     let content = Content::Value(Value {
         encoding_id: 0,
         schema: None,
         payload: payload.clone(),
     });
-    let cells = rules.write(&key(), Cell { stamp, content });
+    let cells = rules.write(&key(), Cell { timestamp, content });
     let cells = cells.expect("taken").into_iter();
     cells
-        .map(|(part, content)| (part, Arc::new(Cell { stamp, content })))
+        .map(|(part, content)| (part, Arc::new(Cell { timestamp, content })))
         .collect()
 }
 
@@ -123,7 +123,7 @@ fn main() {
                 runs,
                 || (),
                 |()| {
-                    black_box(fold(&cells).read(Form::Usual)).expect("readable");
+                    black_box(fold(&cells).read(Form::Native)).expect("readable");
                 },
             );
             // The fold is made anew for each, which is not measured.
@@ -134,7 +134,7 @@ fn main() {
                     for (part, cell) in &more {
                         assert_eq!(merged.apply(part.as_bytes(), cell), Applied::Yes);
                     }
-                    black_box(merged.read(Form::Usual)).expect("readable");
+                    black_box(merged.read(Form::Native)).expect("readable");
                 },
             );
             let show = |(median, worst): (f64, f64)| format!("{median:.1} / {worst:.1}");

@@ -16,10 +16,10 @@ use std::{
 use bytes::Bytes;
 use rand::{rngs::StdRng, Rng, SeedableRng};
 use zenoh_backend_mst::{
-    cell::{Cell, CellKey, CellMeta, Content, Key, Stamp, Value, Version},
+    cell::{Cell, CellKey, Content, Key, Timestamp, Value, Version},
     mst::Resident,
     proof::{prove, verify},
-    replica::{Held, Tree},
+    replica::{Tree, TreeEntry},
 };
 
 const VALUE: usize = 100;
@@ -32,7 +32,7 @@ fn cell_key(number: u64) -> CellKey {
 
 fn cell(number: u64) -> Cell {
     Cell {
-        stamp: Stamp {
+        timestamp: Timestamp {
             time: number,
             id: [7; 16],
         },
@@ -91,12 +91,12 @@ fn main() {
         .unwrap_or(1_000_000);
     let mut rng = StdRng::seed_from_u64(1);
     let numbers: Vec<u64> = (0..keys).map(|_| rng.gen()).collect();
-    let mut cells: Vec<(CellKey, Held)> = numbers
+    let mut cells: Vec<(CellKey, TreeEntry)> = numbers
         .iter()
         .map(|number| {
             let key = cell_key(*number);
-            let meta = CellMeta::of(&key, &cell(*number));
-            (key, meta.into())
+            let version = Version::of(&key, &cell(*number));
+            (key, version.into())
         })
         .collect();
     cells.sort_by(|a, b| a.0.cmp(&b.0));

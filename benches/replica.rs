@@ -15,7 +15,7 @@ use std::{
 use bytes::Bytes;
 use common::{median, open_replica};
 use zenoh_backend_mst::{
-    cell::{ntp64_span, Cell, Content, Key, Stamp, Value},
+    cell::{ntp64_span, Cell, Content, Key, Timestamp, Value},
     replica::Replica,
     store::{DurableStore, MemoryStore, Store},
 };
@@ -56,7 +56,7 @@ fn put(replica: &Replica, number: u32, round: u32) {
     let text = format!("bench/{}/{number}", number % 100);
     let key = Key::from(Some(text.try_into().expect("a key expression")));
     let cell = Cell {
-        stamp: Stamp {
+        timestamp: Timestamp {
             time: now(),
             id: [7; 16],
         },
@@ -116,7 +116,7 @@ fn measure(name: &str, store: Box<dyn Store>, keys: u32) {
     let listing = (0..20).map(|_| {
         let start = Instant::now();
         let mut listed = Vec::with_capacity(replica.keys_hint());
-        replica.for_each_key(|key, stamp| listed.push((key.clone(), stamp)));
+        replica.for_each_key(|key, timestamp| listed.push((key.clone(), timestamp)));
         assert_eq!(listed.len(), keys as usize);
         drop(listed);
         start.elapsed() / keys

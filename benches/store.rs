@@ -18,7 +18,7 @@ use common::{median, open_replica, ratio};
 use fjall::{Database, KeyspaceCreateOptions, PersistMode};
 use rand::{rngs::StdRng, seq::SliceRandom, Rng, SeedableRng};
 use zenoh_backend_mst::{
-    cell::{Cell, CellKey, CellMeta, Content, Key, Row, Stamp, Value},
+    cell::{Cell, CellKey, Content, Key, Row, Timestamp, Value, Version},
     replica::{Clock, Replica, BUCKET},
     store::{CellStore as _, DurableStore},
 };
@@ -38,7 +38,7 @@ fn cell(time: u64, rng: &mut StdRng) -> Cell {
     let mut payload = vec![0; VALUE];
     rng.fill(&mut payload[..]);
     Cell {
-        stamp: Stamp { time, id: [7; 16] },
+        timestamp: Timestamp { time, id: [7; 16] },
         content: Content::Value(Value {
             encoding_id: 1,
             schema: None,
@@ -103,7 +103,7 @@ fn bare_engine(path: &std::path::Path, keys: u32, groups: &[Vec<(u32, Cell)>]) -
         group.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         for (key, cell) in group {
             let mut row = Vec::new();
-            let is_apart = Row::encode_cell(&CellMeta::of(&key, cell), cell, VALUE, &mut row);
+            let is_apart = Row::encode_cell(&Version::of(&key, cell), cell, VALUE, &mut row);
             assert!(!is_apart);
             batch.insert(&rows, key.to_canonical(), row);
         }
@@ -155,7 +155,7 @@ fn main() {
         for group in groups {
             let now = time.now();
             for (number, mut cell) in group {
-                cell.stamp.time = now;
+                cell.timestamp.time = now;
                 let put = replica.put(key(number).key, cell).expect("taken");
                 drop(put.committed.map(|committed| committed.wait()));
             }

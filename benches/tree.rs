@@ -15,9 +15,9 @@ use common::{median, ratio, CountingAllocator};
 use merkle_search_tree::MerkleSearchTree;
 use rand::{rngs::StdRng, seq::SliceRandom, Rng, SeedableRng};
 use zenoh_backend_mst::{
-    cell::{Cell, CellKey, CellMeta, Content, Key, Stamp, Value},
+    cell::{Cell, CellKey, Content, Key, Timestamp, Value, Version},
     mst::{sort_by_tree_key, Resident},
-    replica::{Held, Tree},
+    replica::{Tree, TreeEntry},
 };
 
 #[global_allocator]
@@ -40,7 +40,7 @@ fn cell_key(number: u32) -> CellKey {
 
 fn cell(time: u64) -> Cell {
     Cell {
-        stamp: Stamp { time, id: [7; 16] },
+        timestamp: Timestamp { time, id: [7; 16] },
         content: Content::Value(Value {
             encoding_id: 1,
             schema: None,
@@ -55,7 +55,7 @@ fn insert(cells: &[CellKey], value: &Cell, batch: usize) -> (Tree, [Duration; 2]
     let mut tree = Tree::default();
     let start = Instant::now();
     for chunk in cells.chunks(batch) {
-        let with_meta = |key: &CellKey| (key.clone(), CellMeta::of(key, value).into());
+        let with_meta = |key: &CellKey| (key.clone(), Version::of(key, value).into());
         let mut batch: Vec<_> = chunk.iter().map(with_meta).collect();
         sort_by_tree_key(&mut batch, |(key, _)| key);
         let Ok(()) = tree.put_sorted(&batch, |_, _, _| true);
@@ -96,15 +96,15 @@ fn main() {
         let changed: Vec<CellKey> = updated.iter().map(|number| cell_key(*number)).collect();
         let start = Instant::now();
         for key in &changed {
-            let meta = CellMeta::of(key, &value);
-            let Ok(_) = tree.upsert(key.clone(), meta.into());
+            let version = Version::of(key, &value);
+            let Ok(_) = tree.upsert(key.clone(), version.into());
         }
         black_box(tree.root().ok());
         ours[2].push(start.elapsed());
 
-        let mut sorted: Vec<(CellKey, Held)> = cells
+        let mut sorted: Vec<(CellKey, TreeEntry)> = cells
             .iter()
-            .map(|key| (key.clone(), CellMeta::of(key, &cell(1)).into()))
+            .map(|key| (key.clone(), Version::of(key, &cell(1)).into()))
             .collect();
         sorted.sort_by(|a, b| a.0.cmp(&b.0));
         let start = Instant::now();
@@ -123,8 +123,8 @@ fn main() {
         let value = cell(1);
         let start = Instant::now();
         for key in &cells {
-            let meta = CellMeta::of(key, &value);
-            let Ok(_) = tree.upsert(key.clone(), meta.into());
+            let version = Version::of(key, &value);
+            let Ok(_) = tree.upsert(key.clone(), version.into());
         }
         let Ok(one_by_one) = tree.root();
         ours[5].push(start.elapsed());

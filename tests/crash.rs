@@ -27,7 +27,7 @@ use std::{
 use bytes::Bytes;
 use rand::{rngs::StdRng, Rng, SeedableRng};
 use zenoh_backend_mst::{
-    cell::{Cell, CellKey, CellMeta, Content, Key, Stamp, Value},
+    cell::{Cell, CellKey, Content, Key, Timestamp, Value, Version},
     config::Durability,
     merge::{Form, MergeRules},
     mst::{Mst, Resident, RootHash},
@@ -88,12 +88,12 @@ fn write(number: u64) -> (CellKey, Cell) {
             })
         }
     };
-    let stamp = Stamp {
+    let timestamp = Timestamp {
         time: time_of(number),
         id: [1; 16],
     };
     let key = CellKey::own(Key::from(Some(key.try_into().expect("a key expression"))));
-    (key, Cell { stamp, content })
+    (key, Cell { timestamp, content })
 }
 
 /// Fifty writes to a bucket, so that some are pending whenever it ends.
@@ -129,7 +129,7 @@ fn child(path: &Path, durability: Durability, next: u64) {
     let start = Instant::now();
     for number in next.. {
         let (key, cell) = write(number);
-        now.store(cell.stamp.time, Ordering::Relaxed);
+        now.store(cell.timestamp.time, Ordering::Relaxed);
         let began = start.elapsed().as_micros();
         let outcome = replica.put(key.key, cell).expect("the write is taken");
         if let Some(committed) = outcome.committed {
@@ -158,7 +158,7 @@ fn verify(path: &Path, durability: Durability, properly: bool) {
     let last = cells
         .map(|cell| {
             let Ok((_, held)) = cell;
-            held.stamp().time
+            held.timestamp().time
         })
         .max();
     let is_there = |number: &u64| last.is_some_and(|last| time_of(*number) <= last);
@@ -171,7 +171,7 @@ fn verify(path: &Path, durability: Durability, properly: bool) {
     );
     assert_eq!(replica.published().root, snapshot.root());
     for (key, cell) in &model {
-        let read = match replica.get(&key.key, Form::Usual) {
+        let read = match replica.get(&key.key, Form::Native) {
             Lookup::Absent => None,
             Lookup::Found(cell) => Some(cell),
             Lookup::Stored(stored) => replica.read(&stored).expect("a read"),
@@ -301,7 +301,7 @@ impl Case {
 fn root_of(model: &BTreeMap<CellKey, Cell>) -> RootHash {
     let entries = model
         .iter()
-        .map(|(key, cell)| (key.clone(), CellMeta::of(key, cell)));
+        .map(|(key, cell)| (key.clone(), Version::of(key, cell)));
     let Ok(root) = Mst::from_sorted(Resident::default(), entries).root();
     root
 }

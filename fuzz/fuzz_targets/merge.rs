@@ -5,14 +5,14 @@
 
 use libfuzzer_sys::fuzz_target;
 use zenoh_backend_mst::{
-    cell::{Cell, Content, Part, Stamp, Value, MAX_KEY_BYTES},
+    cell::{Cell, Content, Part, Timestamp, Value, MAX_KEY_BYTES},
     merge::{
         check, raw, Additive, Applied, AutomergeCrdt, Form, Merged, Object, PartCell, Put,
         SetUnion, Strategy,
     },
 };
 
-const STAMP: Stamp = Stamp {
+const STAMP: Timestamp = Timestamp {
     time: 1,
     id: [1; 16],
 };
@@ -29,14 +29,14 @@ fn value(payload: &[u8]) -> Value {
 fn read(part: &[u8], cell: &Cell) {
     let cells = [PartCell { part, cell }];
     let mut merged = Merged::fold(&cells);
-    let _ = merged.read(Form::Usual);
+    let _ = merged.read(Form::Native);
     let _ = merged.read(Form::Json);
     assert!(merged.weight() > 0);
     assert!(raw(&cells).is_some());
 
     const FIELD: &[u8] = b"\x03a\0\x01";
     let field = Cell {
-        stamp: STAMP,
+        timestamp: STAMP,
         content: Content::Value(value(b"1")),
     };
     let field = PartCell {
@@ -50,7 +50,7 @@ fn read(part: &[u8], cell: &Cell) {
     both.sort_by_key(|cell| cell.part);
     let mut folded = Merged::fold(&both);
     let mut applied = Merged::fold(&[field]);
-    if applied.apply(part, cell) == Applied::FoldAgain {
+    if applied.apply(part, cell) == Applied::NeedsRefold {
         applied = Merged::fold(&both);
     }
     // A document may be saved in several ways.
@@ -61,13 +61,13 @@ fn read(part: &[u8], cell: &Cell) {
 fn put(strategy: &dyn Strategy, tag: u8, payload: &[u8]) {
     let value = value(payload);
     let put = Put {
-        stamp: STAMP,
+        timestamp: STAMP,
         value: &value,
     };
     for write in strategy.write(&put).into_iter().flatten() {
         let part = [&[tag][..], &write.part].concat();
         let cell = Cell {
-            stamp: STAMP,
+            timestamp: STAMP,
             content: write.content,
         };
         assert_eq!(check(&Part::from(&part[..]), &cell), Ok(()));
@@ -91,7 +91,7 @@ fuzz_target!(|bytes: &[u8]| {
     let part = piece.repeat(most.min(1 << (shift % 17)));
     for content in [Content::Value(value(payload)), Content::Tombstone] {
         let cell = Cell {
-            stamp: STAMP,
+            timestamp: STAMP,
             content,
         };
         let _ = check(&Part::from(&part[..]), &cell);

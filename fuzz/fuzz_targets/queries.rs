@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use libfuzzer_sys::fuzz_target;
 use zenoh_backend_mst::{
-    cell::{Cell, CellKey, CellMeta, Content, Key, Stamp},
+    cell::{Cell, CellKey, Version, Content, Key, Timestamp},
     mst::{Resident, RootHash},
     replica::{Change, ReplicaError, Snapshot, Tree},
     store::{CellStore as _, MemoryStore},
@@ -17,7 +17,7 @@ use zenoh_backend_mst::{
 
 fn tombstone(time: u64) -> Cell {
     Cell {
-        stamp: Stamp { time, id: [1; 16] },
+        timestamp: Timestamp { time, id: [1; 16] },
         content: Content::Tombstone,
     }
 }
@@ -28,8 +28,8 @@ fn tree() -> &'static Tree {
         let entries = (0..300u64).map(|number| {
             let text = format!("a/{number:03}");
             let key = CellKey::own(Key::from(Some(text.try_into().expect("a key"))));
-            let meta = CellMeta::of(&key, &tombstone(number));
-            (key, meta.into())
+            let version = Version::of(&key, &tombstone(number));
+            (key, version.into())
         });
         Tree::from_sorted(Resident::default(), entries)
     })
@@ -48,7 +48,7 @@ impl Source for Holder {
         // About half of all roots are known.
         (root.0[0] < 128).then(|| changes.filter(|(number, _)| *number > after).collect())
     }
-    fn damaged(&self, _: &CellKey, _: &CellMeta) {
+    fn damaged(&self, _: &CellKey, _: &Version) {
         panic!("nothing is damaged");
     }
 }

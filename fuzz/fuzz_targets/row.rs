@@ -8,6 +8,6 @@ use zenoh_backend_mst::cell::Row;
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(row) = Row::decode(bytes) {
         assert_eq!(row.encode(), bytes);
-        assert_eq!(Row::decode_meta(bytes), Ok(row.meta));
+        assert_eq!(Row::decode_version(bytes), Ok(row.version));
     }
 });

@@ -11,7 +11,7 @@ use std::{
 use super::{AdminError, Administration, RolledBack};
 use crate::{
     backup::{read_restore_frame, verify, BackupReader, BackupWriter, Header},
-    cell::STAMP_ID_BYTES,
+    cell::TIMESTAMP_ID_BYTES,
     mst::{RootHash, Violation},
     replica::{Damage, Replica, ReplicaError, Snapshot},
     store::SNAPSHOTS,
@@ -163,13 +163,13 @@ impl Administration {
         report(0)?;
         let mut pace = Pace::new(&self.replica);
         let mut result = Ok(());
-        snapshot.for_each(|key, meta, cell| {
+        snapshot.for_each(|key, version, cell| {
             result = match cell {
                 None => {
-                    self.replica.mend(std::iter::once((key.clone(), *meta)));
+                    self.replica.mend(std::iter::once((key.clone(), *version)));
                     Err(AdminError::Damaged(key.key.to_string()))
                 }
-                Some(cell) => writer.push(key, meta, &cell).map_err(AdminError::Backup),
+                Some(cell) => writer.push(key, version, &cell).map_err(AdminError::Backup),
             };
             done += 1;
             if result.is_ok() && done % CELLS_A_REPORT == 0 {
@@ -216,8 +216,8 @@ impl Administration {
         let admitted = self
             .admission
             .admit_hashed(received, &mut rejected, (self.clock)());
-        for (key, cell, meta) in admitted {
-            match self.replica.merge_hashed(key, cell, meta) {
+        for (key, cell, version) in admitted {
+            match self.replica.merge_hashed(key, cell, version) {
                 Ok(outcome) => {
                     restored.newest += u64::from(outcome.is_newest);
                     if outcome.committed.is_some() {
@@ -353,7 +353,7 @@ impl Administration {
     pub fn roll_back_to(
         &self,
         name: &str,
-        id: [u8; STAMP_ID_BYTES],
+        id: [u8; TIMESTAMP_ID_BYTES],
         progress: &mut dyn FnMut(Progress, &RolledBack) -> bool,
     ) -> Result<RolledBack, AdminError> {
         let _busy = self.begin()?;

@@ -5,7 +5,7 @@ use std::ops::Bound;
 use zenoh_keyexpr::{keyexpr, OwnedKeyExpr};
 
 use super::{AdminError, Administration};
-use crate::cell::{intersect, Cell, CellKey, Key, Stamp};
+use crate::cell::{intersect, Cell, CellKey, Key, Timestamp};
 
 /// The most keys in an answer.
 const MAX_LISTED: usize = 10_000;
@@ -37,7 +37,7 @@ pub struct Listed {
     /// The key, as clients write it.
     pub key: String,
     /// The timestamp of its newest cell.
-    pub stamp: Stamp,
+    pub timestamp: Timestamp,
     /// The number of its cells.
     pub cells: usize,
     /// Whether it has no value.
@@ -80,13 +80,13 @@ impl Administration {
             .peekable();
         let mut page = Page::default();
         let mut looked_at = 0;
-        while let Some((first, meta)) = cells.next() {
+        while let Some((first, version)) = cells.next() {
             let key = &first.key;
-            let (mut stamp, mut count) = (meta.stamp(), 1);
+            let (mut timestamp, mut count) = (version.timestamp(), 1);
             // No part is covered, so a key with parts has a value.
-            let mut deleted = first.part.is_empty() && meta.is_tombstone();
-            while let Some((_, meta)) = cells.next_if(|(next, _)| next.key == *key) {
-                stamp = stamp.max(meta.stamp());
+            let mut deleted = first.part.is_empty() && version.is_tombstone();
+            while let Some((_, version)) = cells.next_if(|(next, _)| next.key == *key) {
+                timestamp = timestamp.max(version.timestamp());
                 count += 1;
                 deleted = false;
             }
@@ -97,7 +97,7 @@ impl Administration {
             if (listing.deleted || !deleted) && matches(listing, &full) {
                 page.keys.push(Listed {
                     key: full.clone(),
-                    stamp,
+                    timestamp,
                     cells: count,
                     deleted,
                 });

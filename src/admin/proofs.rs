@@ -2,7 +2,7 @@
 
 use super::{AdminError, Administration};
 use crate::{
-    cell::{CellKey, CellMeta, Key, Version},
+    cell::{CellKey, Key, Version},
     mst::RootHash,
     proof::{prove, ProveError},
 };
@@ -35,7 +35,7 @@ impl Administration {
             return Err(AdminError::Root { root });
         }
         let read = |key: &CellKey, version: Version| {
-            let cell = snapshot.read(key, &CellMeta { version })?;
+            let cell = snapshot.read(key, &version)?;
             cell.ok_or_else(|| AdminError::Damaged(key.key.to_string()))
         };
         match prove(&snapshot.tree, key, read) {

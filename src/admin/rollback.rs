@@ -16,7 +16,7 @@ use std::{
 use super::{AdminError, Administration};
 use crate::{
     backup::RollbackFrame,
-    cell::{Cell, Content, Key, Part, Stamp, Value, STAMP_ID_BYTES},
+    cell::{Cell, Content, Key, Part, Timestamp, Value, TIMESTAMP_ID_BYTES},
     merge::{Form, Merged, PartCell},
     replica::{GetError, Lookup},
 };
@@ -54,7 +54,7 @@ impl Administration {
     pub fn roll_back(
         &self,
         frame: RollbackFrame,
-        id: [u8; STAMP_ID_BYTES],
+        id: [u8; TIMESTAMP_ID_BYTES],
     ) -> Result<RolledBack, AdminError> {
         let mut keys = frame.cells.iter().map(|(key, _)| key);
         if let Some(foreign) = keys.find(|key| !self.admission.includes(key)) {
@@ -88,7 +88,7 @@ impl Administration {
         &self,
         key: &Key,
         past: &PastCells,
-        id: [u8; STAMP_ID_BYTES],
+        id: [u8; TIMESTAMP_ID_BYTES],
         done: &mut RolledBack,
     ) -> Result<(), AdminError> {
         // Compared as JSON where possible: a document may be saved in several ways.
@@ -97,25 +97,25 @@ impl Administration {
             done.kept += u64::from(shown.is_some());
             return Ok(());
         }
-        let was = value_of(past, Form::Usual)?;
-        let mut stamp = self.stamp_above(key, id);
+        let was = value_of(past, Form::Native)?;
+        let mut timestamp = self.timestamp_above(key, id);
         let is_plain = self.replica.is_lww() && past.keys().all(Part::is_empty);
         if was.is_none() || !is_plain {
-            self.write(key, stamp, Content::Tombstone)?;
-            stamp.time += 1;
+            self.write(key, timestamp, Content::Tombstone)?;
+            timestamp.time += 1;
         }
         match was {
             None => done.deleted += 1,
             Some(was) => {
-                self.write(key, stamp, Content::Value(was))?;
+                self.write(key, timestamp, Content::Value(was))?;
                 done.restored += 1;
             }
         }
         Ok(())
     }
 
-    fn write(&self, key: &Key, stamp: Stamp, content: Content) -> Result<(), AdminError> {
-        let outcome = self.replica.put(key.clone(), Cell { stamp, content })?;
+    fn write(&self, key: &Key, timestamp: Timestamp, content: Content) -> Result<(), AdminError> {
+        let outcome = self.replica.put(key.clone(), Cell { timestamp, content })?;
         if outcome.committed.is_some() {
             // The queue has no room for more.
             self.replica.sync()?;
@@ -133,10 +133,13 @@ impl Administration {
     }
 
     /// The present time, but after all that the key has.
-    fn stamp_above(&self, key: &Key, id: [u8; STAMP_ID_BYTES]) -> Stamp {
-        let latest = self.replica.latest(key).map_or(0, |stamp| stamp.time);
+    fn timestamp_above(&self, key: &Key, id: [u8; TIMESTAMP_ID_BYTES]) -> Timestamp {
+        let latest = self
+            .replica
+            .latest(key)
+            .map_or(0, |timestamp| timestamp.time);
         let time = (self.clock)().max(latest.saturating_add(1));
-        Stamp { time, id }
+        Timestamp { time, id }
     }
 }
 

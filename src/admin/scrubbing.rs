@@ -56,7 +56,7 @@ pub struct Scrubbing {
     interval: Duration,
     folder: Option<PathBuf>,
     state: Mutex<ScrubState>,
-    /// Held while the state is written, so that the last state written is the current
+    /// TreeEntry while the state is written, so that the last state written is the current
     /// one.
     writing: Mutex<()>,
 }

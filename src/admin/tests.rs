@@ -8,7 +8,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     backup::{verify, BackupReader, RollbackFrame},
-    cell::{tests::key, Cell, CellKey, Content, Part, Stamp, Value},
+    cell::{tests::key, Cell, CellKey, Content, Part, Timestamp, Value},
     config::{Durability, ScrubConfig},
     merge::{
         tests::{any_put, rules},
@@ -99,12 +99,12 @@ fn put(admin: &Administration, puts: &[Put]) {
     for (strategy, number, value) in puts {
         let content = value.clone().map_or(Content::Tombstone, Content::Value);
         let key = put_key(*strategy, *number);
-        let stamp = Stamp {
+        let timestamp = Timestamp {
             time: clock()(),
             id: [5; 16],
         };
         // What a strategy cannot take changes nothing.
-        let _ = admin.replica.put(key, Cell { stamp, content });
+        let _ = admin.replica.put(key, Cell { timestamp, content });
     }
 }
 
@@ -218,7 +218,7 @@ proptest! {
         prop_assert!(deleted || listed.iter().all(|listed| !listed.deleted));
         for listed in &listed {
             let key = admin.stored_key(&listed.key).expect("a key");
-            prop_assert_eq!(admin.replica.latest(&key), Some(listed.stamp));
+            prop_assert_eq!(admin.replica.latest(&key), Some(listed.timestamp));
         }
     }
 
@@ -352,7 +352,7 @@ fn a_rollback_to_the_keys_of_another_storage_writes_nothing() {
     admin.group.key_expr = "demo/*".to_owned();
     admin.admission = Admission::new(&admin.group, Duration::from_secs(10));
     let cell = |text: &str| {
-        let stamp = Stamp {
+        let timestamp = Timestamp {
             time: clock()(),
             id: [1; 16],
         };
@@ -361,7 +361,7 @@ fn a_rollback_to_the_keys_of_another_storage_writes_nothing() {
             schema: None,
             payload: "value".into(),
         });
-        (CellKey::own(key(text)), Cell { stamp, content })
+        (CellKey::own(key(text)), Cell { timestamp, content })
     };
     let frame = |texts: &[&str]| RollbackFrame {
         low: None,
@@ -399,14 +399,14 @@ fn a_store_with_cells_that_nest_too_deep_is_used_and_a_backup_of_it_restored_wit
         ];
         for part in deep {
             let content = Content::Value(text("7"));
-            let stamp = Stamp {
+            let timestamp = Timestamp {
                 time: clock()(),
                 id: [7; 16],
             };
             let (key, part) = (put_key(object, 1), Part::from(part));
             let joined = admin
                 .replica
-                .merge(CellKey { key, part }, Cell { stamp, content });
+                .merge(CellKey { key, part }, Cell { timestamp, content });
             assert!(joined.expect("joined").is_newest);
         }
         settle(&admin);

@@ -32,7 +32,7 @@ pub use rollback::{RollbackFrame, RollbackFrames};
 pub use writer::BackupWriter;
 
 use crate::{
-    cell::CellMeta,
+    cell::Version,
     hash::{sha256, tag},
     sync::CHECK_BYTES as CELL_CHECK_BYTES,
 };
@@ -69,8 +69,8 @@ fn check(place: u64, bytes: &[u8]) -> [u8; CHECK_BYTES] {
 }
 
 /// The beginning of a cell's digest that is written.
-fn cell_check(meta: &CellMeta) -> [u8; CELL_CHECK_BYTES] {
+fn cell_check(version: &Version) -> [u8; CELL_CHECK_BYTES] {
     let mut check = [0; CELL_CHECK_BYTES];
-    check.copy_from_slice(&meta.version.digest.0[..CELL_CHECK_BYTES]);
+    check.copy_from_slice(&version.digest.0[..CELL_CHECK_BYTES]);
     check
 }

@@ -11,7 +11,7 @@ use super::{
     MAGIC, MAX_FRAME, MAX_HEADER,
 };
 use crate::{
-    cell::{Cell, CellKey, CellMeta},
+    cell::{Cell, CellKey, Version},
     mst::{Builder, Digesting, NotKept, RootHash},
     sync::{read_cells_block, MessageError, Received, MAX_MESSAGE},
 };
@@ -86,7 +86,7 @@ struct Checker {
     /// The number of frames that were checked, and the last key in them.
     frames: u64,
     last: Option<CellKey>,
-    tree: Builder<Digesting<CellKey, CellMeta>>,
+    tree: Builder<Digesting<CellKey, Version>>,
 }
 
 impl Checker {
@@ -102,7 +102,7 @@ impl Checker {
     fn check(&mut self, received: &[Received]) -> Result<(), BackupError> {
         for received in received {
             let (place, key) = (|| place(self.frames, self.last.as_ref()), &received.key);
-            let Some(meta) = received.intact() else {
+            let Some(version) = received.intact() else {
                 let what = format!("the cell of '{}' is not what its digest says", key.key);
                 return Err(BackupError::damaged(&place(), what));
             };
@@ -111,7 +111,7 @@ impl Checker {
                 return Err(BackupError::damaged(&place(), what));
             }
             self.last = Some(key.clone());
-            self.tree.push(key.clone(), meta);
+            self.tree.push(key.clone(), version);
         }
         self.frames += 1;
         Ok(())

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, io::Read};
 
 use super::{cell_check, check, read_restore_frame, BackupError, BackupReader, END_PLACE};
 use crate::{
-    cell::{Cell, CellKey, CellMeta, Key},
+    cell::{Cell, CellKey, Key, Version},
     sync::{cells_block, CellsWriter, MessageError, Received, CELL_OVERHEAD},
 };
 
@@ -50,7 +50,7 @@ impl RollbackFrame {
                 let full = std::mem::take(&mut frame);
                 push(&cells_block(full));
             }
-            frame.push(key, cell, &cell_check(&CellMeta::of(key, cell)));
+            frame.push(key, cell, &cell_check(&Version::of(key, cell)));
         }
         if frame.cells() > 0 {
             push(&cells_block(frame));

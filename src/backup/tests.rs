@@ -12,7 +12,7 @@ use super::*;
 use crate::{
     cell::{
         tests::{any_cell_key, key},
-        Cell, CellKey, Content, Key, Stamp, Value,
+        Cell, CellKey, Content, Key, Timestamp, Value,
     },
     hex,
     mst::{Builder, Digesting, Mst, Resident, RootHash, TreeKey, MAX_WIDTH},
@@ -31,7 +31,7 @@ fn any_cell() -> impl Strategy<Value = Cell> {
         payload: Bytes::from(vec![byte; length]),
     });
     (any::<u64>(), 1u8..4, prop::option::of(value)).prop_map(|(time, id, value)| Cell {
-        stamp: Stamp { time, id: [id; 16] },
+        timestamp: Timestamp { time, id: [id; 16] },
         content: value.map_or(Content::Tombstone, Content::Value),
     })
 }
@@ -41,9 +41,9 @@ fn any_cells() -> impl Strategy<Value = Cells> {
 }
 
 fn root_of(cells: &Cells) -> RootHash {
-    let metas = cells.iter();
-    let metas = metas.map(|(key, cell)| (key.clone(), CellMeta::of(key, cell)));
-    let Ok(root) = Mst::from_sorted(Resident::default(), metas).root();
+    let versions = cells.iter();
+    let versions = versions.map(|(key, cell)| (key.clone(), Version::of(key, cell)));
+    let Ok(root) = Mst::from_sorted(Resident::default(), versions).root();
     root
 }
 
@@ -67,7 +67,7 @@ fn write(header: &Header, cells: &Cells) -> Result<Vec<u8>, BackupError> {
 fn write_to<W: Write>(sink: W, header: &Header, cells: &Cells) -> Result<W, BackupError> {
     let mut writer = BackupWriter::new(sink, header)?;
     for (key, cell) in cells {
-        writer.push(key, &CellMeta::of(key, cell), cell)?;
+        writer.push(key, &Version::of(key, cell), cell)?;
     }
     writer.finish()
 }
@@ -86,7 +86,7 @@ fn numbered(number: u32) -> CellKey {
 
 fn small(number: u32) -> Cell {
     Cell {
-        stamp: Stamp {
+        timestamp: Timestamp {
             time: u64::from(number) + 1,
             id: [7; 16],
         },
@@ -181,13 +181,13 @@ fn large(number: u32) -> Cell {
 
 /// The root of the keys' tree, and what is found without the tree.
 fn roots(keys: impl Iterator<Item = CellKey> + Clone) -> (RootHash, RootHash) {
-    let metas = keys.map(|key| {
-        let meta = CellMeta::of(&key, &small(0));
-        (key, meta)
+    let versions = keys.map(|key| {
+        let version = Version::of(&key, &small(0));
+        (key, version)
     });
-    let Ok(root) = Mst::from_sorted(Resident::default(), metas.clone()).root();
+    let Ok(root) = Mst::from_sorted(Resident::default(), versions.clone()).root();
     let mut builder = Builder::new(Digesting::default());
-    metas.for_each(|(key, meta)| builder.push(key, meta));
+    versions.for_each(|(key, version)| builder.push(key, version));
     (root, builder.finish().root().expect("a root"))
 }
 
@@ -364,11 +364,11 @@ fn what_is_said_is_what_is_there() {
             keys.reverse();
         }
         for (key, cell) in keys {
-            let meta = match is_reversed {
-                true => CellMeta::of(key, cell),
-                false => CellMeta::of(&numbered(0), cell),
+            let version = match is_reversed {
+                true => Version::of(key, cell),
+                false => Version::of(&numbered(0), cell),
             };
-            writer.push(key, &meta, cell).expect("written");
+            writer.push(key, &version, cell).expect("written");
         }
         let bytes = writer.finish().expect("written");
         assert!(matches!(check_of(&bytes), Err(BackupError::Damaged { .. })));
@@ -508,7 +508,7 @@ fn block(cells: &[&Received]) -> Vec<u8> {
 fn frames_that_no_writer_writes_are_refused() {
     let (key, cell) = (numbered(1), small(1));
     let header = header_of(&[(key.clone(), cell.clone())].into());
-    let check = cell_check(&CellMeta::of(&key, &cell));
+    let check = cell_check(&Version::of(&key, &cell));
     let received = Received { key, cell, check };
     let frame = |cells: &[&Received]| piece(&block(cells));
     let sound = frame(&[&received]);
@@ -694,12 +694,12 @@ fn unchecked(bytes: &[u8]) -> Vec<u8> {
 #[test]
 fn rollback_frames_that_nobody_writes_are_refused() {
     let [a, b] = [1, 2].map(|n| (numbered(n), small(n)));
-    let frame_of = |(key, cell): &(CellKey, Cell), meta: &CellMeta| {
-        let (key, cell, check) = (key.clone(), cell.clone(), cell_check(meta));
+    let frame_of = |(key, cell): &(CellKey, Cell), version: &Version| {
+        let (key, cell, check) = (key.clone(), cell.clone(), cell_check(version));
         let cells = [Received { key, cell, check }];
         counted(&block(&cells.iter().collect::<Vec<_>>()))
     };
-    let sound = |cell: &(CellKey, Cell)| frame_of(cell, &CellMeta::of(&cell.0, &cell.1));
+    let sound = |cell: &(CellKey, Cell)| frame_of(cell, &Version::of(&cell.0, &cell.1));
     let decode = |bytes: &[u8]| RollbackFrame::decode(&checked(bytes), usize::MAX);
     let refused = |bytes: &[u8]| decode(bytes).expect_err("refused");
     let of = |frames: &[Vec<u8>]| [vec![0], frames.concat()].concat();
@@ -710,7 +710,7 @@ fn rollback_frames_that_nobody_writes_are_refused() {
     assert_eq!(refused(&backwards), MessageError::KeyOrder);
     let twice = of(&[sound(&a), sound(&a)]);
     assert_eq!(refused(&twice), MessageError::KeyOrder);
-    let other = of(&[frame_of(&a, &CellMeta::of(&a.0, &b.1))]);
+    let other = of(&[frame_of(&a, &Version::of(&a.0, &b.1))]);
     assert_eq!(refused(&other), MessageError::Range("digest of a cell"));
     let part = CellKey {
         part: b"p"[..].into(),
@@ -728,7 +728,7 @@ fn rollback_frames_that_nobody_writes_are_refused() {
 #[test]
 fn backups_are_pinned() {
     let cell = Cell {
-        stamp: Stamp {
+        timestamp: Timestamp {
             time: 0x0102_0304_0506_0708,
             id: *b"0123456789abcdef",
         },

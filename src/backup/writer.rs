@@ -6,7 +6,7 @@ use super::{
     cell_check, check, BackupError, Header, END_PLACE, FRAME_BYTES, HEADER_PLACE, MAGIC, MAX_HEADER,
 };
 use crate::{
-    cell::{Cell, CellKey, CellMeta},
+    cell::{Cell, CellKey, Version},
     mst::RootHash,
     sync::{cells_block, CellsWriter, CELL_OVERHEAD},
 };
@@ -51,12 +51,17 @@ impl<W: Write> BackupWriter<W> {
     ///
     /// # Errors
     /// If the sink cannot be written.
-    pub fn push(&mut self, key: &CellKey, meta: &CellMeta, cell: &Cell) -> Result<(), BackupError> {
+    pub fn push(
+        &mut self,
+        key: &CellKey,
+        version: &Version,
+        cell: &Cell,
+    ) -> Result<(), BackupError> {
         let bytes = cell.value_bytes() + CELL_OVERHEAD;
         if !self.frame.has_room(key, bytes, FRAME_BYTES) {
             self.end_frame()?;
         }
-        self.frame.push(key, cell, &cell_check(meta));
+        self.frame.push(key, cell, &cell_check(version));
         self.cells += 1;
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! The digest of a cell, and what stands for a cell where its payload is not.
 
-use super::{reader::Reader, Cell, CellKey, Content, DecodeError, Stamp};
+use super::{reader::Reader, Cell, CellKey, Content, DecodeError, Timestamp};
 use crate::{
     hash::{hex_display, sha256, tag, HASH_BYTES},
     mst::TreeKey,
@@ -18,7 +18,7 @@ hex_display!(CellDigest);
 /// What a digest covers of a cell's content: all of it, the payload by its length
 /// and its hash.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outline {
+pub enum CellSummary {
     /// There is nothing: it was deleted.
     Tombstone,
     /// There is a value.
@@ -34,8 +34,8 @@ pub enum Outline {
     },
 }
 
-impl Outline {
-    /// The outline of `content`. Hashes the payload.
+impl CellSummary {
+    /// The summary of `content`. Hashes the payload.
     #[must_use]
     pub fn of(content: &Content) -> Self {
         match content {
@@ -59,25 +59,25 @@ pub fn cell_digest(key: &CellKey, cell: &Cell) -> CellDigest {
     let mut bytes = Vec::with_capacity(key.canonical_len() + 128);
     key.write_canonical(&mut bytes);
     let key_len = bytes.len();
-    write_outline(cell.stamp, &Outline::of(&cell.content), &mut bytes);
-    let (canonical, outline) = bytes.split_at(key_len);
-    outlined_digest(canonical, outline)
+    write_summary(cell.timestamp, &CellSummary::of(&cell.content), &mut bytes);
+    let (canonical, summary) = bytes.split_at(key_len);
+    digest_of_summary(canonical, summary)
 }
 
 /// The digest of a cell from its canonical key and from the bytes of its
-/// [outline](write_outline).
-pub(crate) fn outlined_digest(canonical: &[u8], outline: &[u8]) -> CellDigest {
+/// [summary](write_summary).
+pub(crate) fn digest_of_summary(canonical: &[u8], summary: &[u8]) -> CellDigest {
     let key_len = (canonical.len() as u32).to_be_bytes();
-    CellDigest(sha256(&[tag::CELL, &key_len, canonical, outline]))
+    CellDigest(sha256(&[tag::CELL, &key_len, canonical, summary]))
 }
 
 /// Appends what a digest covers after the key.
-pub(crate) fn write_outline(stamp: Stamp, content: &Outline, out: &mut Vec<u8>) {
-    out.extend_from_slice(&stamp.time.to_be_bytes());
-    out.extend_from_slice(&stamp.id);
+pub(crate) fn write_summary(timestamp: Timestamp, content: &CellSummary, out: &mut Vec<u8>) {
+    out.extend_from_slice(&timestamp.time.to_be_bytes());
+    out.extend_from_slice(&timestamp.id);
     match content {
-        Outline::Tombstone => out.push(0),
-        Outline::Value {
+        CellSummary::Tombstone => out.push(0),
+        CellSummary::Value {
             encoding_id,
             schema,
             payload_len,
@@ -99,11 +99,13 @@ pub(crate) fn write_outline(stamp: Stamp, content: &Outline, out: &mut Vec<u8>) 
     }
 }
 
-/// Reads what [`write_outline`] writes. It has its end in it.
-pub(crate) fn read_outline(reader: &mut Reader<'_>) -> Result<(Stamp, Outline), DecodeError> {
-    let stamp = reader.stamp()?;
+/// Reads what [`write_summary`] writes. It has its end in it.
+pub(crate) fn read_summary(
+    reader: &mut Reader<'_>,
+) -> Result<(Timestamp, CellSummary), DecodeError> {
+    let timestamp = reader.timestamp()?;
     if !reader.flag("cell")? {
-        return Ok((stamp, Outline::Tombstone));
+        return Ok((timestamp, CellSummary::Tombstone));
     }
     let encoding_id = reader.u16("encoding")?;
     let schema = match reader.flag("schema")? {
@@ -113,11 +115,11 @@ pub(crate) fn read_outline(reader: &mut Reader<'_>) -> Result<(Stamp, Outline), 
             Some(reader.take(length as usize, "schema")?.into())
         }
     };
-    let content = Outline::Value {
+    let content = CellSummary::Value {
         encoding_id,
         schema,
         payload_len: u64::from_be_bytes(reader.array("length")?),
         payload_hash: reader.array("hash of the payload")?,
     };
-    Ok((stamp, content))
+    Ok((timestamp, content))
 }

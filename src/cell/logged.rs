@@ -32,8 +32,8 @@ pub fn write_logged<'a>(key: &CellKey, cell: &'a Cell, head: &mut Vec<u8>) -> &'
     let length_at = head.len();
     head.extend_from_slice(&[0; 4]);
     head.push(cell.value().map_or(TOMBSTONE, |_| INLINE));
-    head.extend_from_slice(&cell.stamp.time.to_be_bytes());
-    head.extend_from_slice(&cell.stamp.id);
+    head.extend_from_slice(&cell.timestamp.time.to_be_bytes());
+    head.extend_from_slice(&cell.timestamp.id);
     let mut payload: &[u8] = &[];
     if let Some(value) = cell.value() {
         write_type(value.encoding_id, value.schema.as_deref(), head);
@@ -71,7 +71,7 @@ fn read_one(reader: &mut Reader<'_>) -> Result<(CellKey, Cell), DecodeError> {
     let key = CellKey::from_canonical(piece("key")?)?;
     let mut reader = Reader(piece("cell")?);
     let has_value = reader.flag("cell")?;
-    let stamp = reader.stamp()?;
+    let timestamp = reader.timestamp()?;
     let content = match has_value {
         false => {
             reader.finish()?;
@@ -86,7 +86,7 @@ fn read_one(reader: &mut Reader<'_>) -> Result<(CellKey, Cell), DecodeError> {
             })
         }
     };
-    Ok((key, Cell { stamp, content }))
+    Ok((key, Cell { timestamp, content }))
 }
 
 #[cfg(test)]
@@ -95,7 +95,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        cell::{key::tests::any_cell_key, key::tests::key, row::tests::any_cell, Stamp},
+        cell::{key::tests::any_cell_key, key::tests::key, row::tests::any_cell, Timestamp},
         hex::encode as hex,
     };
 
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn bytes_are_pinned() {
-        let stamp = Stamp {
+        let timestamp = Timestamp {
             time: 0x0102_0304_0506_0708,
             id: *b"0123456789abcdef",
         };
@@ -153,7 +153,7 @@ mod tests {
         });
         let lamp = CellKey::own(key("room/lamp"));
         let cells =
-            [value, Content::Tombstone].map(|content| (lamp.clone(), Cell { stamp, content }));
+            [value, Content::Tombstone].map(|content| (lamp.clone(), Cell { timestamp, content }));
         let head = "0102030405060708".to_owned() + &hex(b"0123456789abcdef");
         let lamp = "0000000c01726f6f6d2f6c616d700001";
         assert_eq!(

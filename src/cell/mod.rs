@@ -14,7 +14,7 @@ mod logged;
 mod pattern;
 mod reader;
 mod row;
-mod stamp;
+mod timestamp;
 
 #[cfg(test)]
 pub(crate) mod tests {
@@ -25,8 +25,8 @@ use std::fmt;
 
 use bytes::Bytes;
 
-pub use digest::{cell_digest, CellDigest, Outline};
-pub(crate) use digest::{outlined_digest, read_outline, write_outline};
+pub use digest::{cell_digest, CellDigest, CellSummary};
+pub(crate) use digest::{digest_of_summary, read_summary, write_summary};
 pub(crate) use key::{read_text, write_text, END as KEY_END};
 pub use key::{CellKey, Key, Part, MAX_KEY_BYTES, MAX_KEY_CHUNKS};
 pub use logged::{read_logged, write_logged};
@@ -34,7 +34,7 @@ pub use pattern::intersect;
 pub use reader::DecodeError;
 pub(crate) use reader::Reader;
 pub use row::{Payload, Row, RowValue};
-pub use stamp::{ntp64_span, Stamp, STAMP_ID_BYTES};
+pub use timestamp::{ntp64_span, Timestamp, TIMESTAMP_ID_BYTES};
 
 use crate::{hash::HASH_BYTES, mst::Digested};
 
@@ -73,7 +73,7 @@ pub enum Content {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cell {
     /// When, and by whom.
-    pub stamp: Stamp,
+    pub timestamp: Timestamp,
     /// What.
     pub content: Content,
 }
@@ -81,9 +81,9 @@ pub struct Cell {
 impl Cell {
     /// Says that there is nothing since then.
     #[must_use]
-    pub fn tombstone(stamp: Stamp) -> Self {
+    pub fn tombstone(timestamp: Timestamp) -> Self {
         let content = Content::Tombstone;
-        Self { stamp, content }
+        Self { timestamp, content }
     }
 
     /// The value, unless this is a tombstone.
@@ -114,36 +114,27 @@ impl Cell {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
     /// When, and by whom.
-    pub stamp: Stamp,
+    pub timestamp: Timestamp,
     /// Whether the cell is a tombstone.
     pub tombstone: bool,
     /// The digest of the cell.
     pub digest: CellDigest,
 }
 
-/// What is kept of a cell in memory: all but the value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct CellMeta {
-    /// The cell's place in the order of last writer wins.
-    pub version: Version,
-}
-
-impl CellMeta {
-    /// The part of `cell` that is kept in memory. Hashes the cell.
+impl Version {
+    /// The version of `cell`. Hashes the cell.
     #[must_use]
     pub fn of(key: &CellKey, cell: &Cell) -> Self {
         Self {
-            version: Version {
-                stamp: cell.stamp,
-                tombstone: cell.value().is_none(),
-                digest: cell_digest(key, cell),
-            },
+            timestamp: cell.timestamp,
+            tombstone: cell.value().is_none(),
+            digest: cell_digest(key, cell),
         }
     }
 }
 
-impl Digested for CellMeta {
+impl Digested for Version {
     fn digest(&self) -> &[u8; HASH_BYTES] {
-        &self.version.digest.0
+        &self.digest.0
     }
 }

@@ -61,15 +61,15 @@ fn have_common<T: Copy>(
         let mut with_x = before && matches!(x, Piece::Any);
         row[0] = with_x;
         let mut is_dead = !with_x;
-        for (y, place) in b.clone().zip(&mut row[1..]) {
-            let above = *place;
+        for (y, index) in b.clone().zip(&mut row[1..]) {
+            let above = *index;
             with_x = match (x, y) {
                 (Piece::One(x), Piece::One(y)) => before && meets(x, y),
                 (Piece::Any, Piece::Any) => above || with_x,
                 (Piece::Any, Piece::One(y)) => above || (with_x && is_free(y)),
                 (Piece::One(x), Piece::Any) => with_x || (above && is_free(x)),
             };
-            (before, *place) = (above, with_x);
+            (before, *index) = (above, with_x);
             is_dead &= !with_x;
         }
         if is_dead {

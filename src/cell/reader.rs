@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::{Stamp, STAMP_ID_BYTES};
+use super::{Timestamp, TIMESTAMP_ID_BYTES};
 
 /// Why bytes are not what they should be.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub enum DecodeError {
     KeyTooLong(usize),
     /// A timestamp whose ID is zero.
     #[error("the timestamp's ID is zero")]
-    StampId,
+    TimestampId,
     /// There are bytes after the end.
     #[error("{0} bytes too many")]
     Trailing(usize),
@@ -85,12 +85,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(crate) fn stamp(&mut self) -> Result<Stamp, DecodeError> {
+    pub(crate) fn timestamp(&mut self) -> Result<Timestamp, DecodeError> {
         let time = u64::from_be_bytes(self.array("timestamp")?);
         let id = self.array("timestamp")?;
-        match id == [0; STAMP_ID_BYTES] {
-            true => Err(DecodeError::StampId),
-            false => Ok(Stamp { time, id }),
+        match id == [0; TIMESTAMP_ID_BYTES] {
+            true => Err(DecodeError::TimestampId),
+            false => Ok(Timestamp { time, id }),
         }
     }
 

@@ -17,7 +17,7 @@
 
 use bytes::Bytes;
 
-use super::{reader::Reader, Cell, CellDigest, CellMeta, Content, DecodeError, Value, Version};
+use super::{reader::Reader, Cell, CellDigest, Content, DecodeError, Value, Version};
 
 pub(super) const TOMBSTONE: u8 = 0;
 pub(super) const INLINE: u8 = 1;
@@ -47,7 +47,7 @@ pub struct RowValue {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
     /// All but the value.
-    pub meta: CellMeta,
+    pub version: Version,
     /// The value, unless the cell is a tombstone.
     pub value: Option<RowValue>,
 }
@@ -57,22 +57,22 @@ impl Row {
     /// `inline_limit` bytes; true if it does.
     #[must_use]
     pub fn encode_cell(
-        meta: &CellMeta,
+        version: &Version,
         cell: &Cell,
         inline_limit: usize,
         out: &mut Vec<u8>,
     ) -> bool {
         let Some(value) = cell.value() else {
-            encode(TOMBSTONE, meta, None, out);
+            encode(TOMBSTONE, version, None, out);
             return false;
         };
         let (id, schema) = (value.encoding_id, value.schema.as_deref());
         let is_apart = value.payload.len() > inline_limit;
         if is_apart {
             let length = (value.payload.len() as u64).to_be_bytes();
-            encode(APART, meta, Some((id, schema, &length)), out);
+            encode(APART, version, Some((id, schema, &length)), out);
         } else {
-            encode(INLINE, meta, Some((id, schema, &value.payload)), out);
+            encode(INLINE, version, Some((id, schema, &value.payload)), out);
         }
         is_apart
     }
@@ -97,7 +97,7 @@ impl Row {
             }),
         };
         Ok(Cell {
-            stamp: self.meta.version.stamp,
+            timestamp: self.version.timestamp,
             content,
         })
     }
@@ -107,17 +107,17 @@ impl Row {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         let Some(value) = &self.value else {
-            encode(TOMBSTONE, &self.meta, None, &mut out);
+            encode(TOMBSTONE, &self.version, None, &mut out);
             return out;
         };
         let (id, schema) = (value.encoding_id, value.schema.as_deref());
         match &value.payload {
             Payload::Inline(payload) => {
-                encode(INLINE, &self.meta, Some((id, schema, payload)), &mut out);
+                encode(INLINE, &self.version, Some((id, schema, payload)), &mut out);
             }
             Payload::Apart(length) => {
                 let length = length.to_be_bytes();
-                encode(APART, &self.meta, Some((id, schema, &length)), &mut out);
+                encode(APART, &self.version, Some((id, schema, &length)), &mut out);
             }
         }
         out
@@ -127,20 +127,20 @@ impl Row {
     ///
     /// # Errors
     /// If the bytes are not a row's.
-    pub fn decode_meta(bytes: &[u8]) -> Result<CellMeta, DecodeError> {
-        Self::read_meta(&mut Reader(bytes)).map(|(meta, _)| meta)
+    pub fn decode_version(bytes: &[u8]) -> Result<Version, DecodeError> {
+        Self::read_version(&mut Reader(bytes)).map(|(version, _)| version)
     }
 
-    /// As [`decode_meta`](Self::decode_meta), and whether the payload is in a row of its own.
+    /// As [`decode_version`](Self::decode_version), and whether the payload is in a row of its own.
     ///
     /// # Errors
     /// If the bytes are not a row's.
-    pub fn decode_head(bytes: &[u8]) -> Result<(CellMeta, bool), DecodeError> {
-        let (meta, kind) = Self::read_meta(&mut Reader(bytes))?;
-        Ok((meta, kind == APART))
+    pub fn decode_head(bytes: &[u8]) -> Result<(Version, bool), DecodeError> {
+        let (version, kind) = Self::read_version(&mut Reader(bytes))?;
+        Ok((version, kind == APART))
     }
 
-    fn read_meta(reader: &mut Reader<'_>) -> Result<(CellMeta, u8), DecodeError> {
+    fn read_version(reader: &mut Reader<'_>) -> Result<(Version, u8), DecodeError> {
         let kind = reader.u8("row")?;
         if kind > APART {
             return Err(DecodeError::Tag {
@@ -148,15 +148,13 @@ impl Row {
                 tag: kind,
             });
         }
-        let stamp = reader.stamp()?;
-        let meta = CellMeta {
-            version: Version {
-                stamp,
-                tombstone: kind == TOMBSTONE,
-                digest: CellDigest(reader.array("digest")?),
-            },
+        let timestamp = reader.timestamp()?;
+        let version = Version {
+            timestamp,
+            tombstone: kind == TOMBSTONE,
+            digest: CellDigest(reader.array("digest")?),
         };
-        Ok((meta, kind))
+        Ok((version, kind))
     }
 
     /// Reads a row.
@@ -165,7 +163,7 @@ impl Row {
     /// If the bytes are not a row's.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader(bytes);
-        let (meta, kind) = Self::read_meta(&mut reader)?;
+        let (version, kind) = Self::read_version(&mut reader)?;
         let mut value = None;
         if kind != TOMBSTONE {
             let (encoding_id, schema) = read_type(&mut reader)?;
@@ -181,22 +179,22 @@ impl Row {
             });
         }
         reader.finish()?;
-        Ok(Self { meta, value })
+        Ok(Self { version, value })
     }
 }
 
 /// A value's encoding and schema, and what ends its row.
 type ValueParts<'a> = (u16, Option<&'a [u8]>, &'a [u8]);
 
-fn encode(kind: u8, meta: &CellMeta, value: Option<ValueParts<'_>>, out: &mut Vec<u8>) {
+fn encode(kind: u8, version: &Version, value: Option<ValueParts<'_>>, out: &mut Vec<u8>) {
     let variable = value.map_or(0, |(_, schema, tail)| {
         schema.map_or(0, <[u8]>::len) + tail.len()
     });
     out.reserve(64 + variable);
     out.push(kind);
-    out.extend_from_slice(&meta.version.stamp.time.to_be_bytes());
-    out.extend_from_slice(&meta.version.stamp.id);
-    out.extend_from_slice(&meta.version.digest.0);
+    out.extend_from_slice(&version.timestamp.time.to_be_bytes());
+    out.extend_from_slice(&version.timestamp.id);
+    out.extend_from_slice(&version.digest.0);
     if let Some((encoding_id, schema, tail)) = value {
         write_type(encoding_id, schema, out);
         out.extend_from_slice(tail);
@@ -231,7 +229,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::{
-        cell::{key::tests::any_cell_key, key::tests::key, CellKey, Stamp},
+        cell::{key::tests::any_cell_key, key::tests::key, CellKey, Timestamp},
         hex::encode as hex,
     };
 
@@ -247,7 +245,7 @@ pub(super) mod tests {
                 payload: payload.into(),
             });
         (any::<u64>(), 1u8.., prop::option::of(value)).prop_map(|(time, id, value)| Cell {
-            stamp: Stamp { time, id: [id; 16] },
+            timestamp: Timestamp { time, id: [id; 16] },
             content: value.map_or(Content::Tombstone, Content::Value),
         })
     }
@@ -255,11 +253,11 @@ pub(super) mod tests {
     proptest! {
         #[test]
         fn rows_read_back(key in any_cell_key(), cell in any_cell(), limit in 0usize..40) {
-            let meta = CellMeta::of(&key, &cell);
+            let version = Version::of(&key, &cell);
             let mut bytes = Vec::new();
-            let elsewhere = Row::encode_cell(&meta, &cell, limit, &mut bytes);
-            prop_assert_eq!(Row::decode_meta(&bytes), Ok(meta));
-            prop_assert_eq!(Row::decode_head(&bytes), Ok((meta, elsewhere)));
+            let elsewhere = Row::encode_cell(&version, &cell, limit, &mut bytes);
+            prop_assert_eq!(Row::decode_version(&bytes), Ok(version));
+            prop_assert_eq!(Row::decode_head(&bytes), Ok((version, elsewhere)));
             let row = Row::decode(&bytes).expect("a row");
             prop_assert_eq!(row.encode(), bytes.clone());
             let read = row.into_cell(|length| {
@@ -290,19 +288,19 @@ pub(super) mod tests {
             a in (any_cell_key(), any_cell()),
             b in (any_cell_key(), any_cell()),
         ) {
-            let digests = [&a, &b].map(|(key, cell)| CellMeta::of(key, cell).version.digest);
+            let digests = [&a, &b].map(|(key, cell)| Version::of(key, cell).digest);
             prop_assert_eq!(a == b, digests[0] == digests[1]);
         }
     }
 
     #[test]
     fn rows_and_digests_are_pinned() {
-        let stamp = Stamp {
+        let timestamp = Timestamp {
             time: 0x0102_0304_0506_0708,
             id: *b"0123456789abcdef",
         };
         let value = Cell {
-            stamp,
+            timestamp,
             content: Content::Value(Value {
                 encoding_id: 5,
                 schema: Some(b"utf-8"[..].into()),
@@ -310,13 +308,13 @@ pub(super) mod tests {
             }),
         };
         let tombstone = Cell {
-            stamp,
+            timestamp,
             content: Content::Tombstone,
         };
         let lamp = CellKey::own(key("room/lamp"));
         let row = |cell: &Cell, limit| {
             let mut bytes = Vec::new();
-            let is_apart = Row::encode_cell(&CellMeta::of(&lamp, cell), cell, limit, &mut bytes);
+            let is_apart = Row::encode_cell(&Version::of(&lamp, cell), cell, limit, &mut bytes);
             assert_eq!(is_apart, bytes[0] == APART);
             hex(&bytes)
         };

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use thiserror::Error;
 
 use super::strategy::{Applied, Fold, Form, PartCell, Put, Reading, Strategy};
-use crate::cell::{Cell, CellKey, CellMeta, Key, Part, Stamp, Value, Version};
+use crate::cell::{Cell, CellKey, Key, Part, Timestamp, Value, Version};
 
 /// A law that a strategy does not keep.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -55,7 +55,7 @@ impl Cells {
             key: Key::NONE,
             part: Part::from(part),
         };
-        let version = CellMeta::of(&key, cell).version;
+        let version = Version::of(&key, cell);
         let is_newer = self.0.get(part).is_none_or(|(old, _)| *old < version);
         if is_newer {
             self.0.insert(part.to_vec(), (version, cell.clone()));
@@ -98,7 +98,7 @@ fn show(readings: &[Reading; 2]) -> String {
 }
 
 fn readings(fold: &dyn Fold) -> [Reading; 2] {
-    [fold.read(Form::Usual), fold.read(Form::Json)]
+    [fold.read(Form::Native), fold.read(Form::Json)]
 }
 
 /// Checks the [laws](Strategy#laws) on these puts to one key, in some orders that
@@ -106,12 +106,16 @@ fn readings(fold: &dyn Fold) -> [Reading; 2] {
 ///
 /// # Errors
 /// The law that is broken.
-pub fn check(strategy: &dyn Strategy, puts: &[(Stamp, Value)], seed: u64) -> Result<(), Violation> {
+pub fn check(
+    strategy: &dyn Strategy,
+    puts: &[(Timestamp, Value)],
+    seed: u64,
+) -> Result<(), Violation> {
     let mut state = seed;
     let mut cells = Vec::new();
-    for (number, (stamp, value)) in puts.iter().enumerate() {
+    for (number, (timestamp, value)) in puts.iter().enumerate() {
         let put = Put {
-            stamp: *stamp,
+            timestamp: *timestamp,
             value,
         };
         let writes = strategy.write(&put);
@@ -129,7 +133,7 @@ pub fn check(strategy: &dyn Strategy, puts: &[(Stamp, Value)], seed: u64) -> Res
         }
         for write in writes {
             let cell = Cell {
-                stamp: *stamp,
+                timestamp: *timestamp,
                 content: write.content,
             };
             strategy
@@ -157,8 +161,8 @@ pub fn check(strategy: &dyn Strategy, puts: &[(Stamp, Value)], seed: u64) -> Res
         // Two different cells of one timestamp are for the caller of a fold, who
         // folds anew.
         let is_tied = joined.0.get(part);
-        let is_tied = is_tied.is_some_and(|(_, old)| old.stamp == cell.stamp);
-        if joined.join(part, cell) && (is_tied || fold.apply(part, cell) == Applied::FoldAgain) {
+        let is_tied = is_tied.is_some_and(|(_, old)| old.timestamp == cell.timestamp);
+        if joined.join(part, cell) && (is_tied || fold.apply(part, cell) == Applied::NeedsRefold) {
             fold = joined.fold(strategy);
         }
     }

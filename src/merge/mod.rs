@@ -26,50 +26,40 @@
 //! **Reading asks the cells alone.** Parts begin with a tag of the strategy that
 //! wrote them: the newest cell that is not covered says how a key is read. So a
 //! storage whose rules were changed still shows what was put before, until the
-//! first put by the new rules; see `place`.
+//! first put by the new rules; see `slot`.
 //!
 //! | part | what it is |
 //! |---|---|
 //! | `strategy` | what a strategy is, and its laws |
-//! | `additive`, `set_union`, `object`, `automerge` | the strategies |
-//! | `decimal`, `element`, `document_json` | exact numbers; elements of sets; documents as JSON |
+//! | `strategies` | those that come with the library |
 //! | `part` | the bytes of parts |
-//! | `place` | the rule of reading |
-//! | `merged` | a key, read |
-//! | `rules`, `specificity` | which strategy merges which put |
-//! | `registry` | strategies by name |
-//! | `encoding` | Zenoh's encodings |
-//! | `laws` | checks whether a strategy keeps the laws |
+//! | `values` | exact numbers, elements of sets, documents as JSON |
+//! | `rules` | which strategy merges which put; strategies by name |
+//! | `fold` | from cells to a value: the rule of reading (`slot`), and a key, read (`merged`) |
+//! | [`encoding`] | Zenoh's encodings |
+//! | [`laws`] | checks whether a strategy keeps the laws |
 
-mod additive;
-mod automerge;
-mod decimal;
-mod document_json;
-mod element;
 pub mod encoding;
+mod fold;
 pub mod laws;
-mod merged;
-mod object;
 mod part;
-mod place;
-mod registry;
 mod rules;
-mod set_union;
-mod specificity;
+mod strategies;
 mod strategy;
+mod values;
 
 #[cfg(test)]
 mod nesting_tests;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use additive::Additive;
-pub use automerge::AutomergeCrdt;
-pub use decimal::DIGITS;
-pub use merged::{check, raw, Merged, ReadError};
-pub use object::Object;
+pub use fold::merged::{check, raw, Merged, ReadError};
 pub use part::MAX_NESTING;
-pub use registry::{register, RegisterError};
-pub use rules::{MergeRules, Misfit, MAX_CELLS};
-pub use set_union::SetUnion;
-pub use strategy::{Applied, Fold, Form, PartCell, PartWrite, Put, Reading, Strategy, Unfit};
+pub use rules::choice::{MergeRules, RejectedPut, MAX_CELLS};
+pub use rules::registry::{register, RegisterError};
+pub use strategies::additive::Additive;
+pub use strategies::automerge::AutomergeCrdt;
+pub use strategies::object::Object;
+pub use strategies::set_union::SetUnion;
+pub use strategy::{Applied, Fold, Form, InvalidPut, PartCell, PartWrite, Put, Reading, Strategy};
+pub use values::decimal::DIGITS;

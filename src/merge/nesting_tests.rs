@@ -8,11 +8,11 @@ use proptest::prelude::*;
 use serde_json::{json, Value as Json};
 use zenoh_keyexpr::keyexpr;
 
-use super::{
-    part::{custom_prefix, tag},
-    tests::{any_put, deep_object, merging, put_within, rules, stamp, try_rules, value, State},
-    *,
+use super::part::{custom_prefix, tag};
+use super::tests::{
+    any_put, deep_object, merging, put_within, rules, timestamp, try_rules, value, State,
 };
+use super::*;
 use crate::{
     cell::{tests::key, Cell, CellKey, Content, Part, MAX_KEY_BYTES},
     config::{MergeConfig, StrategyConfig},
@@ -32,8 +32,8 @@ const FIELD: [u8; 3] = [tag::OBJECT, 0, 1];
 const MOST: usize = (MAX_KEY_BYTES - 1) / FIELD.len();
 
 fn cell(time: u64, content: Content) -> Cell {
-    let stamp = stamp(time, 1);
-    Cell { stamp, content }
+    let timestamp = timestamp(time, 1);
+    Cell { timestamp, content }
 }
 
 fn json_value(text: &str) -> Content {
@@ -43,7 +43,7 @@ fn json_value(text: &str) -> Content {
 /// What the key is, as JSON.
 fn read(state: &State) -> String {
     let mut merged = state.merged();
-    let usual = merged.read(Form::Usual).expect("readable");
+    let usual = merged.read(Form::Native).expect("readable");
     assert!(usual.is_some());
     let read = merged.read(Form::Json).expect("readable");
     let value = read.expect("a value").value().expect("a value").clone();
@@ -121,7 +121,7 @@ fn cells_that_nest_too_deep_are_read_around() {
                 let put = r#"{"a": 1, "hours": 2, "tags": ["x"]}"#;
                 let mut state = State::default();
                 state
-                    .put(&rules, stamp(5, 1), Some(value(put)))
+                    .put(&rules, timestamp(5, 1), Some(value(put)))
                     .expect("taken");
                 let deep = cell(time, json_value("1"));
                 state.add(Part::from(&part[..]), deep.clone());
@@ -186,8 +186,13 @@ fn a_cell_alone_that_nests_too_deep_is_an_object_whose_innermost_field_is_not_kn
 #[test]
 fn as_many_objects_as_may_be_are_taken_and_one_more_is_not() {
     let stamped = |cell: &Cell| {
-        let stamp = cell.stamp;
-        [&[tag::ADDITIVE][..], &stamp.time.to_be_bytes(), &stamp.id].concat()
+        let timestamp = cell.timestamp;
+        [
+            &[tag::ADDITIVE][..],
+            &timestamp.time.to_be_bytes(),
+            &timestamp.id,
+        ]
+        .concat()
     };
     let number = cell(1, json_value("1"));
     let fits = |objects: usize, end: &[u8], content: Content| {
@@ -228,11 +233,11 @@ fn rules_nest_as_deep_as_parts_may_and_what_they_write_is_taken() {
                 let inner = json!({ "hours": number, "tags": [number], "plain": {} });
                 let put = put_within(objects, inner).to_string();
                 let put = Some(value(put));
-                state.put(&rules, stamp(time, 1), put).expect("taken");
+                state.put(&rules, timestamp(time, 1), put).expect("taken");
             }
             let empty = put_within(MAX_NESTING, json!({})).to_string();
             let empty = Some(value(empty));
-            state.put(&rules, stamp(time, 2), empty).expect("taken");
+            state.put(&rules, timestamp(time, 2), empty).expect("taken");
         }
         let mut read: Json = serde_json::from_str(&read(&state)).expect("JSON");
         for objects in 1..=MAX_NESTING {
@@ -325,12 +330,12 @@ proptest! {
         let (first, later) = cells.split_at(first.min(cells.len()));
         let mut merged = Merged::fold(first);
         for (number, later) in later.iter().enumerate() {
-            if merged.apply(later.part, later.cell) == Applied::FoldAgain {
+            if merged.apply(later.part, later.cell) == Applied::NeedsRefold {
                 merged = Merged::fold(&cells[..first.len() + number + 1]);
             }
         }
         let mut folded = Merged::fold(&cells);
-        prop_assert_eq!(merged.read(Form::Usual), folded.read(Form::Usual));
+        prop_assert_eq!(merged.read(Form::Native), folded.read(Form::Native));
         prop_assert_eq!(merged.read(Form::Json), folded.read(Form::Json));
     }
 
@@ -341,14 +346,14 @@ proptest! {
         seed: u64,
     ) {
         let object = object_of(MAX_NESTING);
-        let puts: Vec<_> = puts.into_iter().filter_map(|(stamp, value)| Some((stamp, value?))).collect();
+        let puts: Vec<_> = puts.into_iter().filter_map(|(timestamp, value)| Some((timestamp, value?))).collect();
         prop_assert_eq!(laws::check(&object, &puts, seed), Ok(()));
     }
 }
 
 /// As the rules make it of [`deep_object`].
 fn object_of(objects: usize) -> Object {
-    use super::registry::Chosen;
+    use crate::merge::rules::registry::Chosen;
     let leaves = || {
         BTreeMap::from([
             (
@@ -373,7 +378,7 @@ fn object_of(objects: usize) -> Object {
 #[test]
 fn an_object_that_writes_deeper_than_parts_may_nest_breaks_a_law() {
     let put = put_within(MAX_NESTING + 1, json!({ "hours": 1 })).to_string();
-    let puts = [(stamp(1, 1), value(put))];
+    let puts = [(timestamp(1, 1), value(put))];
     let error = laws::check(&object_of(MAX_NESTING + 1), &puts, 7).expect_err("too deep");
     let laws::Violation::Refused { put: 0, reason } = error else {
         panic!("{error}");
@@ -394,7 +399,7 @@ fn documents_of_any_depth_are_read() {
         let rules = merging("automerge_crdt");
         let mut state = State::default();
         let put = Some(value(document.save()));
-        state.put(&rules, stamp(1, 1), put).expect("taken");
+        state.put(&rules, timestamp(1, 1), put).expect("taken");
         let text = read(&state);
         let expected = [
             "{\"a\":".repeat(LEVELS),
@@ -425,25 +430,27 @@ fn json_of_any_depth_is_taken_or_refused() {
         let deep = format!("{{\"a\":{}}}", arrays(100_000));
         let mut state = State::default();
         let put = Some(value(deep.clone()));
-        state.put(&objects, stamp(1, 1), put).expect("taken");
+        state.put(&objects, timestamp(1, 1), put).expect("taken");
         assert!(read(&state) == deep);
         // An element is, as deep as JSON is read: 127 levels, the array of elements
         // among them.
         let mut state = State::default();
         let put = Some(value(arrays(127)));
-        state.put(&sets, stamp(1, 1), put).expect("taken");
+        state.put(&sets, timestamp(1, 1), put).expect("taken");
         assert_eq!(read(&state), arrays(127));
         assert_eq!(shown(&state)[0]["part"], json!({ "json": arrays(126) }));
         for levels in [128, 100_000] {
-            let refused = state.put(&sets, stamp(2, 1), Some(value(arrays(levels))));
+            let refused = state.put(&sets, timestamp(2, 1), Some(value(arrays(levels))));
             let reason = refused.expect_err("too deep").reason.to_string();
             assert!(reason.contains("recursion limit"), "{reason}");
             let tags = format!("{{\"tags\":{}}}", arrays(levels));
-            assert!(state.put(&objects, stamp(2, 1), Some(value(tags))).is_err());
+            assert!(state
+                .put(&objects, timestamp(2, 1), Some(value(tags)))
+                .is_err());
         }
         let mut state = State::default();
         let put = Some(value(arrays(65)));
-        state.put(&sets, stamp(1, 1), put).expect("taken");
+        state.put(&sets, timestamp(1, 1), put).expect("taken");
         let element: Json = serde_json::from_str(&arrays(64)).expect("JSON");
         assert_eq!(shown(&state)[0]["part"], element, "as it is");
 

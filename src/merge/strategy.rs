@@ -5,13 +5,13 @@ use std::fmt;
 use bytes::Bytes;
 use thiserror::Error;
 
-use crate::cell::{Cell, Content, Stamp, Value};
+use crate::cell::{Cell, Content, Timestamp, Value};
 
 /// A put: what a strategy turns into cells.
 #[derive(Clone, Copy, Debug)]
 pub struct Put<'a> {
     /// When, and by whom.
-    pub stamp: Stamp,
+    pub timestamp: Timestamp,
     /// What.
     pub value: &'a Value,
 }
@@ -37,11 +37,11 @@ pub struct PartCell<'a> {
 /// Why a put, or a cell, does not fit its strategy.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("{reason}")]
-pub struct Unfit {
+pub struct InvalidPut {
     reason: String,
 }
 
-impl Unfit {
+impl InvalidPut {
     /// With a reason for people: what was found, and what is allowed.
     pub fn new(reason: impl Into<String>) -> Self {
         Self {
@@ -60,7 +60,7 @@ impl Unfit {
 pub enum Form {
     /// As the strategy gives it.
     #[default]
-    Usual,
+    Native,
     /// As JSON, if it can be.
     Json,
 }
@@ -82,7 +82,7 @@ pub enum Applied {
     /// It is part of it.
     Yes,
     /// All cells are to be folded anew.
-    FoldAgain,
+    NeedsRefold,
 }
 
 /// How puts of one key become a value.
@@ -112,14 +112,14 @@ pub trait Strategy: Send + Sync {
     ///
     /// # Errors
     /// If the value is none that this strategy can take. Then nothing is written.
-    fn write(&self, put: &Put<'_>) -> Result<Vec<PartWrite>, Unfit>;
+    fn write(&self, put: &Put<'_>) -> Result<Vec<PartWrite>, InvalidPut>;
 
     /// Whether a cell is one that [`write`](Self::write) could have written: those
     /// that other replicas send are checked.
     ///
     /// # Errors
     /// If it is not.
-    fn check(&self, part: &[u8], cell: &Cell) -> Result<(), Unfit>;
+    fn check(&self, part: &[u8], cell: &Cell) -> Result<(), InvalidPut>;
 
     /// Folds the cells of a key, of each part the newest, ascending by part.
     fn fold(&self, cells: &[PartCell<'_>]) -> Box<dyn Fold>;
@@ -134,7 +134,7 @@ pub trait Fold: Send {
     /// default that is what is done.
     fn apply(&mut self, part: &[u8], cell: &Cell) -> Applied {
         let _ = (part, cell);
-        Applied::FoldAgain
+        Applied::NeedsRefold
     }
 
     /// The value.

@@ -9,15 +9,16 @@ use proptest::strategy::Strategy as Generator;
 use serde_json::{json, Value as Json};
 use zenoh_keyexpr::keyexpr;
 
-use super::{element::tests::any_element, *};
+use super::*;
+use crate::merge::values::element::tests::any_element;
 use crate::{
-    cell::{tests::key, Cell, CellKey, CellMeta, Content, Key, Part, Stamp, Value, Version},
+    cell::{tests::key, Cell, CellKey, Content, Key, Part, Timestamp, Value, Version},
     config::{ConfigError, StorageConfig},
 };
 
-pub(crate) fn stamp(time: u64, writer: u8) -> Stamp {
+pub(crate) fn timestamp(time: u64, writer: u8) -> Timestamp {
     let id = [writer; 16];
-    Stamp { time, id }
+    Timestamp { time, id }
 }
 
 pub(crate) fn value(payload: impl Into<Bytes>) -> Value {
@@ -93,14 +94,14 @@ impl State {
             key: self.key.clone(),
             part: part.clone(),
         };
-        let version = CellMeta::of(&cell_key, &cell).version;
+        let version = Version::of(&cell_key, &cell);
         let old = self.cells.get(&part);
         if old.is_none_or(|(old, _)| *old < version) {
             self.cells.insert(part, (version, cell));
         }
-        let own = self.cells.get(&Part::EMPTY).map(|(own, _)| own.stamp);
+        let own = self.cells.get(&Part::EMPTY).map(|(own, _)| own.timestamp);
         self.cells
-            .retain(|part, (_, cell)| part.is_empty() || Some(cell.stamp) > own);
+            .retain(|part, (_, cell)| part.is_empty() || Some(cell.timestamp) > own);
     }
 
     fn join(mut self, other: &Self) -> Self {
@@ -113,12 +114,12 @@ impl State {
     pub(crate) fn put(
         &mut self,
         rules: &MergeRules,
-        stamp: Stamp,
+        timestamp: Timestamp,
         value: Option<Value>,
-    ) -> Result<(), Misfit> {
+    ) -> Result<(), RejectedPut> {
         let content = value.map_or(Content::Tombstone, Content::Value);
-        for (part, content) in rules.write(&self.key, Cell { stamp, content })? {
-            let cell = Cell { stamp, content };
+        for (part, content) in rules.write(&self.key, Cell { timestamp, content })? {
+            let cell = Cell { timestamp, content };
             assert_eq!(check(&part, &cell), Ok(()), "{part:?}");
             self.add(part, cell);
         }
@@ -126,10 +127,10 @@ impl State {
     }
 
     /// All that the tree has of it.
-    pub(crate) fn metas(&self) -> impl Iterator<Item = (CellKey, CellMeta)> + '_ {
+    pub(crate) fn versions(&self) -> impl Iterator<Item = (CellKey, Version)> + '_ {
         self.cells.iter().map(|(part, (version, _))| {
             let (key, part) = (self.key.clone(), part.clone());
-            (CellKey { key, part }, CellMeta { version: *version })
+            (CellKey { key, part }, *version)
         })
     }
 
@@ -148,7 +149,7 @@ impl State {
     }
 
     fn read(&self) -> Option<Value> {
-        self.read_as(Form::Usual)
+        self.read_as(Form::Native)
     }
 
     fn read_as(&self, form: Form) -> Option<Value> {
@@ -167,7 +168,7 @@ fn state_of(rules: &MergeRules, puts: &[Option<&str>]) -> State {
     let mut state = State::default();
     for (time, put) in (1..).zip(puts) {
         let put = put.map(|text| value(text.to_owned()));
-        state.put(rules, stamp(time, 1), put).expect("taken");
+        state.put(rules, timestamp(time, 1), put).expect("taken");
     }
     state
 }
@@ -207,7 +208,7 @@ fn automerge_puts() -> &'static [Vec<u8>] {
 
 /// Puts and deletes of a strategy, with few times and writers, so that all that can
 /// be equal is.
-pub(crate) fn any_put(strategy: &str) -> impl Generator<Value = (Stamp, Option<Value>)> {
+pub(crate) fn any_put(strategy: &str) -> impl Generator<Value = (Timestamp, Option<Value>)> {
     let payload = match strategy {
         "additive" => (-50i32..50)
             .prop_map(|n| format!("{}.{}", n / 4, n.rem_euclid(4) * 25).into_bytes())
@@ -271,7 +272,7 @@ pub(crate) fn any_put(strategy: &str) -> impl Generator<Value = (Stamp, Option<V
     });
     let value = prop_oneof![6 => value.prop_map(Some), 1 => Just(None)];
     (
-        (1u64..12, 1u8..3).prop_map(|(time, writer)| stamp(time, writer)),
+        (1u64..12, 1u8..3).prop_map(|(time, writer)| timestamp(time, writer)),
         value,
     )
 }
@@ -280,10 +281,10 @@ fn any_state(strategy: &'static str) -> impl Generator<Value = State> {
     prop::collection::vec(any_put(strategy), 0..5).prop_map(|puts| {
         let rules = merging(strategy);
         let mut state = State::default();
-        for (stamp, value) in puts {
+        for (timestamp, value) in puts {
             // What is refused changes nothing.
             let before = state.clone();
-            if state.put(&rules, stamp, value).is_err() {
+            if state.put(&rules, timestamp, value).is_err() {
                 assert_eq!(state, before);
             }
         }
@@ -297,7 +298,7 @@ fn readings(state: &State, strategy: &str) -> Vec<Option<Cell>> {
     let mut merged = state.merged();
     let forms = match strategy {
         "automerge_crdt" => &[Form::Json][..],
-        _ => &[Form::Usual, Form::Json],
+        _ => &[Form::Native, Form::Json],
     };
     let forms = forms.iter();
     forms
@@ -347,30 +348,30 @@ macro_rules! laws {
                 fn the_order_of_delivery_is_irrelevant(puts in prop::collection::vec(any_put($strategy), 0..8), order in prop::collection::vec(any::<usize>(), 16), first in 0usize..16) {
                     let rules = merging($strategy);
                     let mut coming = Vec::new();
-                    for (stamp, value) in puts {
+                    for (timestamp, value) in puts {
                         let content = value.map_or(Content::Tombstone, Content::Value);
-                        let cells = rules.write(&key("k"), Cell { stamp, content });
+                        let cells = rules.write(&key("k"), Cell { timestamp, content });
                         let cells = cells.into_iter().flatten();
-                        coming.extend(cells.map(|(part, content)| (part, Cell { stamp, content })));
+                        coming.extend(cells.map(|(part, content)| (part, Cell { timestamp, content })));
                     }
                     let (mut expected, mut state) = (State::default(), State::default());
                     for (part, cell) in &coming {
                         expected.add(part.clone(), cell.clone());
                     }
-                    for (place, other) in order.iter().enumerate() {
+                    for (index, other) in order.iter().enumerate() {
                         if coming.len() > 1 {
                             let length = coming.len();
-                            coming.swap(place % length, other % length);
+                            coming.swap(index % length, other % length);
                         }
                     }
                     let mut merged = state.merged();
                     for (number, (part, cell)) in coming.iter().enumerate() {
                         let before = state.clone();
                         state.add(part.clone(), cell.clone());
-                        let is_tied = before.cells.get(part).is_some_and(|(old, _)| old.stamp == cell.stamp);
+                        let is_tied = before.cells.get(part).is_some_and(|(old, _)| old.timestamp == cell.timestamp);
                         // What is covered, or older, is not told.
                         let is_news = state.cells.get(part).is_some_and(|(_, new)| new == cell) && state != before;
-                        if number < first || (is_news && (is_tied || merged.apply(part.as_bytes(), cell) == Applied::FoldAgain)) {
+                        if number < first || (is_news && (is_tied || merged.apply(part.as_bytes(), cell) == Applied::NeedsRefold)) {
                             merged = state.merged();
                         }
                     }
@@ -403,8 +404,8 @@ proptest! {
         objects in prop::collection::vec(any_put("object"), 0..8),
         seed: u64,
     ) {
-        let puts = |puts: Vec<(Stamp, Option<Value>)>| -> Vec<(Stamp, Value)> {
-            puts.into_iter().filter_map(|(stamp, value)| Some((stamp, value?))).collect()
+        let puts = |puts: Vec<(Timestamp, Option<Value>)>| -> Vec<(Timestamp, Value)> {
+            puts.into_iter().filter_map(|(timestamp, value)| Some((timestamp, value?))).collect()
         };
         prop_assert_eq!(laws::check(&Additive, &puts(additive), seed), Ok(()));
         prop_assert_eq!(laws::check(&SetUnion, &puts(sets), seed), Ok(()));
@@ -415,11 +416,11 @@ proptest! {
     fn any_cell_is_refused_or_read(part in prop::collection::vec(any::<u8>(), 0..12), tag in 0u8..6, payload in prop::collection::vec(any::<u8>(), 0..6), deleted: bool) {
         let part = Part::from(&[&[tag][..], &part].concat()[..]);
         let content = if deleted { Content::Tombstone } else { Content::Value(value(payload)) };
-        let cell = Cell { stamp: stamp(1, 1), content };
+        let cell = Cell { timestamp: timestamp(1, 1), content };
         let _ = check(&part, &cell);
         let mut state = State::default();
         state.add(part, cell);
-        let _ = state.merged().read(Form::Usual);
+        let _ = state.merged().read(Form::Native);
         let _ = state.merged().read(Form::Json);
         assert!(raw(&state.cells()).is_some());
     }
@@ -429,11 +430,11 @@ proptest! {
 struct Impure(std::sync::atomic::AtomicU64);
 
 impl Strategy for Impure {
-    fn write(&self, put: &Put<'_>) -> Result<Vec<PartWrite>, Unfit> {
+    fn write(&self, put: &Put<'_>) -> Result<Vec<PartWrite>, InvalidPut> {
         Additive.write(put)
     }
 
-    fn check(&self, part: &[u8], cell: &Cell) -> Result<(), Unfit> {
+    fn check(&self, part: &[u8], cell: &Cell) -> Result<(), InvalidPut> {
         Additive.check(part, cell)
     }
 
@@ -441,7 +442,7 @@ impl Strategy for Impure {
         let count = self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let number = value(count.to_string());
         let cell = Cell {
-            stamp: stamp(1, 1),
+            timestamp: timestamp(1, 1),
             content: Content::Value(number),
         };
         let part: &[u8] = &[];
@@ -451,7 +452,7 @@ impl Strategy for Impure {
 
 #[test]
 fn the_harness_finds_what_is_broken() {
-    let puts = [(stamp(1, 1), value("5"))];
+    let puts = [(timestamp(1, 1), value("5"))];
     let error = laws::check(&Impure(0.into()), &puts, 7).expect_err("it is broken");
     assert!(matches!(error, laws::Violation::Applied { .. }), "{error}");
 }
@@ -470,12 +471,12 @@ fn a_counter_adds_exactly_and_counts_each_put_once() {
     );
     let mut state = state_of(&rules, &[Some("5")]);
     state
-        .put(&rules, stamp(1, 1), Some(value("5")))
+        .put(&rules, timestamp(1, 1), Some(value("5")))
         .expect("taken");
     assert_eq!(state.text().as_deref(), Some("5"), "the same put again");
     for wrong in ["", "five", "1,5", "\"5\"", "[5]", "1e40", "NaN"] {
-        let error = state.put(&rules, stamp(9, 1), Some(value(wrong)));
-        let Misfit { strategy, reason } = error.expect_err(wrong);
+        let error = state.put(&rules, timestamp(9, 1), Some(value(wrong)));
+        let RejectedPut { strategy, reason } = error.expect_err(wrong);
         assert_eq!(&*strategy, "additive");
         assert!(reason.to_string().contains("18 digits"), "{reason}");
     }
@@ -496,11 +497,13 @@ fn the_value_has_the_encoding_and_the_time_of_the_newest_put() {
             schema: Some(b"counter"[..].into()),
             payload: "1".into(),
         };
-        state.put(&rules, stamp(time, 1), Some(put)).expect("taken");
+        state
+            .put(&rules, timestamp(time, 1), Some(put))
+            .expect("taken");
     }
-    let cell = state.merged().read(Form::Usual).expect("readable");
+    let cell = state.merged().read(Form::Native).expect("readable");
     let cell = cell.expect("a value");
-    assert_eq!(cell.stamp, stamp(3, 1));
+    assert_eq!(cell.timestamp, timestamp(3, 1));
     let expected = Value {
         encoding_id: 4,
         schema: Some(b"counter"[..].into()),
@@ -544,7 +547,9 @@ fn a_set_has_what_was_added_and_not_removed_since() {
         "[1e300]",
     ] {
         assert!(
-            state.put(&rules, stamp(1, 1), Some(value(wrong))).is_err(),
+            state
+                .put(&rules, timestamp(1, 1), Some(value(wrong)))
+                .is_err(),
             "{wrong}"
         );
     }
@@ -553,7 +558,7 @@ fn a_set_has_what_was_added_and_not_removed_since() {
         ..value("red")
     };
     assert!(
-        state.put(&rules, stamp(1, 1), Some(json)).is_err(),
+        state.put(&rules, timestamp(1, 1), Some(json)).is_err(),
         "it says that it is JSON"
     );
     assert_eq!(state, State::default());
@@ -602,13 +607,15 @@ fn an_object_is_merged_field_by_field() {
     let mut state = State::default();
     for wrong in ["", "5", "[]", "null", "{", r#"{"hours": "x"}"#] {
         assert!(
-            state.put(&rules, stamp(1, 1), Some(value(wrong))).is_err(),
+            state
+                .put(&rules, timestamp(1, 1), Some(value(wrong)))
+                .is_err(),
             "{wrong}"
         );
     }
     let error = state.put(
         &rules,
-        stamp(1, 1),
+        timestamp(1, 1),
         Some(value(r#"{"a": 1, "hours": "x"}"#)),
     );
     let error = error.expect_err("no number").reason.to_string();
@@ -623,12 +630,12 @@ fn a_document_is_made_of_changes_in_whatever_order_they_come() {
     let (mut forwards, mut backwards) = (State::default(), State::default());
     for (time, put) in (1..).zip(puts) {
         forwards
-            .put(&rules, stamp(time, 1), Some(value(put.clone())))
+            .put(&rules, timestamp(time, 1), Some(value(put.clone())))
             .expect("taken");
     }
     for (time, put) in (1..).zip(puts.iter().rev()) {
         backwards
-            .put(&rules, stamp(time, 1), Some(value(put.clone())))
+            .put(&rules, timestamp(time, 1), Some(value(put.clone())))
             .expect("taken");
     }
     let json = |state: &State| state.read_as(Form::Json).map(|value| value.payload);
@@ -653,7 +660,7 @@ fn a_document_is_made_of_changes_in_whatever_order_they_come() {
     let (of_sum, last) = (flipped(3, 4), flipped(3, puts[3].len() - 1));
     let document = flipped(0, puts[0].len() - 1);
     for wrong in [&b""[..], b"text", &puts[0][..20], &of_sum, &last, &document] {
-        let error = state.put(&rules, stamp(1, 1), Some(value(wrong.to_vec())));
+        let error = state.put(&rules, timestamp(1, 1), Some(value(wrong.to_vec())));
         let error = error.expect_err("no document").reason.to_string();
         assert!(error.contains("Automerge"), "{error}");
     }
@@ -691,7 +698,7 @@ fn a_delete_covers_what_is_not_newer_and_nothing_else() {
         // time.
         let mut late = state.clone();
         for time in [1, 2] {
-            late.put(&rules, stamp(time, 1), Some(value(first)))
+            late.put(&rules, timestamp(time, 1), Some(value(first)))
                 .expect("taken");
         }
         assert_eq!(late, state, "{strategy}");
@@ -709,7 +716,7 @@ fn a_value_of_before_is_shown_until_the_first_put_by_the_new_rules_and_is_the_fi
     for (old, put) in values {
         let mut state = State::default();
         state
-            .put(&merging(old), stamp(1, 1), Some(value(*put)))
+            .put(&merging(old), timestamp(1, 1), Some(value(*put)))
             .expect("taken");
         for (new, next) in values.iter().filter(|(new, _)| new != old) {
             let mut state = state.clone();
@@ -719,7 +726,7 @@ fn a_value_of_before_is_shown_until_the_first_put_by_the_new_rules_and_is_the_fi
                 "{old} before the first of {new}"
             );
             state
-                .put(&merging(new), stamp(2, 1), Some(value(*next)))
+                .put(&merging(new), timestamp(2, 1), Some(value(*next)))
                 .expect("taken");
             let expected = match (*old, *new) {
                 // What last writer wins wrote is the first put, if it can be.
@@ -736,7 +743,7 @@ fn a_value_of_before_is_shown_until_the_first_put_by_the_new_rules_and_is_the_fi
     state
         .put(
             &sets,
-            stamp(2, 1),
+            timestamp(2, 1),
             Some(value(r#"{"add":[3],"remove":[1]}"#)),
         )
         .expect("taken");
@@ -744,7 +751,7 @@ fn a_value_of_before_is_shown_until_the_first_put_by_the_new_rules_and_is_the_fi
 }
 
 #[test]
-fn the_cells_are_shown_with_their_stamps() {
+fn the_cells_are_shown_with_their_timestamps() {
     let rules = merging("object");
     let mut state = state_of(
         &rules,
@@ -753,12 +760,12 @@ fn the_cells_are_shown_with_their_stamps() {
     state.add(
         Part::from(&b"\x01x"[..]),
         Cell {
-            stamp: stamp(9, 1),
+            timestamp: timestamp(9, 1),
             content: Content::Value(value(vec![0xff])),
         },
     );
     let cell = raw(&state.cells()).expect("cells");
-    assert_eq!(cell.stamp, stamp(9, 1));
+    assert_eq!(cell.timestamp, timestamp(9, 1));
     let shown: Json =
         serde_json::from_slice(&cell.value().expect("a value").payload).expect("JSON");
     let id = "1010101010101010101010101010101";
@@ -780,7 +787,7 @@ fn parts_on_disk_and_on_the_wire_are_pinned() {
     let write = |strategy: &str, put: &str| -> Vec<Vec<u8>> {
         let content = Content::Value(value(put.to_owned()));
         let cell = Cell {
-            stamp: stamp(0x0102_0304_0506_0708, 9),
+            timestamp: timestamp(0x0102_0304_0506_0708, 9),
             content,
         };
         let cells = merging(strategy).write(&key("k"), cell).expect("taken");
@@ -815,7 +822,7 @@ fn strategy_of(rules: &MergeRules, key: Key, encoding_id: u16, schema: Option<&s
         payload: "1".into(),
     };
     let cell = Cell {
-        stamp: stamp(1, 1),
+        timestamp: timestamp(1, 1),
         content: Content::Value(value),
     };
     let cells = rules.write(&key, cell).expect("taken");
@@ -923,14 +930,14 @@ fn a_strategy_of_ones_own_is_used_by_its_name() {
     // Cells of a strategy that is not there cannot be read, but are not lost.
     let foreign = Part::from(&b"\x7fgone\0x"[..]);
     let cell = Cell {
-        stamp: stamp(9, 1),
+        timestamp: timestamp(9, 1),
         content: Content::Value(value("7")),
     };
     assert!(check(&foreign, &cell).is_err());
     state.add(foreign, cell);
     let error = state
         .merged()
-        .read(Form::Usual)
+        .read(Form::Native)
         .expect_err("unknown")
         .to_string();
     assert!(
@@ -946,7 +953,7 @@ fn more_cells_than_a_put_may_write_are_refused() {
     let elements: Vec<usize> = (0..=MAX_CELLS).collect();
     let content = Content::Value(value(json!(elements).to_string()));
     let cell = Cell {
-        stamp: stamp(1, 1),
+        timestamp: timestamp(1, 1),
         content,
     };
     let error = rules

@@ -1,12 +1,12 @@
 //! Building from sorted entries, without any search.
 
-use super::{
-    edit::{EntryOf, Slot},
-    hash::link_hash,
-    level::{Level, TreeKey},
-    node::{Node, NodeStore},
-    rank::{ranks, MAX_WIDTH},
-    Mst,
+use super::Mst;
+use crate::mst::{
+    hashing::of_node::link_hash,
+    structure::edit::{EntryOf, Slot},
+    structure::level::{Level, TreeKey},
+    structure::node::{Node, NodeStore},
+    structure::rank::{ranks, MAX_WIDTH},
 };
 
 /// Makes a tree of entries that come in ascending order. O(1) amortised an

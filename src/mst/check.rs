@@ -2,7 +2,11 @@
 
 use thiserror::Error;
 
-use super::{hash, level::TreeKey, node::NodeStore, rank::MAX_WIDTH, Mst};
+use super::Mst;
+use crate::mst::{
+    hashing::of_node, structure::level::TreeKey, structure::node::NodeStore,
+    structure::rank::MAX_WIDTH,
+};
 
 /// What is wrong with a tree.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -76,8 +80,8 @@ impl<S: NodeStore + Clone> Mst<S> {
             }));
         }
         let ordered = entries.windows(2).position(|two| two[0].0 >= two[1].0);
-        if let Some(place) = ordered {
-            return Ok(Err(Violation::Order(place + 1)));
+        if let Some(index) = ordered {
+            return Ok(Err(Violation::Order(index + 1)));
         }
         let entries = entries.into_iter();
         let entries = entries.map(|(key, value)| (key.clone(), value.clone()));
@@ -110,8 +114,8 @@ impl<S: NodeStore + Clone> Mst<S> {
                 children: node.children.len(),
             }));
         }
-        for place in 0..=node.keys.len() {
-            if let Some(link) = node.child(place) {
+        for index in 0..=node.keys.len() {
+            if let Some(link) = node.child(index) {
                 if self.store().load(link)?.level >= node.level {
                     return Ok(Err(Violation::ChildLevel));
                 }
@@ -119,7 +123,7 @@ impl<S: NodeStore + Clone> Mst<S> {
                     return Ok(Err(violation));
                 }
             }
-            if let (Some(key), Some(value)) = (node.keys.get(place), node.values.get(place)) {
+            if let (Some(key), Some(value)) = (node.keys.get(index), node.values.get(index)) {
                 let expected = key.position().leading_zero_digits();
                 if expected != node.level.digit {
                     let found = node.level.digit;
@@ -129,7 +133,7 @@ impl<S: NodeStore + Clone> Mst<S> {
             }
         }
         match self.store().hash(link).get() {
-            Some(cached) if *cached != hash::compute(self.store(), node)? => {
+            Some(cached) if *cached != of_node::compute(self.store(), node)? => {
                 Ok(Err(Violation::Hash))
             }
             _ => Ok(Ok(())),
@@ -145,8 +149,8 @@ impl<S: NodeStore + Clone> Mst<S> {
         if a.level != b.level || a.keys.len() != b.keys.len() {
             return Ok(false);
         }
-        for place in 0..=a.keys.len() {
-            if !self.same_shape(a.child(place), b.child(place))? {
+        for index in 0..=a.keys.len() {
+            if !self.same_shape(a.child(index), b.child(index))? {
                 return Ok(false);
             }
         }
@@ -158,9 +162,9 @@ impl<S: NodeStore + Clone> Mst<S> {
 mod tests {
     use super::{
         super::{
-            keys::KeyList,
-            level::Level,
-            node::{Node, NodeOf, Resident},
+            structure::keys::KeyList,
+            structure::level::Level,
+            structure::node::{Node, NodeOf, Resident},
             tests::{MockKey, MockTree, MockValue},
             NodeHash,
         },

@@ -10,7 +10,7 @@
 //! lies between two of them makes the subtree there. Levels that no key has are
 //! passed over, so that a tree is at most as deep as it has levels. A node that
 //! would have more than [`MAX_WIDTH`] entries is divided by ranks, so that no
-//! choice of keys makes a node wide or an update slow (see `rank.rs`).
+//! choice of keys makes a node wide or an update slow (see `structure::rank`).
 //!
 //! **History independence.** Shape and root are a function of the set of
 //! entries: inserting, replacing and removing in any order that ends in the
@@ -36,42 +36,40 @@
 //!
 //! No I/O, clock or randomness is in here. Nodes are kept behind [`NodeStore`];
 //! [`Resident`] keeps them in memory.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | `structure` | nodes, levels and ranks, and how a put changes them. Read `level`, `node`, `edit`, `rank`, `repair`, `put` in this order |
+//! | `hashing` | what the hash of a node covers; `of_node` first |
+//! | `query` | scans, parts of a tree, differences |
+//! | `build` | from sorted entries |
+//! | `tree` | the operations |
+//! | `check` | whether a tree is what it should be |
 
-mod ahead;
-mod between;
 mod build;
 mod check;
-mod diff;
-mod digesting;
-mod edit;
-mod fork;
-mod hash;
-mod keys;
-mod level;
-mod node;
-mod put;
-mod rank;
-mod repair;
-mod scan;
-mod sort;
+mod digest;
+mod hashing;
+mod query;
+mod structure;
 mod tree;
 
 #[cfg(test)]
 mod tests;
 
-pub use between::Run;
 pub use build::Builder;
 pub use check::Violation;
-pub use diff::{Difference, Differences};
-pub use digesting::{Digesting, HashedNode, NotKept};
-pub use fork::GROUP;
-pub(crate) use fork::{groups, Fork};
-pub(crate) use hash::{group_hash, head_hash, part_hash, write_child};
-pub use hash::{NodeHash, RootHash};
-pub(crate) use keys::shared_prefix;
-pub use level::{Level, Position, TreeKey, MAX_DIGITS};
-pub use node::{Digested, Node, NodeOf, NodeStore, Resident, SharedNode};
-pub use rank::MAX_WIDTH;
-pub use scan::Range;
-pub use sort::sort_by_tree_key;
+pub use digest::{NodeHash, RootHash};
+pub use hashing::digesting::{Digesting, HashedNode, NotKept};
+pub use hashing::node_merkle::GROUP;
+pub(crate) use hashing::node_merkle::{groups, NodeMerkle};
+pub(crate) use hashing::of_node::{group_hash, head_hash, part_hash, write_child};
+pub use query::between::Run;
+pub use query::diff::{Difference, Differences};
+pub use query::scan::Range;
+pub(crate) use structure::keys::shared_prefix;
+pub use structure::level::{Level, Position, TreeKey, MAX_DIGITS};
+pub use structure::node::{Digested, Node, NodeOf, NodeStore, Resident, SharedNode};
+pub use structure::rank::MAX_WIDTH;
+pub use structure::sort::sort_by_tree_key;
 pub use tree::Mst;

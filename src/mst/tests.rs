@@ -331,7 +331,7 @@ proptest! {
 
     #[test]
     fn tree_is_a_map_with_a_root_defined_by_its_content(ops in ops(mixed_key(), 600)) {
-        run(&mut MockTree::default(), &mut Model::new(), ops);
+        run(&mut MockTree::default().prefetching_above(8), &mut Model::new(), ops);
     }
 
     #[test]
@@ -345,7 +345,7 @@ proptest! {
         let mut order: Vec<u32> = ids.iter().chain(&detours).copied().collect();
         let mut rng = StdRng::seed_from_u64(seed);
         order.shuffle(&mut rng);
-        let mut tree = MockTree::default();
+        let mut tree = MockTree::default().prefetching_above(8);
         for id in &order {
             let Ok(_) = tree.upsert(MockKey::honest(*id), MockValue::new(*id, 0));
         }

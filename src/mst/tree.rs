@@ -2,18 +2,19 @@
 
 use std::ops::{Bound, RangeBounds};
 
-use super::{
-    ahead::{look_ahead, show_all, AHEAD, CACHED},
-    between::{between, run_between, Run},
-    build::Builder,
-    diff::Differences,
-    edit::{self, Slot},
-    hash::{hash_some, link_hash, RootHash},
-    level::{Level, TreeKey},
-    node::NodeStore,
-    put::Walk,
-    repair::repair,
-    scan::Range,
+use super::build::Builder;
+use crate::mst::{
+    digest::RootHash,
+    hashing::of_node::{hash_some, link_hash},
+    query::between::{between, run_between, Run},
+    query::diff::Differences,
+    query::scan::Range,
+    structure::edit::{self, Slot},
+    structure::level::{Level, TreeKey},
+    structure::node::NodeStore,
+    structure::prefetch::{prefetch, show_all, CACHED, PREFETCHED},
+    structure::put::Walk,
+    structure::repair::repair,
 };
 
 /// A Merkle Search Tree. See the [module](super) for what it is.
@@ -25,6 +26,8 @@ pub struct Mst<S: NodeStore> {
     store: S,
     root: Slot<S>,
     len: usize,
+    /// Entries above which a batch is prefetched.
+    prefetch_above: usize,
 }
 
 impl<S: NodeStore + Default> Default for Mst<S> {
@@ -37,15 +40,23 @@ impl<S: NodeStore> Mst<S> {
     /// The empty tree.
     #[must_use]
     pub fn new(store: S) -> Self {
-        Self {
-            store,
-            root: None,
-            len: 0,
-        }
+        Self::from_parts(store, None, 0)
     }
 
     pub(super) fn from_parts(store: S, root: Slot<S>, len: usize) -> Self {
-        Self { store, root, len }
+        Self {
+            store,
+            root,
+            len,
+            prefetch_above: CACHED,
+        }
+    }
+
+    /// Prefetches batches when it has more entries than these: tests have small trees.
+    #[cfg(test)]
+    pub(super) fn prefetching_above(mut self, entries: usize) -> Self {
+        self.prefetch_above = entries;
+        self
     }
 
     /// The tree of `entries`, which are strictly ascending by key: see
@@ -92,8 +103,8 @@ impl<S: NodeStore> Mst<S> {
         while let Some(at) = link {
             let node = self.store.load(at)?;
             match node.keys.search(key) {
-                Ok(place) => return Ok(node.values.get(place)),
-                Err(place) => link = node.child(place),
+                Ok(index) => return Ok(node.values.get(index)),
+                Err(index) => link = node.child(index),
             }
         }
         Ok(None)
@@ -128,15 +139,15 @@ impl<S: NodeStore> Mst<S> {
         entries: &[(S::Key, S::Value)],
         mut wins: impl FnMut(&S::Key, Option<&S::Value>, &S::Value) -> bool,
     ) -> Result<(), S::Error> {
-        let is_ahead = entries.len() > 1 && self.len > CACHED;
+        let is_ahead = entries.len() > 1 && self.len > self.prefetch_above;
         let at_once = if is_ahead {
-            AHEAD
+            PREFETCHED
         } else {
             entries.len().max(1)
         };
         for together in entries.chunks(at_once) {
             if let Some(root) = self.root.as_ref().filter(|_| is_ahead) {
-                look_ahead(&self.store, root, together)?;
+                prefetch(&self.store, root, together)?;
             }
             self.put_together(together, &mut wins)?;
         }

@@ -207,8 +207,8 @@ impl Operator {
         let keys = page.keys.iter().map(|listed| {
             json!({
                 "key": listed.key,
-                "timestamp": listed.stamp.to_string(),
-                "time": ntp64_text(listed.stamp.time),
+                "timestamp": listed.timestamp.to_string(),
+                "time": ntp64_text(listed.timestamp.time),
                 "cells": listed.cells,
                 "deleted": listed.deleted,
             })
@@ -251,9 +251,9 @@ impl Operator {
                     let cell = self.admin.replica.newest(key);
                     differ.push(json!({
                         "key": self.admin.group.full_key(&key.key),
-                        "here": here.map(|stamp| stamp.to_string()),
+                        "here": here.map(|timestamp| timestamp.to_string()),
                         "part": hex::encode(key.part.as_bytes()),
-                        "cell": cell.map(|stamp| stamp.to_string()),
+                        "cell": cell.map(|timestamp| timestamp.to_string()),
                     }));
                 }
                 Want::All(range) => {

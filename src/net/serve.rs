@@ -13,7 +13,7 @@ use super::{
     replicator::Replicator,
 };
 use crate::{
-    cell::{CellKey, CellMeta},
+    cell::{CellKey, Version},
     mst::RootHash,
     replica::{Change, ReplicaError, Snapshot},
     sync::{answer_digests, answer_entries, RespondError, Source, MAX_MESSAGE},
@@ -131,9 +131,9 @@ impl Source for Replicator {
         self.replica.roots().changes_since(root, after)
     }
 
-    fn damaged(&self, key: &CellKey, meta: &CellMeta) {
+    fn damaged(&self, key: &CellKey, version: &Version) {
         self.served.damaged.fetch_add(1, Ordering::Relaxed);
-        self.replica.mend(std::iter::once((key.clone(), *meta)));
+        self.replica.mend(std::iter::once((key.clone(), *version)));
         let (name, key) = (&self.name, &key.key);
         tracing::error!(
             "storage '{name}': the value of '{key}' is damaged, and is not sent to others"

@@ -63,10 +63,10 @@ pub(super) fn scrub_json(operator: &Operator) -> Value {
     let damaged = state.damaged.iter();
     let damaged = damaged.map(|damage| damage_json(operator, damage));
     let quarantined = admin.replica.quarantined();
-    let quarantined = quarantined.iter().map(|(key, meta)| {
+    let quarantined = quarantined.iter().map(|(key, version)| {
         json!({
             "key": admin.group.full_key(&key.key),
-            "timestamp": meta.version.stamp.to_string(),
+            "timestamp": version.timestamp.to_string(),
         })
     });
     json!({
@@ -89,7 +89,7 @@ pub(super) fn damage_json(operator: &Operator, damage: &Damage) -> Value {
     json!({
         "key": operator.admin.group.full_key(&damage.key.key),
         "part": crate::hex::encode(damage.key.part.as_bytes()),
-        "timestamp": damage.meta.version.stamp.to_string(),
+        "timestamp": damage.version.timestamp.to_string(),
         "reason": damage.reason,
     })
 }

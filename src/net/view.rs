@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use crate::{
-    cell::{CellKey, Stamp},
+    cell::{CellKey, Timestamp},
     mst::RootHash,
     replica::{Change, Comparison, Replica, Span, Tree},
     sync::View,
@@ -72,7 +72,7 @@ impl View for ReplicaView {
         Some((roots.latest(now)?, roots.published().cells as u64))
     }
 
-    fn newest(&self, key: &CellKey) -> Option<Stamp> {
+    fn newest(&self, key: &CellKey) -> Option<Timestamp> {
         self.replica.newest(key)
     }
 

@@ -3,25 +3,25 @@
 use bytes::Bytes;
 use zenoh::{
     bytes::{Encoding, ZBytes},
-    time::{Timestamp, TimestampId, NTP64},
+    time::{Timestamp as ZenohTimestamp, TimestampId, NTP64},
     Result as ZResult,
 };
 use zenoh_backend_traits::StoredData;
 
-use crate::cell::{Cell, Content, Stamp, Value};
+use crate::cell::{Cell, Content, Timestamp, Value};
 
-pub(super) fn stamp(timestamp: &Timestamp) -> Stamp {
-    Stamp {
+pub(super) fn timestamp_of(timestamp: &ZenohTimestamp) -> Timestamp {
+    Timestamp {
         time: timestamp.get_time().as_u64(),
         id: timestamp.get_id().to_le_bytes(),
     }
 }
 
-/// Fails for a stamp whose ID is zero, which no stamp from Zenoh has.
-pub(super) fn timestamp(stamp: Stamp) -> ZResult<Timestamp> {
-    let id = TimestampId::try_from(&stamp.id)
-        .map_err(|error| format!("the timestamp {stamp} has no valid ID: {error}"))?;
-    Ok(Timestamp::new(NTP64(stamp.time), id))
+/// The timestamp as Zenoh has it. Fails for one whose ID is zero, which no timestamp from Zenoh has.
+pub(super) fn zenoh_timestamp(timestamp: Timestamp) -> ZResult<ZenohTimestamp> {
+    let id = TimestampId::try_from(&timestamp.id)
+        .map_err(|error| format!("the timestamp {timestamp} has no valid ID: {error}"))?;
+    Ok(ZenohTimestamp::new(NTP64(timestamp.time), id))
 }
 
 /// Converts many timestamps. Most have the same clock as the one before, whose ID is not
@@ -32,15 +32,17 @@ pub(super) struct Timestamps {
 }
 
 impl Timestamps {
-    /// See [`timestamp`].
+    /// See [`zenoh_timestamp`].
     #[inline]
-    pub(super) fn timestamp(&mut self, stamp: Stamp) -> ZResult<Timestamp> {
+    pub(super) fn zenoh_timestamp(&mut self, timestamp: Timestamp) -> ZResult<ZenohTimestamp> {
         match self.last {
-            Some((bytes, id)) if bytes == stamp.id => Ok(Timestamp::new(NTP64(stamp.time), id)),
+            Some((bytes, id)) if bytes == timestamp.id => {
+                Ok(ZenohTimestamp::new(NTP64(timestamp.time), id))
+            }
             _ => {
-                let timestamp = timestamp(stamp)?;
-                self.last = Some((stamp.id, *timestamp.get_id()));
-                Ok(timestamp)
+                let converted = zenoh_timestamp(timestamp)?;
+                self.last = Some((timestamp.id, *converted.get_id()));
+                Ok(converted)
             }
         }
     }
@@ -48,9 +50,13 @@ impl Timestamps {
 
 /// Copies the payload, which comes as a slice of a network buffer and would keep all of
 /// it alive.
-pub(super) fn value_cell(payload: &ZBytes, encoding: &Encoding, timestamp: &Timestamp) -> Cell {
+pub(super) fn value_cell(
+    payload: &ZBytes,
+    encoding: &Encoding,
+    timestamp: &ZenohTimestamp,
+) -> Cell {
     Cell {
-        stamp: stamp(timestamp),
+        timestamp: timestamp_of(timestamp),
         content: Content::Value(Value {
             encoding_id: encoding.id(),
             schema: encoding.schema().map(|schema| schema.as_slice().into()),
@@ -59,9 +65,9 @@ pub(super) fn value_cell(payload: &ZBytes, encoding: &Encoding, timestamp: &Time
     }
 }
 
-pub(super) fn tombstone(timestamp: &Timestamp) -> Cell {
+pub(super) fn tombstone(timestamp: &ZenohTimestamp) -> Cell {
     Cell {
-        stamp: stamp(timestamp),
+        timestamp: timestamp_of(timestamp),
         content: Content::Tombstone,
     }
 }
@@ -75,7 +81,7 @@ pub(super) fn stored_data(cell: &Cell) -> ZResult<Option<StoredData>> {
     Ok(Some(StoredData {
         payload: ZBytes::from(value.payload.clone()),
         encoding: Encoding::new(value.encoding_id, schema),
-        timestamp: timestamp(cell.stamp)?,
+        timestamp: zenoh_timestamp(cell.timestamp)?,
     }))
 }
 
@@ -86,7 +92,7 @@ mod tests {
     #[test]
     fn values_go_there_and_back() {
         let id = TimestampId::try_from(&[1u8, 2, 3][..]).expect("an ID");
-        let written_at = Timestamp::new(NTP64(77), id);
+        let written_at = ZenohTimestamp::new(NTP64(77), id);
         for encoding in [
             Encoding::default(),
             Encoding::TEXT_PLAIN.with_schema("utf-8"),
@@ -105,30 +111,34 @@ mod tests {
     }
 
     #[test]
-    fn stamps_are_ordered_as_zenoh_orders_timestamps() {
+    fn timestamps_are_ordered_as_zenoh_orders_them() {
         let ids = [&[1u8][..], &[2], &[0, 1], &[255, 255], &[1; 16], &[9; 16]];
         let times = [0, 1, u64::MAX];
-        let all: Vec<Timestamp> = ids
+        let all: Vec<ZenohTimestamp> = ids
             .iter()
             .flat_map(|id| {
                 let id = TimestampId::try_from(*id).expect("an ID");
-                times.map(|time| Timestamp::new(NTP64(time), id))
+                times.map(|time| ZenohTimestamp::new(NTP64(time), id))
             })
             .collect();
         for a in &all {
-            assert_eq!(timestamp(stamp(a)).expect("converted"), *a);
+            assert_eq!(zenoh_timestamp(timestamp_of(a)).expect("converted"), *a);
             for b in &all {
-                assert_eq!(a.cmp(b), stamp(a).cmp(&stamp(b)), "{a} and {b}");
+                assert_eq!(
+                    a.cmp(b),
+                    timestamp_of(a).cmp(&timestamp_of(b)),
+                    "{a} and {b}"
+                );
             }
         }
     }
 
     #[test]
-    fn a_stamp_without_id_is_an_error() {
-        let stamp = Stamp {
+    fn a_timestamp_without_id_is_an_error() {
+        let timestamp = Timestamp {
             time: 1,
             id: [0; 16],
         };
-        assert!(timestamp(stamp).is_err());
+        assert!(zenoh_timestamp(timestamp).is_err());
     }
 }

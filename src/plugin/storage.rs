@@ -15,7 +15,7 @@ use zenoh::{
     bytes::{Encoding, ZBytes},
     key_expr::OwnedKeyExpr,
     query::Parameters,
-    time::Timestamp,
+    time::Timestamp as ZenohTimestamp,
     Result as ZResult,
 };
 use zenoh_backend_traits::{Storage, StorageInsertionResult, StoredData};
@@ -89,7 +89,7 @@ impl MstStorage {
         }
         let form = match parameters.contains_key(JSON) {
             true => Form::Json,
-            false => Form::Usual,
+            false => Form::Native,
         };
         match self.replica.get(&key, form) {
             Lookup::Absent => Ok(None),
@@ -133,10 +133,10 @@ impl Storage for MstStorage {
         key: Option<OwnedKeyExpr>,
         payload: ZBytes,
         encoding: Encoding,
-        timestamp: Timestamp,
+        timestamp: ZenohTimestamp,
     ) -> ZResult<StorageInsertionResult> {
         let cell = convert::value_cell(&payload, &encoding, &timestamp);
-        if payload.is_empty() && self.deletes.overrides(&cell.stamp) {
+        if payload.is_empty() && self.deletes.overrides(&cell.timestamp) {
             self.replica.count_lost_put();
             return Ok(StorageInsertionResult::Outdated);
         }
@@ -151,11 +151,11 @@ impl Storage for MstStorage {
     async fn delete(
         &mut self,
         key: Option<OwnedKeyExpr>,
-        timestamp: Timestamp,
+        timestamp: ZenohTimestamp,
     ) -> ZResult<StorageInsertionResult> {
         let tombstone = convert::tombstone(&timestamp);
-        let is_newest = if self.routers.has(&tombstone.stamp.id) {
-            self.deletes.remember(tombstone.stamp);
+        let is_newest = if self.routers.has(&tombstone.timestamp.id) {
+            self.deletes.remember(tombstone.timestamp);
             self.write(|replica| replica.delete_known(key.into())).await
         } else {
             self.write(|replica| replica.put(key.into(), tombstone))
@@ -179,7 +179,7 @@ impl Storage for MstStorage {
         Ok(data.flatten().into_iter().collect())
     }
 
-    async fn get_all_entries(&self) -> ZResult<Vec<(Option<OwnedKeyExpr>, Timestamp)>> {
+    async fn get_all_entries(&self) -> ZResult<Vec<(Option<OwnedKeyExpr>, ZenohTimestamp)>> {
         // The storage manager asks first, when it has created the storage. It would keep
         // the answer forever, hundreds of bytes a key, in a cache of the newest
         // timestamps, which it never reads for a storage of our capability. So the first
@@ -190,8 +190,8 @@ impl Storage for MstStorage {
         let mut entries = Vec::with_capacity(self.replica.keys_hint());
         let mut error = None;
         let mut timestamps = convert::Timestamps::default();
-        self.replica.for_each_key(|key, stamp| {
-            match timestamps.timestamp(stamp) {
+        self.replica.for_each_key(|key, timestamp| {
+            match timestamps.zenoh_timestamp(timestamp) {
                 Ok(timestamp) => entries.push((key.as_key_expr().cloned(), timestamp)),
                 Err(invalid) => error = Some(invalid),
             };

@@ -7,7 +7,7 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use crate::cell::Stamp;
+use crate::cell::Timestamp;
 
 /// Timestamps that are remembered: at least those of the deletes of some seconds.
 const MAX: usize = 16_384;
@@ -15,18 +15,18 @@ const MAX: usize = 16_384;
 /// The timestamps of the last deletes that no client stamped.
 #[derive(Default)]
 pub(super) struct UnstampedDeletes {
-    known: HashSet<Stamp>,
+    known: HashSet<Timestamp>,
     /// The oldest first.
-    order: VecDeque<Stamp>,
+    order: VecDeque<Timestamp>,
 }
 
 impl UnstampedDeletes {
-    pub(super) fn remember(&mut self, stamp: Stamp) {
-        if !self.known.insert(stamp) {
+    pub(super) fn remember(&mut self, timestamp: Timestamp) {
+        if !self.known.insert(timestamp) {
             // A wildcard delete deletes each key with the same timestamp.
             return;
         }
-        self.order.push_back(stamp);
+        self.order.push_back(timestamp);
         if self.order.len() > MAX {
             if let Some(oldest) = self.order.pop_front() {
                 self.known.remove(&oldest);
@@ -35,8 +35,8 @@ impl UnstampedDeletes {
     }
 
     /// Whether a put with this timestamp stems from a remembered wildcard delete.
-    pub(super) fn overrides(&self, stamp: &Stamp) -> bool {
-        self.known.contains(stamp)
+    pub(super) fn overrides(&self, timestamp: &Timestamp) -> bool {
+        self.known.contains(timestamp)
     }
 }
 
@@ -46,15 +46,15 @@ mod tests {
 
     #[test]
     fn the_last_are_remembered_each_once() {
-        let stamp = |time| Stamp { time, id: [1; 16] };
+        let timestamp = |time| Timestamp { time, id: [1; 16] };
         let mut deletes = UnstampedDeletes::default();
         for time in 0..2 * MAX as u64 {
-            (0..3).for_each(|_| deletes.remember(stamp(time)));
+            (0..3).for_each(|_| deletes.remember(timestamp(time)));
         }
         assert_eq!((deletes.known.len(), deletes.order.len()), (MAX, MAX));
-        assert!(!deletes.overrides(&stamp(MAX as u64 - 1)));
-        assert!(deletes.overrides(&stamp(MAX as u64)));
-        let other = Stamp {
+        assert!(!deletes.overrides(&timestamp(MAX as u64 - 1)));
+        assert!(deletes.overrides(&timestamp(MAX as u64)));
+        let other = Timestamp {
             time: MAX as u64,
             id: [2; 16],
         };

@@ -28,7 +28,7 @@ pub use error::{ProofError, ProveError};
 pub use prove::prove;
 pub use verify::{read, verify};
 
-use crate::cell::{Cell, Key, Outline, Part, Stamp};
+use crate::cell::{Cell, CellSummary, Key, Part, Timestamp};
 
 /// The version of the format, which is the first byte of a proof.
 pub const VERSION: u8 = 1;
@@ -75,7 +75,7 @@ impl Proven {
     #[must_use]
     pub fn is_absent(&self) -> bool {
         let is_deletion =
-            |cell: &ProvenCell| cell.part.is_empty() && cell.content == Outline::Tombstone;
+            |cell: &ProvenCell| cell.part.is_empty() && cell.content == CellSummary::Tombstone;
         self.cells.iter().all(is_deletion)
     }
 }
@@ -86,15 +86,15 @@ pub struct ProvenCell {
     /// The part of the key.
     pub part: Part,
     /// When it was written, and by whom.
-    pub stamp: Stamp,
+    pub timestamp: Timestamp,
     /// What, the payload by its length and hash.
-    pub content: Outline,
+    pub content: CellSummary,
 }
 
 impl ProvenCell {
     /// Whether it is `cell` that was proven, payload and all. Hashes the payload.
     #[must_use]
     pub fn is_of(&self, cell: &Cell) -> bool {
-        self.stamp == cell.stamp && self.content == Outline::of(&cell.content)
+        self.timestamp == cell.timestamp && self.content == CellSummary::of(&cell.content)
     }
 }

@@ -4,13 +4,13 @@ use std::{ops::Range, sync::Arc};
 
 use super::{child, ProveError, MAX_DEPTH, MAX_PROOF_BYTES, SHOWN, VERSION};
 use crate::{
-    cell::{outlined_digest, write_outline, Cell, CellKey, CellMeta, Key, Outline, Version},
-    mst::{part_hash, shared_prefix, Fork, NodeOf, NodeStore, Resident, SharedNode, GROUP},
-    replica::{Held, Tree},
+    cell::{digest_of_summary, write_summary, Cell, CellKey, CellSummary, Key, Version},
+    mst::{part_hash, shared_prefix, NodeMerkle, NodeOf, NodeStore, Resident, SharedNode, GROUP},
+    replica::{Tree, TreeEntry},
 };
 
-type Link = SharedNode<CellKey, Held>;
-type Node = NodeOf<Resident<CellKey, Held>>;
+type Link = SharedNode<CellKey, TreeEntry>;
+type Node = NodeOf<Resident<CellKey, TreeEntry>>;
 
 /// The proof of what `tree` holds of `key`, against the root of the tree.
 ///
@@ -57,9 +57,9 @@ fn below<'a>(tree: &'a Tree, key: &CellKey) -> Option<&'a CellKey> {
     let mut link = tree.root_link();
     while let Some(at) = link {
         let Ok(node) = tree.store().load(at);
-        let (Ok(place) | Err(place)) = node.keys().binary_search(key);
-        below = node.keys()[..place].last().or(below);
-        link = node.child(place);
+        let (Ok(index) | Err(index)) = node.keys().binary_search(key);
+        below = node.keys()[..index].last().or(below);
+        link = node.child(index);
     }
     below
 }
@@ -118,14 +118,14 @@ impl<'a> Opening<'a> {
         let search = |key| node.keys().binary_search(key);
         let (start, first_child, first) = match extent.first.map(search) {
             None => (0, 0, None),
-            Some(Ok(place)) => (place, place + 1, None),
-            Some(Err(place)) => (place, place, extent.first),
+            Some(Ok(index)) => (index, index + 1, None),
+            Some(Err(index)) => (index, index, extent.first),
         };
         let count = node.keys().len();
         let (end, last_child, last) = match extent.last.map(search) {
             None => (count, count, None),
-            Some(Ok(place)) => (place + 1, place, None),
-            Some(Err(place)) => (place, place, extent.last),
+            Some(Ok(index)) => (index + 1, index, None),
+            Some(Err(index)) => (index, index, extent.last),
         };
         Self {
             entries: start..end,
@@ -134,20 +134,20 @@ impl<'a> Opening<'a> {
         }
     }
 
-    /// What is shown of the child at `place`.
-    fn child(&self, place: usize) -> Option<Extent<'a>> {
+    /// What is shown of the child at `index`.
+    fn child(&self, index: usize) -> Option<Extent<'a>> {
         let (first, last) = self.children;
-        (first..=last).contains(&place).then(|| Extent {
-            first: self.extent.first.filter(|_| place == first),
-            last: self.extent.last.filter(|_| place == last),
+        (first..=last).contains(&index).then(|| Extent {
+            first: self.extent.first.filter(|_| index == first),
+            last: self.extent.last.filter(|_| index == last),
         })
     }
 
     /// The groups of the node that have something in them that is shown.
     fn groups(&self, node: &Node) -> Range<usize> {
-        let is_shown = |place: &usize| {
-            let has_child = node.child(place + 1).is_some();
-            self.entries.contains(place) || has_child && self.child(place + 1).is_some()
+        let is_shown = |index: &usize| {
+            let has_child = node.child(index + 1).is_some();
+            self.entries.contains(index) || has_child && self.child(index + 1).is_some()
         };
         let mut places = 0..node.keys().len();
         match places.find(is_shown) {
@@ -218,7 +218,7 @@ impl<E, R: FnMut(&CellKey, Version) -> Result<Arc<Cell>, E>> Walk<'_, R> {
         self.child(first, shown)?;
         let open_groups = [open.start as u8, open.len() as u8];
         self.out.extend_from_slice(&open_groups);
-        for part in Fork::top(entries).cover(&open) {
+        for part in NodeMerkle::top(entries).cover(&open) {
             match part.group() {
                 Some(entries) if part.has_one_of(&open) => self.group(node, &opening, entries)?,
                 _ => {
@@ -236,24 +236,24 @@ impl<E, R: FnMut(&CellKey, Version) -> Result<Arc<Cell>, E>> Walk<'_, R> {
         opening: &Opening<'_>,
         entries: Range<usize>,
     ) -> Result<(), ProveError<E>> {
-        for place in entries {
-            let (key, meta) = (&node.keys()[place], &node.values()[place]);
-            let (after, shown) = (node.child(place + 1), opening.child(place + 1));
+        for index in entries {
+            let (key, version) = (&node.keys()[index], node.values()[index].version());
+            let (after, shown) = (node.child(index + 1), opening.child(index + 1));
             let what = what_of(after, shown);
-            if opening.entries.contains(&place) {
+            if opening.entries.contains(&index) {
                 self.out.push(what | SHOWN);
-                self.cell(key, &meta.meta())?;
+                self.cell(key, version)?;
             } else {
                 self.out.push(what);
-                self.out.extend_from_slice(&meta.version().digest.0);
+                self.out.extend_from_slice(&version.digest.0);
             }
             self.child(after, shown)?;
         }
         Ok(())
     }
 
-    fn cell(&mut self, key: &CellKey, meta: &CellMeta) -> Result<(), ProveError<E>> {
-        let cell = (self.read)(key, meta.version).map_err(ProveError::Read)?;
+    fn cell(&mut self, key: &CellKey, version: Version) -> Result<(), ProveError<E>> {
+        let cell = (self.read)(key, version).map_err(ProveError::Read)?;
         let canonical = key.to_canonical();
         let common = shared_prefix(&canonical, &self.own);
         let further = &canonical[common..];
@@ -262,8 +262,12 @@ impl<E, R: FnMut(&CellKey, Version) -> Result<Arc<Cell>, E>> Walk<'_, R> {
         }
         self.out.extend_from_slice(further);
         let start = self.out.len();
-        write_outline(cell.stamp, &Outline::of(&cell.content), &mut self.out);
-        if outlined_digest(&canonical, &self.out[start..]) != meta.version.digest {
+        write_summary(
+            cell.timestamp,
+            &CellSummary::of(&cell.content),
+            &mut self.out,
+        );
+        if digest_of_summary(&canonical, &self.out[start..]) != version.digest {
             return Err(ProveError::Changed(key.clone()));
         }
         self.key_bytes += canonical.len();

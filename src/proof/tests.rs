@@ -14,13 +14,14 @@ use super::{prove::Extent, *};
 use crate::{
     cell::{
         tests::{any_cell_key, key},
-        write_outline, CellKey, CellMeta, Content, DecodeError, Value, Version,
+        write_summary, CellKey, Content, DecodeError, Value, Version,
     },
     hex,
     mst::{
-        part_hash, shared_prefix, Fork, NodeOf, NodeStore, Resident, RootHash, TreeKey, MAX_WIDTH,
+        part_hash, shared_prefix, NodeMerkle, NodeOf, NodeStore, Resident, RootHash, TreeKey,
+        MAX_WIDTH,
     },
-    replica::{Held, Tree},
+    replica::{Tree, TreeEntry},
 };
 
 type Cells = BTreeMap<CellKey, Cell>;
@@ -34,7 +35,7 @@ fn part(text: &str, part: &[u8]) -> CellKey {
 
 fn cell(time: u64, payload: &str) -> Cell {
     Cell {
-        stamp: Stamp {
+        timestamp: Timestamp {
             time,
             id: *b"0123456789abcdef",
         },
@@ -50,10 +51,10 @@ fn cell(time: u64, payload: &str) -> Cell {
 }
 
 fn tree_of(cells: &Cells) -> Tree {
-    let metas = cells
+    let versions = cells
         .iter()
-        .map(|(key, cell)| (key.clone(), CellMeta::of(key, cell).into()));
-    Tree::from_sorted(Resident::default(), metas)
+        .map(|(key, cell)| (key.clone(), Version::of(key, cell).into()));
+    Tree::from_sorted(Resident::default(), versions)
 }
 
 fn root_of(tree: &Tree) -> RootHash {
@@ -65,7 +66,7 @@ fn root_of(tree: &Tree) -> RootHash {
 fn reader(cells: &Cells) -> impl FnMut(&CellKey, Version) -> Result<Arc<Cell>, Infallible> + '_ {
     |key, version| {
         let cell = &cells[key];
-        assert_eq!(CellMeta::of(key, cell).version, version);
+        assert_eq!(Version::of(key, cell), version);
         Ok(Arc::new(cell.clone()))
     }
 }
@@ -91,7 +92,7 @@ fn check(tree: &Tree, cells: &Cells, key: &Key) -> Vec<u8> {
     assert_eq!(proven.cells.len(), expected.len());
     for (proven, (part, cell)) in proven.cells.iter().zip(&expected) {
         assert_eq!(proven.part, *part);
-        assert_eq!(proven.stamp, cell.stamp);
+        assert_eq!(proven.timestamp, cell.timestamp);
         assert!(proven.is_of(cell));
         let mut other = cell.clone();
         other.content = match other.content {
@@ -184,8 +185,8 @@ proptest! {
         let (tree, own) = (tree_of(&cells), CellKey::own(asked.key));
         let honest = proof_of(&tree, &cells, &own.key);
         let keys: Vec<&CellKey> = cells.keys().collect();
-        for (place, first) in keys.iter().enumerate() {
-            for last in &keys[place..] {
+        for (index, first) in keys.iter().enumerate() {
+            for last in &keys[index..] {
                 let extent = Extent { first: Some(first), last: Some(last) };
                 let forged = prove::write(&tree, &own, Some(extent), MAX_PROOF_BYTES, reader(&cells));
                 let forged = forged.expect("bytes");
@@ -230,14 +231,14 @@ fn over_wide_runs_prove_what_the_model_says() {
     }
 }
 
-type Node = NodeOf<Resident<CellKey, Held>>;
+type Node = NodeOf<Resident<CellKey, TreeEntry>>;
 
 fn nodes(tree: &Tree) -> Vec<&Node> {
     let mut nodes = Vec::new();
     let mut links: Vec<_> = tree.root_link().into_iter().collect();
     while let Some(link) = links.pop() {
         let Ok(node) = tree.store().load(link);
-        links.extend((0..=node.keys().len()).filter_map(|place| node.child(place)));
+        links.extend((0..=node.keys().len()).filter_map(|index| node.child(index)));
         nodes.push(node);
     }
     nodes
@@ -269,14 +270,14 @@ fn samples() -> Vec<(Vec<u8>, RootHash, Key)> {
 fn what_is_changed_is_refused() {
     let mut rng = StdRng::seed_from_u64(1);
     for (proof, root, key) in samples() {
-        for place in 0..proof.len() {
+        for index in 0..proof.len() {
             let mut changed = proof.clone();
-            changed[place] ^= rng.gen_range(1..=255u8);
-            assert!(verify(&changed, &root, &key).is_err(), "byte {place}");
+            changed[index] ^= rng.gen_range(1..=255u8);
+            assert!(verify(&changed, &root, &key).is_err(), "byte {index}");
             let mut changed = proof.clone();
-            changed[place] ^= 1 << rng.gen_range(0..8);
-            assert!(verify(&changed, &root, &key).is_err(), "byte {place}");
-            assert!(read(&proof[..place]).is_err(), "cut at {place}");
+            changed[index] ^= 1 << rng.gen_range(0..8);
+            assert!(verify(&changed, &root, &key).is_err(), "byte {index}");
+            assert!(read(&proof[..index]).is_err(), "cut at {index}");
         }
         let longer = [&proof[..], &[0]].concat();
         let trailing = Err(ProofError::Bytes(DecodeError::Trailing(1)));
@@ -309,13 +310,13 @@ fn each_bit_of_a_small_proof_counts() {
 fn hashes(tree: &Tree) -> HashSet<[u8; 32]> {
     let mut hashes = HashSet::new();
     for node in nodes(tree) {
-        hashes.extend(node.values().iter().map(|meta| meta.version().digest.0));
-        let children = (0..=node.keys().len()).filter_map(|place| node.child(place));
+        hashes.extend(node.values().iter().map(|entry| entry.version().digest.0));
+        let children = (0..=node.keys().len()).filter_map(|index| node.child(index));
         hashes.extend(children.map(|child| {
             let Ok(hash) = tree.hash_of(child);
             hash.0
         }));
-        let mut parts = vec![Fork::top(node.keys().len())];
+        let mut parts = vec![NodeMerkle::top(node.keys().len())];
         while let Some(part) = parts.pop() {
             let Ok(hash) = part_hash(tree.store(), node, part);
             hashes.insert(hash);
@@ -336,7 +337,7 @@ fn hashes_in_another_order_are_refused() {
         for key in ["k/1", "k/1000", "k/2222"].map(key) {
             let proof = check(&tree, &cells, &key);
             let places: Vec<usize> = (0..proof.len() - 31)
-                .filter(|place| hashes.contains(&proof[*place..place + 32]))
+                .filter(|index| hashes.contains(&proof[*index..index + 32]))
                 .collect();
             swaps += places.len() * places.len().saturating_sub(1) / 2;
             for (i, a) in places.iter().enumerate() {
@@ -361,7 +362,7 @@ fn shown(own: &Key, key: &CellKey, cell: &Cell) -> Vec<u8> {
     bytes.extend((common as u16).to_be_bytes());
     bytes.extend(((canonical.len() - common) as u16).to_be_bytes());
     bytes.extend(&canonical[common..]);
-    write_outline(cell.stamp, &Outline::of(&cell.content), &mut bytes);
+    write_summary(cell.timestamp, &CellSummary::of(&cell.content), &mut bytes);
     bytes
 }
 
@@ -387,17 +388,17 @@ fn a_proof_that_hides_a_cell_of_the_key_is_refused() {
     let of_key = cells.iter().filter(|(cell, _)| cell.key == key("k"));
     for (hidden, cell) in of_key {
         let shown = shown(&key("k"), hidden, cell);
-        let place = proof
+        let index = proof
             .windows(shown.len())
             .position(|bytes| bytes == shown)
             .expect("shown");
-        let digest = CellMeta::of(hidden, cell).version.digest.0;
+        let digest = Version::of(hidden, cell).digest.0;
         // The hashes are right, and would give the root.
         let forged = [
-            &proof[..place],
+            &proof[..index],
             &[0],
             &digest,
-            &proof[place + shown.len()..],
+            &proof[index + shown.len()..],
         ]
         .concat();
         assert_eq!(
@@ -515,7 +516,7 @@ fn vector(name: &str, cells: &Cells, of: Key) -> serde_json::Value {
     let shown = model(cells, &of).into_iter().map(|(part, cell)| {
         json!({
             "part": hex::encode(part.as_bytes()),
-            "timestamp": cell.stamp.to_string(),
+            "timestamp": cell.timestamp.to_string(),
             "payload": cell.value().map(|value| hex::encode(&value.payload)),
         })
     });
@@ -532,7 +533,7 @@ fn vector(name: &str, cells: &Cells, of: Key) -> serde_json::Value {
 /// right, and give the root.
 fn refused_vector(name: &str, cells: &Cells, of: &Key, extent: [usize; 2]) -> serde_json::Value {
     let tree = tree_of(cells);
-    let [first, last] = extent.map(|place| cells.keys().nth(place));
+    let [first, last] = extent.map(|index| cells.keys().nth(index));
     let (own, extent) = (CellKey::own(of.clone()), Extent { first, last });
     let forged = prove::write(&tree, &own, Some(extent), MAX_PROOF_BYTES, reader(cells));
     let forged = forged.expect("bytes");

@@ -8,11 +8,11 @@ use super::{
     ProofError, Proven, ProvenCell, MAX_DEPTH, MAX_PROOF_BYTES, SHOWN, VERSION,
 };
 use crate::{
-    cell::{outlined_digest, read_outline, CellDigest, CellKey, Key, Reader},
+    cell::{digest_of_summary, read_summary, CellDigest, CellKey, Key, Reader},
     hash::HASH_BYTES,
     mst::{
-        group_hash, groups, head_hash, write_child, Fork, Level, NodeHash, Position, RootHash,
-        GROUP, MAX_DIGITS, MAX_WIDTH,
+        group_hash, groups, head_hash, write_child, Level, NodeHash, NodeMerkle, Position,
+        RootHash, GROUP, MAX_DIGITS, MAX_WIDTH,
     },
 };
 
@@ -122,14 +122,14 @@ impl Walk<'_> {
         if open.end > groups(entries) || count == 0 && first > 0 {
             return Err(ProofError::Form("groups are open that are not there"));
         }
-        let part = |part: Fork| match part.group() {
+        let part = |part: NodeMerkle| match part.group() {
             Some(entries) if part.has_one_of(&open) => self.group(level, entries.len()),
             _ => {
                 self.sequence.hide()?;
                 Ok(self.reader.array("fork")?)
             }
         };
-        let forks = Fork::top(entries);
+        let forks = NodeMerkle::top(entries);
         let parts = forks.cover(&open).into_iter().map(part);
         let parts = parts.collect::<Result<Vec<_>, ProofError>>()?;
         let top = forks.join(&open, &mut parts.into_iter());
@@ -182,14 +182,14 @@ impl Walk<'_> {
         let canonical = [common, further].concat();
 
         let before = self.reader.0;
-        let (stamp, content) = read_outline(&mut self.reader)?;
-        let outline = &before[..before.len() - self.reader.0.len()];
+        let (timestamp, content) = read_summary(&mut self.reader)?;
+        let summary = &before[..before.len() - self.reader.0.len()];
 
         // What comes first after what is in common decides.
         let shown = match (further.first(), own.first()) {
             (_, None) => Shown::Cell(ProvenCell {
                 part: further.into(),
-                stamp,
+                timestamp,
                 content,
             }),
             (further, own) => match further.cmp(&own) {
@@ -202,6 +202,6 @@ impl Walk<'_> {
         if Position::of_canonical(&canonical).leading_zero_digits() != digit {
             return Err(ProofError::Level);
         }
-        Ok(outlined_digest(&canonical, outline))
+        Ok(digest_of_summary(&canonical, summary))
     }
 }

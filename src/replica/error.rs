@@ -6,8 +6,8 @@ use thiserror::Error;
 
 use super::MAX_VALUE_BYTES;
 use crate::{
-    cell::{Stamp, MAX_KEY_BYTES, MAX_KEY_CHUNKS},
-    merge::{Misfit, ReadError, Unfit},
+    cell::{Timestamp, MAX_KEY_BYTES, MAX_KEY_CHUNKS},
+    merge::{InvalidPut, ReadError, RejectedPut},
     store::StoreError,
 };
 
@@ -17,13 +17,13 @@ use crate::{
 pub enum Refusal {
     /// The timestamp is further ahead of this router's clock than is allowed.
     #[error(
-        "its timestamp {stamp} is {ahead:.1?} ahead of this router's clock, \
+        "its timestamp {timestamp} is {ahead:.1?} ahead of this router's clock, \
          `max_clock_drift` allows {allowed:?}: set the writer's clock, or this router's",
-        ahead = ntp64_duration(stamp.time.saturating_sub(*now))
+        ahead = ntp64_duration(timestamp.time.saturating_sub(*now))
     )]
     AheadOfClock {
         /// The timestamp.
-        stamp: Stamp,
+        timestamp: Timestamp,
         /// This router's clock, NTP64.
         now: u64,
         /// How far ahead it may be.
@@ -49,17 +49,17 @@ pub enum Refusal {
     },
     /// The strategy that merges the key cannot take the value.
     #[error("`{strategy}` cannot take it: {reason}")]
-    Unfit {
+    InvalidPut {
         /// The strategy.
         strategy: Arc<str>,
         /// Why not.
-        reason: Unfit,
+        reason: InvalidPut,
     },
 }
 
-impl From<Misfit> for Refusal {
-    fn from(Misfit { strategy, reason }: Misfit) -> Self {
-        Self::Unfit { strategy, reason }
+impl From<RejectedPut> for Refusal {
+    fn from(RejectedPut { strategy, reason }: RejectedPut) -> Self {
+        Self::InvalidPut { strategy, reason }
     }
 }
 
@@ -96,14 +96,14 @@ pub enum GetError {
     Store(#[from] StoreError),
     /// It was found damaged.
     #[error(
-        "the value of '{key}' of {stamp} is damaged, and in quarantine until another replica \
+        "the value of '{key}' of {timestamp} is damaged, and in quarantine until another replica \
          sends it, or the key is written anew"
     )]
     Quarantined {
         /// The key.
         key: String,
         /// When the damaged cell was written.
-        stamp: Stamp,
+        timestamp: Timestamp,
     },
     /// It is not known how to read what is there.
     #[error(transparent)]

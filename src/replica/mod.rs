@@ -58,7 +58,7 @@ use std::{
 };
 
 pub use apply::{
-    entry::Held,
+    entry::TreeEntry,
     tree::Tree,
     watermark::{cut_at, BUCKET},
 };
@@ -66,7 +66,7 @@ pub use counters::{Counters, Counts};
 pub use error::{Failure, GetError, OpenError, Refusal, ReplicaError};
 pub use integrity::{Damage, Scrubbed};
 pub use read::{snapshot::Snapshot, Lookup, Stored};
-pub use roots::{change_log::Change, Comparison, Published, Roots, Span};
+pub use roots::{change_log::Change, Comparison, RootHistory, RootInfo, Span};
 #[cfg(test)]
 pub(crate) use simulated::SimulatedReplica;
 pub(crate) use tuning::Now;
@@ -88,7 +88,7 @@ use write::{
 };
 
 use crate::{
-    cell::{ntp64_span, Cell, CellKey, CellMeta, Key, MAX_KEY_BYTES},
+    cell::{ntp64_span, Cell, CellKey, Key, Version, MAX_KEY_BYTES},
     config::Durability,
     merge::MergeRules,
     store::{RowBatch, Store},
@@ -305,7 +305,7 @@ impl Replica {
 
     /// The cells that a put writes, each of which may be written.
     fn cells_of(&self, key: Key, cell: Cell) -> Result<Vec<(CellKey, Cell)>, Refusal> {
-        let stamp = cell.stamp;
+        let timestamp = cell.timestamp;
         // What is too large is not taken to pieces.
         let own = CellKey::own(key);
         self.check(&own, &cell)?;
@@ -313,7 +313,7 @@ impl Replica {
         let written = self.shared.rules.write(&key, cell)?;
         let cells = written.into_iter().map(|(part, content)| {
             let key = key.clone();
-            (CellKey { key, part }, Cell { stamp, content })
+            (CellKey { key, part }, Cell { timestamp, content })
         });
         let cells: Vec<_> = cells.collect();
         for (key, cell) in &cells {
@@ -373,9 +373,9 @@ impl Replica {
         &self,
         key: CellKey,
         cell: Cell,
-        meta: CellMeta,
+        version: Version,
     ) -> Result<Outcome, ReplicaError> {
-        self.join((key, Arc::new(cell), Some(Box::new(meta))))
+        self.join((key, Arc::new(cell), Some(Box::new(version))))
     }
 
     fn join(&self, offered: Offer) -> Result<Outcome, ReplicaError> {
@@ -392,9 +392,9 @@ impl Replica {
     fn check(&self, key: &CellKey, cell: &Cell) -> Result<(), Refusal> {
         let allowed = self.shared.state.options.max_clock_drift;
         let now = (self.shared.clock)();
-        if cell.stamp.time > now.saturating_add(ntp64_span(allowed)) {
+        if cell.timestamp.time > now.saturating_add(ntp64_span(allowed)) {
             return Err(Refusal::AheadOfClock {
-                stamp: cell.stamp,
+                timestamp: cell.timestamp,
                 now,
                 allowed,
             });
@@ -436,12 +436,12 @@ impl Replica {
     /// The last root that was made. While updates settle, one is made at each whole
     /// second; when none do, after a twentieth of a second.
     #[must_use]
-    pub fn published(&self) -> Published {
+    pub fn published(&self) -> RootInfo {
         self.roots().published()
     }
 
     /// The roots that the tree has had.
-    pub fn roots(&self) -> RwLockReadGuard<'_, Roots> {
+    pub fn roots(&self) -> RwLockReadGuard<'_, RootHistory> {
         self.shared.state.roots()
     }
 
@@ -494,7 +494,7 @@ impl Replica {
     }
 
     /// Has all that was handed over committed now, and returns the number of the
-    /// last of it: when [`Roots::covered`] is as high, the root covers it.
+    /// last of it: when [`RootHistory::covered`] is as high, the root covers it.
     pub fn request_commit(&self) -> u64 {
         self.shared.state.queue.request_commit()
     }

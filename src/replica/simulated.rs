@@ -6,17 +6,17 @@ use smallvec::smallvec;
 
 use super::{
     apply::{
-        entry::Held,
+        entry::TreeEntry,
         tree::Loader,
         watermark::{cut_above, cut_at},
     },
     core::{Core, Task},
     state::State,
     write::queue::Taken,
-    Now, Options, Roots, Snapshot, Tree, Tuning,
+    Now, Options, RootHistory, Snapshot, Tree, Tuning,
 };
 use crate::{
-    cell::{Cell, CellKey, CellMeta, Stamp},
+    cell::{Cell, CellKey, Timestamp, Version},
     config::Durability,
     store::{
         model::{apply, ModelView, Rows},
@@ -79,7 +79,7 @@ impl Disk {
         let unapplied = log.split_off(&(self.applied + 1));
         self.applied = self.groups;
         for (key, cell) in unapplied.into_values().flatten() {
-            let version = |cell: &Cell| CellMeta::of(&key, cell).version;
+            let version = |cell: &Cell| Version::of(&key, cell);
             let found = rows.get(&key).map(|found| version(found));
             if found < Some(version(&cell)) {
                 rows.insert(key, cell);
@@ -116,13 +116,16 @@ impl SimulatedReplica {
         disk.catch_up();
         let mut loader = Loader::new();
         for (key, cell) in &*disk.rows {
-            loader.push(key.clone(), Held::in_row(CellMeta::of(key, cell), false));
+            loader.push(
+                key.clone(),
+                TreeEntry::in_row(Version::of(key, cell), false),
+            );
         }
         for (covered, _) in std::mem::take(&mut loader.covered) {
             Arc::make_mut(&mut disk.rows).remove(&covered);
         }
         let mut tree = loader.finish();
-        let latest = disk.rows.values().map(|cell| cell.stamp.time).max();
+        let latest = disk.rows.values().map(|cell| cell.timestamp.time).max();
         tree.set_cut(cut_at(now.clock, settle).max(cut_above(latest.unwrap_or(0))));
         let options = Options {
             durability: Durability::Always,
@@ -198,7 +201,7 @@ impl SimulatedReplica {
         self.state.current_tree()
     }
 
-    pub(crate) fn roots(&self) -> std::sync::RwLockReadGuard<'_, Roots> {
+    pub(crate) fn roots(&self) -> std::sync::RwLockReadGuard<'_, RootHistory> {
         self.state.roots()
     }
 
@@ -211,7 +214,7 @@ impl SimulatedReplica {
         self.state.cut_at(now)
     }
 
-    pub(crate) fn newest(&self, key: &CellKey) -> Option<Stamp> {
+    pub(crate) fn newest(&self, key: &CellKey) -> Option<Timestamp> {
         self.state.newest(key)
     }
 

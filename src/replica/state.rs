@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::{
     apply::{
-        entry::Held,
+        entry::TreeEntry,
         tree::AppliedTree,
         watermark::{cut_at, cut_below},
     },
@@ -14,9 +14,9 @@ use super::{
         acks::CommitTracker,
         queue::{Group, WriteQueue},
     },
-    Failure, Options, Roots, Tree, Tuning,
+    Failure, Options, RootHistory, Tree, Tuning,
 };
-use crate::cell::{CellKey, CellMeta, Stamp};
+use crate::cell::{CellKey, Timestamp, Version};
 
 pub(crate) struct State {
     /// Of the storage, for the log.
@@ -25,7 +25,7 @@ pub(crate) struct State {
     pub(super) tuning: Tuning,
     pub(super) queue: WriteQueue,
     pub(super) tree: RwLock<AppliedTree>,
-    pub(super) roots: RwLock<Roots>,
+    pub(super) roots: RwLock<RootHistory>,
     pub(super) quarantine: Quarantine,
     pub(super) commits: Arc<CommitTracker>,
     pub(super) counters: Counters,
@@ -37,7 +37,7 @@ impl State {
         options: Options,
         tuning: Tuning,
         tree: AppliedTree,
-        quarantined: Vec<(CellKey, CellMeta)>,
+        quarantined: Vec<(CellKey, Version)>,
     ) -> Self {
         // The commit itself takes time: begun at half of the interval, it is over by the end of it,
         // unless the disk is slow; then writers wait. And what is not committed holds the watermark
@@ -48,7 +48,7 @@ impl State {
             options,
             tuning,
             queue: WriteQueue::new(tuning, linger, tree.cut(), tree.merged_keys()),
-            roots: RwLock::new(Roots::new(tree.publish(), options.keep_changes)),
+            roots: RwLock::new(RootHistory::new(tree.publish(), options.keep_changes)),
             tree: RwLock::new(tree),
             quarantine: Quarantine::new(quarantined),
             commits: Arc::default(),
@@ -69,11 +69,11 @@ impl State {
         self.tree.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn roots(&self) -> RwLockReadGuard<'_, Roots> {
+    pub(super) fn roots(&self) -> RwLockReadGuard<'_, RootHistory> {
         self.roots.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn roots_mut(&self) -> RwLockWriteGuard<'_, Roots> {
+    pub(super) fn roots_mut(&self) -> RwLockWriteGuard<'_, RootHistory> {
         self.roots.write().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -85,10 +85,10 @@ impl State {
     }
 
     /// When the newest cell of `key` was written, be it pending or in the tree.
-    pub(super) fn newest(&self, key: &CellKey) -> Option<Stamp> {
+    pub(super) fn newest(&self, key: &CellKey) -> Option<Timestamp> {
         match self.queue.look_up(key) {
-            (_, Some(pending)) => Some(pending.stamp),
-            (_, None) => self.applied().get(key).map(Held::stamp),
+            (_, Some(pending)) => Some(pending.timestamp),
+            (_, None) => self.applied().get(key).map(TreeEntry::timestamp),
         }
     }
 

@@ -13,7 +13,7 @@ use super::{
     Damage, Failure, Now, Shared,
 };
 use crate::{
-    cell::{CellKey, CellMeta},
+    cell::{CellKey, Version},
     config::Durability,
     store::{Commit, RowBatch, StoreError, Write},
 };
@@ -130,7 +130,7 @@ impl Driver {
                 }
                 Task::Mend(cells) => cells
                     .into_iter()
-                    .for_each(|(key, meta)| self.mend(key, meta)),
+                    .for_each(|(key, version)| self.mend(key, version)),
                 Task::Again => {}
                 Task::Wait(until, may_commit) => self.shared.state.queue.wait(until, may_commit),
                 Task::End => break,
@@ -188,15 +188,15 @@ impl Driver {
     }
 
     /// Looks at a cell that is said to be damaged, and mends it if it is.
-    fn mend(&mut self, key: CellKey, meta: CellMeta) {
+    fn mend(&mut self, key: CellKey, version: Version) {
         let shared = Arc::clone(&self.shared);
         let (state, name) = (&shared.state, &shared.state.name);
         // What is replaced already, or about to be, needs no mending.
-        let is_there = state.applied().get(&key).map(super::Held::meta) == Some(meta);
+        let is_there = state.applied().get(&key).map(super::TreeEntry::version) == Some(version);
         if !is_there || !state.queue.is_applied(&key) {
             return;
         }
-        let reason = match shared.is_damaged(&key, &meta) {
+        let reason = match shared.is_damaged(&key, &version) {
             Ok(None) => return,
             Ok(Some(reason)) => reason,
             Err(error) => {
@@ -205,13 +205,17 @@ impl Driver {
             }
         };
         state.counters.damaged.add();
-        let damage = Damage { key, meta, reason };
+        let damage = Damage {
+            key,
+            version,
+            reason,
+        };
         let key = &damage.key;
-        if let Some(cell) = shared.known(key, &meta) {
+        if let Some(cell) = shared.known(key, &version) {
             let write = Write {
                 key: key.clone(),
                 cell,
-                meta,
+                version,
             };
             match shared.store.apply(&RowBatch::from(vec![write])) {
                 Ok(()) => {
@@ -224,14 +228,14 @@ impl Driver {
             }
             return;
         }
-        if let Err(error) = shared.store.quarantine(key, &meta) {
+        if let Err(error) = shared.store.quarantine(key, &version) {
             return state.fail(error.into());
         }
         tracing::error!(
             "storage '{name}': a cell is damaged, and in quarantine until another replica sends \
              it, or its key is written anew: {damage}"
         );
-        self.core.evict(key, meta, state.queue.now());
+        self.core.evict(key, version, state.queue.now());
         shared.folds.forget(&key.key);
     }
 }

@@ -31,7 +31,7 @@ use super::{
     CellStore, Commit, QuarantineStore, RowBatch, RowHead, StoreError, StoreView, Versioned, Write,
 };
 use crate::{
-    cell::{Cell, CellKey, CellMeta, Row, Version},
+    cell::{Cell, CellKey, Row, Version},
     mst::TreeKey,
 };
 
@@ -164,7 +164,7 @@ impl DurableStore {
         for write in writes {
             let found = self.row_head(&write.key)?;
             let is_newer = found.is_none_or(|found| {
-                let (found, new) = (found.meta.version, write.meta.version);
+                let (found, new) = (found.version, write.version);
                 found < new || (may_lack_payloads && found == new)
             });
             if !is_newer {
@@ -185,7 +185,7 @@ impl DurableStore {
         let row = rows.cells.get(&key_bytes).map_err(rows.failed("read"))?;
         let head = row.map(|row| Row::decode_head(&row)).transpose();
         let head = head.map_err(rows.damaged(&key_bytes))?;
-        Ok(head.map(|(meta, is_apart)| RowHead { meta, is_apart }))
+        Ok(head.map(|(version, is_apart)| RowHead { version, is_apart }))
     }
 
     fn batch(&self, len: usize, commit: Commit) -> OwnedWriteBatch {
@@ -322,7 +322,7 @@ pub(super) struct Newest(pub(super) BTreeMap<CellKey, Write>);
 impl Newest {
     pub(super) fn join(&mut self, write: Write) {
         let other = self.0.get(&write.key);
-        if other.is_none_or(|other| other.meta.version < write.meta.version) {
+        if other.is_none_or(|other| other.version < write.version) {
             self.0.insert(write.key.clone(), write);
         }
     }
@@ -350,8 +350,8 @@ impl CellStore for DurableStore {
                 });
             }
             last = Some(key.clone());
-            let (meta, is_apart) = head;
-            visit(key, RowHead { meta, is_apart });
+            let (version, is_apart) = head;
+            visit(key, RowHead { version, is_apart });
         }
         Ok(())
     }
@@ -378,11 +378,11 @@ impl CellStore for DurableStore {
         let mut engine_batch = self.batch(puts.len() + removes.len() + 1, Commit::Buffered);
         // The engine makes copies of its own.
         let (mut key_bytes, mut row) = (Vec::new(), Vec::new());
-        for Write { key, cell, meta } in puts {
+        for Write { key, cell, version } in puts {
             key_bytes.clear();
             key.write_canonical(&mut key_bytes);
             row.clear();
-            let is_apart = Row::encode_cell(meta, cell, INLINE_LIMIT, &mut row);
+            let is_apart = Row::encode_cell(version, cell, INLINE_LIMIT, &mut row);
             if let (true, Some(value)) = (is_apart, cell.value()) {
                 let payload: &[u8] = &value.payload;
                 engine_batch.insert(payloads, key_bytes.as_slice(), payload);
@@ -424,10 +424,10 @@ impl CellStore for DurableStore {
             return Ok(Some(cell));
         }
         // One snapshot, so that a row and its payload are of one batch.
-        let Some((cell, meta)) = self.rows.read(&self.database.snapshot(), key)? else {
+        let Some((cell, version)) = self.rows.read(&self.database.snapshot(), key)? else {
             return Ok(None);
         };
-        let cached = (Arc::clone(&cell), meta.version);
+        let cached = (Arc::clone(&cell), version);
         self.cached.insert(key.clone(), cached);
         Ok(Some(cell))
     }
@@ -468,14 +468,14 @@ impl CellStore for DurableStore {
 }
 
 impl QuarantineStore for DurableStore {
-    fn quarantine(&self, key: &CellKey, meta: &CellMeta) -> Result<(), StoreError> {
+    fn quarantine(&self, key: &CellKey, version: &Version) -> Result<(), StoreError> {
         let Rows {
             cells, payloads, ..
         } = &self.rows;
         let key_bytes = key.to_canonical();
         let mut batch = self.batch(3, Commit::Synced);
         let head = Row {
-            meta: *meta,
+            version: *version,
             value: None,
         };
         let mut kept = head.encode();
@@ -494,14 +494,14 @@ impl QuarantineStore for DurableStore {
         Ok(())
     }
 
-    fn quarantined(&self) -> Result<Vec<(CellKey, CellMeta)>, StoreError> {
+    fn quarantined(&self) -> Result<Vec<(CellKey, Version)>, StoreError> {
         let rows = &self.rows;
         let mut found = Vec::new();
         for row in self.quarantine.iter() {
             let (key_bytes, kept) = row.into_inner().map_err(rows.failed("scan"))?;
             let key = CellKey::from_canonical(&key_bytes).map_err(rows.damaged(&key_bytes))?;
-            let meta = Row::decode_meta(&kept).map_err(rows.damaged(&key_bytes))?;
-            found.push((key, meta));
+            let version = Row::decode_version(&kept).map_err(rows.damaged(&key_bytes))?;
+            found.push((key, version));
         }
         Ok(found)
     }

@@ -8,7 +8,7 @@ use std::sync::{
 use super::{
     CellStore, Commit, QuarantineStore, RowBatch, RowHead, Store, StoreError, StoreView, Versioned,
 };
-use crate::cell::{Cell, CellKey, CellMeta, Version};
+use crate::cell::{Cell, CellKey, Version};
 
 /// What becomes of a write: of a group of the log, or of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,11 +131,11 @@ impl<S: Store> CellStore for FaultyStore<S> {
 }
 
 impl<S: Store> QuarantineStore for FaultyStore<S> {
-    fn quarantine(&self, key: &CellKey, meta: &CellMeta) -> Result<(), StoreError> {
-        self.judged((), || self.inner.quarantine(key, meta))
+    fn quarantine(&self, key: &CellKey, version: &Version) -> Result<(), StoreError> {
+        self.judged((), || self.inner.quarantine(key, version))
     }
 
-    fn quarantined(&self) -> Result<Vec<(CellKey, CellMeta)>, StoreError> {
+    fn quarantined(&self) -> Result<Vec<(CellKey, Version)>, StoreError> {
         self.inner.quarantined()
     }
 }

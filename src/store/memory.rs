@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{
     CellStore, Commit, QuarantineStore, RowBatch, RowHead, RowRead, StoreError, StoreView,
 };
-use crate::cell::{Cell, CellKey, CellMeta, Key, Part, Version};
+use crate::cell::{Cell, CellKey, Key, Part, Version};
 
 /// Keeps nothing: the tree of the replica holds the cells themselves, and they are gone with it.
 #[derive(Debug, Default)]
@@ -55,11 +55,11 @@ impl CellStore for MemoryStore {
 
 /// There is nothing to be kept of what was in memory only.
 impl QuarantineStore for MemoryStore {
-    fn quarantine(&self, _: &CellKey, _: &CellMeta) -> Result<(), StoreError> {
+    fn quarantine(&self, _: &CellKey, _: &Version) -> Result<(), StoreError> {
         Ok(())
     }
 
-    fn quarantined(&self) -> Result<Vec<(CellKey, CellMeta)>, StoreError> {
+    fn quarantined(&self) -> Result<Vec<(CellKey, Version)>, StoreError> {
         Ok(Vec::new())
     }
 }
@@ -75,7 +75,7 @@ impl StoreView for NoRows {
         Ok(())
     }
 
-    fn read(&self, _: &CellKey) -> Result<Option<(Arc<Cell>, CellMeta)>, StoreError> {
+    fn read(&self, _: &CellKey) -> Result<Option<(Arc<Cell>, Version)>, StoreError> {
         Ok(None)
     }
 

@@ -36,7 +36,7 @@ pub use memory::MemoryStore;
 pub use salvage::{complete_recovery, recover, Recovered, SNAPSHOTS};
 pub use sidecar::Sidecar;
 
-use crate::cell::{Cell, CellKey, CellMeta, Key, Part, Version};
+use crate::cell::{Cell, CellKey, Key, Part, Version};
 
 /// A cell to be written to its row.
 #[derive(Clone, Debug)]
@@ -46,14 +46,14 @@ pub struct Write {
     /// The cell.
     pub cell: Arc<Cell>,
     /// Its digest and version.
-    pub meta: CellMeta,
+    pub version: Version,
 }
 
 impl Write {
     /// Hashes the cell.
     fn of(key: CellKey, cell: Cell) -> Self {
         Self {
-            meta: CellMeta::of(&key, &cell),
+            version: Version::of(&key, &cell),
             cell: Arc::new(cell),
             key,
         }
@@ -105,7 +105,7 @@ impl From<Vec<Write>> for RowBatch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RowHead {
     /// All of the cell but its value.
-    pub meta: CellMeta,
+    pub version: Version,
     /// Whether its payload has a row of its own.
     pub is_apart: bool,
 }
@@ -197,13 +197,13 @@ pub trait QuarantineStore {
     ///
     /// # Errors
     /// If the disk cannot be written.
-    fn quarantine(&self, key: &CellKey, meta: &CellMeta) -> Result<(), StoreError>;
+    fn quarantine(&self, key: &CellKey, version: &Version) -> Result<(), StoreError>;
 
     /// What is in quarantine, and what the tree said of it.
     ///
     /// # Errors
     /// If the disk cannot be read.
-    fn quarantined(&self) -> Result<Vec<(CellKey, CellMeta)>, StoreError>;
+    fn quarantined(&self) -> Result<Vec<(CellKey, Version)>, StoreError>;
 }
 
 /// What a replica needs of its storage.
@@ -212,7 +212,7 @@ pub trait Store: CellStore + QuarantineStore {}
 impl<S: CellStore + QuarantineStore> Store for S {}
 
 /// A cell of a row, or why it cannot be had.
-pub type RowRead = Result<(Arc<Cell>, CellMeta), StoreError>;
+pub type RowRead = Result<(Arc<Cell>, Version), StoreError>;
 
 /// The rows of a store as they were at one time.
 pub trait StoreView: Send + Sync {
@@ -231,7 +231,7 @@ pub trait StoreView: Send + Sync {
     ///
     /// # Errors
     /// If the disk cannot be read, or the row is damaged.
-    fn read(&self, key: &CellKey) -> Result<Option<(Arc<Cell>, CellMeta)>, StoreError>;
+    fn read(&self, key: &CellKey) -> Result<Option<(Arc<Cell>, Version)>, StoreError>;
 
     /// The cell of this very version, if it can be had without waiting for a disk.
     fn peek(&self, _: &CellKey, _: Version) -> Option<Arc<Cell>> {

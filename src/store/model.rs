@@ -9,7 +9,7 @@ use std::{
 use super::{
     CellStore, Commit, QuarantineStore, RowBatch, RowHead, RowRead, StoreError, StoreView,
 };
-use crate::cell::{Cell, CellKey, CellMeta, Key, Part, Version};
+use crate::cell::{Cell, CellKey, Key, Part, Version};
 
 /// Rows, which a view shares until they change.
 pub(crate) type Rows = BTreeMap<CellKey, Arc<Cell>>;
@@ -39,7 +39,7 @@ pub(crate) fn apply(rows: &mut Rows, batch: &RowBatch) {
     let ascends = |writes: &[super::Write]| writes[0].key < writes[1].key;
     assert!(batch.puts.windows(2).all(ascends));
     for write in &batch.puts {
-        assert_eq!(CellMeta::of(&write.key, &write.cell), write.meta);
+        assert_eq!(Version::of(&write.key, &write.cell), write.version);
         rows.insert(write.key.clone(), Arc::clone(&write.cell));
     }
     for (key, _) in &batch.removes {
@@ -50,9 +50,9 @@ pub(crate) fn apply(rows: &mut Rows, batch: &RowBatch) {
 impl CellStore for ModelStore {
     fn scan(&self, visit: &mut dyn FnMut(CellKey, RowHead)) -> Result<(), StoreError> {
         for (key, cell) in &*self.rows() {
-            let meta = CellMeta::of(key, cell);
+            let version = Version::of(key, cell);
             let is_apart = false;
-            visit(key.clone(), RowHead { meta, is_apart });
+            visit(key.clone(), RowHead { version, is_apart });
         }
         Ok(())
     }
@@ -95,12 +95,12 @@ impl CellStore for ModelStore {
 
 /// There is nothing to be kept of what was in memory only.
 impl QuarantineStore for ModelStore {
-    fn quarantine(&self, key: &CellKey, _: &CellMeta) -> Result<(), StoreError> {
+    fn quarantine(&self, key: &CellKey, _: &Version) -> Result<(), StoreError> {
         Arc::make_mut(&mut self.kept().rows).remove(key);
         Ok(())
     }
 
-    fn quarantined(&self) -> Result<Vec<(CellKey, CellMeta)>, StoreError> {
+    fn quarantined(&self) -> Result<Vec<(CellKey, Version)>, StoreError> {
         Ok(Vec::new())
     }
 }
@@ -116,17 +116,17 @@ impl StoreView for ModelView {
     ) -> Result<(), StoreError> {
         let low = after.map_or(Bound::Unbounded, Bound::Excluded);
         for (key, cell) in self.0.range((low, Bound::Unbounded)) {
-            let meta = CellMeta::of(key, cell);
-            if !visit(key.clone(), Ok((Arc::clone(cell), meta))) {
+            let version = Version::of(key, cell);
+            if !visit(key.clone(), Ok((Arc::clone(cell), version))) {
                 break;
             }
         }
         Ok(())
     }
 
-    fn read(&self, key: &CellKey) -> Result<Option<(Arc<Cell>, CellMeta)>, StoreError> {
+    fn read(&self, key: &CellKey) -> Result<Option<(Arc<Cell>, Version)>, StoreError> {
         let cell = self.0.get(key);
-        Ok(cell.map(|cell| (Arc::clone(cell), CellMeta::of(key, cell))))
+        Ok(cell.map(|cell| (Arc::clone(cell), Version::of(key, cell))))
     }
 
     fn parts(&self, key: &Key) -> Result<Vec<(Part, Arc<Cell>)>, StoreError> {

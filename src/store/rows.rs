@@ -6,7 +6,7 @@ use bytes::Bytes;
 use fjall::{Keyspace, Readable, Snapshot};
 
 use super::{durable::CellCache, RowRead, StoreError, StoreView, Write};
-use crate::cell::{Cell, CellKey, CellMeta, DecodeError, Key, Part, Reader, Row, Version};
+use crate::cell::{Cell, CellKey, DecodeError, Key, Part, Reader, Row, Version};
 
 /// The key, in the keyspace of the rows, of the last group of the log that is in rows. No cell's key
 /// begins with this byte, and none comes after it.
@@ -50,9 +50,9 @@ impl Rows {
         key: &CellKey,
         key_bytes: &[u8],
         row: &[u8],
-    ) -> Result<(Arc<Cell>, CellMeta), StoreError> {
+    ) -> Result<(Arc<Cell>, Version), StoreError> {
         let row = Row::decode(row).map_err(self.damaged(key_bytes))?;
-        let meta = row.meta;
+        let version = row.version;
         let cell = row.into_cell(|expected| {
             let payload = snapshot.get(&self.payloads, key_bytes);
             payload
@@ -65,8 +65,8 @@ impl Rows {
                     expected,
                 })
         })?;
-        match CellMeta::of(key, &cell) == meta {
-            true => Ok((Arc::new(cell), meta)),
+        match Version::of(key, &cell) == version {
+            true => Ok((Arc::new(cell), version)),
             false => Err(StoreError::Digest {
                 path: self.path.clone(),
                 key: String::from_utf8_lossy(key_bytes).into_owned(),
@@ -88,7 +88,7 @@ impl Rows {
         &self,
         snapshot: &Snapshot,
         key: &CellKey,
-    ) -> Result<Option<(Arc<Cell>, CellMeta)>, StoreError> {
+    ) -> Result<Option<(Arc<Cell>, Version)>, StoreError> {
         let key_bytes = key.to_canonical();
         let row = snapshot.get(&self.cells, &key_bytes);
         let row = row.map_err(self.failed("read"))?;
@@ -120,8 +120,8 @@ pub(super) fn scan_readable(
         let Ok(key) = CellKey::from_canonical(&key_bytes) else {
             continue;
         };
-        if let Ok((cell, meta)) = rows.cell_of(snapshot, &key, &key_bytes, &row) {
-            if !visit(Write { key, cell, meta }) {
+        if let Ok((cell, version)) = rows.cell_of(snapshot, &key, &key_bytes, &row) {
+            if !visit(Write { key, cell, version }) {
                 return Ok(());
             }
         }
@@ -156,7 +156,7 @@ impl StoreView for RowsView {
         Ok(())
     }
 
-    fn read(&self, key: &CellKey) -> Result<Option<(Arc<Cell>, CellMeta)>, StoreError> {
+    fn read(&self, key: &CellKey) -> Result<Option<(Arc<Cell>, Version)>, StoreError> {
         self.rows.read(&self.snapshot, key)
     }
 

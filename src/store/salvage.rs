@@ -161,7 +161,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        cell::{tests::key, Cell, CellKey, CellMeta, Content, Stamp},
+        cell::{tests::key, Cell, CellKey, Content, Timestamp, Version},
         store::Commit,
     };
 
@@ -170,14 +170,14 @@ mod tests {
     fn write(number: u32) -> Write {
         let key = CellKey::own(key(&format!("k/{number}")));
         let cell = Cell {
-            stamp: Stamp {
+            timestamp: Timestamp {
                 time: 1,
                 id: [1; 16],
             },
             content: Content::Tombstone,
         };
         Write {
-            meta: CellMeta::of(&key, &cell),
+            version: Version::of(&key, &cell),
             cell: Arc::new(cell),
             key,
         }
@@ -221,8 +221,8 @@ mod tests {
         let later = |number| {
             let mut write = write(number);
             let mut cell = Cell::clone(&write.cell);
-            cell.stamp.time = 2;
-            write.meta = CellMeta::of(&write.key, &cell);
+            cell.timestamp.time = 2;
+            write.version = Version::of(&write.key, &cell);
             write.cell = Arc::new(cell);
             write
         };
@@ -236,7 +236,7 @@ mod tests {
         assert_eq!((recovered.saved, cells_of(&store)), (110, 110));
         for write in logged {
             let found = store.view().read(&write.key).expect("readable");
-            assert_eq!(found, Some((write.cell, write.meta)));
+            assert_eq!(found, Some((write.cell, write.version)));
         }
     }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::{model::ModelStore, *};
-use crate::cell::{tests::key, Content, Stamp, Value};
+use crate::cell::{tests::key, Content, Timestamp, Value};
 
 const CACHE: u64 = 4 << 20;
 
@@ -20,16 +20,16 @@ fn cell(time: u64, payload: Option<usize>) -> Cell {
     });
     let id = [9; 16];
     Cell {
-        stamp: Stamp { time, id },
+        timestamp: Timestamp { time, id },
         content,
     }
 }
 
 fn write(number: u8, cell: Cell) -> Write {
     let key = CellKey::own(key(&format!("key/{number}")));
-    let meta = CellMeta::of(&key, &cell);
+    let version = Version::of(&key, &cell);
     let cell = Arc::new(cell);
-    Write { key, cell, meta }
+    Write { key, cell, version }
 }
 
 type Model = BTreeMap<CellKey, Write>;
@@ -37,9 +37,9 @@ type Model = BTreeMap<CellKey, Write>;
 fn assert_holds(store: &dyn Store, model: &Model) {
     let mut found = Vec::new();
     store
-        .scan(&mut |key, head| found.push((key, head.meta)))
+        .scan(&mut |key, head| found.push((key, head.version)))
         .expect("a scan");
-    let expected: Vec<_> = model.values().map(|w| (w.key.clone(), w.meta)).collect();
+    let expected: Vec<_> = model.values().map(|w| (w.key.clone(), w.version)).collect();
     assert_eq!(found, expected);
     let view = store.view();
     let mut seen = Vec::new();
@@ -52,21 +52,19 @@ fn assert_holds(store: &dyn Store, model: &Model) {
     for (write, (key, row)) in model.values().zip(seen) {
         assert_eq!(
             (&key, &row),
-            (&write.key, &(Arc::clone(&write.cell), write.meta))
+            (&write.key, &(Arc::clone(&write.cell), write.version))
         );
-        let read = store.read(&write.key, write.meta.version).expect("a read");
+        let read = store.read(&write.key, write.version).expect("a read");
         assert_eq!(read.as_ref(), Some(&write.cell));
         assert_eq!(view.read(&write.key).expect("a read"), Some(row));
-        let peeked = store.peek(&write.key, write.meta.version);
+        let peeked = store.peek(&write.key, write.version);
         let peeked = peeked
             .into_iter()
-            .chain(view.peek(&write.key, write.meta.version));
+            .chain(view.peek(&write.key, write.version));
         peeked.for_each(|peeked| assert_eq!(peeked, write.cell));
     }
     let absent = write(255, cell(1, None));
-    let read = store
-        .read(&absent.key, absent.meta.version)
-        .expect("a read");
+    let read = store.read(&absent.key, absent.version).expect("a read");
     assert_eq!(read, None);
 }
 
@@ -141,10 +139,10 @@ proptest! {
             let mut batch = rows(&model, &writes[..in_rows]);
             batch.applied = (in_rows == writes.len()).then_some(number);
             durable.apply(&batch).expect("applied");
-            let cached = writes[..in_rows].iter().filter(|write| write.meta.version.digest.0[0] % 2 == 0);
+            let cached = writes[..in_rows].iter().filter(|write| write.version.digest.0[0] % 2 == 0);
             durable.cache(&mut cached.map(|write| {
-                let Write { key, cell, meta } = write.clone();
-                (key, cell, meta.version)
+                let Write { key, cell, version } = write.clone();
+                (key, cell, version)
             }));
             model.extend(writes.into_iter().map(|write| (write.key.clone(), write)));
             if flush {

@@ -6,7 +6,7 @@ use zenoh_keyexpr::{keyexpr, OwnedKeyExpr};
 
 use super::{cells::Received, identity::Group, pull::Rejections};
 use crate::{
-    cell::{intersect, ntp64_span, Cell, CellKey, CellMeta, MAX_KEY_BYTES},
+    cell::{intersect, ntp64_span, Cell, CellKey, Version, MAX_KEY_BYTES},
     merge,
     replica::MAX_VALUE_BYTES,
 };
@@ -56,7 +56,7 @@ impl Admission {
         received: Vec<Received>,
         rejected: &'a mut Rejections,
         wall: u64,
-    ) -> impl Iterator<Item = (CellKey, Cell, CellMeta)> + 'a {
+    ) -> impl Iterator<Item = (CellKey, Cell, Version)> + 'a {
         let latest = wall.saturating_add(ntp64_span(self.max_clock_drift));
         received.into_iter().filter_map(move |received| {
             let counter = if !self.includes(&received.key) {
@@ -66,7 +66,7 @@ impl Admission {
                 || received.key.key.has_too_many_chunks()
             {
                 &mut rejected.too_large
-            } else if received.cell.stamp.time > latest {
+            } else if received.cell.timestamp.time > latest {
                 &mut rejected.clock
             } else {
                 match received.intact() {
@@ -74,7 +74,7 @@ impl Admission {
                     Some(_) if merge::check(&received.key.part, &received.cell).is_err() => {
                         &mut rejected.strategy
                     }
-                    Some(meta) => return Some((received.key, received.cell, meta)),
+                    Some(version) => return Some((received.key, received.cell, version)),
                 }
             };
             *counter += 1;

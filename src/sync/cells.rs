@@ -5,7 +5,9 @@
 use bytes::Bytes;
 
 use super::wire::{flag, MessageError, Reader, Writer};
-use crate::cell::{Cell, CellKey, CellMeta, Content, Stamp, Value, MAX_KEY_BYTES, STAMP_ID_BYTES};
+use crate::cell::{
+    Cell, CellKey, Content, Timestamp, Value, Version, MAX_KEY_BYTES, TIMESTAMP_ID_BYTES,
+};
 
 /// Bytes of a cell's digest that a message carries.
 ///
@@ -42,13 +44,9 @@ pub struct Received {
 impl Received {
     /// The cell's metadata, if it is the one that the sender meant. Hashes it.
     #[must_use]
-    pub fn intact(&self) -> Option<CellMeta> {
-        let meta = CellMeta::of(&self.key, &self.cell);
-        meta.version
-            .digest
-            .0
-            .starts_with(&self.check)
-            .then_some(meta)
+    pub fn intact(&self) -> Option<Version> {
+        let version = Version::of(&self.key, &self.cell);
+        version.digest.0.starts_with(&self.check).then_some(version)
     }
 }
 
@@ -56,7 +54,7 @@ impl Received {
 #[derive(Default)]
 pub(crate) struct CellsWriter {
     writer: Writer,
-    ids: Vec<[u8; STAMP_ID_BYTES]>,
+    ids: Vec<[u8; TIMESTAMP_ID_BYTES]>,
     cells: usize,
 }
 
@@ -81,15 +79,15 @@ impl CellsWriter {
         let schema = cell.value().and_then(|value| value.schema.as_deref());
         let is_tombstone = cell.value().is_none();
         writer.u8(flag(is_tombstone, TOMBSTONE) | flag(schema.is_some(), SCHEMA));
-        writer.raw(&cell.stamp.time.to_be_bytes());
-        // Few clocks stamp many cells, so a linear search does.
-        match self.ids.iter().position(|id| *id == cell.stamp.id) {
-            Some(place) => writer.count(place + 1),
+        writer.raw(&cell.timestamp.time.to_be_bytes());
+        // Few clocks timestamp many cells, so a linear search does.
+        match self.ids.iter().position(|id| *id == cell.timestamp.id) {
+            Some(index) => writer.count(index + 1),
             None => {
                 writer.count(0);
-                writer.raw(&cell.stamp.id);
+                writer.raw(&cell.timestamp.id);
                 if self.ids.len() < MAX_IDS {
-                    self.ids.push(cell.stamp.id);
+                    self.ids.push(cell.timestamp.id);
                 }
             }
         }
@@ -191,7 +189,7 @@ pub(super) struct CellsReader<'a> {
     /// The bytes of all cells.
     pub(super) bytes: usize,
     reader: Reader<'a>,
-    ids: Vec<[u8; STAMP_ID_BYTES]>,
+    ids: Vec<[u8; TIMESTAMP_ID_BYTES]>,
 }
 
 impl CellsReader<'_> {
@@ -214,7 +212,7 @@ impl CellsReader<'_> {
         let id = match reader.size("timestamp")?.checked_sub(1) {
             None => {
                 let id = reader.array("timestamp")?;
-                if id == [0; STAMP_ID_BYTES] || ids.contains(&id) {
+                if id == [0; TIMESTAMP_ID_BYTES] || ids.contains(&id) {
                     return Err(MessageError::Range("ID of a timestamp"));
                 }
                 if ids.len() < MAX_IDS {
@@ -222,8 +220,8 @@ impl CellsReader<'_> {
                 }
                 id
             }
-            Some(place) => *ids
-                .get(place)
+            Some(index) => *ids
+                .get(index)
                 .ok_or(MessageError::Range("ID of a timestamp"))?,
         };
         let content = match flags & TOMBSTONE {
@@ -246,7 +244,7 @@ impl CellsReader<'_> {
         Ok(Received {
             key,
             cell: Cell {
-                stamp: Stamp { time, id },
+                timestamp: Timestamp { time, id },
                 content,
             },
             check: reader.array("digest")?,

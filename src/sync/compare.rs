@@ -9,10 +9,10 @@ use super::{
 use crate::{
     cell::CellKey,
     mst::{self, Digested, NodeOf, NodeStore, Resident},
-    replica::{Held, Tree},
+    replica::{Tree, TreeEntry},
 };
 
-type Cells = Resident<CellKey, Held>;
+type Cells = Resident<CellKey, TreeEntry>;
 type Link = <Cells as NodeStore>::Link;
 
 /// The topmost entries of a part of a tree.
@@ -101,7 +101,7 @@ struct Part<'a> {
 enum Other<'a> {
     Missing,
     Same,
-    Differs(&'a Held),
+    Differs(&'a TreeEntry),
 }
 
 /// A gap of a peer's fragment, in a [`Part`].
@@ -171,18 +171,18 @@ impl<'a> Part<'a> {
 
     /// The own cell of a peer's key, if there is one and it differs.
     fn other(&self, key: &CellKey, told: Short, found: Option<(usize, bool)>) -> Other<'_> {
-        let meta = match found {
+        let version = match found {
             Some((_, true)) => return Other::Same,
             Some((place, false)) => self.run.values().get(place),
             None => {
-                let Ok(meta) = self.tree.get(key);
-                meta
+                let Ok(version) = self.tree.get(key);
+                version
             }
         };
-        match meta {
+        match version {
             None => Other::Missing,
-            Some(meta) if self.salted.short(meta.digest()) == told => Other::Same,
-            Some(meta) => Other::Differs(meta),
+            Some(version) if self.salted.short(version.digest()) == told => Other::Same,
+            Some(version) => Other::Differs(version),
         }
     }
 
@@ -279,7 +279,7 @@ pub(super) fn first_fragment(tree: &Tree, salted: &Salted, room: usize) -> Fragm
     for item in items {
         match item {
             Item::Gap(link) => children.push(link),
-            Item::Entry(key, meta) => named.push((key, meta)),
+            Item::Entry(key, version) => named.push((key, version)),
         }
     }
     assemble(&named, salted, room, |places, is_sparse| {
@@ -297,7 +297,7 @@ pub(super) fn first_fragment(tree: &Tree, salted: &Salted, room: usize) -> Fragm
 /// A fragment that names some of `entries`. For the others `gap` gives the digest, with
 /// all that lies around them, and is told whether any entries are left out.
 fn assemble(
-    entries: &[(&CellKey, &Held)],
+    entries: &[(&CellKey, &TreeEntry)],
     salted: &Salted,
     room: usize,
     gap: impl Fn(std::ops::Range<usize>, bool) -> Option<Short>,
@@ -312,7 +312,7 @@ fn assemble(
     };
     let (mut start, mut bytes) = (0, 0);
     for place in (stride - 1..entries.len()).step_by(stride) {
-        let (key, meta) = entries[place];
+        let (key, version) = entries[place];
         bytes += key.canonical_len() + salted.entry_bytes();
         if bytes > room && !fragment.entries.is_empty() {
             // It says nothing of what is after the last entry.
@@ -321,7 +321,7 @@ fn assemble(
             return fragment;
         }
         fragment.gaps.push(gap(start..place, stride > 1));
-        let short = salted.short(meta.digest());
+        let short = salted.short(version.digest());
         fragment.entries.push((key.clone(), short));
         start = place + 1;
     }
@@ -332,7 +332,7 @@ fn assemble(
 /// An item of an unrolled tree.
 enum Item<'a> {
     Gap(Option<&'a Link>),
-    Entry(&'a CellKey, &'a Held),
+    Entry(&'a CellKey, &'a TreeEntry),
 }
 
 /// Replaces each subtree by its topmost node.
@@ -346,9 +346,9 @@ fn unroll<'a>(tree: &'a Tree, items: Vec<Item<'a>>, entries: &mut usize) -> Vec<
         let node = node(tree, link);
         let keys = node.keys();
         unrolled.reserve(2 * keys.len() + 1);
-        for (place, (key, meta)) in keys.iter().zip(node.values()).enumerate() {
+        for (place, (key, version)) in keys.iter().zip(node.values()).enumerate() {
             unrolled.push(Item::Gap(node.child(place)));
-            unrolled.push(Item::Entry(key, meta));
+            unrolled.push(Item::Entry(key, version));
         }
         unrolled.push(Item::Gap(node.child(keys.len())));
         *entries += keys.len();
@@ -439,8 +439,8 @@ pub(super) fn look(
             match own.other(key, *told, at) {
                 Other::Missing => found.wants.push(Want::Key(key.clone(), None)),
                 Other::Same => {}
-                Other::Differs(meta) => {
-                    let time = meta.stamp().time;
+                Other::Differs(version) => {
+                    let time = version.timestamp().time;
                     found.wants.push(Want::Key(key.clone(), Some(time)));
                 }
             }

@@ -71,12 +71,12 @@ impl DeltaQuery {
             return None;
         }
         let tree = view.tree();
-        let metas = changed.iter().filter_map(|(_, key)| {
-            let Ok(meta) = tree.get(key);
-            meta
+        let versions = changed.iter().filter_map(|(_, key)| {
+            let Ok(version) = tree.get(key);
+            version
         });
-        let held: BTreeSet<Short> = metas
-            .map(|meta| salted.short(&meta.version().digest.0))
+        let held: BTreeSet<Short> = versions
+            .map(|entry| salted.short(&entry.version().digest.0))
             .collect();
         Some(Self {
             salted,

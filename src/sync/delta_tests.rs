@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::{pull::Ask, *};
 use crate::{
-    cell::{Cell, CellKey, CellMeta, Content, Key, Stamp, Value},
+    cell::{Cell, CellKey, Content, Key, Timestamp, Value, Version},
     hex::encode as hex,
     mst::RootHash,
     replica::{Change, Comparison, Now, ReplicaError, SimulatedReplica, Snapshot, Span, Tree},
@@ -59,8 +59,8 @@ impl Side {
                     payload: payload.to_owned().into_bytes().into(),
                 }),
             };
-            let stamp = Stamp { time, id };
-            self.replica.offer(key(number), Cell { stamp, content });
+            let timestamp = Timestamp { time, id };
+            self.replica.offer(key(number), Cell { timestamp, content });
         }
     }
 
@@ -127,7 +127,7 @@ impl View for Side {
     fn latest(&self) -> Option<(Span, u64)> {
         None
     }
-    fn newest(&self, key: &CellKey) -> Option<Stamp> {
+    fn newest(&self, key: &CellKey) -> Option<Timestamp> {
         self.replica.newest(key)
     }
     fn changes_since(&self, root: &RootHash, after: u64) -> Option<Vec<Change>> {
@@ -148,7 +148,7 @@ impl Source for Side {
     fn changes_since(&self, root: &RootHash, after: u64) -> Option<Vec<Change>> {
         self.replica.roots().changes_since(root, after)
     }
-    fn damaged(&self, key: &CellKey, _: &CellMeta) {
+    fn damaged(&self, key: &CellKey, _: &Version) {
         panic!("{key:?} is not damaged");
     }
 }
@@ -344,17 +344,17 @@ fn messages_are_pinned() {
     assert_eq!(DeltaQuery::decode(&query.encode()), Ok(query));
 
     let cell = Cell {
-        stamp: Stamp {
+        timestamp: Timestamp {
             time: 3,
             id: [7; 16],
         },
         content: Content::Tombstone,
     };
-    let meta = CellMeta::of(&key(5), &cell);
+    let version = Version::of(&key(5), &cell);
     let received = Received {
         key: key(5),
         cell,
-        check: meta.version.digest.0[..CHECK_BYTES].try_into().unwrap(),
+        check: version.digest.0[..CHECK_BYTES].try_into().unwrap(),
     };
     let pinned = [
         (Progress::Unknown, vec![], "020700"),
@@ -380,7 +380,7 @@ fn answers_that_make_no_progress_or_are_out_of_order_are_refused() {
     let received = |number| Received {
         key: key(number),
         cell: Cell {
-            stamp: Stamp {
+            timestamp: Timestamp {
                 time: 1,
                 id: [1; 16],
             },

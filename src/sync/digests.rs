@@ -68,19 +68,19 @@ const GAPS: u8 = 2;
 const SPARSE: u8 = 4;
 
 impl Fragment {
-    /// The gap between the entries at `place - 1` and `place` of a fragment of `range`.
+    /// The gap between the entries at `index - 1` and `index` of a fragment of `range`.
     #[must_use]
-    pub fn gap(&self, range: &Range, place: usize) -> Range {
-        Range::of(self.gap_bounds(range.bounds(), place))
+    pub fn gap(&self, range: &Range, index: usize) -> Range {
+        Range::of(self.gap_bounds(range.bounds(), index))
     }
 
     /// The bounds of [`gap`](Self::gap), for a fragment of what is between those bounds.
-    pub(super) fn gap_bounds<'a>(&'a self, (low, high): Bounds<'a>, place: usize) -> Bounds<'a> {
-        let before = place
+    pub(super) fn gap_bounds<'a>(&'a self, (low, high): Bounds<'a>, index: usize) -> Bounds<'a> {
+        let before = index
             .checked_sub(1)
-            .and_then(|place| self.entries.get(place));
+            .and_then(|index| self.entries.get(index));
         let low = before.map_or(low, |(key, _)| Some(key));
-        let after = self.entries.get(place);
+        let after = self.entries.get(index);
         let high = after.map_or(high, |(key, _)| Some(key));
         (low, high)
     }
@@ -102,11 +102,11 @@ impl Fragment {
                 writer.u8(bits.fold(0, |byte, (bit, gap)| byte | u8::from(gap.is_some()) << bit));
             }
         }
-        for (place, gap) in self.gaps.iter().enumerate() {
+        for (index, gap) in self.gaps.iter().enumerate() {
             if let Some(short) = gap {
                 salted.write(*short, writer);
             }
-            if let Some((key, short)) = self.entries.get(place) {
+            if let Some((key, short)) = self.entries.get(index) {
                 writer.key(key);
                 salted.write(*short, writer);
             }
@@ -124,14 +124,14 @@ impl Fragment {
             0 => &[][..],
             _ => reader.take((count + 1).div_ceil(8), "gaps")?,
         };
-        let is_there = |place: usize| {
-            bits.get(place / 8)
-                .is_some_and(|b| b >> (place % 8) & 1 == 1)
+        let is_there = |index: usize| {
+            bits.get(index / 8)
+                .is_some_and(|b| b >> (index % 8) & 1 == 1)
         };
         let places = bits.len() * 8;
-        let is_beyond = |place: usize| place > count || is_cut && place == count;
+        let is_beyond = |index: usize| index > count || is_cut && index == count;
         let any = (0..places).any(is_there);
-        if (0..places).any(|place| is_there(place) && is_beyond(place)) || any == bits.is_empty() {
+        if (0..places).any(|index| is_there(index) && is_beyond(index)) || any == bits.is_empty() {
             return Err(MessageError::Range("gaps"));
         }
         let mut fragment = Self {
@@ -140,10 +140,10 @@ impl Fragment {
             is_cut,
             is_sparse: flags & SPARSE != 0,
         };
-        for place in 0..=count {
-            let gap = is_there(place).then(|| salted.read(reader)).transpose()?;
+        for index in 0..=count {
+            let gap = is_there(index).then(|| salted.read(reader)).transpose()?;
             fragment.gaps.push(gap);
-            if place < count {
+            if index < count {
                 let key = reader.key()?;
                 if fragment
                     .entries
@@ -314,12 +314,12 @@ const LATER: usize = 3;
 
 impl Differing {
     /// Numbers gaps and entries together, in their order.
-    fn place(&self) -> (usize, usize) {
+    fn index(&self) -> (usize, usize) {
         match self {
-            Self::Entry(place) => (place * 2 + 1, ENTRY),
-            Self::All(place) => (place * 2, ALL),
-            Self::Fragment(place, _) => (place * 2, FRAGMENT),
-            Self::Later(place) => (place * 2, LATER),
+            Self::Entry(index) => (index * 2 + 1, ENTRY),
+            Self::All(index) => (index * 2, ALL),
+            Self::Fragment(index, _) => (index * 2, FRAGMENT),
+            Self::Later(index) => (index * 2, LATER),
         }
     }
 }
@@ -340,11 +340,11 @@ pub(super) fn read_reply(
     for (at, (range, fragment)) in asked.iter().enumerate() {
         let mut next = 0usize;
         while let Some(number) = reader.size("place")?.checked_sub(1) {
-            let place = next.checked_add(number >> 2);
-            let place = place.filter(|place| *place < fragment.known_gaps() * 2);
-            let place = place.ok_or(MessageError::Range("place"))?;
-            next = place + 1;
-            let (is_entry, half) = (place % 2 == 1, place / 2);
+            let index = next.checked_add(number >> 2);
+            let index = index.filter(|index| *index < fragment.known_gaps() * 2);
+            let index = index.ok_or(MessageError::Range("place"))?;
+            next = index + 1;
+            let (is_entry, half) = (index % 2 == 1, index / 2);
             let differing = match (number & 3, is_entry) {
                 (ENTRY, true) if half < fragment.entries.len() => Differing::Entry(half),
                 (ALL, false) if fragment.gaps[half].is_none() => Differing::All(half),
@@ -387,9 +387,9 @@ impl DigestReplyWriter {
 
     /// Writes the next difference from the current fragment.
     pub(super) fn push(&mut self, differing: &Differing) {
-        let (place, kind) = differing.place();
-        self.writer.count(((place - self.next) << 2 | kind) + 1);
-        self.next = place + 1;
+        let (index, kind) = differing.index();
+        self.writer.count(((index - self.next) << 2 | kind) + 1);
+        self.next = index + 1;
         if let Differing::Fragment(_, fragment) = differing {
             fragment.write(&self.salted, &mut self.writer);
         }
@@ -438,8 +438,8 @@ impl DigestReply {
         asked: &[(Range, Fragment)],
     ) -> Result<Self, MessageError> {
         let mut reply: Vec<_> = asked.iter().map(|_| Vec::new()).collect();
-        read_reply(bytes, salted, asked, |place, differing| {
-            reply[place].push(differing);
+        read_reply(bytes, salted, asked, |index, differing| {
+            reply[index].push(differing);
         })?;
         Ok(Self(reply))
     }

@@ -151,30 +151,30 @@ impl EntriesReply {
         let mut room = Vec::new();
         let mut reader = open_cells(reader, &mut room)?;
         let mut cells: Vec<Received> = Vec::new();
-        let mut place = 0;
+        let mut index = 0;
         while let Some(received) = reader.next()? {
             if let Some(last) = cells.last() {
                 if reader.bytes > max_bytes {
                     return Err(MessageError::TooLarge("bytes"));
                 }
-                let is_of_one = wanted.get(place).is_some_and(|want| want.admits(&last.key));
-                if is_of_one && received.key <= last.key && wanted[place].admits(&received.key) {
+                let is_of_one = wanted.get(index).is_some_and(|want| want.admits(&last.key));
+                if is_of_one && received.key <= last.key && wanted[index].admits(&received.key) {
                     return Err(MessageError::KeyOrder);
                 }
             }
             while !wanted
-                .get(place)
+                .get(index)
                 .ok_or(MessageError::KeyOrder)?
                 .admits(&received.key)
             {
-                place += 1;
+                index += 1;
             }
             cells.push(received);
         }
         // A range may go on after the last of its cells.
-        if place > done
-            || place == done
-                && matches!(wanted.get(place), Some(Want::Key(..)))
+        if index > done
+            || index == done
+                && matches!(wanted.get(index), Some(Want::Key(..)))
                 && !cells.is_empty()
         {
             return Err(MessageError::Range("number of answers"));

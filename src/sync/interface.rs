@@ -9,7 +9,7 @@ use super::{
     report::Report,
 };
 use crate::{
-    cell::{Cell, CellKey, Stamp},
+    cell::{Cell, CellKey, Timestamp},
     mst::RootHash,
     replica::{Change, Comparison, Span, Tree},
 };
@@ -41,9 +41,9 @@ pub trait View {
     fn compare(&self, theirs: &Span) -> Comparison;
     /// The latest root and the number of cells, if there is a root.
     fn latest(&self) -> Option<(Span, u64)>;
-    /// The stamp of the newest cell of a key, settled or not.
-    fn newest(&self, key: &CellKey) -> Option<Stamp>;
-    /// As [`Roots::changes_since`](crate::replica::Roots::changes_since).
+    /// The timestamp of the newest cell of a key, settled or not.
+    fn newest(&self, key: &CellKey) -> Option<Timestamp>;
+    /// As [`RootHistory::changes_since`](crate::replica::RootHistory::changes_since).
     fn changes_since(&self, root: &RootHash, after: u64) -> Option<Vec<Change>>;
     /// How many of the cells that the machine joined are part of the root, or need not be
     /// because there are newer ones, or their time has not come.

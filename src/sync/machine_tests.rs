@@ -4,7 +4,7 @@ use std::{cell::RefCell, time::Duration};
 
 use super::*;
 use crate::{
-    cell::{Cell, CellKey, CellMeta, Content, Part, Stamp},
+    cell::{Cell, CellKey, Content, Part, Timestamp, Version},
     merge::MAX_NESTING,
     mst::RootHash,
     replica::{Change, Comparison, Span, Tree},
@@ -42,7 +42,7 @@ impl View for Stub {
     fn latest(&self) -> Option<(Span, u64)> {
         Some((span(self.root), 0))
     }
-    fn newest(&self, _: &CellKey) -> Option<Stamp> {
+    fn newest(&self, _: &CellKey) -> Option<Timestamp> {
         None
     }
     fn changes_since(&self, root: &RootHash, _: u64) -> Option<Vec<Change>> {
@@ -157,8 +157,8 @@ impl Run {
     pub(super) fn with_cell() -> Self {
         let mut run = Self::with_peer();
         let Received { key, cell, .. } = received("k", 1);
-        let meta = CellMeta::of(&key, &cell);
-        let Ok(_) = run.view.tree.upsert(key, meta.into());
+        let version = Version::of(&key, &cell);
+        let Ok(_) = run.view.tree.upsert(key, version.into());
         run
     }
 
@@ -220,7 +220,7 @@ fn delta(cells: Vec<Received>) -> Vec<u8> {
 pub(super) fn received(key: &str, time: u64) -> Received {
     let key = CellKey::own(Some(zenoh_keyexpr::OwnedKeyExpr::try_from(key).unwrap()).into());
     let cell = Cell {
-        stamp: Stamp { time, id: [7; 16] },
+        timestamp: Timestamp { time, id: [7; 16] },
         content: Content::Tombstone,
     };
     intact(key, cell)
@@ -228,7 +228,7 @@ pub(super) fn received(key: &str, time: u64) -> Received {
 
 fn intact(key: CellKey, cell: Cell) -> Received {
     let mut check = [0; CHECK_BYTES];
-    check.copy_from_slice(&CellMeta::of(&key, &cell).version.digest.0[..CHECK_BYTES]);
+    check.copy_from_slice(&Version::of(&key, &cell).digest.0[..CHECK_BYTES]);
     Received { key, cell, check }
 }
 

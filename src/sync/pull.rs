@@ -19,7 +19,7 @@ use super::{
     MAX_MESSAGE,
 };
 use crate::{
-    cell::{CellKey, Stamp},
+    cell::{CellKey, Timestamp},
     replica::Tree,
 };
 
@@ -118,9 +118,13 @@ impl Pull {
         Self { delta, ..self }
     }
 
-    /// The next query. `newest` gives the stamp of a key's newest cell here, settled or
+    /// The next query. `newest` gives the timestamp of a key's newest cell here, settled or
     /// not.
-    pub(super) fn ask(&mut self, tree: &Tree, newest: &dyn Fn(&CellKey) -> Option<Stamp>) -> Ask {
+    pub(super) fn ask(
+        &mut self,
+        tree: &Tree,
+        newest: &dyn Fn(&CellKey) -> Option<Timestamp>,
+    ) -> Ask {
         if let Some(delta) = &self.delta {
             self.asked = Some(Asked::Delta);
             return Ask::Entries(delta.encode());
@@ -138,7 +142,7 @@ impl Pull {
         // A cell that came another way meanwhile need not be sent again.
         for want in &mut self.wants {
             if let Want::Key(key, have) = want {
-                let pending = newest(key).map(|stamp| stamp.time);
+                let pending = newest(key).map(|timestamp| timestamp.time);
                 if pending > *have {
                     *have = pending.map(|time| time.saturating_add(1));
                 }
@@ -267,7 +271,7 @@ impl Pull {
                 Differing::Entry(place) => {
                     let (key, _) = &fragment.entries[place];
                     let Ok(own) = tree.get(key);
-                    let have = own.map(|meta| meta.stamp().time);
+                    let have = own.map(|version| version.timestamp().time);
                     found.wants.push(Want::Key(key.clone(), have));
                 }
                 Differing::All(place) => found.wants.push(Want::All(fragment.gap(range, place))),

@@ -235,8 +235,8 @@ impl Machine {
         if roots == 0 {
             return None;
         }
-        let place = ((context.random)() % roots) as usize;
-        let (root, peers) = by_root.into_iter().nth(place)?;
+        let index = ((context.random)() % roots) as usize;
+        let (root, peers) = by_root.into_iter().nth(index)?;
         Some((
             peers[((context.random)() % peers.len() as u64) as usize],
             root,

@@ -237,11 +237,11 @@ fn a_hundred_peers_with_ever_new_roots_are_pulled_from_one_at_a_time() {
     };
     for step in 0..1_200u32 {
         run.now = Duration::from_millis(100) * step;
-        for (place, id) in ids.iter().enumerate() {
+        for (index, id) in ids.iter().enumerate() {
             let mut announced = announcement(9);
             let root = &mut announced.span.root.0;
             root[1..5].copy_from_slice(&step.to_be_bytes());
-            root[5] = place as u8;
+            root[5] = index as u8;
             let actions = run.handle(Event::Announced(*id, announced.encode()));
             take(actions, run.now, &mut asked_at);
         }

@@ -18,9 +18,9 @@ use super::{
     MAX_MESSAGE, MESSAGE_BYTES,
 };
 use crate::{
-    cell::{Cell, CellKey, CellMeta},
+    cell::{Cell, CellKey, Version},
     mst::RootHash,
-    replica::{Change, Held, ReplicaError, Snapshot, Tree},
+    replica::{Change, ReplicaError, Snapshot, Tree, TreeEntry},
     store::StoreError,
 };
 
@@ -31,10 +31,10 @@ pub trait Source {
     /// # Errors
     /// If the replica has failed.
     fn snapshot(&self) -> Result<Snapshot, ReplicaError>;
-    /// As [`Roots::changes_since`](crate::replica::Roots::changes_since).
+    /// As [`RootHistory::changes_since`](crate::replica::RootHistory::changes_since).
     fn changes_since(&self, root: &RootHash, after: u64) -> Option<Vec<Change>>;
     /// A cell is not what the tree says it is.
-    fn damaged(&self, key: &CellKey, meta: &CellMeta);
+    fn damaged(&self, key: &CellKey, version: &Version);
 }
 
 /// Why a query is not answered.
@@ -102,16 +102,16 @@ fn sound(
     source: &dyn Source,
     snapshot: &Snapshot,
     key: &CellKey,
-    meta: &CellMeta,
+    version: &Version,
 ) -> Result<Option<Sound>, StoreError> {
-    let cell = snapshot.read(key, meta)?;
+    let cell = snapshot.read(key, version)?;
     // What is cached was not hashed since.
-    let Some(cell) = cell.filter(|cell| CellMeta::of(key, cell) == *meta) else {
-        source.damaged(key, meta);
+    let Some(cell) = cell.filter(|cell| Version::of(key, cell) == *version) else {
+        source.damaged(key, version);
         return Ok(None);
     };
     let mut check = [0; CHECK_BYTES];
-    check.copy_from_slice(&meta.version.digest.0[..CHECK_BYTES]);
+    check.copy_from_slice(&version.digest.0[..CHECK_BYTES]);
     Ok(Some((cell, check)))
 }
 
@@ -126,8 +126,8 @@ fn answer_wants(
     let mut writer = CellsWriter::default();
     let mut done = 0;
     // False if there is no more room.
-    let mut send = |key: &CellKey, meta: &CellMeta| -> Result<bool, StoreError> {
-        let Some((cell, check)) = sound(source, &snapshot, key, meta)? else {
+    let mut send = |key: &CellKey, version: &Version| -> Result<bool, StoreError> {
+        let Some((cell, check)) = sound(source, &snapshot, key, version)? else {
             return Ok(true);
         };
         let has_room = writer.has_room(key, cell.value_bytes() + CELL_OVERHEAD, max_bytes);
@@ -139,10 +139,11 @@ fn answer_wants(
     'wants: for want in &query.wants {
         match want {
             Want::Key(key, have) => {
-                let Ok(meta) = tree.get(key);
-                let is_newer = |meta: &&Held| have.is_none_or(|have| meta.stamp().time >= have);
-                if let Some(meta) = meta.filter(is_newer) {
-                    if !send(key, &meta.meta())? {
+                let Ok(version) = tree.get(key);
+                let is_newer =
+                    |version: &&TreeEntry| have.is_none_or(|have| version.timestamp().time >= have);
+                if let Some(version) = version.filter(is_newer) {
+                    if !send(key, &version.version())? {
                         break 'wants;
                     }
                 }
@@ -153,8 +154,8 @@ fn answer_wants(
                 let high = range.high.clone().map_or(Unbounded, Excluded);
                 let Ok(cells) = tree.range((low, high));
                 for cell in cells {
-                    let Ok((key, meta)) = cell;
-                    if !send(key, &meta.meta())? {
+                    let Ok((key, version)) = cell;
+                    if !send(key, &version.version())? {
                         break 'wants;
                     }
                 }
@@ -185,10 +186,10 @@ fn answer_delta(
     let mut progress = Progress::Done;
     let (mut cells, mut bytes, mut last) = (Vec::new(), 0, query.after);
     for (change, key) in changes {
-        let Ok(meta) = tree.get(&key);
+        let Ok(version) = tree.get(&key);
         // What is not there any more was covered, by a cell that changed later.
-        if let Some(meta) = meta.filter(|meta| !query.holds(&meta.version().digest.0)) {
-            if let Some((cell, check)) = sound(source, &snapshot, &key, &meta.meta())? {
+        if let Some(version) = version.filter(|entry| !query.holds(&entry.version().digest.0)) {
+            if let Some((cell, check)) = sound(source, &snapshot, &key, &version.version())? {
                 bytes += key.canonical_len() + cell.value_bytes() + CELL_OVERHEAD;
                 if bytes > max_bytes && !cells.is_empty() {
                     progress = Progress::After(last);

@@ -72,9 +72,9 @@ fn multiply_add(a: u64, b: u64, c: u64) -> u64 {
 }
 
 fn words(hash: &[u8; HASH_BYTES]) -> [u64; 4] {
-    std::array::from_fn(|place| {
+    std::array::from_fn(|index| {
         let mut word = [0; 8];
-        word.copy_from_slice(&hash[8 * place..8 * place + 8]);
+        word.copy_from_slice(&hash[8 * index..8 * index + 8]);
         u64::from_be_bytes(word)
     })
 }
@@ -83,10 +83,10 @@ impl Salted {
     /// Digests with this salt, of `width` bytes.
     #[must_use]
     pub fn new(salt: [u8; 8], width: u8) -> Self {
-        let mut place = 0u8;
+        let mut index = 0u8;
         let mut draw = || {
-            let hash = sha256(&[tag::SHORT, &salt, &[place]]);
-            place += 1;
+            let hash = sha256(&[tag::SHORT, &salt, &[index]]);
+            index += 1;
             let mut factor = [0; 16];
             factor.copy_from_slice(&hash[..16]);
             u128::from_be_bytes(factor)

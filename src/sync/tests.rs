@@ -7,7 +7,7 @@ use rand::{rngs::StdRng, Rng, SeedableRng};
 
 use super::{pull::Ask, *};
 use crate::{
-    cell::{Cell, CellKey, CellMeta, Content, Stamp, Value},
+    cell::{Cell, CellKey, Content, Timestamp, Value, Version},
     hex::encode as hex,
     mst::{Resident, RootHash},
     replica::{Change, ReplicaError, Snapshot, Tree},
@@ -23,7 +23,7 @@ fn key(number: u32) -> CellKey {
 
 fn cell(time: u64, payload: &str) -> Cell {
     Cell {
-        stamp: Stamp { time, id: [7; 16] },
+        timestamp: Timestamp { time, id: [7; 16] },
         content: match payload {
             "" => Content::Tombstone,
             _ => Content::Value(Value {
@@ -38,15 +38,15 @@ fn cell(time: u64, payload: &str) -> Cell {
 fn tree_of(cells: &Cells) -> Tree {
     let entries = cells
         .iter()
-        .map(|(key, cell)| (key.clone(), CellMeta::of(key, cell).into()));
+        .map(|(key, cell)| (key.clone(), Version::of(key, cell).into()));
     Tree::from_sorted(Resident::default(), entries)
 }
 
 fn join(cells: &mut Cells, key: CellKey, cell: Cell) {
-    let meta = CellMeta::of(&key, &cell);
+    let version = Version::of(&key, &cell);
     let is_newer = cells
         .get(&key)
-        .is_none_or(|other| CellMeta::of(&key, other) < meta);
+        .is_none_or(|other| Version::of(&key, other) < version);
     if is_newer {
         cells.insert(key, cell);
     }
@@ -65,7 +65,7 @@ impl Source for Holder<'_> {
     fn changes_since(&self, _: &RootHash, _: u64) -> Option<Vec<Change>> {
         None
     }
-    fn damaged(&self, key: &CellKey, _: &CellMeta) {
+    fn damaged(&self, key: &CellKey, _: &Version) {
         panic!("{key:?} is not damaged");
     }
 }
@@ -107,12 +107,12 @@ fn pull(own: &mut Cells, theirs: &Cells) -> Cost {
             }
         };
         for Received { key, cell, check } in pull.answer(&answer, &own_tree).expect("read") {
-            let meta = CellMeta::of(&key, &cell);
-            assert!(meta.version.digest.0.starts_with(&check));
+            let version = Version::of(&key, &cell);
+            assert!(version.digest.0.starts_with(&check));
             cost.cells += 1;
             let is_useless = own
                 .get(&key)
-                .is_some_and(|own| CellMeta::of(&key, own) >= meta);
+                .is_some_and(|own| Version::of(&key, own) >= version);
             cost.useless += usize::from(is_useless);
             join(own, key, cell);
         }
@@ -143,7 +143,7 @@ proptest! {
         prop_assert_eq!(&pulled, &expected);
         // Cells of one time and different content may be sent for nothing.
         let ties = own.iter().filter(|(key, cell)| {
-            theirs.get(*key).is_some_and(|other| other.stamp == cell.stamp)
+            theirs.get(*key).is_some_and(|other| other.timestamp == cell.timestamp)
         });
         let ties = ties.count();
         prop_assert!(cost.useless <= ties);
@@ -401,8 +401,8 @@ fn messages_are_pinned() {
     assert_eq!(EntriesQuery::decode(&query.encode()), Ok(query.clone()));
 
     let received = |number, cell: Cell| {
-        let (key, meta) = (key(number), CellMeta::of(&key(number), &cell));
-        let check = meta.version.digest.0[..CHECK_BYTES].try_into().unwrap();
+        let (key, version) = (key(number), Version::of(&key(number), &cell));
+        let check = version.digest.0[..CHECK_BYTES].try_into().unwrap();
         Received { key, cell, check }
     };
     let reply = EntriesReply {

@@ -283,13 +283,13 @@ impl<'a> Reader<'a> {
     /// Only in its shortest form: a message has one encoding.
     pub(super) fn number(&mut self, what: &'static str) -> Result<u64, MessageError> {
         let mut value = 0u64;
-        for place in 0..10 {
+        for index in 0..10 {
             let byte = self.u8(what)?;
             let bits = u64::from(byte & 0x7f);
-            if place == 9 && byte > 1 || place > 0 && byte == 0 {
+            if index == 9 && byte > 1 || index > 0 && byte == 0 {
                 return Err(MessageError::Range(what));
             }
-            value |= bits << (7 * place);
+            value |= bits << (7 * index);
             if byte < 0x80 {
                 return Ok(value);
             }

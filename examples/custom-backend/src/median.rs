@@ -2,14 +2,14 @@
 //! each reported last, so that one that is broken does not matter.
 //!
 //! The part is the ID of the clock that stamped the put, which is the sensor's, if
-//! sensors stamp what they put: so a sensor's report replaces its last one, and
+//! sensors timestamp what they put: so a sensor's report replaces its last one, and
 //! there are as many cells as there are sensors.
 
 use std::collections::BTreeMap;
 
 use zenoh_backend_mst::{
     cell::{Cell, Content},
-    merge::{Applied, Fold, Form, PartCell, PartWrite, Put, Reading, Strategy, Unfit},
+    merge::{Applied, Fold, Form, InvalidPut, PartCell, PartWrite, Put, Reading, Strategy},
 };
 
 /// The median of the last report of each sensor.
@@ -22,26 +22,26 @@ fn number(payload: &[u8]) -> Option<f64> {
 }
 
 impl Strategy for Median {
-    fn write(&self, put: &Put<'_>) -> Result<Vec<PartWrite>, Unfit> {
+    fn write(&self, put: &Put<'_>) -> Result<Vec<PartWrite>, InvalidPut> {
         let payload = &put.value.payload;
         if number(payload).is_none() {
             let found = String::from_utf8_lossy(payload);
             let reason = format!("found {found:?}, allowed is a number");
-            return Err(Unfit::new(reason));
+            return Err(InvalidPut::new(reason));
         }
         Ok(vec![PartWrite {
-            part: put.stamp.id.to_vec(),
+            part: put.timestamp.id.to_vec(),
             content: Content::Value(put.value.clone()),
         }])
     }
 
-    fn check(&self, part: &[u8], cell: &Cell) -> Result<(), Unfit> {
-        if part != cell.stamp.id {
-            return Err(Unfit::new("the part is not the ID of the clock"));
+    fn check(&self, part: &[u8], cell: &Cell) -> Result<(), InvalidPut> {
+        if part != cell.timestamp.id {
+            return Err(InvalidPut::new("the part is not the ID of the clock"));
         }
         match cell.value().and_then(|value| number(&value.payload)) {
             Some(_) => Ok(()),
-            None => Err(Unfit::new("the value is not a number")),
+            None => Err(InvalidPut::new("the value is not a number")),
         }
     }
 
@@ -94,20 +94,20 @@ impl Fold for MedianFold {
 mod tests {
     use proptest::prelude::*;
     use zenoh_backend_mst::{
-        cell::{Stamp, Value},
+        cell::{Timestamp, Value},
         merge::{laws, Strategy as _},
     };
 
     use super::{Cell, Form, Median, PartCell, Put};
 
-    fn put(time: u64, sensor: u8, payload: &str) -> (Stamp, Value) {
+    fn put(time: u64, sensor: u8, payload: &str) -> (Timestamp, Value) {
         let id = [sensor; 16];
         let value = Value {
             encoding_id: 0,
             schema: None,
             payload: payload.to_owned().into_bytes().into(),
         };
-        (Stamp { time, id }, value)
+        (Timestamp { time, id }, value)
     }
 
     proptest! {
@@ -115,7 +115,7 @@ mod tests {
 
         #[test]
         fn the_laws_are_kept(puts in prop::collection::vec((1u64..9, 1u8..5, -9i32..9), 0..12), seed: u64) {
-            let puts: Vec<(Stamp, Value)> = puts
+            let puts: Vec<(Timestamp, Value)> = puts
                 .into_iter()
                 .map(|(time, sensor, number): (u64, u8, i32)| put(time, sensor, &number.to_string()))
                 .collect();
@@ -129,30 +129,30 @@ mod tests {
             .iter()
             .zip(1..)
             .map(|(report, sensor)| {
-                let (stamp, value) = put(1, sensor, report);
+                let (timestamp, value) = put(1, sensor, report);
                 let put = Put {
-                    stamp,
+                    timestamp,
                     value: &value,
                 };
                 let write = Median.write(&put).expect("a number").remove(0);
                 let content = write.content;
-                (write.part, Cell { stamp, content })
+                (write.part, Cell { timestamp, content })
             })
             .collect();
         let cells: Vec<_> = cells
             .iter()
             .map(|(part, cell)| PartCell { part, cell })
             .collect();
-        let reading = Median.fold(&cells).read(Form::Usual);
+        let reading = Median.fold(&cells).read(Form::Native);
         assert_eq!(&*reading.payload, b"20.5");
     }
 
     #[test]
     fn what_is_no_number_is_refused() {
         for wrong in ["", "warm", "NaN", "inf"] {
-            let (stamp, value) = put(1, 1, wrong);
+            let (timestamp, value) = put(1, 1, wrong);
             let put = Put {
-                stamp,
+                timestamp,
                 value: &value,
             };
             assert!(Median.write(&put).is_err(), "{wrong}");

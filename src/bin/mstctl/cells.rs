@@ -2,7 +2,7 @@
 
 use serde_json::{json, Value};
 use zenoh_backend_mst::{
-    cell::{Cell, Content, Outline},
+    cell::{Cell, CellSummary, Content},
     hex,
     merge::{encoding, raw, PartCell},
     proof::Proven,
@@ -24,7 +24,7 @@ pub(crate) fn table(cells: &Value, output: Output) -> String {
     ]);
     for cell in cells.as_array().into_iter().flatten() {
         let text = |name: &str| cell[name].as_str().map(safe).unwrap_or_default();
-        let (at, by) = stamp(cell["timestamp"].as_str().unwrap_or_default());
+        let (at, by) = timestamp(cell["timestamp"].as_str().unwrap_or_default());
         let tone = match cell["covered"].as_bool() {
             Some(true) => Tone::Dim,
             _ => Tone::Plain,
@@ -71,7 +71,7 @@ fn shorten(text: &str) -> String {
 
 /// Time and clock of a timestamp as Zenoh writes it; the text itself, if it is of
 /// another form.
-pub(crate) fn stamp(text: &str) -> (String, String) {
+pub(crate) fn timestamp(text: &str) -> (String, String) {
     let parts = text.split_once('/');
     match parts.and_then(|(at, by)| Some((at.parse().ok()?, by))) {
         Some((at, by)) => (time(at), safe(by)),
@@ -82,15 +82,15 @@ pub(crate) fn stamp(text: &str) -> (String, String) {
 /// What was proven, in the form of cells that are read, but that payloads are there
 /// by length and hash.
 pub(crate) fn proven(proven: &Proven) -> Value {
-    let stamps: Vec<Cell> = proven
+    let timestamps: Vec<Cell> = proven
         .cells
         .iter()
         .map(|cell| Cell {
-            stamp: cell.stamp,
+            timestamp: cell.timestamp,
             content: Content::Tombstone,
         })
         .collect();
-    let parts = proven.cells.iter().zip(&stamps);
+    let parts = proven.cells.iter().zip(&timestamps);
     let parts: Vec<PartCell<'_>> = parts
         .map(|(proven, cell)| PartCell {
             part: proven.part.as_bytes(),
@@ -102,7 +102,7 @@ pub(crate) fn proven(proven: &Proven) -> Value {
     let shown = text.and_then(|text| serde_json::from_slice(&text).ok());
     let mut shown: Vec<Value> = shown.unwrap_or_default();
     for (shown, cell) in shown.iter_mut().zip(&proven.cells) {
-        if let Outline::Value {
+        if let CellSummary::Value {
             encoding_id,
             schema,
             payload_len,
@@ -124,7 +124,7 @@ pub(crate) fn proven(proven: &Proven) -> Value {
 #[cfg(test)]
 mod tests {
     use zenoh_backend_mst::{
-        cell::{Key, Part, Stamp},
+        cell::{Key, Part, Timestamp},
         proof::ProvenCell,
     };
 
@@ -160,14 +160,14 @@ mod tests {
 
     #[test]
     fn what_is_proven_is_told_as_what_is_read() {
-        let stamp = Stamp {
+        let timestamp = Timestamp {
             time: 7,
             id: [1; 16],
         };
         let own = ProvenCell {
             part: Part::EMPTY,
-            stamp,
-            content: Outline::Value {
+            timestamp,
+            content: CellSummary::Value {
                 encoding_id: 0,
                 schema: None,
                 payload_len: 5,

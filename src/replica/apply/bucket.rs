@@ -3,7 +3,7 @@
 use std::{cmp::Ordering, sync::Arc};
 
 use crate::{
-    cell::{Cell, CellKey, CellMeta},
+    cell::{Cell, CellKey, Version},
     mst::sort_by_tree_key,
 };
 
@@ -12,21 +12,21 @@ use crate::{
 pub(in crate::replica) struct PendingCell {
     pub(in crate::replica) cell: Arc<Cell>,
     /// Its digest and version, if it was hashed before.
-    pub(in crate::replica) meta: Option<Box<CellMeta>>,
+    pub(in crate::replica) version: Option<Box<Version>>,
 }
 
 impl PendingCell {
     /// Its digest and version. Hashes the cell, if it was not hashed before.
-    pub(in crate::replica) fn meta(&self, key: &CellKey) -> CellMeta {
-        let known = self.meta.as_deref().copied();
-        known.unwrap_or_else(|| CellMeta::of(key, &self.cell))
+    pub(in crate::replica) fn version(&self, key: &CellKey) -> Version {
+        let known = self.version.as_deref().copied();
+        known.unwrap_or_else(|| Version::of(key, &self.cell))
     }
 
     /// Whether it wins over `other`, of the same key. Nothing is hashed but for cells of one
     /// timestamp.
     fn wins(&self, key: &CellKey, other: &Self) -> bool {
-        match self.cell.stamp.cmp(&other.cell.stamp) {
-            Ordering::Equal => self.meta(key) > other.meta(key),
+        match self.cell.timestamp.cmp(&other.cell.timestamp) {
+            Ordering::Equal => self.version(key) > other.version(key),
             order => order.is_gt(),
         }
     }

@@ -41,12 +41,12 @@ impl PendingBuckets {
     pub(in crate::replica) fn hold(&mut self, updates: &mut Vec<Update>, is_sifted: bool) {
         let mut held: BTreeMap<u64, TimeBucket> = BTreeMap::new();
         let most = updates.len();
-        for (place, update) in updates.drain(..).enumerate() {
+        for (index, update) in updates.drain(..).enumerate() {
             let Update {
-                key, cell, meta, ..
+                key, cell, version, ..
             } = update;
-            let bucket = held.entry(self.bucket_of(cell.stamp.time)).or_default();
-            bucket.push(key, PendingCell { cell, meta }, most - place);
+            let bucket = held.entry(self.bucket_of(cell.timestamp.time)).or_default();
+            bucket.push(key, PendingCell { cell, version }, most - index);
         }
         for (cut, mut bucket) in held {
             if is_sifted {

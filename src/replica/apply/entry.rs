@@ -3,7 +3,7 @@
 use std::sync::{Arc, LazyLock};
 
 use crate::{
-    cell::{Cell, CellDigest, CellKey, CellMeta, Stamp, Version, STAMP_ID_BYTES},
+    cell::{Cell, CellDigest, CellKey, Timestamp, Version, TIMESTAMP_ID_BYTES},
     hash::HASH_BYTES,
     mst::Digested,
 };
@@ -12,18 +12,18 @@ use crate::{
 /// itself.
 ///
 /// As there is one for each cell of a storage, and they are moved about as keys come, it is small: 64
-/// bytes. A tombstone has nothing but its stamp, so none is kept; what stands in its place says that
+/// bytes. A tombstone has nothing but its timestamp, so none is kept; what stands in its place says that
 /// it is one. The same goes for a value whose payload has a row of its own in the store.
 ///
 /// Two are equal if they are of the same cell, whoever keeps it.
 #[derive(Clone, Debug)]
-pub struct Held {
-    stamp: Stamp,
+pub struct TreeEntry {
+    timestamp: Timestamp,
     digest: CellDigest,
     cell: Option<Arc<Cell>>,
 }
 
-const _: () = assert!(size_of::<Held>() == 64);
+const _: () = assert!(size_of::<TreeEntry>() == 64);
 
 /// Stands for any tombstone: what counts is that it is this one.
 static DELETED: LazyLock<Arc<Cell>> = LazyLock::new(mark);
@@ -32,20 +32,20 @@ static DELETED: LazyLock<Arc<Cell>> = LazyLock::new(mark);
 static APART: LazyLock<Arc<Cell>> = LazyLock::new(mark);
 
 fn mark() -> Arc<Cell> {
-    let (time, id) = (0, [0; STAMP_ID_BYTES]);
-    Arc::new(Cell::tombstone(Stamp { time, id }))
+    let (time, id) = (0, [0; TIMESTAMP_ID_BYTES]);
+    Arc::new(Cell::tombstone(Timestamp { time, id }))
 }
 
-impl Held {
-    /// `meta` is the cell's, which is here if there is no store to keep it.
-    pub(in crate::replica) fn new(meta: CellMeta, cell: Option<Arc<Cell>>) -> Self {
+impl TreeEntry {
+    /// `version` is the cell's, which is here if there is no store to keep it.
+    pub(in crate::replica) fn new(version: Version, cell: Option<Arc<Cell>>) -> Self {
         let Version {
-            stamp,
+            timestamp,
             tombstone,
             digest,
-        } = meta.version;
+        } = version;
         Self {
-            stamp,
+            timestamp,
             digest,
             cell: match tombstone {
                 true => Some(Arc::clone(&DELETED)),
@@ -55,8 +55,8 @@ impl Held {
     }
 
     /// Of a cell that is in a row, and whether its payload has a row of its own.
-    pub(in crate::replica) fn in_row(meta: CellMeta, is_apart: bool) -> Self {
-        Self::new(meta, is_apart.then(|| Arc::clone(&APART)))
+    pub(in crate::replica) fn in_row(version: Version, is_apart: bool) -> Self {
+        Self::new(version, is_apart.then(|| Arc::clone(&APART)))
     }
 
     /// Whether the payload of its row has a row of its own.
@@ -67,8 +67,8 @@ impl Held {
 
     /// When the cell was written, and by whom.
     #[must_use]
-    pub fn stamp(&self) -> Stamp {
-        self.stamp
+    pub fn timestamp(&self) -> Timestamp {
+        self.timestamp
     }
 
     /// Whether it is a tombstone.
@@ -82,51 +82,43 @@ impl Held {
     #[must_use]
     pub fn version(&self) -> Version {
         Version {
-            stamp: self.stamp,
+            timestamp: self.timestamp,
             tombstone: self.is_tombstone(),
             digest: self.digest,
-        }
-    }
-
-    /// All but the value.
-    #[must_use]
-    pub fn meta(&self) -> CellMeta {
-        CellMeta {
-            version: self.version(),
         }
     }
 
     /// Whether the cell is here, and is what the digest says. Hashes it.
     pub(in crate::replica) fn is_whole(&self, key: &CellKey) -> bool {
         let cell = self.cell();
-        cell.is_some_and(|cell| CellMeta::of(key, &cell) == self.meta())
+        cell.is_some_and(|cell| Version::of(key, &cell) == self.version())
     }
 
     /// The cell, if it is not a value in a store.
     #[must_use]
     pub fn cell(&self) -> Option<Arc<Cell>> {
         match self.is_tombstone() {
-            true => Some(Arc::new(Cell::tombstone(self.stamp))),
+            true => Some(Arc::new(Cell::tombstone(self.timestamp))),
             false => self.cell.clone().filter(|_| !self.is_apart()),
         }
     }
 }
 
-impl From<CellMeta> for Held {
-    fn from(meta: CellMeta) -> Self {
-        Self::new(meta, None)
+impl From<Version> for TreeEntry {
+    fn from(version: Version) -> Self {
+        Self::new(version, None)
     }
 }
 
-impl PartialEq for Held {
+impl PartialEq for TreeEntry {
     fn eq(&self, other: &Self) -> bool {
         self.version() == other.version()
     }
 }
 
-impl Eq for Held {}
+impl Eq for TreeEntry {}
 
-impl Digested for Held {
+impl Digested for TreeEntry {
     fn digest(&self) -> &[u8; HASH_BYTES] {
         &self.digest.0
     }

@@ -3,11 +3,11 @@
 use std::sync::mpsc;
 
 use super::{
-    entry::Held,
+    entry::TreeEntry,
     tree::{AppliedTree, Loader},
 };
 use crate::{
-    cell::{CellKey, CellMeta},
+    cell::{CellKey, Version},
     replica::OpenError,
     store::{RowHead, Store},
 };
@@ -18,7 +18,7 @@ pub(in crate::replica) struct Loaded {
     /// Rows that a crash left behind, and whether their payload is apart.
     pub(in crate::replica) covered: Vec<(CellKey, bool)>,
     /// Cells that were damaged, and have not been replaced.
-    pub(in crate::replica) quarantined: Vec<(CellKey, CellMeta)>,
+    pub(in crate::replica) quarantined: Vec<(CellKey, Version)>,
     /// The latest time of a cell.
     pub(in crate::replica) latest: u64,
 }
@@ -29,13 +29,13 @@ const LOAD_AHEAD: usize = 8;
 
 /// Builds the tree while the store is read: each takes a processor.
 pub(in crate::replica) fn load(store: &dyn Store) -> Result<Loaded, OpenError> {
-    let (sender, chunks) = mpsc::sync_channel::<Vec<(CellKey, Held)>>(LOAD_AHEAD);
+    let (sender, chunks) = mpsc::sync_channel::<Vec<(CellKey, TreeEntry)>>(LOAD_AHEAD);
     std::thread::scope(|scope| {
         let building = std::thread::Builder::new().spawn_scoped(scope, move || {
             let mut loader = Loader::new();
             let mut latest = 0;
             for (key, held) in chunks.into_iter().flatten() {
-                latest = latest.max(held.stamp().time);
+                latest = latest.max(held.timestamp().time);
                 loader.push(key, held);
             }
             Loaded {
@@ -48,8 +48,8 @@ pub(in crate::replica) fn load(store: &dyn Store) -> Result<Loaded, OpenError> {
         let mut chunk = Vec::with_capacity(LOAD_CHUNK);
         // A builder that is gone has panicked, which `join` tells.
         let hand_over = |chunk| drop(sender.send(chunk));
-        let scanned = store.scan(&mut |key, RowHead { meta, is_apart }| {
-            chunk.push((key, Held::in_row(meta, is_apart)));
+        let scanned = store.scan(&mut |key, RowHead { version, is_apart }| {
+            chunk.push((key, TreeEntry::in_row(version, is_apart)));
             if chunk.len() == LOAD_CHUNK {
                 hand_over(std::mem::replace(
                     &mut chunk,
@@ -65,9 +65,9 @@ pub(in crate::replica) fn load(store: &dyn Store) -> Result<Loaded, OpenError> {
         // What replaces one is committed before the one is let go of.
         let mut quarantined = store.quarantined()?;
         quarantined.retain(|(key, lost)| {
-            let replaced = loaded.tree.get(key).map(Held::version);
+            let replaced = loaded.tree.get(key).map(TreeEntry::version);
             let covering = loaded.tree.covering(key);
-            replaced < Some(lost.version) && covering < Some(lost.version.stamp)
+            replaced < Some(*lost) && covering < Some(lost.timestamp)
         });
         loaded.quarantined = quarantined;
         Ok(loaded)

@@ -2,15 +2,15 @@
 
 use std::{collections::HashMap, ops::Bound};
 
-use super::entry::Held;
+use super::entry::TreeEntry;
 use crate::{
-    cell::{Cell, CellKey, CellMeta, Key, Stamp},
+    cell::{Cell, CellKey, Key, Timestamp, Version},
     mst::{Builder, Mst, Resident},
-    replica::Published,
+    replica::RootInfo,
 };
 
 /// The tree of a replica.
-pub type Tree = Mst<Resident<CellKey, Held>>;
+pub type Tree = Mst<Resident<CellKey, TreeEntry>>;
 
 /// What the tree says of a cell that is offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,16 +63,22 @@ impl Joined {
     }
 
     /// A cell goes into the tree, in the place of what its key had.
-    fn see(&mut self, key: &CellKey, old: Option<&Held>, new: &Held, tombstones: &mut usize) {
+    fn see(
+        &mut self,
+        key: &CellKey,
+        old: Option<&TreeEntry>,
+        new: &TreeEntry,
+        tombstones: &mut usize,
+    ) {
         if self.has_rows {
-            if old.is_some_and(Held::is_apart) && !new.is_apart() {
+            if old.is_some_and(TreeEntry::is_apart) && !new.is_apart() {
                 self.stale_payloads.push(key.clone());
             }
             self.won.push(key.clone());
         }
         *tombstones += usize::from(new.is_tombstone());
         *tombstones -= usize::from(old.is_some_and(|old| old.is_tombstone()));
-        let time = new.stamp().time;
+        let time = new.timestamp().time;
         self.earliest = Some(self.earliest.map_or(time, |earliest| earliest.min(time)));
     }
 
@@ -101,7 +107,7 @@ pub(in crate::replica) struct AppliedTree {
 }
 
 /// Last writer wins.
-fn wins(old: Option<&Held>, new: &Held) -> bool {
+fn wins(old: Option<&TreeEntry>, new: &TreeEntry) -> bool {
     old.is_none_or(|old| old.version() < new.version())
 }
 
@@ -110,17 +116,17 @@ struct Parts {
     /// How many they are.
     cells: usize,
     /// When the newest of them was written, of those that there are or have been.
-    newest: Stamp,
+    newest: Timestamp,
     /// When its own cell was written, if it has one.
-    own: Option<Stamp>,
+    own: Option<Timestamp>,
 }
 
 /// Builds the tree from cells in order, and leaves out what is covered.
 pub(in crate::replica) struct Loader {
-    builder: Builder<Resident<CellKey, Held>>,
+    builder: Builder<Resident<CellKey, TreeEntry>>,
     counts: AppliedTree,
     /// The own cell of the key that comes last.
-    own: Option<(Key, CellMeta)>,
+    own: Option<(Key, Version)>,
     pub(in crate::replica) covered: Vec<(CellKey, bool)>,
 }
 
@@ -134,30 +140,30 @@ impl Loader {
         }
     }
 
-    pub(in crate::replica) fn push(&mut self, key: CellKey, held: Held) {
-        let meta = held.meta();
+    pub(in crate::replica) fn push(&mut self, key: CellKey, held: TreeEntry) {
+        let version = held.version();
         let own = self.own.as_ref().filter(|(own, _)| *own == key.key);
-        let own = own.map(|(_, meta)| *meta);
+        let own = own.map(|(_, version)| *version);
         if key.part.is_empty() {
-            self.own = Some((key.key.clone(), meta));
-            self.counts.own_values += usize::from(!meta.version.tombstone);
+            self.own = Some((key.key.clone(), version));
+            self.counts.own_values += usize::from(!version.tombstone);
         } else {
-            if own.is_some_and(|own| own.version.stamp >= meta.version.stamp) {
+            if own.is_some_and(|own| own.timestamp >= version.timestamp) {
                 self.covered.push((key, held.is_apart()));
                 return;
             }
             let parts = self.counts.parts.entry(key.key.clone());
             let parts = parts.or_insert_with(|| Parts {
                 cells: 0,
-                newest: meta.version.stamp,
-                own: own.map(|own| own.version.stamp),
+                newest: version.timestamp,
+                own: own.map(|own| own.timestamp),
             });
             parts.cells += 1;
-            parts.newest = parts.newest.max(meta.version.stamp);
-            let is_first = parts.cells == 1 && own.is_some_and(|own| !own.version.tombstone);
+            parts.newest = parts.newest.max(version.timestamp);
+            let is_first = parts.cells == 1 && own.is_some_and(|own| !own.tombstone);
             self.counts.own_values_with_parts += usize::from(is_first);
         }
-        self.counts.tombstones += usize::from(meta.version.tombstone);
+        self.counts.tombstones += usize::from(version.tombstone);
         self.builder.push(key, held);
     }
 
@@ -181,14 +187,14 @@ impl AppliedTree {
         }
     }
 
-    pub(in crate::replica) fn get(&self, key: &CellKey) -> Option<&Held> {
+    pub(in crate::replica) fn get(&self, key: &CellKey) -> Option<&TreeEntry> {
         let Ok(held) = self.tree.get(key);
         held
     }
 
     /// When the own cell of a key was written, if `key` is another cell of it: what
     /// is not newer is covered.
-    pub(in crate::replica) fn covering(&self, key: &CellKey) -> Option<Stamp> {
+    pub(in crate::replica) fn covering(&self, key: &CellKey) -> Option<Timestamp> {
         if key.part.is_empty() {
             return None;
         }
@@ -196,7 +202,7 @@ impl AppliedTree {
             return parts.own;
         }
         let own = self.get(&CellKey::own(key.key.clone()))?;
-        Some(own.stamp())
+        Some(own.timestamp())
     }
 
     /// Whether a cell that is offered is newer than what there is. Hashes it if that has its
@@ -204,18 +210,18 @@ impl AppliedTree {
     pub(in crate::replica) fn judge(&self, key: &CellKey, cell: &Cell) -> Verdict {
         let mut is_tied = false;
         let is_outdated = self.get(key).is_some_and(|held| {
-            let stamp = held.stamp();
-            is_tied = stamp == cell.stamp;
-            stamp > cell.stamp || (is_tied && held.meta() >= CellMeta::of(key, cell))
+            let timestamp = held.timestamp();
+            is_tied = timestamp == cell.timestamp;
+            timestamp > cell.timestamp || (is_tied && held.version() >= Version::of(key, cell))
         });
-        match is_outdated || self.covering(key) >= Some(cell.stamp) {
+        match is_outdated || self.covering(key) >= Some(cell.timestamp) {
             true => Verdict::Outdated,
             false => Verdict::Newer { is_tied },
         }
     }
 
     /// When the newest cell of a key was written, beside its own. It may be gone since.
-    pub(in crate::replica) fn newest_part(&self, key: &Key) -> Option<Stamp> {
+    pub(in crate::replica) fn newest_part(&self, key: &Key) -> Option<Timestamp> {
         self.parts.get(key).map(|parts| parts.newest)
     }
 
@@ -229,7 +235,7 @@ impl AppliedTree {
     }
 
     #[cfg(test)]
-    pub(in crate::replica) fn iter(&self) -> impl Iterator<Item = (&CellKey, &Held)> {
+    pub(in crate::replica) fn iter(&self) -> impl Iterator<Item = (&CellKey, &TreeEntry)> {
         let Ok(entries) = self.tree.iter();
         entries.map(|entry| {
             let Ok(entry) = entry;
@@ -238,7 +244,7 @@ impl AppliedTree {
     }
 
     /// Joins cells that are their keys' own into the tree: last writer wins.
-    fn join_own(&mut self, cells: &[(CellKey, Held)], joined: &mut Joined) {
+    fn join_own(&mut self, cells: &[(CellKey, TreeEntry)], joined: &mut Joined) {
         let Self {
             tree,
             tombstones,
@@ -259,7 +265,7 @@ impl AppliedTree {
                 return true;
             }
             if let Some(parts) = parts.get_mut(&key.key) {
-                parts.own = Some(new.stamp());
+                parts.own = Some(new.timestamp());
                 *own_values_with_parts = *own_values_with_parts + is_value - was_value;
                 joined.covering.push(key.clone());
             }
@@ -268,9 +274,9 @@ impl AppliedTree {
     }
 
     /// Joins another cell, unless it is covered.
-    fn join_part(&mut self, cell: &(CellKey, Held), joined: &mut Joined) {
-        let (key, meta) = cell;
-        if self.covering(key) >= Some(meta.stamp()) {
+    fn join_part(&mut self, cell: &(CellKey, TreeEntry), joined: &mut Joined) {
+        let (key, version) = cell;
+        if self.covering(key) >= Some(version.timestamp()) {
             return;
         }
         let mut is_first = false;
@@ -286,10 +292,10 @@ impl AppliedTree {
                 true
             });
         if is_first {
-            self.count_part(&key.key, meta.stamp());
+            self.count_part(&key.key, version.timestamp());
         }
         if let Some(parts) = self.parts.get_mut(&key.key) {
-            parts.newest = parts.newest.max(meta.stamp());
+            parts.newest = parts.newest.max(version.timestamp());
         }
     }
 
@@ -300,14 +306,14 @@ impl AppliedTree {
             return false;
         };
         let after = joined.looked_at.take();
-        let Some(meta) = self.get(&own).map(Held::meta) else {
+        let Some(version) = self.get(&own).map(TreeEntry::version) else {
             return joined.covering.pop().is_some();
         };
         let after = after.as_ref().unwrap_or(&own);
-        let (covered, last) = self.parts_covered_by(after, meta.version.stamp, most);
+        let (covered, last) = self.parts_covered_by(after, version.timestamp, most);
         for key in &covered {
             let Ok(removed) = self.tree.remove(key);
-            let is_tombstone = removed.as_ref().is_some_and(Held::is_tombstone);
+            let is_tombstone = removed.as_ref().is_some_and(TreeEntry::is_tombstone);
             self.tombstones -= usize::from(is_tombstone);
             let is_apart = removed.is_some_and(|held| held.is_apart());
             if joined.has_rows {
@@ -318,7 +324,7 @@ impl AppliedTree {
             parts.cells -= covered.len();
             if parts.cells == 0 {
                 self.parts.remove(&own.key);
-                self.own_values_with_parts -= usize::from(!meta.version.tombstone);
+                self.own_values_with_parts -= usize::from(!version.tombstone);
                 joined.unmerged.push(own.key.clone());
             }
         }
@@ -329,19 +335,19 @@ impl AppliedTree {
         !joined.covering.is_empty()
     }
 
-    fn count_part(&mut self, key: &Key, newest: Stamp) {
+    fn count_part(&mut self, key: &Key, newest: Timestamp) {
         if let Some(parts) = self.parts.get_mut(key) {
             parts.cells += 1;
             return;
         }
-        let own = self.get(&CellKey::own(key.clone())).map(Held::meta);
+        let own = self.get(&CellKey::own(key.clone())).map(TreeEntry::version);
         let parts = Parts {
             cells: 1,
             newest,
-            own: own.map(|own| own.version.stamp),
+            own: own.map(|own| own.timestamp),
         };
         self.parts.insert(key.clone(), parts);
-        let is_value = own.is_some_and(|own| !own.version.tombstone);
+        let is_value = own.is_some_and(|own| !own.tombstone);
         self.own_values_with_parts += usize::from(is_value);
     }
 
@@ -350,12 +356,12 @@ impl AppliedTree {
         self.tree.clone()
     }
 
-    /// Of so many cells that follow `after` in its key, those that are not newer than `stamp`; and
+    /// Of so many cells that follow `after` in its key, those that are not newer than `timestamp`; and
     /// the last of all that were looked at, if there may be more.
     fn parts_covered_by(
         &self,
         after: &CellKey,
-        stamp: Stamp,
+        timestamp: Timestamp,
         most: usize,
     ) -> (Vec<CellKey>, Option<CellKey>) {
         let Ok(parts) = self
@@ -369,7 +375,7 @@ impl AppliedTree {
         for (key, held) in parts.take_while(|(key, _)| key.key == after.key).take(most) {
             looked_at += 1;
             last = Some(key);
-            if held.stamp() <= stamp {
+            if held.timestamp() <= timestamp {
                 covered.push(key.clone());
             }
         }
@@ -378,8 +384,12 @@ impl AppliedTree {
 
     /// Joins cells, strictly ascending by key. What they cover is still to be [taken
     /// out](Self::cover).
-    pub(in crate::replica) fn join_all(&mut self, cells: &[(CellKey, Held)], joined: &mut Joined) {
-        let is_own = |cell: &(CellKey, Held)| cell.0.part.is_empty();
+    pub(in crate::replica) fn join_all(
+        &mut self,
+        cells: &[(CellKey, TreeEntry)],
+        joined: &mut Joined,
+    ) {
+        let is_own = |cell: &(CellKey, TreeEntry)| cell.0.part.is_empty();
         for alike in cells.chunk_by(|a, b| is_own(a) == is_own(b)) {
             match alike.first().is_some_and(is_own) {
                 true => self.join_own(alike, joined),
@@ -390,13 +400,13 @@ impl AppliedTree {
 
     /// Takes a cell out of the tree that is not to be had any more, as if it had
     /// never come; true if it was the last of its key beside the own one.
-    pub(in crate::replica) fn take_out(&mut self, key: &CellKey) -> bool {
+    pub(in crate::replica) fn evict(&mut self, key: &CellKey) -> bool {
         let Ok(removed) = self.tree.remove(key);
-        let Some(meta) = removed else {
+        let Some(version) = removed else {
             return false;
         };
-        self.tombstones -= usize::from(meta.is_tombstone());
-        let is_value = usize::from(!meta.is_tombstone());
+        self.tombstones -= usize::from(version.is_tombstone());
+        let is_value = usize::from(!version.is_tombstone());
         if key.part.is_empty() {
             self.own_values -= is_value;
             if let Some(parts) = self.parts.get_mut(&key.key) {
@@ -435,9 +445,9 @@ impl AppliedTree {
     }
 
     /// Makes the root. O(changed nodes) since the last time.
-    pub(in crate::replica) fn publish(&self) -> Published {
+    pub(in crate::replica) fn publish(&self) -> RootInfo {
         let Ok(root) = self.tree.root();
-        Published {
+        RootInfo {
             cut: self.cut,
             root,
             // A key with cells beside its own has a value, since none of them is

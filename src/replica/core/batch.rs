@@ -4,11 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use super::{ApplyPhase, Cached, Core, Task};
 use crate::{
-    cell::{Cell, CellKey, CellMeta},
+    cell::{Cell, CellKey, Version},
     replica::{
         apply::{bucket::PendingCell, tree::Joined},
         state::State,
-        Failure, Held, Now,
+        Failure, Now, TreeEntry,
     },
     store::{is_apart, RowBatch, StoreError, Versioned, Write},
 };
@@ -29,7 +29,7 @@ pub(super) struct Batch {
     committed: u64,
     due: std::vec::IntoIter<(CellKey, PendingCell)>,
     /// Those that were joined; and the cells, if there is a store.
-    done: Vec<(CellKey, Held)>,
+    done: Vec<(CellKey, TreeEntry)>,
     cells: Vec<Arc<Cell>>,
     joined: Joined,
     /// What is to be written, when all are joined.
@@ -99,10 +99,10 @@ impl Core {
         let most = self.state.tuning.joined_at_once;
         let from = batch.done.len();
         for (key, pending) in batch.due.by_ref().take(most) {
-            let meta = pending.meta(&key);
+            let version = pending.version(&key);
             let held = match self.has_rows {
-                true => Held::in_row(meta, is_apart(&pending.cell)),
-                false => Held::new(meta, Some(Arc::clone(&pending.cell))),
+                true => TreeEntry::in_row(version, is_apart(&pending.cell)),
+                false => TreeEntry::new(version, Some(Arc::clone(&pending.cell))),
             };
             batch.done.push((key, held));
             if self.has_rows {
@@ -140,7 +140,7 @@ impl Core {
 
     /// Cells in quarantine that the batch replaces.
     fn replaced(&self, batch: &Batch) -> Vec<CellKey> {
-        let done = batch.done.iter().map(|(key, held)| (key, held.meta()));
+        let done = batch.done.iter().map(|(key, held)| (key, held.version()));
         let replaced = self.state.quarantine.replaced_by(done);
         if !replaced.is_empty() {
             self.state.counters.repaired.add_many(replaced.len());
@@ -160,7 +160,7 @@ impl Core {
             Some(Write {
                 key: key.clone(),
                 cell: Arc::clone(cell),
-                meta: held.meta(),
+                version: held.version(),
             })
         });
         let puts = puts.collect();
@@ -245,7 +245,7 @@ impl Core {
         drop(tree);
         state.queue.end_batch();
         // What comes late, as from another replica or a backup, nobody is about to read.
-        let is_timely = |(_, cell, _): &Versioned| cell.stamp.time >= batch.late_before;
+        let is_timely = |(_, cell, _): &Versioned| cell.timestamp.time >= batch.late_before;
         state
             .queue
             .forget(&batch.done, |cells| cached(&mut cells.filter(is_timely)));
@@ -281,11 +281,11 @@ impl Core {
 
     /// Takes a cell out of the tree that is not to be had any more, as if it had never come. No batch
     /// is half applied.
-    pub(crate) fn evict(&mut self, key: &CellKey, meta: CellMeta, now: Duration) {
+    pub(crate) fn evict(&mut self, key: &CellKey, version: Version, now: Duration) {
         let State { queue, .. } = &*self.state;
-        self.state.quarantine.insert(key, meta);
+        self.state.quarantine.insert(key, version);
         queue.begin_batch(self.buckets.watermark());
-        let is_unmerged = self.state.applied_mut().take_out(key);
+        let is_unmerged = self.state.applied_mut().evict(key);
         queue.end_batch();
         if is_unmerged {
             queue.unmerged(std::slice::from_ref(&key.key));

@@ -49,7 +49,7 @@ use super::{
     Failure, Now, ReplicaError, Snapshot,
 };
 use crate::{
-    cell::{CellKey, CellMeta},
+    cell::{CellKey, Version},
     store::{RowBatch, StoreError, Versioned},
 };
 
@@ -61,7 +61,7 @@ pub(crate) enum Request {
     /// A snapshot that has all that was acknowledged before.
     Checkpoint(Receiver),
     /// To look at cells of which the tree says this, and to mend what is damaged.
-    Mend(Vec<(CellKey, CellMeta)>),
+    Mend(Vec<(CellKey, Version)>),
     /// To say that all before this is done.
     #[cfg(test)]
     Answer(mpsc::SyncSender<()>),
@@ -82,7 +82,7 @@ pub(crate) enum Task {
     /// Send a snapshot: no batch is half applied.
     Checkpoint(Receiver),
     /// Look at cells that are said to be damaged.
-    Mend(Vec<(CellKey, CellMeta)>),
+    Mend(Vec<(CellKey, Version)>),
     /// Ask again: something was done that took a bounded time.
     Again,
     /// Wait for the queue, or until then; for updates only if they may be committed.
@@ -235,7 +235,7 @@ impl Core {
             Err(error) => return self.state.fail(Failure::from(error)),
         };
         let newest = group.updates.iter().filter(|update| update.is_newest);
-        let until = newest.map(|update| self.buckets.bucket_of(update.cell.stamp.time));
+        let until = newest.map(|update| self.buckets.bucket_of(update.cell.timestamp.time));
         let until = until.max().unwrap_or(0);
         debug_assert!(self.logged.back().is_none_or(|last| last.number < number));
         self.logged.push_back(Logged { number, until });
@@ -284,8 +284,8 @@ impl Core {
             .checkpoints
             .iter()
             .position(|(until, _)| *until <= watermark);
-        if let Some(place) = ready {
-            let (_, receiver) = self.checkpoints.swap_remove(place);
+        if let Some(index) = ready {
+            let (_, receiver) = self.checkpoints.swap_remove(index);
             return Some(Task::Checkpoint(receiver));
         }
         if self.is_extra_root_due(now) {
@@ -312,7 +312,7 @@ impl Core {
     fn tell_next_cut(&self) {
         let batch = self.batch().map(|batch| batch.first);
         let appending = self.appending().map(|group| &group.updates).into_iter();
-        let appending = appending.flatten().map(|update| update.cell.stamp.time);
+        let appending = appending.flatten().map(|update| update.cell.timestamp.time);
         let appending = appending.min().map(|time| self.buckets.bucket_of(time));
         let next = self.buckets.next_cut().into_iter();
         let next = next.chain(batch).chain(appending).min();

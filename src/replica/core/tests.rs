@@ -18,7 +18,7 @@ use crate::{
         apply::tree::{AppliedTree, Loader},
         tests::{cell, cell_key, root_of},
         write::queue::Taken,
-        Held, Options, Tuning, BUCKET,
+        Options, TreeEntry, Tuning, BUCKET,
     },
 };
 
@@ -29,7 +29,7 @@ struct Driver {
     state: Arc<State>,
     core: Core,
     now: Now,
-    rows: BTreeMap<CellKey, (Arc<Cell>, CellMeta)>,
+    rows: BTreeMap<CellKey, (Arc<Cell>, Version)>,
     log: BTreeMap<u64, Vec<(CellKey, Arc<Cell>)>>,
     groups: u64,
     appending: Option<Arc<Group>>,
@@ -124,9 +124,9 @@ impl Driver {
                 Task::Store(batch) => {
                     assert!(self.has_rows && !batch.is_empty());
                     for write in batch.puts {
-                        let row = (write.cell, write.meta);
+                        let row = (write.cell, write.version);
                         let old = self.rows.insert(write.key, row);
-                        assert!(old.is_none_or(|(_, old)| old < write.meta));
+                        assert!(old.is_none_or(|(_, old)| old < write.version));
                     }
                     assert!(batch.removes.is_empty(), "nothing is covered");
                     if let Some(applied) = batch.applied {
@@ -152,9 +152,9 @@ impl Driver {
         }
         let tree = self.state.current_tree();
         assert_eq!(tree.len(), self.rows.len());
-        for (key, (_, meta)) in &self.rows {
+        for (key, (_, version)) in &self.rows {
             let Ok(held) = tree.get(key);
-            assert_eq!(held.map(Held::meta), Some(*meta));
+            assert_eq!(held.map(TreeEntry::version), Some(*version));
         }
     }
 
@@ -168,7 +168,7 @@ impl Driver {
     fn check_tree(&self) {
         let cut = self.state.applied().cut();
         let below =
-            self.updates(|number, cell| number <= self.acknowledged && cell.stamp.time < cut);
+            self.updates(|number, cell| number <= self.acknowledged && cell.timestamp.time < cut);
         let tree = self.state.current_tree();
         let Ok(root) = tree.root();
         assert_eq!(root, root_of(&below), "at cut {}", cut / BUCKET);
@@ -184,16 +184,16 @@ impl Driver {
         }
         let mut after = self.rows.clone();
         for (key, cell) in self.log.values().flatten() {
-            let meta = CellMeta::of(key, cell);
+            let version = Version::of(key, cell);
             let found = after.entry(key.clone());
-            let found = found.or_insert_with(|| (Arc::clone(cell), meta));
-            if found.1 < meta {
-                *found = (Arc::clone(cell), meta);
+            let found = found.or_insert_with(|| (Arc::clone(cell), version));
+            if found.1 < version {
+                *found = (Arc::clone(cell), version);
             }
         }
         for (number, cell) in self.updates(|number, _| number <= self.acknowledged) {
             let key = cell_key(number);
-            assert!(after[&key].1 >= CellMeta::of(&key, &cell), "it is lost");
+            assert!(after[&key].1 >= Version::of(&key, &cell), "it is lost");
         }
     }
 }
@@ -332,7 +332,7 @@ fn what_is_overwritten_in_a_group_is_not_logged() {
     let logged: Vec<usize> = driver.log.values().map(Vec::len).collect();
     assert_eq!(logged, [1]);
     assert!(driver.core.buckets.value_bytes() <= 3);
-    assert_eq!(driver.log[&1][0].1.stamp.time, 100 * BUCKET + 999);
+    assert_eq!(driver.log[&1][0].1.timestamp.time, 100 * BUCKET + 999);
     driver.check_crash();
 }
 

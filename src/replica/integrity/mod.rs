@@ -12,9 +12,9 @@ pub(in crate::replica) mod quarantine;
 
 use std::{fmt, ops::Bound, sync::Arc};
 
-use super::{core::Request, Held, Replica, ReplicaError, Shared, Snapshot, Tree};
+use super::{core::Request, Replica, ReplicaError, Shared, Snapshot, Tree, TreeEntry};
 use crate::{
-    cell::{Cell, CellKey, CellMeta, Part, Stamp},
+    cell::{Cell, CellKey, Part, Timestamp, Version},
     mst::Violation,
     store::StoreError,
 };
@@ -25,20 +25,24 @@ pub struct Damage {
     /// The cell's key.
     pub key: CellKey,
     /// What the tree says of it.
-    pub meta: CellMeta,
+    pub version: Version,
     /// What is wrong.
     pub reason: String,
 }
 
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { key, meta, reason } = self;
+        let Self {
+            key,
+            version,
+            reason,
+        } = self;
         write!(f, "'{}'", key.key)?;
         if !key.part.is_empty() {
             let part = crate::hex::encode(key.part.as_bytes());
             write!(f, ", part {part}")?;
         }
-        write!(f, ", written at {}: {reason}", meta.version.stamp)
+        write!(f, ", written at {}: {reason}", version.timestamp)
     }
 }
 
@@ -81,10 +85,10 @@ impl Replica {
             let Ok((key, held)) = entry;
             scrubbed.checked += 1;
             scrubbed.next = Some(key.clone());
-            if let Some(reason) = shared.is_damaged(key, &held.meta())? {
+            if let Some(reason) = shared.is_damaged(key, &held.version())? {
                 scrubbed.damaged.push(Damage {
                     key: key.clone(),
-                    meta: held.meta(),
+                    version: held.version(),
                     reason,
                 });
             }
@@ -95,7 +99,7 @@ impl Replica {
         shared.state.counters.scrubbed.add_many(scrubbed.checked);
         if !scrubbed.damaged.is_empty() {
             let damaged = scrubbed.damaged.iter();
-            self.mend(damaged.map(|damage| (damage.key.clone(), damage.meta)));
+            self.mend(damaged.map(|damage| (damage.key.clone(), damage.version)));
         }
         Ok(scrubbed)
     }
@@ -112,7 +116,7 @@ impl Replica {
 
     /// Has the thread look at cells that are said to be damaged, and mend those
     /// that are.
-    pub fn mend(&self, cells: impl Iterator<Item = (CellKey, CellMeta)>) {
+    pub fn mend(&self, cells: impl Iterator<Item = (CellKey, Version)>) {
         self.shared
             .state
             .queue
@@ -121,7 +125,7 @@ impl Replica {
 
     /// Cells in quarantine, and what the tree said of them.
     #[must_use]
-    pub fn quarantined(&self) -> Vec<(CellKey, CellMeta)> {
+    pub fn quarantined(&self) -> Vec<(CellKey, Version)> {
         self.shared.state.quarantine.list()
     }
 
@@ -152,23 +156,25 @@ impl Shared {
     pub(in crate::replica) fn is_damaged(
         &self,
         key: &CellKey,
-        meta: &CellMeta,
+        version: &Version,
     ) -> Result<Option<String>, StoreError> {
         if !self.store.keeps_cells() {
             let held = self.state.applied().get(key).cloned();
-            let held = held.filter(|held| held.meta() == *meta);
+            let held = held.filter(|held| held.version() == *version);
             let is_whole = held.is_none_or(|held| held.is_whole(key));
             return Ok((!is_whole).then(|| "it is not in memory as it was hashed".to_owned()));
         }
         match self.store.view().read(key) {
             // It may be a later one.
-            Ok(Some((_, found))) if found.version >= meta.version => Ok(None),
+            Ok(Some((_, found))) if found >= *version => Ok(None),
             Ok(Some((_, found))) => Ok(Some(format!(
                 "the disk has an older version of it, of {}",
-                found.version.stamp
+                found.timestamp
             ))),
             // It may have been covered, and removed, since the tree was taken.
-            Ok(None) if self.state.applied().get(key).map(Held::meta) != Some(*meta) => Ok(None),
+            Ok(None) if self.state.applied().get(key).map(TreeEntry::version) != Some(*version) => {
+                Ok(None)
+            }
             Ok(None) => Ok(Some("it is not on the disk".to_owned())),
             Err(error) if error.is_damage() => Ok(Some(error.to_string())),
             Err(error) => Err(error),
@@ -177,27 +183,27 @@ impl Shared {
 
     /// The settled cell of `key`, if it is not a value in a store.
     pub(in crate::replica) fn held_cell(&self, key: &CellKey) -> Option<Arc<Cell>> {
-        self.state.applied().get(key).and_then(Held::cell)
+        self.state.applied().get(key).and_then(TreeEntry::cell)
     }
 
     /// The cell that the tree says is at `key`, if it can be had without the disk.
-    pub(in crate::replica) fn known(&self, key: &CellKey, meta: &CellMeta) -> Option<Arc<Cell>> {
-        if meta.version.tombstone {
-            return Some(Arc::new(Cell::tombstone(meta.version.stamp)));
+    pub(in crate::replica) fn known(&self, key: &CellKey, version: &Version) -> Option<Arc<Cell>> {
+        if version.tombstone {
+            return Some(Arc::new(Cell::tombstone(version.timestamp)));
         }
         let held = self.held_cell(key);
-        let cell = held.or_else(|| self.store.peek(key, meta.version))?;
-        (CellMeta::of(key, &cell) == *meta).then_some(cell)
+        let cell = held.or_else(|| self.store.peek(key, *version))?;
+        (Version::of(key, &cell) == *version).then_some(cell)
     }
 
     /// When the key's own cell was written, be it pending or settled, if `key` is
     /// another cell of it.
-    pub(in crate::replica) fn own_stamp(&self, key: &CellKey) -> Option<Stamp> {
+    pub(in crate::replica) fn own_timestamp(&self, key: &CellKey) -> Option<Timestamp> {
         if key.part == Part::EMPTY {
             return None;
         }
         let own = CellKey::own(key.key.clone());
-        let pending = self.state.queue.look_up(&own).1.map(|cell| cell.stamp);
+        let pending = self.state.queue.look_up(&own).1.map(|cell| cell.timestamp);
         pending.max(self.state.applied().covering(key))
     }
 }

@@ -8,25 +8,25 @@ use std::{
     },
 };
 
-use crate::cell::{CellKey, CellMeta, Key, Part};
+use crate::cell::{CellKey, Key, Part, Version};
 
 /// What is in quarantine, by key, and what the tree said of it.
 #[derive(Debug, Default)]
 pub(in crate::replica) struct Quarantine {
-    cells: Mutex<BTreeMap<CellKey, CellMeta>>,
+    cells: Mutex<BTreeMap<CellKey, Version>>,
     /// So that what is sound costs nothing.
     len: AtomicUsize,
 }
 
 impl Quarantine {
-    pub(in crate::replica) fn new(cells: Vec<(CellKey, CellMeta)>) -> Self {
+    pub(in crate::replica) fn new(cells: Vec<(CellKey, Version)>) -> Self {
         Self {
             len: AtomicUsize::new(cells.len()),
             cells: Mutex::new(cells.into_iter().collect()),
         }
     }
 
-    fn cells(&self) -> MutexGuard<'_, BTreeMap<CellKey, CellMeta>> {
+    fn cells(&self) -> MutexGuard<'_, BTreeMap<CellKey, Version>> {
         self.cells.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -34,17 +34,17 @@ impl Quarantine {
         self.len.load(Ordering::Relaxed)
     }
 
-    pub(in crate::replica) fn list(&self) -> Vec<(CellKey, CellMeta)> {
+    pub(in crate::replica) fn list(&self) -> Vec<(CellKey, Version)> {
         let cells = self.cells();
         cells
             .iter()
-            .map(|(key, meta)| (key.clone(), *meta))
+            .map(|(key, version)| (key.clone(), *version))
             .collect()
     }
 
-    pub(in crate::replica) fn insert(&self, key: &CellKey, meta: CellMeta) {
+    pub(in crate::replica) fn insert(&self, key: &CellKey, version: Version) {
         let mut cells = self.cells();
-        cells.insert(key.clone(), meta);
+        cells.insert(key.clone(), version);
         self.len.store(cells.len(), Ordering::Relaxed);
     }
 
@@ -54,29 +54,28 @@ impl Quarantine {
     }
 
     /// The cells of `key` that are here.
-    pub(in crate::replica) fn of_key(&self, key: &Key) -> Vec<(CellKey, CellMeta)> {
+    pub(in crate::replica) fn of_key(&self, key: &Key) -> Vec<(CellKey, Version)> {
         let cells = self.cells();
         let from = cells.range(CellKey::own(key.clone())..);
         let of_key = from.take_while(|(cell, _)| cell.key == *key);
-        of_key.map(|(cell, meta)| (cell.clone(), *meta)).collect()
+        of_key
+            .map(|(cell, version)| (cell.clone(), *version))
+            .collect()
     }
 
     /// Lets go of what these cells replace: the cell itself in this or a later
     /// version, or what the key's own cell covers.
     pub(in crate::replica) fn replaced_by<'a>(
         &self,
-        cells: impl Iterator<Item = (&'a CellKey, CellMeta)>,
+        cells: impl Iterator<Item = (&'a CellKey, Version)>,
     ) -> Vec<CellKey> {
         if self.len() == 0 {
             return Vec::new();
         }
         let mut lost = self.cells();
         let mut replaced = Vec::new();
-        for (key, meta) in cells {
-            if lost
-                .get(key)
-                .is_some_and(|lost| lost.version <= meta.version)
-            {
+        for (key, version) in cells {
+            if lost.get(key).is_some_and(|lost| *lost <= version) {
                 replaced.push(key.clone());
             }
             if key.part == Part::EMPTY {
@@ -84,7 +83,7 @@ impl Quarantine {
                     .range(key.clone()..)
                     .skip_while(|(part, _)| *part == key);
                 let parts = parts.take_while(|(part, _)| part.key == key.key);
-                let covered = parts.filter(|(_, lost)| lost.version.stamp <= meta.version.stamp);
+                let covered = parts.filter(|(_, lost)| lost.timestamp <= version.timestamp);
                 replaced.extend(covered.map(|(part, _)| part.clone()));
             }
         }

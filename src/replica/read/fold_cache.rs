@@ -25,7 +25,7 @@ use quick_cache::{
 
 use super::cells_of;
 use crate::{
-    cell::{Cell, Key, Part, Stamp},
+    cell::{Cell, Key, Part, Timestamp},
     merge::{raw, Applied, Form, Merged, PartCell},
     replica::{GetError, Shared},
     store::StoreError,
@@ -85,7 +85,7 @@ pub(in crate::replica) struct Merging {
     /// Cells of it that are pending, beside its own.
     pending: usize,
     /// The timestamp of the newest that was pending.
-    newest: Option<Stamp>,
+    newest: Option<Timestamp>,
     log: Option<Box<Log>>,
 }
 
@@ -97,12 +97,12 @@ struct Log {
 
 impl Merging {
     /// A cell with this timestamp is pending; the first of its part, or a newer one.
-    pub(in crate::replica) fn pending(&mut self, is_first: bool, stamp: Stamp) {
+    pub(in crate::replica) fn pending(&mut self, is_first: bool, timestamp: Timestamp) {
         self.pending += usize::from(is_first);
-        self.newest = self.newest.max(Some(stamp));
+        self.newest = self.newest.max(Some(timestamp));
     }
 
-    pub(in crate::replica) fn newest(&self) -> Option<Stamp> {
+    pub(in crate::replica) fn newest(&self) -> Option<Timestamp> {
         self.newest
     }
 
@@ -199,9 +199,9 @@ fn part_cells(cells: &KeyCells) -> Vec<PartCell<'_>> {
 fn apply(merged: &mut Merged, cells: &[(Part, Arc<Cell>)], folded: &KeyCells) -> Applied {
     for (part, cell) in cells {
         let has = folded.get(part);
-        let has = has.is_some_and(|folded| folded.stamp >= cell.stamp);
-        if !has && merged.apply(part.as_bytes(), cell) == Applied::FoldAgain {
-            return Applied::FoldAgain;
+        let has = has.is_some_and(|folded| folded.timestamp >= cell.timestamp);
+        if !has && merged.apply(part.as_bytes(), cell) == Applied::NeedsRefold {
+            return Applied::NeedsRefold;
         }
     }
     Applied::Yes
@@ -251,7 +251,7 @@ impl Folds {
         };
         let fold = merged.as_mut()?;
         let came = shared.state.queue.drain_log(key, &slot, QUICK_CELLS)?;
-        if apply(fold, &came, &KeyCells::new()) == Applied::FoldAgain {
+        if apply(fold, &came, &KeyCells::new()) == Applied::NeedsRefold {
             *merged = None;
             return None;
         }
@@ -380,14 +380,16 @@ fn gather(
         cells.extend(held.filter_map(|(key, held)| Some((key.part, held.cell()?))));
     }
     for (part, cell) in pending {
-        let is_newer = cells.get(&part).is_none_or(|old| old.stamp <= cell.stamp);
+        let is_newer = cells
+            .get(&part)
+            .is_none_or(|old| old.timestamp <= cell.timestamp);
         if is_newer {
             cells.insert(part, cell);
         }
     }
     for (key, held) in settled {
-        let found = cells.get(&key.part).map(|cell| cell.stamp);
-        let is_there = found.is_some_and(|found| found >= held.stamp());
+        let found = cells.get(&key.part).map(|cell| cell.timestamp);
+        let is_there = found.is_some_and(|found| found >= held.timestamp());
         if !is_there && shared.state.applied().get(&key) == Some(&held) {
             return Err(StoreError::Lost {
                 key: key.key.to_string(),

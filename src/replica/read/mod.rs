@@ -11,9 +11,9 @@ use std::{
 };
 
 use self::{fold_cache::Folds, liveness::KeyLiveness};
-use super::{GetError, Held, Replica, Shared, Tree};
+use super::{GetError, Replica, Shared, Tree, TreeEntry};
 use crate::{
-    cell::{Cell, CellKey, Key, Stamp, Version},
+    cell::{Cell, CellKey, Key, Timestamp, Version},
     merge::Form,
     store::StoreError,
 };
@@ -45,7 +45,7 @@ enum Place {
     /// To be put together of several.
     Merged(Key, Form),
     /// Nowhere: a cell of the key is in quarantine.
-    Quarantined(Key, Stamp),
+    Quarantined(Key, Timestamp),
 }
 
 impl Stored {
@@ -63,8 +63,8 @@ impl Replica {
     pub fn get(&self, key: &Key, form: Form) -> Lookup {
         let shared = &*self.shared;
         shared.state.counters.gets.add();
-        if let Some(stamp) = shared.missing(key) {
-            return Lookup::Stored(Stored(Place::Quarantined(key.clone(), stamp)));
+        if let Some(timestamp) = shared.missing(key) {
+            return Lookup::Stored(Stored(Place::Quarantined(key.clone(), timestamp)));
         }
         let key = CellKey::own(key.clone());
         let version = match shared.state.queue.look_up(&key) {
@@ -101,7 +101,7 @@ impl Replica {
         let read = match &stored.0 {
             Place::Own(key, version) => self.read_own(key, *version).map_err(GetError::Store),
             Place::Merged(key, form) => self.shared.folds.read(&self.shared, key, *form),
-            Place::Quarantined(key, stamp) => Err(quarantined(key, *stamp)),
+            Place::Quarantined(key, timestamp) => Err(quarantined(key, *timestamp)),
         };
         if let Err(GetError::Store(error)) = &read {
             self.mend_if_damaged(stored.key(), error);
@@ -113,7 +113,7 @@ impl Replica {
         let shared = &*self.shared;
         for _ in 0..ATTEMPTS {
             let cell = match shared.store.read(key, version)? {
-                Some(cell) if cell.stamp >= version.stamp => cell,
+                Some(cell) if cell.timestamp >= version.timestamp => cell,
                 _ => match shared.state.queue.look_up(key) {
                     (_, Some(pending)) => pending,
                     // It was applied since.
@@ -130,7 +130,7 @@ impl Replica {
     fn mend_if_damaged(&self, key: &Key, error: &StoreError) {
         if error.is_damage() {
             let cells = cells_of(&self.shared.state.current_tree(), key).into_iter();
-            self.mend(cells.map(|(key, held)| (key, held.meta())));
+            self.mend(cells.map(|(key, held)| (key, held.version())));
         }
     }
 
@@ -152,23 +152,26 @@ impl Replica {
     /// If a cell of it is in quarantine, and not replaced yet.
     pub fn check_whole(&self, key: &Key) -> Result<(), GetError> {
         let missing = self.shared.missing(key);
-        missing.map_or(Ok(()), |stamp| Err(quarantined(key, stamp)))
+        missing.map_or(Ok(()), |timestamp| Err(quarantined(key, timestamp)))
     }
 
-    /// The stamp of the newest cell of `key`, pending or settled.
+    /// The timestamp of the newest cell of `key`, pending or settled.
     #[must_use]
-    pub fn newest(&self, key: &CellKey) -> Option<Stamp> {
+    pub fn newest(&self, key: &CellKey) -> Option<Timestamp> {
         self.shared.state.newest(key)
     }
 
-    /// The stamp of the newest of all cells of `key`, pending or settled. O(cells of
+    /// The timestamp of the newest of all cells of `key`, pending or settled. O(cells of
     /// the key).
     #[must_use]
-    pub fn latest(&self, key: &Key) -> Option<Stamp> {
+    pub fn latest(&self, key: &Key) -> Option<Timestamp> {
         let pending = self.shared.state.queue.begin_log(key, None).into_iter();
-        let pending = pending.map(|(_, cell)| cell.stamp).max();
+        let pending = pending.map(|(_, cell)| cell.timestamp).max();
         let settled = cells_of(&self.shared.state.current_tree(), key).into_iter();
-        settled.map(|(_, meta)| meta.stamp()).max().max(pending)
+        settled
+            .map(|(_, version)| version.timestamp())
+            .max()
+            .max(pending)
     }
 
     /// The keys above one and up to the other that have cells, be they tombstones.
@@ -204,18 +207,18 @@ impl Replica {
     /// Shows all keys that have a value, each with the timestamp of its last
     /// write; those whose value is in quarantine among them, so that reading them
     /// says so. In no order. O(n). What settles meanwhile is not seen.
-    pub fn for_each_key(&self, mut visit: impl FnMut(&Key, Stamp)) {
+    pub fn for_each_key(&self, mut visit: impl FnMut(&Key, Timestamp)) {
         let mut lost = self.shared.all_missing();
-        self.for_each_readable_key(|key, stamp| {
+        self.for_each_readable_key(|key, timestamp| {
             lost.remove(key);
-            visit(key, stamp);
+            visit(key, timestamp);
         });
-        for (key, stamp) in lost {
-            visit(&key, stamp);
+        for (key, timestamp) in lost {
+            visit(&key, timestamp);
         }
     }
 
-    fn for_each_readable_key(&self, mut visit: impl FnMut(&Key, Stamp)) {
+    fn for_each_readable_key(&self, mut visit: impl FnMut(&Key, Timestamp)) {
         // First what is pending, then what is settled: what settles between is
         // in both, and what is in both is shown as pending.
         let mut pending = self.shared.state.queue.all_pending();
@@ -223,54 +226,54 @@ impl Replica {
         // A key's own cell comes first, so where one is the key is another.
         let mut of_key: Option<(&Key, KeyLiveness)> = None;
         let mut show = |shown: Option<(&Key, KeyLiveness)>| {
-            let written = shown.and_then(|(key, stamps)| Some((key, stamps.last_write()?)));
-            if let Some((key, stamp)) = written {
-                visit(key, stamp);
+            let written = shown.and_then(|(key, timestamps)| Some((key, timestamps.last_write()?)));
+            if let Some((key, timestamp)) = written {
+                visit(key, timestamp);
             }
         };
         let Ok(()) = tree.for_each(|CellKey { key, part }, held| {
-            let (stamp, is_tombstone) = (held.stamp(), held.is_tombstone());
+            let (timestamp, is_tombstone) = (held.timestamp(), held.is_tombstone());
             if !pending.is_empty() {
-                if let Some(stamps) = pending.get_mut(key) {
-                    stamps.see(part, stamp, is_tombstone);
+                if let Some(timestamps) = pending.get_mut(key) {
+                    timestamps.see(part, timestamp, is_tombstone);
                     return;
                 }
             }
             match &mut of_key {
-                Some((last, stamps)) if !part.is_empty() && *last == key => {
-                    stamps.see(part, stamp, is_tombstone);
+                Some((last, timestamps)) if !part.is_empty() && *last == key => {
+                    timestamps.see(part, timestamp, is_tombstone);
                 }
                 _ => {
-                    let mut stamps = KeyLiveness::default();
-                    stamps.see(part, stamp, is_tombstone);
-                    show(of_key.replace((key, stamps)));
+                    let mut timestamps = KeyLiveness::default();
+                    timestamps.see(part, timestamp, is_tombstone);
+                    show(of_key.replace((key, timestamps)));
                 }
             }
         });
         show(of_key);
         pending
             .iter()
-            .for_each(|(key, stamps)| show(Some((key, *stamps))));
+            .for_each(|(key, timestamps)| show(Some((key, *timestamps))));
     }
 }
 
 impl Shared {
     /// When a cell of `key` was written that is in quarantine, and that nothing has
     /// replaced; nothing if there is none.
-    pub(in crate::replica) fn missing(&self, key: &Key) -> Option<Stamp> {
+    pub(in crate::replica) fn missing(&self, key: &Key) -> Option<Timestamp> {
         if !self.state.quarantine.has(key) {
             return None;
         }
         let lost = self.state.quarantine.of_key(key);
-        let missing = lost.into_iter().find(|(key, meta)| {
-            let pending = self.state.queue.look_up(key).1.map(|cell| cell.stamp);
-            pending.max(self.own_stamp(key)) < Some(meta.version.stamp)
+        let missing = lost.into_iter().find(|(key, version)| {
+            let pending = self.state.queue.look_up(key).1.map(|cell| cell.timestamp);
+            pending.max(self.own_timestamp(key)) < Some(version.timestamp)
         });
-        missing.map(|(_, meta)| meta.version.stamp)
+        missing.map(|(_, version)| version.timestamp)
     }
 
     /// All keys of which a cell is [`missing`](Self::missing), with its time.
-    fn all_missing(&self) -> BTreeMap<Key, Stamp> {
+    fn all_missing(&self) -> BTreeMap<Key, Timestamp> {
         let keys = self
             .state
             .quarantine
@@ -283,7 +286,7 @@ impl Shared {
 }
 
 /// The cells of a key in a tree. O(log n) and O(1) a cell.
-pub(in crate::replica) fn cells_of(tree: &Tree, key: &Key) -> Vec<(CellKey, Held)> {
+pub(in crate::replica) fn cells_of(tree: &Tree, key: &Key) -> Vec<(CellKey, TreeEntry)> {
     let Ok(cells) = tree.range(CellKey::own(key.clone())..);
     let cells = cells.map(|entry| {
         let Ok(entry) = entry;
@@ -295,9 +298,9 @@ pub(in crate::replica) fn cells_of(tree: &Tree, key: &Key) -> Vec<(CellKey, Held
         .collect()
 }
 
-fn quarantined(key: &Key, stamp: Stamp) -> GetError {
+fn quarantined(key: &Key, timestamp: Timestamp) -> GetError {
     GetError::Quarantined {
         key: key.to_string(),
-        stamp,
+        timestamp,
     }
 }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use crate::{
-    cell::{Cell, CellKey, CellMeta},
+    cell::{Cell, CellKey, Version},
     mst::RootHash,
-    replica::{Held, Tree},
+    replica::{Tree, TreeEntry},
     store::{StoreError, StoreView},
 };
 
@@ -34,24 +34,24 @@ impl Snapshot {
         root
     }
 
-    /// The cell that the tree has at `key`, of which it says `meta`; nothing if the disk has another,
+    /// The cell that the tree has at `key`, of which it says `version`; nothing if the disk has another,
     /// or none. Blocks on disk.
     ///
     /// # Errors
     /// If the store cannot be read.
-    pub fn read(&self, key: &CellKey, meta: &CellMeta) -> Result<Option<Arc<Cell>>, StoreError> {
-        if meta.version.tombstone {
+    pub fn read(&self, key: &CellKey, version: &Version) -> Result<Option<Arc<Cell>>, StoreError> {
+        if version.tombstone {
             // All of a tombstone is in the tree.
-            return Ok(Some(Arc::new(Cell::tombstone(meta.version.stamp))));
+            return Ok(Some(Arc::new(Cell::tombstone(version.timestamp))));
         }
         let Ok(held) = self.tree.get(key);
-        let held = held.filter(|held| held.meta() == *meta);
-        let at_hand = held.and_then(Held::cell);
-        if let Some(cell) = at_hand.or_else(|| self.rows.peek(key, meta.version)) {
+        let held = held.filter(|held| held.version() == *version);
+        let at_hand = held.and_then(TreeEntry::cell);
+        if let Some(cell) = at_hand.or_else(|| self.rows.peek(key, *version)) {
             return Ok(Some(cell));
         }
         match self.rows.read(key) {
-            Ok(Some((cell, found))) if found == *meta => Ok(Some(cell)),
+            Ok(Some((cell, found))) if found == *version => Ok(Some(cell)),
             Ok(_) => Ok(None),
             Err(error) if error.is_damage() => Ok(None),
             Err(error) => Err(error),
@@ -65,7 +65,7 @@ impl Snapshot {
     /// If the store cannot be read.
     pub fn for_each(
         &self,
-        mut visit: impl FnMut(&CellKey, &CellMeta, Option<Arc<Cell>>) -> bool,
+        mut visit: impl FnMut(&CellKey, &Version, Option<Arc<Cell>>) -> bool,
     ) -> Result<(), StoreError> {
         let Ok(cells) = self.tree.iter();
         let mut cells = cells.map(|entry| {
@@ -77,11 +77,11 @@ impl Snapshot {
         let mut is_stopped = false;
         self.rows.scan(None, &mut |key, row| {
             while let Some((expected, held)) = next.filter(|(expected, _)| **expected <= key) {
-                let meta = held.meta();
+                let version = held.version();
                 let row = row.as_ref().ok().filter(|_| *expected == key);
-                let cell = row.filter(|(_, found)| *found == meta);
+                let cell = row.filter(|(_, found)| *found == version);
                 let cell = cell.map(|(cell, _)| Arc::clone(cell));
-                is_stopped = !visit(expected, &meta, cell.or_else(|| held.cell()));
+                is_stopped = !visit(expected, &version, cell.or_else(|| held.cell()));
                 if is_stopped {
                     return false;
                 }
@@ -93,7 +93,7 @@ impl Snapshot {
             return Ok(());
         }
         for (key, held) in next.into_iter().chain(cells) {
-            if !visit(key, &held.meta(), held.cell()) {
+            if !visit(key, &held.version(), held.cell()) {
                 break;
             }
         }

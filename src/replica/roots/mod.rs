@@ -55,7 +55,7 @@ pub enum Comparison {
 
 /// The last root that was made, and what it is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Published {
+pub struct RootInfo {
     /// Updates with a time below this are covered by the root.
     pub cut: u64,
     /// The root.
@@ -70,8 +70,8 @@ pub struct Published {
 
 /// The roots of a replica, now and before.
 #[derive(Clone, Debug)]
-pub struct Roots {
-    published: Published,
+pub struct RootHistory {
+    published: RootInfo,
     /// Ascending and disjoint.
     spans: VecDeque<Span>,
     /// Whether the last span goes on: the tree is as it was then.
@@ -89,10 +89,10 @@ pub struct Roots {
     covered: u64,
 }
 
-impl Roots {
+impl RootHistory {
     /// The roots of a replica that has just been opened. Changes are remembered only if
     /// somebody will ask for them.
-    pub(crate) fn new(published: Published, keep_changes: bool) -> Self {
+    pub(crate) fn new(published: RootInfo, keep_changes: bool) -> Self {
         let mut roots = Self {
             published,
             spans: VecDeque::new(),
@@ -108,8 +108,8 @@ impl Roots {
     }
 
     /// A root was made.
-    pub(crate) fn made(&mut self, published: Published) {
-        let Published { cut, root, .. } = published;
+    pub(crate) fn made(&mut self, published: RootInfo) {
+        let RootInfo { cut, root, .. } = published;
         self.published = published;
         self.is_current = true;
         match self.spans.back_mut() {
@@ -197,7 +197,7 @@ impl Roots {
 
     /// The last root that was made.
     #[must_use]
-    pub fn published(&self) -> Published {
+    pub fn published(&self) -> RootInfo {
         self.published
     }
 
@@ -239,8 +239,8 @@ impl Roots {
         let common = own.find(|(_, own)| own.from <= theirs.to && theirs.from <= own.to);
         let is_equal = match common {
             // Where theirs went on after ours had ended, it lacks what ended ours.
-            Some((place, own)) => {
-                let goes_on = place == 0 && self.is_current;
+            Some((index, own)) => {
+                let goes_on = index == 0 && self.is_current;
                 own.root == theirs.root && (goes_on || theirs.to <= own.to)
             }
             None => self.published.root == theirs.root,
@@ -265,8 +265,8 @@ mod tests {
         RootHash([n; 32])
     }
 
-    fn published(cut: u64, n: u8) -> Published {
-        Published {
+    fn published(cut: u64, n: u8) -> RootInfo {
+        RootInfo {
             cut: cut * BUCKET,
             root: root(n),
             keys: 0,
@@ -284,8 +284,8 @@ mod tests {
     }
 
     /// Roots 1 over the cuts 10 to 13, 2 over 20 to 25, and 3 from 30 on.
-    fn roots() -> Roots {
-        let mut roots = Roots::new(published(10, 1), true);
+    fn roots() -> RootHistory {
+        let mut roots = RootHistory::new(published(10, 1), true);
         roots.changed(13 * BUCKET + 5);
         roots.made(published(20, 2));
         roots.changed(26 * BUCKET - 1);
@@ -340,7 +340,7 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_bounded() {
-        let mut roots = Roots::new(published(1, 0), false);
+        let mut roots = RootHistory::new(published(1, 0), false);
         for n in 2..10_000u64 {
             roots.changed(n * BUCKET - 1);
             let mut made = published(n, 0);

@@ -8,7 +8,7 @@ use std::{
 use super::{open, settle, slow_store, tree_of, ManualClock, DEADLINE};
 use crate::replica::*;
 use crate::{
-    cell::{tests::key, CellMeta, Content, Stamp, Value},
+    cell::{tests::key, Content, Timestamp, Value, Version},
     merge::Form,
     store::{DurableStore, MemoryStore},
 };
@@ -19,7 +19,7 @@ fn cell_key(number: u64) -> CellKey {
 
 fn cell(time: u64) -> Cell {
     Cell {
-        stamp: Stamp { time, id: [7; 16] },
+        timestamp: Timestamp { time, id: [7; 16] },
         content: Content::Value(Value {
             encoding_id: 0,
             schema: None,
@@ -48,8 +48,8 @@ fn what_is_committed_settles_while_more_is_being_committed() {
     replica.request_commit();
     let has = |number| {
         let tree = replica.current_tree();
-        let Ok(meta) = tree.get(&cell_key(number));
-        meta.is_some()
+        let Ok(version) = tree.get(&cell_key(number));
+        version.is_some()
     };
     let deadline = Instant::now() + DEADLINE;
     while !has(1) {
@@ -73,8 +73,8 @@ fn snapshots_between_commits_are_of_all_updates_below_their_cut() {
     const GROUPS: u64 = 300;
     let clock = ManualClock::at(1_000 * BUCKET);
     let replica = open(MemoryStore, Durability::Interval, &clock);
-    let time = |group, place| (1_000 + group) * BUCKET + place;
-    let number = |group, place| (group * 7_919 + place * 104_729) % KEYS;
+    let time = |group, index| (1_000 + group) * BUCKET + index;
+    let number = |group, index| (group * 7_919 + index * 104_729) % KEYS;
     let is_over = AtomicBool::new(false);
     let mut seen = std::thread::scope(|scope| {
         let reading = scope.spawn(|| {
@@ -87,8 +87,8 @@ fn snapshots_between_commits_are_of_all_updates_below_their_cut() {
         });
         for group in 0..GROUPS {
             clock.set(time(group, GROUP));
-            for place in 0..GROUP {
-                put(&replica, number(group, place), time(group, place));
+            for index in 0..GROUP {
+                put(&replica, number(group, index), time(group, index));
             }
             replica.sync().expect("synced");
         }
@@ -101,14 +101,14 @@ fn snapshots_between_commits_are_of_all_updates_below_their_cut() {
     seen.insert(last.cut, last.root());
     assert!(seen.len() > 10, "{} cuts were seen", seen.len());
     // The newest of each key below each cut, in the order of the cuts.
-    let updates = (0..GROUPS).flat_map(|group| (0..GROUP).map(move |place| (group, place)));
+    let updates = (0..GROUPS).flat_map(|group| (0..GROUP).map(move |index| (group, index)));
     let mut updates = updates.peekable();
     let mut model = BTreeMap::new();
     for (cut, root) in seen {
-        while let Some((group, place)) = updates.next_if(|(g, p)| time(*g, *p) < cut) {
-            let key = cell_key(number(group, place));
-            let meta = CellMeta::of(&key, &cell(time(group, place)));
-            model.insert(key, meta);
+        while let Some((group, index)) = updates.next_if(|(g, p)| time(*g, *p) < cut) {
+            let key = cell_key(number(group, index));
+            let version = Version::of(&key, &cell(time(group, index)));
+            model.insert(key, version);
         }
         let Ok(expected) = tree_of(model.clone()).root();
         assert_eq!(root, expected, "at cut {}", cut / BUCKET);
@@ -130,7 +130,7 @@ fn what_is_put_while_keys_are_listed_settles_meanwhile() {
         if listed == 0 {
             put(&replica, 1000, 901 * BUCKET);
             settle(&replica);
-            let found = replica.get(&cell_key(1000).key, Form::Usual);
+            let found = replica.get(&cell_key(1000).key, Form::Native);
             assert!(matches!(found, Lookup::Found(_)), "{found:?}");
         }
         listed += 1;

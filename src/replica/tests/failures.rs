@@ -10,9 +10,9 @@ use crate::store::{
 /// As many updates as are a burst, if more such come; some overwrite others.
 fn group(number: u8) -> Vec<(u8, Cell)> {
     let time = (1_000 + u64::from(number)) * BUCKET;
-    let update = |place: u8| {
-        let content = (!place.is_multiple_of(5)).then_some(number);
-        (place * 7 % 8, cell(time + u64::from(place), 1, content))
+    let update = |index: u8| {
+        let content = (!index.is_multiple_of(5)).then_some(number);
+        (index * 7 % 8, cell(time + u64::from(index), 1, content))
     };
     (0..20).map(update).collect()
 }
@@ -92,9 +92,9 @@ fn a_checkpoint_in_a_burst_has_all_that_was_committed_before() {
         let checkpoint = replica.checkpoint().expect("made");
         assert_eq!(checkpoint.root(), root_of(&committed));
         let mut cells = 0;
-        let visit = |key: &CellKey, meta: &CellMeta, cell: Option<Arc<Cell>>| {
+        let visit = |key: &CellKey, version: &Version, cell: Option<Arc<Cell>>| {
             let cell = cell.expect("it is not damaged");
-            assert_eq!(CellMeta::of(key, &cell), *meta);
+            assert_eq!(Version::of(key, &cell), *version);
             cells += 1;
             true
         };

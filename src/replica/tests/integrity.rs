@@ -13,7 +13,7 @@ use rand::{rngs::StdRng, Rng, SeedableRng};
 use super::{open_with, options, settle, ManualClock, CACHE};
 use crate::replica::*;
 use crate::{
-    cell::{tests::key, CellMeta, Content, Stamp, Value},
+    cell::{tests::key, Content, Timestamp, Value, Version},
     merge::Form,
     store::{
         model::ModelStore, recover, CellStore as _, DurableStore, MemoryStore, RowBatch,
@@ -43,7 +43,7 @@ fn settle_all(replica: &Replica, clock: &ManualClock) {
 fn cell(time: u64, payload: Option<Vec<u8>>) -> Cell {
     let id = [7; 16];
     Cell {
-        stamp: Stamp { time, id },
+        timestamp: Timestamp { time, id },
         content: payload.map_or(Content::Tombstone, |payload| {
             Content::Value(Value {
                 encoding_id: 1,
@@ -60,7 +60,7 @@ fn numbered(number: usize) -> CellKey {
 
 /// What a get shows: a value, nothing, or an error.
 fn get(replica: &Replica, key: &Key) -> Result<Option<Arc<Cell>>, GetError> {
-    match replica.get(key, Form::Usual) {
+    match replica.get(key, Form::Native) {
         Lookup::Absent => Ok(None),
         Lookup::Found(cell) => Ok(Some(cell)),
         Lookup::Stored(stored) => replica.read(&stored),
@@ -142,8 +142,8 @@ fn a_value_that_is_damaged_in_memory_is_found_and_replaced() {
     let replica = open(MemoryStore, &clock);
     let key = numbered(1);
     let damaged = cell(5, Some(vec![1]));
-    let meta = CellMeta::of(&key, &cell(5, Some(vec![0])));
-    let merged = replica.merge_hashed(key.clone(), damaged, meta);
+    let version = Version::of(&key, &cell(5, Some(vec![0])));
+    let merged = replica.merge_hashed(key.clone(), damaged, version);
     assert!(merged.expect("taken").is_newest);
     settle_all(&replica, &clock);
     let scrubbed = replica.scrub(None, 10).expect("readable");
@@ -174,7 +174,7 @@ fn a_lost_tombstone_is_written_anew() {
     wait_for_thread(&replica);
     assert_eq!(replica.quarantined_cells(), 0);
     assert_eq!(replica.snapshot().expect("sound").root(), whole.root());
-    let meta = whole
+    let version = whole
         .tree
         .get(&numbered(10))
         .expect("no error")
@@ -186,7 +186,7 @@ fn a_lost_tombstone_is_written_anew() {
         .read(&numbered(10))
         .expect("readable")
         .expect("there");
-    assert_eq!(found, meta.meta());
+    assert_eq!(found, version.version());
     assert!(replica
         .scrub(None, 1000)
         .expect("readable")
@@ -212,7 +212,7 @@ fn a_read_that_finds_damage_has_it_mended() {
     let misplaced = Write {
         key: a.clone(),
         cell: Arc::new(of_b.clone()),
-        meta: CellMeta::of(&b, &of_b),
+        version: Version::of(&b, &of_b),
     };
     store.apply(&vec![misplaced].into()).expect("written");
     drop(store);
@@ -242,12 +242,12 @@ fn a_read_that_finds_damage_has_it_mended() {
 }
 
 /// A tree at a cut, made of all writes below it.
-fn tree_at(writes: &[(CellKey, Cell)], cut: u64) -> BTreeMap<CellKey, (CellMeta, Cell)> {
-    let mut tree: BTreeMap<CellKey, (CellMeta, Cell)> = BTreeMap::new();
-    for (key, cell) in writes.iter().filter(|(_, cell)| cell.stamp.time < cut) {
-        let meta = CellMeta::of(key, cell);
-        if tree.get(key).is_none_or(|(old, _)| *old < meta) {
-            tree.insert(key.clone(), (meta, cell.clone()));
+fn tree_at(writes: &[(CellKey, Cell)], cut: u64) -> BTreeMap<CellKey, (Version, Cell)> {
+    let mut tree: BTreeMap<CellKey, (Version, Cell)> = BTreeMap::new();
+    for (key, cell) in writes.iter().filter(|(_, cell)| cell.timestamp.time < cut) {
+        let version = Version::of(key, cell);
+        if tree.get(key).is_none_or(|(old, _)| *old < version) {
+            tree.insert(key.clone(), (version, cell.clone()));
         }
     }
     tree
@@ -303,24 +303,24 @@ proptest! {
         replica.sync().expect("synced");
         let cut = checkpoint.cut;
         let mut shown = Vec::new();
-        checkpoint.for_each(|key, meta, cell| {
+        checkpoint.for_each(|key, version, cell| {
             let cell = cell.expect("nothing is damaged");
-            assert_eq!(CellMeta::of(key, &cell), *meta);
-            let read = checkpoint.read(key, meta).expect("readable");
+            assert_eq!(Version::of(key, &cell), *version);
+            let read = checkpoint.read(key, version).expect("readable");
             assert_eq!(read.as_ref(), Some(&cell));
-            shown.push((key.clone(), (*meta, Cell::clone(&cell))));
+            shown.push((key.clone(), (*version, Cell::clone(&cell))));
             true
         }).expect("readable");
         // Late writes, which came with a time below the cut, may be in it or not:
         // it is exactly what the tree has.
         let Ok(tree) = checkpoint.tree.iter();
-        let tree: Vec<_> = tree.map(|entry| { let Ok((key, held)) = entry; (key.clone(), held.meta()) }).collect();
-        let metas: Vec<_> = shown.iter().map(|(key, (meta, _))| (key.clone(), *meta)).collect();
-        prop_assert_eq!(metas, tree);
-        for (key, (meta, cell)) in tree_at(&writes, cut) {
+        let tree: Vec<_> = tree.map(|entry| { let Ok((key, held)) = entry; (key.clone(), held.version()) }).collect();
+        let versions: Vec<_> = shown.iter().map(|(key, (version, _))| (key.clone(), *version)).collect();
+        prop_assert_eq!(versions, tree);
+        for (key, (version, cell)) in tree_at(&writes, cut) {
             let found = shown.iter().find(|(other, _)| *other == key);
             let (found, _) = &found.expect("all keys of the cut").1;
-            prop_assert!(*found <= meta, "nothing that nobody wrote: {:?}", cell);
+            prop_assert!(*found <= version, "nothing that nobody wrote: {:?}", cell);
         }
     }
 }
@@ -360,9 +360,9 @@ fn damage(folder: &Path, random: &mut StdRng) -> String {
         .map(|file| fs::metadata(file).expect("a file").len());
     let mut at = random.gen_range(0..sizes.clone().sum::<u64>());
     let mut chosen = 0;
-    for (place, size) in sizes.enumerate() {
+    for (index, size) in sizes.enumerate() {
         if at < size {
-            chosen = place;
+            chosen = index;
             break;
         }
         at -= size;
@@ -495,8 +495,8 @@ fn damage_on_the_disk_is_never_served_and_is_healed() {
         let snapshot = replica.snapshot().expect("sound");
         let Ok(cells) = snapshot.tree.iter();
         for entry in cells {
-            let Ok((key, meta)) = entry;
-            match snapshot.read(key, &meta.meta()).expect("readable") {
+            let Ok((key, version)) = entry;
+            match snapshot.read(key, &version.version()).expect("readable") {
                 Some(cell) => assert_eq!(*cell, model[key], "seed {seed}: {told}"),
                 None => {
                     *seen.entry("damaged cells not sent").or_default() += 1;
@@ -532,8 +532,8 @@ fn damage_on_the_disk_is_never_served_and_is_healed() {
         let snapshot = replica.snapshot().expect("sound");
         let Ok(cells) = snapshot.tree.iter();
         for entry in cells {
-            let Ok((key, meta)) = entry;
-            let kept = snapshot.read(key, &meta.meta()).expect("readable");
+            let Ok((key, version)) = entry;
+            let kept = snapshot.read(key, &version.version()).expect("readable");
             assert!(
                 kept.is_some_and(|cell| *cell == model[key]),
                 "seed {seed}: {told}"
@@ -542,11 +542,11 @@ fn damage_on_the_disk_is_never_served_and_is_healed() {
         // As a pull does: what differs is sent, and joined.
         let whole: BTreeMap<_, _> = model
             .iter()
-            .map(|(key, cell)| (key, CellMeta::of(key, cell)))
+            .map(|(key, cell)| (key, Version::of(key, cell)))
             .collect();
         for (key, cell) in &model {
             let Ok(own) = snapshot.tree.get(key);
-            if own.map(Held::meta) != Some(whole[key]) {
+            if own.map(TreeEntry::version) != Some(whole[key]) {
                 *seen.entry("cells sent again").or_default() += 1;
                 replica.merge(key.clone(), cell.clone()).expect("joined");
             }

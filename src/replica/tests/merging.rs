@@ -8,8 +8,8 @@ use serde_json::json;
 use super::{open_with, settle, tree_of, ManualClock, CACHE, DEADLINE};
 use crate::replica::{read::fold_cache::MAX_LOGGED_BYTES, *};
 use crate::{
-    cell::{tests::key, CellMeta, Content, Stamp, Value},
-    merge::tests::{any_put, rules, stamp, value, State},
+    cell::{tests::key, Content, Timestamp, Value, Version},
+    merge::tests::{any_put, rules, timestamp, value, State},
     merge::Form,
     mst::RootHash,
     store::{CellStore as _, DurableStore, MemoryStore},
@@ -32,16 +32,17 @@ fn demo_key(number: usize) -> Key {
 }
 
 /// Times in units of a fifth of a bucket.
-fn at(stamp: Stamp) -> Stamp {
-    let time = stamp.time * BUCKET / 5;
-    Stamp { time, ..stamp }
+fn at(timestamp: Timestamp) -> Timestamp {
+    let time = timestamp.time * BUCKET / 5;
+    Timestamp { time, ..timestamp }
 }
 
-type Put = (usize, Stamp, Option<Value>);
+type Put = (usize, Timestamp, Option<Value>);
 
 fn any_puts() -> impl Strategy<Value = Vec<Put>> {
     let put = (0..STRATEGIES.len()).prop_flat_map(|number| {
-        any_put(STRATEGIES[number]).prop_map(move |(stamp, value)| (number, at(stamp), value))
+        any_put(STRATEGIES[number])
+            .prop_map(move |(timestamp, value)| (number, at(timestamp), value))
     });
     prop::collection::vec(put, 1..25)
 }
@@ -55,31 +56,34 @@ fn read_as(replica: &Replica, key: &Key, form: Form) -> Option<Arc<Cell>> {
 }
 
 fn text(replica: &Replica, key: &Key) -> Option<String> {
-    let cell = read_as(replica, key, Form::Usual)?;
+    let cell = read_as(replica, key, Form::Native)?;
     let payload = cell.value().expect("a value").payload.to_vec();
     Some(String::from_utf8(payload).expect("text"))
 }
 
 fn assert_reads(replica: &Replica, model: &BTreeMap<usize, State>) {
     let mut listed = BTreeMap::new();
-    replica.for_each_key(|key, stamp| {
-        assert_eq!(listed.insert(key.clone(), stamp), None, "shown twice");
+    replica.for_each_key(|key, timestamp| {
+        assert_eq!(listed.insert(key.clone(), timestamp), None, "shown twice");
     });
     for (number, state) in model {
         let key = demo_key(*number);
         let expected = state.merged().read(Form::Json).expect("readable");
         assert_eq!(read_as(replica, &key, Form::Json), expected);
-        assert_eq!(listed.get(&key).copied(), expected.map(|cell| cell.stamp));
-        let usual = read_as(replica, &key, Form::Usual);
+        assert_eq!(
+            listed.get(&key).copied(),
+            expected.map(|cell| cell.timestamp)
+        );
+        let usual = read_as(replica, &key, Form::Native);
         // A document may be saved in several ways.
         if STRATEGIES[*number] != "automerge_crdt" {
-            assert_eq!(usual, state.merged().read(Form::Usual).expect("readable"));
+            assert_eq!(usual, state.merged().read(Form::Native).expect("readable"));
         }
     }
 }
 
 fn root_of(model: &BTreeMap<usize, State>) -> RootHash {
-    let cells = model.values().flat_map(State::metas);
+    let cells = model.values().flat_map(State::versions);
     let Ok(root) = tree_of(cells).root();
     root
 }
@@ -94,9 +98,9 @@ fn assert_settled(replica: &Replica, model: &BTreeMap<usize, State>) {
         value.expect("readable").is_some()
     });
     assert_eq!(published.keys, live.count());
-    let cells: Vec<_> = model.values().flat_map(State::metas).collect();
+    let cells: Vec<_> = model.values().flat_map(State::versions).collect();
     assert_eq!(published.cells, cells.len());
-    let tombstones = cells.iter().filter(|(_, meta)| meta.version.tombstone);
+    let tombstones = cells.iter().filter(|(_, version)| version.tombstone);
     assert_eq!(published.tombstones, tombstones.count());
     // Nothing that is covered is kept, once the thread has come to that.
     let deadline = Instant::now() + DEADLINE / 10;
@@ -118,12 +122,15 @@ fn assert_settled(replica: &Replica, model: &BTreeMap<usize, State>) {
 }
 
 /// The timestamp of the newest version, unless that is the key's own tombstone.
-fn last_write(state: &State) -> Option<Stamp> {
-    let newest = state.metas().map(|(_, meta)| meta.version.stamp).max()?;
-    let is_deleted = |(key, meta): (CellKey, CellMeta)| {
-        key.part.is_empty() && meta.version.tombstone && meta.version.stamp == newest
+fn last_write(state: &State) -> Option<Timestamp> {
+    let newest = state
+        .versions()
+        .map(|(_, version)| version.timestamp)
+        .max()?;
+    let is_deleted = |(key, version): (CellKey, Version)| {
+        key.part.is_empty() && version.tombstone && version.timestamp == newest
     };
-    (!state.metas().any(is_deleted)).then_some(newest)
+    (!state.versions().any(is_deleted)).then_some(newest)
 }
 
 proptest! {
@@ -143,21 +150,21 @@ proptest! {
         let replica = open_with(store(), Durability::Interval, Arc::clone(&rules), &clock);
         let mut model: BTreeMap<usize, State> = BTreeMap::new();
         let mut refused = 0;
-        for (count, (number, stamp, value)) in puts.into_iter().enumerate() {
+        for (count, (number, timestamp, value)) in puts.into_iter().enumerate() {
             let state = model.entry(number).or_insert_with(|| State::of(demo_key(number)));
             if value.is_none() && !stamped[count] {
                 let deleted = last_write(state);
-                if let Some(stamp) = deleted {
-                    state.put(&rules, stamp, None).expect("a delete is taken");
+                if let Some(timestamp) = deleted {
+                    state.put(&rules, timestamp, None).expect("a delete is taken");
                 }
                 let outcome = replica.delete_known(demo_key(number)).expect("taken");
                 prop_assert_eq!(outcome.is_newest, deleted.is_some());
                 assert_reads(&replica, &model);
                 continue;
             }
-            let taken = state.put(&rules, stamp, value.clone());
+            let taken = state.put(&rules, timestamp, value.clone());
             let content = value.map_or(Content::Tombstone, Content::Value);
-            let outcome = replica.put(demo_key(number), Cell { stamp, content });
+            let outcome = replica.put(demo_key(number), Cell { timestamp, content });
             prop_assert_eq!(outcome.is_ok(), taken.is_ok());
             refused += u64::from(taken.is_err());
             // Not always, so that there is something to be caught up with.
@@ -190,7 +197,7 @@ fn counter(replica: &Replica) -> Option<String> {
 
 fn add(replica: &Replica, time: u64, number: &str) {
     let cell = Cell {
-        stamp: stamp(time, 1),
+        timestamp: timestamp(time, 1),
         content: Content::Value(value(number.to_owned())),
     };
     let _ = replica.put(demo_key(1), cell).expect("taken");
@@ -198,7 +205,7 @@ fn add(replica: &Replica, time: u64, number: &str) {
 
 fn delete(replica: &Replica, time: u64) {
     let cell = Cell {
-        stamp: stamp(time, 1),
+        timestamp: timestamp(time, 1),
         content: Content::Tombstone,
     };
     let _ = replica.put(demo_key(1), cell).expect("taken");
@@ -215,7 +222,7 @@ fn what_is_logged_for_readers_is_bounded_and_nothing_is_missed() {
     let put = |number: usize, field: usize| {
         let json = json!({ format!("{field}"): "x".repeat(1000) }).to_string();
         let cell = Cell {
-            stamp: at(stamp(100, 1)),
+            timestamp: at(timestamp(100, 1)),
             content: Content::Value(value(json)),
         };
         let _ = replica.put(demo_key(number), cell).expect("taken");
@@ -318,7 +325,7 @@ fn what_a_crash_left_behind_a_delete_is_removed_at_the_next_opening() {
     let mut model = State::of(demo_key(1));
     let rules = Arc::new(all_rules());
     let write = |key: CellKey, cell: Cell| crate::store::Write {
-        meta: CellMeta::of(&key, &cell),
+        version: Version::of(&key, &cell),
         key,
         cell: Arc::new(cell),
     };
@@ -326,11 +333,11 @@ fn what_a_crash_left_behind_a_delete_is_removed_at_the_next_opening() {
     for (time, put) in [(1, Some("1")), (2, Some("2")), (3, None), (4, Some("4"))] {
         let value = put.map(value);
         model
-            .put(&rules, stamp(time, 1), value.clone())
+            .put(&rules, timestamp(time, 1), value.clone())
             .expect("taken");
         let content = value.map_or(Content::Tombstone, Content::Value);
         let cell = Cell {
-            stamp: stamp(time, 1),
+            timestamp: timestamp(time, 1),
             content,
         };
         for (part, content) in rules.write(&demo_key(1), cell).expect("taken") {
@@ -341,7 +348,7 @@ fn what_a_crash_left_behind_a_delete_is_removed_at_the_next_opening() {
             batch.push(write(
                 key,
                 Cell {
-                    stamp: stamp(time, 1),
+                    timestamp: timestamp(time, 1),
                     content,
                 },
             ));
@@ -363,7 +370,7 @@ fn all_cells_of_a_put_are_there_or_none() {
     let replica = open_with(Box::new(MemoryStore), Durability::Interval, rules, &clock);
     let put = |payload: String| {
         let cell = Cell {
-            stamp: stamp(1, 1),
+            timestamp: timestamp(1, 1),
             content: Content::Value(value(payload)),
         };
         replica.put(demo_key(2), cell)
@@ -390,7 +397,7 @@ fn folds_that_grow_take_no_more_memory_than_they_may() {
             let elements = (0..4).map(|n| format!("{round} {n} {}", "x".repeat(50_000)));
             let payload = json!(elements.collect::<Vec<_>>()).to_string();
             let cell = Cell {
-                stamp: stamp(1 + round, 1),
+                timestamp: timestamp(1 + round, 1),
                 content: Content::Value(value(payload)),
             };
             let _ = replica.put(set(number), cell).expect("taken");

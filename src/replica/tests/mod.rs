@@ -20,7 +20,7 @@ use super::{
     *,
 };
 use crate::{
-    cell::{tests::key, CellMeta, Content, Stamp, Value},
+    cell::{tests::key, Content, Timestamp, Value, Version},
     merge::Form,
     mst::{Resident, RootHash},
     store::{
@@ -43,7 +43,7 @@ pub(super) fn cell(time: u64, writer: u8, content: Option<u8>) -> Cell {
     });
     let id = [writer; 16];
     Cell {
-        stamp: Stamp { time, id },
+        timestamp: Timestamp { time, id },
         content,
     }
 }
@@ -53,20 +53,22 @@ pub(super) fn cell_key(number: u8) -> CellKey {
 }
 
 /// The tree of cells that are ascending by key.
-pub(super) fn tree_of(cells: impl IntoIterator<Item = (CellKey, CellMeta)>) -> Tree {
-    let cells = cells.into_iter().map(|(key, meta)| (key, meta.into()));
+pub(super) fn tree_of(cells: impl IntoIterator<Item = (CellKey, Version)>) -> Tree {
+    let cells = cells
+        .into_iter()
+        .map(|(key, version)| (key, version.into()));
     Tree::from_sorted(Resident::default(), cells)
 }
 
 /// The join of updates: what last writer wins says of a set of them.
-fn join_of<'a>(updates: impl IntoIterator<Item = &'a (u8, Cell)>) -> BTreeMap<CellKey, CellMeta> {
-    let mut cells: BTreeMap<CellKey, CellMeta> = BTreeMap::new();
+fn join_of<'a>(updates: impl IntoIterator<Item = &'a (u8, Cell)>) -> BTreeMap<CellKey, Version> {
+    let mut cells: BTreeMap<CellKey, Version> = BTreeMap::new();
     for (number, cell) in updates {
         let key = cell_key(*number);
-        let meta = CellMeta::of(&key, cell);
-        let old = cells.entry(key).or_insert(meta);
-        if meta.version > old.version {
-            *old = meta;
+        let version = Version::of(&key, cell);
+        let old = cells.entry(key).or_insert(version);
+        if version > *old {
+            *old = version;
         }
     }
     cells
@@ -90,10 +92,10 @@ fn any_updates() -> impl Strategy<Value = Vec<(u8, Cell)>> {
 fn what_was_overwritten_takes_no_room_until_it_settles() {
     let mut buckets = PendingBuckets::new(0, usize::MAX);
     for group in 0..50u64 {
-        let update = |place| Update {
+        let update = |index| Update {
             key: cell_key(1),
-            cell: Arc::new(cell(BUCKET + 1_000 * group + place, 1, Some(7))),
-            meta: None,
+            cell: Arc::new(cell(BUCKET + 1_000 * group + index, 1, Some(7))),
+            version: None,
             is_newest: true,
         };
         let mut updates: Vec<_> = (0..1_000).map(update).collect();
@@ -105,7 +107,7 @@ fn what_was_overwritten_takes_no_room_until_it_settles() {
     }
     let due = buckets.advance(3 * BUCKET);
     assert_eq!(due.len(), 1);
-    assert_eq!(due[0].1.cell.stamp.time, BUCKET + 49_999);
+    assert_eq!(due[0].1.cell.timestamp.time, BUCKET + 49_999);
 }
 
 /// A clock that a test sets.
@@ -164,7 +166,7 @@ pub(super) fn settle(replica: &Replica) {
 }
 
 fn read(replica: &Replica, key: &CellKey) -> Option<Arc<Cell>> {
-    match replica.get(&key.key, Form::Usual) {
+    match replica.get(&key.key, Form::Native) {
         Lookup::Absent => None,
         Lookup::Found(cell) => Some(cell),
         Lookup::Stored(stored) => replica.read(&stored).expect("a read"),
@@ -173,17 +175,17 @@ fn read(replica: &Replica, key: &CellKey) -> Option<Arc<Cell>> {
 
 fn assert_reads(replica: &Replica, updates: &[(u8, Cell)]) {
     let joined = join_of(updates);
-    let mut listed: BTreeMap<Key, Stamp> = BTreeMap::new();
-    replica.for_each_key(|key, stamp| {
-        assert_eq!(listed.insert(key.clone(), stamp), None, "shown twice");
+    let mut listed: BTreeMap<Key, Timestamp> = BTreeMap::new();
+    replica.for_each_key(|key, timestamp| {
+        assert_eq!(listed.insert(key.clone(), timestamp), None, "shown twice");
     });
     for number in 0..8 {
         let key = cell_key(number);
-        let expected = joined.get(&key).filter(|meta| !meta.version.tombstone);
-        let found = read(replica, &key).map(|cell| CellMeta::of(&key, &cell));
+        let expected = joined.get(&key).filter(|version| !version.tombstone);
+        let found = read(replica, &key).map(|cell| Version::of(&key, &cell));
         assert_eq!(found.as_ref(), expected);
-        let stamp = expected.map(|meta| meta.version.stamp);
-        assert_eq!(listed.get(&key.key).copied(), stamp);
+        let timestamp = expected.map(|version| version.timestamp);
+        assert_eq!(listed.get(&key.key).copied(), timestamp);
     }
 }
 
@@ -209,9 +211,9 @@ proptest! {
         for (count, (number, cell)) in updates.iter().enumerate() {
             let outcome = replica.put(cell_key(*number).key, cell.clone()).expect("taken");
             written.push((*number, cell.clone()));
-            let winner = join_of(&written)[&cell_key(*number)].version.stamp;
-            prop_assert!(!outcome.is_newest || winner == cell.stamp);
-            prop_assert!(outcome.is_newest || winner >= cell.stamp);
+            let winner = join_of(&written)[&cell_key(*number)].timestamp;
+            prop_assert!(!outcome.is_newest || winner == cell.timestamp);
+            prop_assert!(outcome.is_newest || winner >= cell.timestamp);
             assert_reads(&replica, &written);
             if count % 7 == 3 {
                 replica.sync().expect("synced");
@@ -416,7 +418,7 @@ fn different_writes_of_one_timestamp_have_one_winner_whenever_they_come() {
     let mut tied: Vec<Cell> = (0..3)
         .map(|byte| cell(1_000 * BUCKET, 1, Some(byte)))
         .collect();
-    tied.sort_by_key(|cell| CellMeta::of(&cell_key(1), cell).version);
+    tied.sort_by_key(|cell| Version::of(&cell_key(1), cell));
     let (least, between, greatest) = (&tied[0], &tied[1], &tied[2]);
     let queue = WriteQueue::new(Tuning::small(), Duration::MAX, 0, std::iter::empty());
     let tree = RwLock::new(Loader::new().finish());
@@ -430,7 +432,7 @@ fn different_writes_of_one_timestamp_have_one_winner_whenever_they_come() {
     assert!(offer(least));
     assert!(offer(greatest));
     let forget = |cell: &Cell| {
-        let settled = (cell_key(1), CellMeta::of(&cell_key(1), cell).into());
+        let settled = (cell_key(1), Version::of(&cell_key(1), cell).into());
         let mut forgotten = Vec::new();
         queue.forget(&[settled], |cells| forgotten.extend(cells));
         forgotten.into_iter().map(|(_, cell, _)| cell)
@@ -555,7 +557,7 @@ fn the_queue_is_bounded_and_then_writers_wait() {
     drop(leave);
     committed.wait().expect("committed");
     let last = read(&replica, &cell_key((count % 5) as u8)).expect("there");
-    assert_eq!(last.stamp.time, 1_000 * BUCKET + count);
+    assert_eq!(last.timestamp.time, 1_000 * BUCKET + count);
     // Versions that were overwritten before they were committed are not written.
     assert!(replica.counts().committed_cells < 50);
 }
@@ -657,8 +659,8 @@ fn many_writers_and_readers_agree_in_the_end() {
             for count in 0..20_000u16 {
                 let number = (count % 6) as u8;
                 if let Some(cell) = read(&replica, &cell_key(number)) {
-                    let before = last.insert(number, cell.stamp);
-                    assert!(before <= Some(cell.stamp), "a read went back in time");
+                    let before = last.insert(number, cell.timestamp);
+                    assert!(before <= Some(cell.timestamp), "a read went back in time");
                 }
                 if count % 500 == 0 {
                     clock.set((900 + u64::from(count) / 200) * BUCKET);

@@ -1,6 +1,6 @@
 //! Deletes that no client has stamped.
 //!
-//! Zenoh's routers stamp puts, but not deletes: each storage stamps them itself, when it gets round
+//! Zenoh's routers timestamp puts, but not deletes: each storage timestamps them itself, when it gets round
 //! to it, which may be after a put that a client sent later was stamped. So such a delete deletes
 //! what the replica knows, and nothing that comes after: its tombstone bears the very timestamp of
 //! the newest version of the key, and wins over that, since of one timestamp a tombstone wins. (A
@@ -10,7 +10,7 @@
 use smallvec::smallvec;
 
 use crate::{
-    cell::{Cell, CellKey, Key, Part, Stamp},
+    cell::{Cell, CellKey, Key, Part, Timestamp},
     replica::{Outcome, Replica, ReplicaError, Shared},
 };
 
@@ -21,7 +21,7 @@ impl Replica {
     /// As of [`put`](Self::put).
     pub fn delete_known(&self, key: Key) -> Result<Outcome, ReplicaError> {
         let counter = &self.shared.state.counters.deletes;
-        let Some(stamp) = self.shared.last_write(&key) else {
+        let Some(timestamp) = self.shared.last_write(&key) else {
             self.shared.state.commits.check()?;
             counter.add();
             self.shared.state.counters.outdated.add();
@@ -30,7 +30,7 @@ impl Replica {
                 committed: None,
             });
         };
-        let tombstone = (CellKey::own(key), Cell::tombstone(stamp).into(), None);
+        let tombstone = (CellKey::own(key), Cell::tombstone(timestamp).into(), None);
         self.write(smallvec![tombstone], counter)
     }
 
@@ -44,17 +44,17 @@ impl Replica {
 impl Shared {
     /// When the value of `key` was last written, of what is pending, settled and in quarantine;
     /// nothing if it has none.
-    fn last_write(&self, key: &Key) -> Option<Stamp> {
+    fn last_write(&self, key: &Key) -> Option<Timestamp> {
         // First what is pending, then what is settled: what settles between is in both.
-        let mut stamps = self.state.queue.liveness(key);
+        let mut timestamps = self.state.queue.liveness(key);
         let settled = self.state.applied();
         if let Some(own) = settled.get(&CellKey::own(key.clone())) {
-            stamps.see(&Part::EMPTY, own.stamp(), own.is_tombstone());
+            timestamps.see(&Part::EMPTY, own.timestamp(), own.is_tombstone());
         }
         if let Some(newest) = settled.newest_part(key) {
-            stamps.see_part(newest);
+            timestamps.see_part(newest);
         }
         drop(settled);
-        stamps.last_write().max(self.missing(key))
+        timestamps.last_write().max(self.missing(key))
     }
 }

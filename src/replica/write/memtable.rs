@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    cell::{Cell, CellKey, CellMeta, Key, Part, Version},
+    cell::{Cell, CellKey, Key, Part, Version},
     replica::read::{
         fold_cache::{FoldSlot, Merging, MAX_LOGGED_BYTES},
         liveness::KeyLiveness,
@@ -41,7 +41,7 @@ struct Pending {
 }
 
 fn version(key: &CellKey, cell: &Cell) -> Version {
-    CellMeta::of(key, cell).version
+    Version::of(key, cell)
 }
 
 /// Invariant: what is here is newer than what the tree has.
@@ -82,10 +82,10 @@ impl Memtable {
             }
             Entry::Occupied(mut pending) => {
                 let other = &pending.get().cell;
-                if other.stamp > cell.stamp {
+                if other.timestamp > cell.timestamp {
                     return Offered::Lost;
                 }
-                if other.stamp == cell.stamp {
+                if other.timestamp == cell.timestamp {
                     if version(key, cell) <= version(key, other) {
                         return Offered::Lost;
                     }
@@ -99,7 +99,7 @@ impl Memtable {
         self.bytes += bytes;
         if !key.part.is_empty() {
             let merging = self.merging.entry(key.key.clone()).or_default();
-            merging.pending(offered == Offered::First, cell.stamp);
+            merging.pending(offered == Offered::First, cell.timestamp);
         }
         if !self.merging.is_empty() {
             self.change_log(&key.key, |merging| merging.log(&key.part, cell, is_tied));
@@ -143,12 +143,13 @@ impl Memtable {
         let pending = &entry.get().cell;
         // Without a tie, what bears the same timestamp is the very same write.
         let is_tied = self.tied.contains(key);
-        let is_applied = pending.stamp < applied.stamp
-            || (pending.stamp == applied.stamp && (!is_tied || version(key, pending) <= applied));
+        let is_applied = pending.timestamp < applied.timestamp
+            || (pending.timestamp == applied.timestamp
+                && (!is_tied || version(key, pending) <= applied));
         if is_applied {
             self.bytes -= bytes_of(key, pending);
-            forgotten =
-                Some(entry.remove().cell).filter(|cell| cell.stamp == applied.stamp && !is_tied);
+            forgotten = Some(entry.remove().cell)
+                .filter(|cell| cell.timestamp == applied.timestamp && !is_tied);
             if !self.tied.is_empty() {
                 self.tied.remove(key);
             }
@@ -173,7 +174,7 @@ impl Memtable {
     pub(in crate::replica) fn liveness(&self, key: &Key) -> KeyLiveness {
         let mut liveness = KeyLiveness::default();
         if let Some(own) = self.get(&CellKey::own(key.clone())) {
-            liveness.see(&Part::EMPTY, own.stamp, own.value().is_none());
+            liveness.see(&Part::EMPTY, own.timestamp, own.value().is_none());
         }
         if let Some(newest) = self.merging.get(key).and_then(Merging::newest) {
             liveness.see_part(newest);

@@ -14,12 +14,12 @@ use smallvec::SmallVec;
 
 use super::memtable::{bytes_of, Memtable, Offered};
 use crate::{
-    cell::{Cell, CellKey, CellMeta, Key, Part},
+    cell::{Cell, CellKey, Key, Part, Version},
     replica::{
         apply::tree::{AppliedTree, Verdict},
         core::Request,
         read::{fold_cache::FoldSlot, liveness::KeyLiveness},
-        Held, Queues, Tuning,
+        Queues, TreeEntry, Tuning,
     },
     store::Versioned,
 };
@@ -33,13 +33,13 @@ pub(in crate::replica) struct Update {
     pub(in crate::replica) key: CellKey,
     pub(in crate::replica) cell: Arc<Cell>,
     /// Its digest and version, if it was hashed before.
-    pub(in crate::replica) meta: Option<Box<CellMeta>>,
+    pub(in crate::replica) version: Option<Box<Version>>,
     /// Whether it was, of all that had been offered, the newest of its key.
     pub(in crate::replica) is_newest: bool,
 }
 
 /// A cell that is offered, and its digest and version, if it was hashed before.
-pub(in crate::replica) type Offer = (CellKey, Arc<Cell>, Option<Box<CellMeta>>);
+pub(in crate::replica) type Offer = (CellKey, Arc<Cell>, Option<Box<Version>>);
 
 /// The cells of one write, which are taken together.
 pub(in crate::replica) type Offers = SmallVec<[Offer; 1]>;
@@ -131,11 +131,11 @@ struct State {
 
 impl State {
     fn is_late(&self, (key, cell, _): &Offer) -> bool {
-        cell.stamp.time < self.watermark && !self.memtable.contains(key)
+        cell.timestamp.time < self.watermark && !self.memtable.contains(key)
     }
 
     /// True if it is the newest of its key.
-    fn take(&mut self, (key, cell, meta): Offer, is_tied: bool) -> bool {
+    fn take(&mut self, (key, cell, version): Offer, is_tied: bool) -> bool {
         self.sequence += 1;
         let offered = self.memtable.offer(&key, &cell, is_tied, self.group);
         let is_newest = offered != Offered::Lost;
@@ -147,12 +147,12 @@ impl State {
             Offered::Lost => true,
         });
         queued.sequence = self.sequence;
-        let time = Some(cell.stamp.time).filter(|time| *time >= self.watermark);
+        let time = Some(cell.timestamp.time).filter(|time| *time >= self.watermark);
         queued.earliest = time.into_iter().chain(queued.earliest).min();
         queued.updates.push(Update {
             key,
             cell,
-            meta,
+            version,
             is_newest,
         });
         is_newest
@@ -275,9 +275,9 @@ impl WriteQueue {
         }
         let had = state.queued.updates.len();
         let mut is_newest = false;
-        for (place, offer) in offers.into_iter().enumerate() {
+        for (index, offer) in offers.into_iter().enumerate() {
             let verdict = match &judged {
-                Some((_, verdicts)) if state.is_late(&offer) => verdicts[place],
+                Some((_, verdicts)) if state.is_late(&offer) => verdicts[index],
                 _ => Verdict::NEWER,
             };
             if let Verdict::Newer { is_tied } = verdict {
@@ -355,7 +355,7 @@ impl WriteQueue {
         keys.reserve(state.memtable.len());
         for (key, cell) in state.memtable.iter() {
             let liveness = keys.entry(key.key.clone()).or_default();
-            liveness.see(&key.part, cell.stamp, cell.value().is_none());
+            liveness.see(&key.part, cell.timestamp, cell.value().is_none());
         }
         keys
     }
@@ -571,7 +571,7 @@ impl WriteQueue {
     /// those cells that were here, some at a time.
     pub(in crate::replica) fn forget(
         &self,
-        applied: &[(CellKey, Held)],
+        applied: &[(CellKey, TreeEntry)],
         mut forgotten: impl FnMut(&mut dyn Iterator<Item = Versioned>),
     ) {
         let mut cells = Vec::with_capacity(FORGOTTEN_AT_ONCE);

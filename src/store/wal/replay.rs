@@ -50,7 +50,7 @@ pub(super) fn read(
     let files = files(folder)?;
     let mut full = VecDeque::new();
     let mut next = applied + 1;
-    for (place, (first, path)) in files.iter().enumerate() {
+    for (index, (first, path)) in files.iter().enumerate() {
         if *first > next {
             let reason = format!("groups {next} to {} are missing", first - 1);
             return Err(damaged(path, 0, &reason));
@@ -61,7 +61,7 @@ pub(super) fn read(
             file: Sectors::read(&file),
             next: *first,
             shown,
-            is_last_file: place + 1 == files.len(),
+            is_last_file: index + 1 == files.len(),
             is_damage_skipped: false,
         };
         let end = with_marks(reader.read(visit)?);
@@ -285,9 +285,9 @@ impl Reader<'_> {
                 false => None,
             };
             match found {
-                Some((place, head)) => {
+                Some((index, head)) => {
                     at += FRAME_HEAD_BYTES + head.length;
-                    return Some((place, head));
+                    return Some((index, head));
                 }
                 None => at += 1,
             }

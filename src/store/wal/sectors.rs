@@ -72,7 +72,7 @@ impl Sectors {
         let end = self.bytes.len().min(range.start / ROOM * ROOM + ROOM);
         let rest_of_sector = self.bytes.get(range.start..end).unwrap_or_default();
         rest_of_sector.iter().all(|byte| *byte == 0)
-            || self.missing.iter().any(|place| range.contains(place))
+            || self.missing.iter().any(|index| range.contains(index))
     }
 }
 

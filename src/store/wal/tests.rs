@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use rand::{rngs::StdRng, Rng, SeedableRng};
 
 use super::*;
-use crate::cell::{tests::key, Content, Stamp, Value};
+use crate::cell::{tests::key, Content, Timestamp, Value};
 
 type Cells = Vec<(CellKey, Cell)>;
 
@@ -20,7 +20,7 @@ fn group(number: u64, lengths: &[usize]) -> Cells {
             schema: None,
             payload: payload.collect::<Vec<_>>().into(),
         };
-        let stamp = Stamp {
+        let timestamp = Timestamp {
             time: number,
             id: [1; 16],
         };
@@ -30,7 +30,7 @@ fn group(number: u64, lengths: &[usize]) -> Cells {
         };
         (
             CellKey::own(key(&format!("k/{place}"))),
-            Cell { stamp, content },
+            Cell { timestamp, content },
         )
     };
     lengths.iter().enumerate().map(cell).collect()
@@ -186,7 +186,7 @@ proptest! {
         // What can be read is read when somebody wants that.
         let mut found = BTreeSet::new();
         Wal::salvage(folder.path(), &mut |key, cell| {
-            found.insert(cell.stamp.time);
+            found.insert(cell.timestamp.time);
             let cell = (key, cell);
             assert!(all.iter().any(|group| group.contains(&cell)));
         });

@@ -23,7 +23,7 @@ use self::{
 };
 use super::MESSAGE_BYTES;
 use crate::{
-    cell::{Cell, Content, Stamp, Value},
+    cell::{Cell, Content, Timestamp, Value},
     replica::SimulatedReplica,
 };
 
@@ -232,7 +232,7 @@ fn simulated_large_repairs_come_in_messages_of_bounded_size() {
 fn written(world: &mut World, number: u32) -> Cell {
     world.sequence += 1;
     let cell = Cell {
-        stamp: Stamp {
+        timestamp: Timestamp {
             time: START + world.sequence,
             id: id(0).0,
         },

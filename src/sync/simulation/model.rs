@@ -8,7 +8,7 @@ use std::{
 use rand::{rngs::StdRng, Rng};
 
 use crate::{
-    cell::{Cell, CellKey, Content, Stamp, Value},
+    cell::{Cell, CellKey, Content, Timestamp, Value},
     merge::{tests::merging, Form, MergeRules, Merged, PartCell},
 };
 
@@ -37,7 +37,7 @@ pub(super) enum Put {
 /// The merge rules, and all that was put.
 pub(super) struct Merging {
     pub(super) rules: Vec<MergeRules>,
-    pub(super) puts: BTreeMap<u32, Vec<(Stamp, Option<Put>)>>,
+    pub(super) puts: BTreeMap<u32, Vec<(Timestamp, Option<Put>)>>,
 }
 
 impl Merging {
@@ -66,10 +66,10 @@ impl Merging {
     pub(super) fn write(
         &mut self,
         number: u32,
-        stamp: Stamp,
+        timestamp: Timestamp,
         put: Option<Put>,
     ) -> Vec<(CellKey, Cell)> {
-        self.puts.entry(number).or_default().push((stamp, put));
+        self.puts.entry(number).or_default().push((timestamp, put));
         let text = put.map(|put| match put {
             Put::Any(number) => number.to_string(),
             Put::Add(number) => number.to_string(),
@@ -86,12 +86,12 @@ impl Merging {
         });
         let own = key(number);
         let rules = &self.rules[Self::kind(number)];
-        let cells = rules.write(&own.key, Cell { stamp, content });
+        let cells = rules.write(&own.key, Cell { timestamp, content });
         let cells = cells.expect("taken").into_iter();
         cells
             .map(|(part, content)| {
                 let key = own.key.clone();
-                (CellKey { key, part }, Cell { stamp, content })
+                (CellKey { key, part }, Cell { timestamp, content })
             })
             .collect()
     }
@@ -101,13 +101,13 @@ impl Merging {
     pub(super) fn expected(&self, number: u32) -> Option<String> {
         let puts = &self.puts[&number];
         let deleted = puts.iter().filter(|(_, put)| put.is_none());
-        let deleted = deleted.map(|(stamp, _)| *stamp).max();
+        let deleted = deleted.map(|(timestamp, _)| *timestamp).max();
         let mut visible: Vec<_> = puts
             .iter()
-            .filter_map(|(stamp, put)| Some((*stamp, (*put)?)))
-            .filter(|(stamp, _)| Some(*stamp) > deleted)
+            .filter_map(|(timestamp, put)| Some((*timestamp, (*put)?)))
+            .filter(|(timestamp, _)| Some(*timestamp) > deleted)
             .collect();
-        visible.sort_by_key(|(stamp, _)| *stamp);
+        visible.sort_by_key(|(timestamp, _)| *timestamp);
         let (mut sum, mut elements, mut last) = (0, BTreeSet::new(), None);
         for (_, put) in &visible {
             match *put {
@@ -144,7 +144,7 @@ impl Merging {
                     cell,
                 })
                 .collect();
-            let read = Merged::fold(&cells).read(Form::Usual).expect("readable");
+            let read = Merged::fold(&cells).read(Form::Native).expect("readable");
             let text = read.map(|cell| {
                 let payload = cell.value().expect("a value").payload.to_vec();
                 String::from_utf8(payload).expect("text")

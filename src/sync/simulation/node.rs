@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::*;
 use crate::{
-    cell::{CellKey, CellMeta, Stamp},
+    cell::{CellKey, Timestamp, Version},
     mst::RootHash,
     replica::{Change, Comparison, Now, ReplicaError, SimulatedReplica, Snapshot, Span, Tree},
 };
@@ -21,7 +21,7 @@ pub(super) struct Node {
     /// Which life it is, so that timers and answers of others are not taken.
     pub(super) life: u64,
     pub(super) is_down: bool,
-    pub(super) last_stamp: u64,
+    pub(super) last_timestamp: u64,
     pub(super) joined: u64,
     pub(super) useful: u64,
     /// A root was made of which the machine is to be told.
@@ -56,7 +56,7 @@ impl View for NodeView<'_> {
         let span = self.0.roots().latest(self.0.cut(self.1))?;
         Some((span, self.0.roots().published().cells as u64))
     }
-    fn newest(&self, key: &CellKey) -> Option<Stamp> {
+    fn newest(&self, key: &CellKey) -> Option<Timestamp> {
         self.0.newest(key)
     }
     fn changes_since(&self, root: &RootHash, after: u64) -> Option<Vec<Change>> {
@@ -77,7 +77,7 @@ impl Source for NodeView<'_> {
     fn changes_since(&self, root: &RootHash, after: u64) -> Option<Vec<Change>> {
         self.0.roots().changes_since(root, after)
     }
-    fn damaged(&self, key: &CellKey, _: &CellMeta) {
+    fn damaged(&self, key: &CellKey, _: &Version) {
         panic!("{key:?} is not damaged");
     }
 }

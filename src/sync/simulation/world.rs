@@ -15,7 +15,7 @@ use super::{
     scenario::Scenario,
 };
 use crate::{
-    cell::{ntp64_span, Cell, CellKey, CellMeta, Stamp, Version},
+    cell::{ntp64_span, Cell, CellKey, Timestamp, Version},
     replica::SimulatedReplica,
 };
 
@@ -83,7 +83,7 @@ impl World {
                     skew: 0,
                     life: 0,
                     is_down: false,
-                    last_stamp: 0,
+                    last_timestamp: 0,
                     joined: 0,
                     useful: 0,
                     has_root: false,
@@ -224,13 +224,13 @@ impl World {
         }
         let wall = self.wall(node);
         let author = &mut self.nodes[node];
-        author.last_stamp = wall.max(author.last_stamp + 1);
-        let stamp = Stamp {
-            time: author.last_stamp,
+        author.last_timestamp = wall.max(author.last_timestamp + 1);
+        let timestamp = Timestamp {
+            time: author.last_timestamp,
             id: id(node).0,
         };
         let put = (!delete).then(|| self.merging.draw(number, &mut self.rng));
-        let cells = self.merging.write(number, stamp, put);
+        let cells = self.merging.write(number, timestamp, put);
         for (key, cell) in &cells {
             self.wrote(key, cell);
         }
@@ -245,7 +245,7 @@ impl World {
     }
 
     pub(super) fn wrote(&mut self, key: &CellKey, cell: &Cell) {
-        let version = CellMeta::of(key, cell).version;
+        let version = Version::of(key, cell);
         self.written.insert(version);
         let winner = self.model.entry(key.clone()).or_insert(version);
         *winner = (*winner).max(version);
@@ -254,7 +254,7 @@ impl World {
     pub(super) fn update(&mut self, node: usize, key: CellKey, cell: Cell) -> bool {
         let wall = self.wall(node);
         let target = &mut self.nodes[node];
-        if cell.stamp.time > wall + ntp64_span(DRIFT) {
+        if cell.timestamp.time > wall + ntp64_span(DRIFT) {
             target.refused += 1;
             return false;
         }
@@ -293,7 +293,7 @@ impl World {
                 Action::Join(cells) => {
                     let count = cells.len() as u64;
                     for (key, cell) in cells {
-                        let version = CellMeta::of(&key, &cell).version;
+                        let version = Version::of(&key, &cell);
                         assert!(self.written.contains(&version), "nobody wrote it");
                         let is_newest = self.update(node, key, cell);
                         self.nodes[node].useful += u64::from(is_newest);
@@ -519,20 +519,21 @@ impl World {
     pub(super) fn check(&self) {
         let covers = |key: &CellKey| {
             let own = self.model.get(&CellKey::own(key.key.clone()));
-            own.filter(|_| !key.part.is_empty()).map(|own| own.stamp)
+            own.filter(|_| !key.part.is_empty())
+                .map(|own| own.timestamp)
         };
         let cells = self
             .model
             .iter()
             .map(|(key, version)| (key.clone(), *version));
         let model: BTreeMap<CellKey, Version> = cells
-            .filter(|(key, version)| covers(key) < Some(version.stamp))
+            .filter(|(key, version)| covers(key) < Some(version.timestamp))
             .collect();
         for (number, node) in self.nodes.iter().enumerate() {
             let disk = node.replica.disk();
             let versions: BTreeMap<CellKey, Version> = disk
                 .iter()
-                .map(|(key, cell)| (key.clone(), CellMeta::of(key, cell).version))
+                .map(|(key, cell)| (key.clone(), Version::of(key, cell)))
                 .collect();
             assert_eq!(versions, model, "replica {number}");
             assert_eq!(node.replica.tree().len(), model.len());

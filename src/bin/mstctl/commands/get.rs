@@ -39,7 +39,9 @@ pub(super) fn run(context: &Context, args: &Get) -> Result<Answer, Error> {
     let value = connection.get(&args.key)?.map(|sample| Reading {
         payload: sample.payload().to_bytes().into_owned(),
         encoding: sample.encoding().to_string(),
-        time: sample.timestamp().map(|stamp| stamp.get_time().as_u64()),
+        time: sample
+            .timestamp()
+            .map(|timestamp| timestamp.get_time().as_u64()),
     });
     let shown = Shown {
         key: args.key.clone(),

@@ -2,12 +2,12 @@
 
 use serde_json::{json, Value};
 use zenoh::key_expr::keyexpr;
-use zenoh_backend_mst::{cell::Stamp, sync::Token};
+use zenoh_backend_mst::{cell::Timestamp, sync::Token};
 
 use super::Context;
 use crate::{
     args::Keys,
-    cells::stamp,
+    cells::timestamp,
     connection::{Connection, Request},
     exit::{of_zenoh, Answer, Error},
     output::{safe, time, Output, Tone},
@@ -144,7 +144,7 @@ impl Listing {
 fn row(key: &Value, output: Output) -> String {
     let at = match key["time"].as_str() {
         Some(time) => time.to_owned(),
-        None => stamp(key["timestamp"].as_str().unwrap_or_default()).0,
+        None => timestamp(key["timestamp"].as_str().unwrap_or_default()).0,
     };
     let cells = key["cells"].as_u64().unwrap_or(1);
     let (state, tone) = match key["deleted"] == true {
@@ -157,11 +157,11 @@ fn row(key: &Value, output: Output) -> String {
 }
 
 /// A key as the backend lists it, from the cells that it is made of.
-pub(super) fn listed(key: &str, stamp: Stamp, cells: u64, deleted: bool) -> Value {
+pub(super) fn listed(key: &str, timestamp: Timestamp, cells: u64, deleted: bool) -> Value {
     json!({
         "key": key,
-        "timestamp": stamp.to_string(),
-        "time": time(stamp.time),
+        "timestamp": timestamp.to_string(),
+        "time": time(timestamp.time),
         "cells": cells,
         "deleted": deleted,
     })
@@ -191,12 +191,12 @@ mod tests {
     #[test]
     fn rows_are_even_whatever_the_key() {
         let output = Output::new(true);
-        let stamp = Stamp {
+        let timestamp = Timestamp {
             time: 0,
             id: [1; 16],
         };
-        let key = listed("a/\u{1b}b", stamp, 12, false);
-        let deleted = listed("c", stamp, 1, true);
+        let key = listed("a/\u{1b}b", timestamp, 12, false);
+        let deleted = listed("c", timestamp, 1, true);
         let text = row(&key, output);
         assert_eq!(
             text,

@@ -10,7 +10,7 @@ use serde_json::{json, Value};
 use zenoh::key_expr::keyexpr;
 use zenoh_backend_mst::{
     backup::{BackupReader, BackupWriter, Header},
-    cell::{intersect, Cell, CellKey, CellMeta, Key, Stamp},
+    cell::{intersect, Cell, CellKey, Key, Timestamp, Version},
     hex,
     merge::{encoding, raw, Form, Merged, PartCell},
     mst::{Builder, Mst, Resident, RootHash},
@@ -88,7 +88,7 @@ fn open(dir: &Path) -> Result<DurableStore, Error> {
     })
 }
 
-type Entries = Vec<(CellKey, CellMeta)>;
+type Entries = Vec<(CellKey, Version)>;
 
 /// What a folder holds, without what a crash has left behind.
 #[derive(Default)]
@@ -103,10 +103,10 @@ struct Loaded {
 }
 
 impl Loaded {
-    fn tree(&self) -> Mst<Resident<CellKey, CellMeta>> {
+    fn tree(&self) -> Mst<Resident<CellKey, Version>> {
         let mut builder = Builder::new(Resident::default());
-        for (key, meta) in &self.entries {
-            builder.push(key.clone(), *meta);
+        for (key, version) in &self.entries {
+            builder.push(key.clone(), *version);
         }
         builder.finish()
     }
@@ -117,15 +117,15 @@ impl Loaded {
     }
 
     /// The cells of each key: all in a row.
-    fn by_key(&self) -> impl Iterator<Item = &[(CellKey, CellMeta)]> {
+    fn by_key(&self) -> impl Iterator<Item = &[(CellKey, Version)]> {
         self.entries.chunk_by(|(a, _), (b, _)| a.key == b.key)
     }
 }
 
 /// Whether a key has no value: it has nothing but a tombstone of its own.
-fn is_deleted(cells: &[(CellKey, CellMeta)]) -> bool {
+fn is_deleted(cells: &[(CellKey, Version)]) -> bool {
     let is_deletion =
-        |(key, meta): &(CellKey, CellMeta)| key.part.is_empty() && meta.version.tombstone;
+        |(key, version): &(CellKey, Version)| key.part.is_empty() && version.tombstone;
     cells.iter().all(is_deletion)
 }
 
@@ -135,21 +135,21 @@ fn scan(store: &DurableStore) -> (Loaded, Result<(), StoreError>) {
     let mut loaded = Loaded::default();
     let progress = Progress::new("reading cells");
     // The own cell of the key that is being read, which comes first.
-    let mut own: Option<(Key, Stamp)> = None;
-    let scanned = store.scan(&mut |key, RowHead { meta, .. }| {
-        let stamp = meta.version.stamp;
+    let mut own: Option<(Key, Timestamp)> = None;
+    let scanned = store.scan(&mut |key, RowHead { version, .. }| {
+        let timestamp = version.timestamp;
         if key.part.is_empty() {
-            own = Some((key.key.clone(), stamp));
+            own = Some((key.key.clone(), timestamp));
         } else if own
             .as_ref()
-            .is_some_and(|(of, own)| *of == key.key && *own >= stamp)
+            .is_some_and(|(of, own)| *of == key.key && *own >= timestamp)
         {
             // It is covered, as if it had never been.
             return;
         }
-        loaded.latest = loaded.latest.max(stamp.time);
-        loaded.tombstones += u64::from(meta.version.tombstone);
-        loaded.entries.push((key, meta));
+        loaded.latest = loaded.latest.max(timestamp.time);
+        loaded.tombstones += u64::from(version.tombstone);
+        loaded.entries.push((key, version));
         progress.set(loaded.entries.len() as u64, None);
     });
     let keys = loaded.by_key().filter(|cells| !is_deleted(cells)).count();
@@ -163,14 +163,14 @@ fn scan(store: &DurableStore) -> (Loaded, Result<(), StoreError>) {
 }
 
 /// Whether there is a cell in the place of one that was lost, or one that covers it.
-fn is_replaced(loaded: &Loaded, key: &CellKey, lost: &CellMeta) -> bool {
+fn is_replaced(loaded: &Loaded, key: &CellKey, lost: &Version) -> bool {
     let find = |key: &CellKey| {
         let entries = &loaded.entries;
         let place = entries.binary_search_by(|(other, _)| other.cmp(key)).ok()?;
-        Some(entries.get(place)?.1.version)
+        Some(entries.get(place)?.1)
     };
     let own = find(&CellKey::own(key.key.clone()));
-    find(key) >= Some(lost.version) || own.map(|own| own.stamp) >= Some(lost.version.stamp)
+    find(key) >= Some(*lost) || own.map(|own| own.timestamp) >= Some(lost.timestamp)
 }
 
 fn load(store: &DurableStore) -> Result<Loaded, Error> {
@@ -248,10 +248,15 @@ fn keys(output: Output, dir: &Path, args: &Keys) -> Result<Answer, Error> {
         let Some((key, first)) = cells.first() else {
             continue;
         };
-        let stamps = cells.iter().map(|(_, meta)| meta.version.stamp);
-        let stamp = stamps.fold(first.version.stamp, Ord::max);
+        let timestamps = cells.iter().map(|(_, version)| version.timestamp);
+        let timestamp = timestamps.fold(first.timestamp, Ord::max);
         let key = key.key.to_string();
-        listing.show(&listed(&key, stamp, cells.len() as u64, is_deleted(cells)))?;
+        listing.show(&listed(
+            &key,
+            timestamp,
+            cells.len() as u64,
+            is_deleted(cells),
+        ))?;
     }
     Ok(Answer::Yes)
 }
@@ -269,7 +274,7 @@ fn get(output: Output, dir: &Path, args: &Get) -> Result<Answer, Error> {
             cell,
         })
         .collect();
-    let value = match Merged::fold(&cells).read(Form::Usual) {
+    let value = match Merged::fold(&cells).read(Form::Native) {
         Ok(value) => value,
         Err(error) => {
             note(&format!("mstctl: {error}"));
@@ -281,7 +286,7 @@ fn get(output: Output, dir: &Path, args: &Get) -> Result<Answer, Error> {
         Some(Reading {
             payload: value.payload.to_vec(),
             encoding: encoding::text(value.encoding_id, value.schema.as_deref()),
-            time: Some(cell.stamp.time),
+            time: Some(cell.timestamp.time),
         })
     };
     let shown = Shown {
@@ -308,11 +313,11 @@ fn verify(output: Output, dir: &Path) -> Result<Answer, Error> {
 }
 
 /// A damaged cell, in the form in which a router tells of it.
-fn damage((key, meta): &(CellKey, CellMeta), reason: String) -> Value {
+fn damage((key, version): &(CellKey, Version), reason: String) -> Value {
     json!({
         "key": key.key.to_string(),
         "part": hex::encode(key.part.as_bytes()),
-        "timestamp": meta.version.stamp.to_string(),
+        "timestamp": version.timestamp.to_string(),
         "reason": reason,
     })
 }
@@ -332,9 +337,9 @@ fn examine(store: &DurableStore) -> Result<Findings, Error> {
     let progress = Progress::new("verifying");
     let of = Some(loaded.entries.len() as u64);
     for entry in &loaded.entries {
-        let (key, meta) = entry;
+        let (key, version) = entry;
         let reason = match store.view().read(key) {
-            Ok(Some((cell, _))) if CellMeta::of(key, &cell) == *meta => None,
+            Ok(Some((cell, _))) if Version::of(key, &cell) == *version => None,
             Ok(Some(_)) => Some("it is not what its digest says".to_owned()),
             Ok(None) => Some("it was there a moment ago, and is not".to_owned()),
             Err(error) if error.is_damage() => Some(error.to_string()),
@@ -401,13 +406,13 @@ fn write(
     let damaged = backup_error(path);
     let progress = Progress::new("backing up");
     let mut writer = BackupWriter::new(file, header).map_err(&damaged)?;
-    for (done, (key, meta)) in loaded.entries.iter().enumerate() {
-        let cell = store.read(key, meta.version)?;
+    for (done, (key, version)) in loaded.entries.iter().enumerate() {
+        let cell = store.read(key, *version)?;
         let cell = cell.ok_or_else(|| Error::Place {
             path: path.to_owned(),
             problem: format!("it was not made: the value of `{}` is gone", key.key),
         })?;
-        writer.push(key, meta, &cell).map_err(&damaged)?;
+        writer.push(key, version, &cell).map_err(&damaged)?;
         progress.set(done as u64 + 1, Some(header.cells));
     }
     writer.finish().map_err(&damaged)?;
@@ -499,7 +504,7 @@ fn fill(dir: &Path, path: &Path, header: &Header) -> Result<(), Error> {
     let mut done = 0;
     while let Some(frame) = reader.next_frame().map_err(&damaged)? {
         let frame = frame.into_iter().map(|(key, cell)| Write {
-            meta: CellMeta::of(&key, &cell),
+            version: Version::of(&key, &cell),
             cell: cell.into(),
             key,
         });
@@ -560,10 +565,10 @@ pub(super) mod tests {
                 payload: payload.into(),
             }),
         };
-        let stamp = Stamp { time, id: [1; 16] };
-        let cell = Cell { stamp, content };
+        let timestamp = Timestamp { time, id: [1; 16] };
+        let cell = Cell { timestamp, content };
         Write {
-            meta: CellMeta::of(&key, &cell),
+            version: Version::of(&key, &cell),
             cell: Arc::new(cell),
             key,
         }

@@ -1,0 +1,278 @@
+//! Which strategy merges which put.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    panic::{catch_unwind, AssertUnwindSafe},
+    sync::Arc,
+};
+
+use zenoh_keyexpr::{keyexpr, OwnedKeyExpr};
+
+use super::registry::{self, Chosen, BUILT_IN};
+use super::specificity;
+use crate::merge::encoding::is_of_type;
+use crate::merge::part::{tag, MAX_NESTING};
+use crate::merge::strategy::{InvalidPut, Put};
+use crate::merge::Additive;
+use crate::merge::AutomergeCrdt;
+use crate::merge::Object;
+use crate::merge::SetUnion;
+use crate::{
+    cell::{intersect, Cell, Content, Key, Part},
+    config::{ConfigError, MergeConfig, StrategyConfig},
+};
+
+/// Cells that one put may write.
+pub const MAX_CELLS: usize = 65_536;
+
+/// A rule of `key_overrides`, made for the keys that a storage keeps, from which
+/// its prefix is stripped.
+struct KeyRule {
+    keys: Vec<OwnedKeyExpr>,
+    /// Whether it matches the key that is the prefix itself.
+    matches_prefix: bool,
+    strategy: Option<Chosen>,
+}
+
+/// The merge rules of a storage.
+///
+/// A put is merged by the strategy of the most specific of the key rules that
+/// match its key; else by that of the type rules of whose type it is, of several by
+/// that with the longest name; else by the default.
+pub struct MergeRules {
+    default: Option<Chosen>,
+    /// Longer names first.
+    types: Vec<(String, Option<Chosen>)>,
+    keys: Vec<KeyRule>,
+    text: String,
+}
+
+impl fmt::Debug for MergeRules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("MergeRules").field(&self.text).finish()
+    }
+}
+
+/// Why a put is not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RejectedPut {
+    /// The strategy that does not take it.
+    pub strategy: Arc<str>,
+    /// Why.
+    pub reason: InvalidPut,
+}
+
+/// The strategy that a configuration names for what is within so many objects, and
+/// the versions of the custom ones in it.
+fn choose(
+    option: &str,
+    config: &StrategyConfig,
+    objects: usize,
+    versions: &mut BTreeMap<String, u32>,
+) -> Result<Option<Chosen>, ConfigError> {
+    let error = |reason: String| ConfigError::Option {
+        option: option.to_owned(),
+        reason,
+    };
+    if !config.fields.is_empty() && config.name != "object" {
+        return Err(error(format!(
+            "`{}` has no fields, only `object` has",
+            config.name
+        )));
+    }
+    Ok(Some(match config.name.as_str() {
+        "lww" => return Ok(None),
+        "additive" => Chosen::built_in("additive", tag::ADDITIVE, Additive),
+        "set_union" => Chosen::built_in("set_union", tag::SET_UNION, SetUnion),
+        "automerge_crdt" => Chosen::built_in("automerge_crdt", tag::AUTOMERGE, AutomergeCrdt),
+        "object" if objects == MAX_NESTING => {
+            return Err(error(format!(
+                "found an `object` within {objects} others, allowed are {MAX_NESTING} within each \
+                 other"
+            )));
+        }
+        "object" => {
+            let mut fields = BTreeMap::new();
+            for (name, config) in &config.fields {
+                let option = format!("{option}.fields.{name}");
+                if config.name == "automerge_crdt" {
+                    return Err(ConfigError::Option {
+                        option,
+                        reason: "found `automerge_crdt`, whose documents are bytes and no JSON, \
+                                 so that they cannot be a field"
+                            .to_owned(),
+                    });
+                }
+                if let Some(chosen) = choose(&option, config, objects + 1, versions)? {
+                    fields.insert(name.clone(), chosen);
+                }
+            }
+            Chosen::built_in("object", tag::OBJECT, Object::with_fields(fields))
+        }
+        name => match registry::custom(name) {
+            Some((chosen, version)) => {
+                versions.insert(name.to_owned(), version);
+                chosen
+            }
+            None => {
+                let mut allowed = BUILT_IN.map(String::from).to_vec();
+                allowed.extend(registry::custom_names());
+                return Err(error(format!(
+                    "found `{name}`, allowed is one of `{}`; a custom strategy has to be \
+                     registered by the backend that has it",
+                    allowed.join("`, `")
+                )));
+            }
+        },
+    }))
+}
+
+impl MergeRules {
+    /// Last writer wins, for all.
+    #[must_use]
+    pub fn lww() -> Self {
+        Self {
+            default: None,
+            types: Vec::new(),
+            keys: Vec::new(),
+            text: MergeConfig::default().text(),
+        }
+    }
+
+    /// The rules of a storage with this key expression, from whose keys this
+    /// prefix is stripped.
+    ///
+    /// # Errors
+    /// If a strategy is not known, or a rule could never match.
+    pub fn new(
+        config: &MergeConfig,
+        key_expr: &keyexpr,
+        strip_prefix: Option<&keyexpr>,
+    ) -> Result<Self, ConfigError> {
+        let mut versions = BTreeMap::new();
+        let default = choose(
+            "replication.default_strategy",
+            &config.default,
+            0,
+            &mut versions,
+        )?;
+        let mut types = Vec::new();
+        for (name, strategy) in &config.types {
+            let option = format!("replication.type_overrides.{name}");
+            types.push((name.clone(), choose(&option, strategy, 0, &mut versions)?));
+        }
+        types.sort_by(|(a, _), (b, _)| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+        let mut keys = Vec::new();
+        for (rule, strategy) in &config.keys {
+            let option = format!("replication.key_overrides.{rule}");
+            if !intersect(rule, key_expr) {
+                return Err(ConfigError::Option {
+                    option,
+                    reason: format!("it matches no key of the storage, which keeps `{key_expr}`"),
+                });
+            }
+            let strategy = choose(&option, strategy, 0, &mut versions)?;
+            keys.push((rule.clone(), strategy));
+        }
+        let keys = specificity::sort(keys).into_iter();
+        let keys = keys.map(|(rule, strategy)| KeyRule {
+            keys: match strip_prefix {
+                None => vec![rule.clone()],
+                Some(prefix) => rule
+                    .strip_prefix(prefix)
+                    .into_iter()
+                    .map(ToOwned::to_owned)
+                    .collect(),
+            },
+            matches_prefix: strip_prefix.is_some_and(|prefix| intersect(&rule, prefix)),
+            strategy,
+        });
+        let mut text = config.text();
+        for (name, version) in versions {
+            text.push_str(&format!("\n{name} {version}"));
+        }
+        Ok(Self {
+            default,
+            types,
+            keys: keys.collect(),
+            text,
+        })
+    }
+
+    /// All by which replicas have to merge alike, in one form.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Nothing for last writer wins.
+    fn strategy(&self, key: &Key, value: &crate::cell::Value) -> Option<&Chosen> {
+        let matches = |rule: &&KeyRule| match key.as_key_expr() {
+            None => rule.matches_prefix,
+            Some(key) => rule.keys.iter().any(|rule| intersect(rule, key)),
+        };
+        if let Some(rule) = self.keys.iter().find(matches) {
+            return rule.strategy.as_ref();
+        }
+        let (id, schema) = (value.encoding_id, value.schema.as_deref());
+        let of_type = |(name, _): &&(String, _)| is_of_type(id, schema, name);
+        match self.types.iter().find(of_type) {
+            Some((_, strategy)) => strategy.as_ref(),
+            None => self.default.as_ref(),
+        }
+    }
+
+    /// Turns what is put to `key` into cells, each with its part: a delete, and
+    /// what last writer wins, into the key's own.
+    ///
+    /// # Errors
+    /// If the strategy cannot take the value. That depends on the put and on the
+    /// rules alone: every replica refuses it alike.
+    pub fn write(&self, key: &Key, cell: Cell) -> Result<Vec<(Part, Content)>, RejectedPut> {
+        let Content::Value(value) = &cell.content else {
+            return Ok(vec![(Part::EMPTY, cell.content)]);
+        };
+        let Some(chosen) = self.strategy(key, value) else {
+            return Ok(vec![(Part::EMPTY, cell.content)]);
+        };
+        let misfit = |reason| RejectedPut {
+            strategy: Arc::clone(&chosen.name),
+            reason,
+        };
+        let put = Put {
+            timestamp: cell.timestamp,
+            value,
+        };
+        // A strategy of the user's own must not take the storage down.
+        let writes = catch_unwind(AssertUnwindSafe(|| chosen.strategy.write(&put)));
+        let writes = writes.unwrap_or_else(|_| Err(InvalidPut::new("the strategy panicked")));
+        let writes = writes.map_err(misfit)?;
+        if writes.is_empty() {
+            return Err(misfit(InvalidPut::new("the strategy wrote nothing")));
+        }
+        if writes.len() > MAX_CELLS {
+            return Err(misfit(InvalidPut::new(format!(
+                "it has {} elements, fields or changes, allowed are {MAX_CELLS} in one put",
+                writes.len()
+            ))));
+        }
+        let mut part = chosen.prefix.to_vec();
+        let prefix = part.len();
+        let writes = writes.into_iter().map(|write| {
+            part.truncate(prefix);
+            part.extend_from_slice(&write.part);
+            (Part::from(&part[..]), write.content)
+        });
+        Ok(writes.collect())
+    }
+
+    /// Whether every put is one of last writer wins.
+    #[must_use]
+    pub fn is_lww(&self) -> bool {
+        let is_lww = |chosen: &Option<Chosen>| chosen.is_none();
+        is_lww(&self.default)
+            && self.types.iter().all(|(_, chosen)| is_lww(chosen))
+            && self.keys.iter().all(|rule| is_lww(&rule.strategy))
+    }
+}

@@ -1,0 +1,110 @@
+//! Counters: the value is the sum of all that was put.
+//!
+//! A put writes one cell, whose part is the put's timestamp: so each put counts
+//! once, however often and by whichever way it arrives.
+
+use bytes::Bytes;
+
+use crate::cell::{Cell, Content, Timestamp, Value, TIMESTAMP_ID_BYTES};
+use crate::merge::strategy::{
+    Applied, Fold, Form, InvalidPut, PartCell, PartWrite, Put, Reading, Strategy,
+};
+use crate::merge::values::decimal::{Decimal, Sum, DIGITS};
+
+/// Adds numbers, exactly.
+///
+/// A number is written as in JSON, with at most 18 digits before the point and
+/// 18 after; the sum of any number of these is exact. A get returns the sum, in
+/// the encoding of the newest put.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Additive;
+
+/// In the order of timestamps.
+fn part_of(timestamp: Timestamp) -> Vec<u8> {
+    let mut part = Vec::with_capacity(8 + TIMESTAMP_ID_BYTES);
+    part.extend_from_slice(&timestamp.time.to_be_bytes());
+    part.extend_from_slice(&timestamp.id);
+    part
+}
+
+fn number(payload: &[u8]) -> Option<Decimal> {
+    Decimal::parse(std::str::from_utf8(payload).ok()?.trim_ascii())
+}
+
+impl Strategy for Additive {
+    fn write(&self, put: &Put<'_>) -> Result<Vec<PartWrite>, InvalidPut> {
+        let Some(number) = number(&put.value.payload) else {
+            return Err(InvalidPut::new(format!(
+                "found {}, allowed is a number with at most {DIGITS} digits before the point \
+                 and {DIGITS} after it",
+                excerpt(&put.value.payload)
+            )));
+        };
+        Ok(vec![PartWrite {
+            part: part_of(put.timestamp),
+            content: Content::Value(Value {
+                payload: Bytes::from(number.to_string()),
+                ..put.value.clone()
+            }),
+        }])
+    }
+
+    fn check(&self, part: &[u8], cell: &Cell) -> Result<(), InvalidPut> {
+        if part != part_of(cell.timestamp) {
+            return Err(InvalidPut::new("the part is not the timestamp"));
+        }
+        match cell.value().and_then(|value| number(&value.payload)) {
+            Some(_) => Ok(()),
+            None => Err(InvalidPut::new("the value is not a number")),
+        }
+    }
+
+    fn fold(&self, cells: &[PartCell<'_>]) -> Box<dyn Fold> {
+        let mut sum = AdditiveFold(Sum::default());
+        for PartCell { cell, .. } in cells {
+            sum.add(cell);
+        }
+        Box::new(sum)
+    }
+}
+
+struct AdditiveFold(Sum);
+
+impl AdditiveFold {
+    fn add(&mut self, cell: &Cell) {
+        let number = cell.value().and_then(|value| number(&value.payload));
+        if let Some(number) = number {
+            self.0 = self.0.plus(number);
+        }
+    }
+}
+
+impl Fold for AdditiveFold {
+    /// A part is a timestamp, so a later cell of the same part does not come.
+    fn apply(&mut self, _: &[u8], cell: &Cell) -> Applied {
+        self.add(cell);
+        Applied::Yes
+    }
+
+    fn read(&self, _: Form) -> Reading {
+        Reading {
+            encoding_id: None,
+            payload: Bytes::from(self.0.to_string()),
+        }
+    }
+
+    fn weight(&self) -> usize {
+        size_of::<Self>()
+    }
+}
+
+/// The beginning of what was found, for an error.
+pub(in crate::merge) fn excerpt(payload: &[u8]) -> String {
+    const BYTES: usize = 40;
+    let shown = &payload[..payload.len().min(BYTES)];
+    let text = String::from_utf8_lossy(shown);
+    match payload.len() > BYTES {
+        true => format!("{text:?}... ({} bytes)", payload.len()),
+        false => format!("{text:?}"),
+    }
+}
