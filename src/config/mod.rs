@@ -248,6 +248,12 @@ impl StorageConfig {
             other => return Err(ConfigError::NotAnObject(other)),
         };
         let options: StorageOptions = parse(options)?;
+        let settle = within(
+            "settle",
+            options.settle,
+            limits::SETTLE,
+            limits::DEFAULT_SETTLE,
+        )?;
         let (merge, replication) = match options.replication {
             Some(replication) => replication.validate()?,
             None => (MergeConfig::default(), None),
@@ -256,20 +262,8 @@ impl StorageConfig {
             persistence: options.persistence,
             dir: parse_dir(options.dir.as_deref().unwrap_or(name))?,
             durability: options.durability,
-            sync_every: within(
-                "sync_every",
-                options.sync_every,
-                limits::SYNC_EVERY,
-                limits::DEFAULT_SYNC_EVERY,
-            )?
-            .0,
-            settle: within(
-                "settle",
-                options.settle,
-                limits::SETTLE,
-                limits::DEFAULT_SETTLE,
-            )?
-            .0,
+            sync_every: sync_every(options.sync_every, settle)?.0,
+            settle: settle.0,
             max_clock_drift: within(
                 "max_clock_drift",
                 options.max_clock_drift,
@@ -290,6 +284,22 @@ impl StorageConfig {
             replication,
         })
     }
+}
+
+/// How often updates are committed. They are before they settle: so a longer time would mean nothing.
+fn sync_every(given: Option<Span>, settle: Span) -> Result<Span, ConfigError> {
+    let default = limits::DEFAULT_SYNC_EVERY.min(settle);
+    let sync_every = within("sync_every", given, limits::SYNC_EVERY, default)?;
+    if sync_every > settle {
+        return Err(option_error(
+            "sync_every",
+            format!(
+                "found {sync_every}, and `settle` is {settle}: an update is committed before it \
+                 settles, so allowed are times up to `settle`"
+            ),
+        ));
+    }
+    Ok(sync_every)
 }
 
 /// A relative path that stays below its parent.
@@ -350,7 +360,7 @@ mod tests {
     fn every_option_is_taken() {
         let options = json!({
             "persistence": "memory", "dir": "a/b", "durability": "always", "sync_every": "1s",
-            "settle": "50ms", "max_clock_drift": "2m", "cache_size": "16MiB",
+            "settle": "2s", "max_clock_drift": "2m", "cache_size": "16MiB",
             "scrub": { "enabled": false, "interval": "30d" }, "operators": "all",
             "replication": {
                 "sync_interval": "1m", "compression": false, "default_strategy": "object",
@@ -366,7 +376,7 @@ mod tests {
             dir: "a/b".into(),
             durability: Durability::Always,
             sync_every: Duration::from_secs(1),
-            settle: Duration::from_millis(50),
+            settle: Duration::from_secs(2),
             max_clock_drift: Duration::from_secs(120),
             cache_size: 16 << 20,
             scrub: ScrubConfig {
@@ -391,6 +401,20 @@ mod tests {
             }),
         };
         assert_eq!(config, expected);
+    }
+
+    #[test]
+    fn what_would_be_committed_after_it_settles_is_refused() {
+        let late = error(json!({ "sync_every": "5s" }));
+        assert!(
+            late.contains("`sync_every`") && late.contains("`settle` is \"500ms\""),
+            "{late}"
+        );
+        let options = json!({ "sync_every": "5s", "settle": "5s" });
+        assert!(StorageConfig::parse("demo", options).is_ok());
+        // The default is never too long.
+        let config = StorageConfig::parse("demo", json!({ "settle": "20ms" })).expect("valid");
+        assert_eq!(config.sync_every, Duration::from_millis(20));
     }
 
     #[test]

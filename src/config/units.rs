@@ -8,7 +8,7 @@ use serde::{
 };
 
 /// A span of time: `"100ms"`, `"30s"`, `"5m"`, `"1h"`, `"7d"`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub Duration);
 
 /// A number of bytes: `65536`, `"512KiB"`, `"64MiB"`, `"2GiB"`.

@@ -77,18 +77,11 @@ use apply::{
     loading::{load, Loaded},
     watermark::cut_above,
 };
-use counters::Counter;
 use read::fold_cache::Folds;
-use smallvec::smallvec;
 use state::State;
 use thread::Driver;
-use write::{
-    acks::CommitTracker,
-    queue::{Offer, Offers, Taken},
-};
 
 use crate::{
-    cell::{ntp64_span, Cell, CellKey, Key, Version, MAX_KEY_BYTES},
     config::Durability,
     merge::MergeRules,
     store::{RowBatch, Store},
@@ -163,7 +156,7 @@ impl Shared {
 
     /// The tree at the last cut, and its rows.
     fn snapshot(&self) -> Result<Snapshot, ReplicaError> {
-        let snapshot = self.state.queue.between_batches(|| {
+        let snapshot = self.state.queue.gate.between_batches(|| {
             let applied = self.state.applied();
             Snapshot::new(applied.cut(), applied.tree(), self.store.view())
         });
@@ -247,13 +240,17 @@ impl Replica {
             mut tree,
             covered,
             quarantined,
+            replaced,
             latest,
         } = load(&*store)?;
-        if !covered.is_empty() {
-            store.apply(&RowBatch {
-                removes: covered,
-                ..RowBatch::default()
-            })?;
+        // What a crash left behind.
+        let leftovers = RowBatch {
+            removes: covered,
+            released: replaced,
+            ..RowBatch::default()
+        };
+        if !leftovers.is_empty() {
+            store.apply(&leftovers)?;
         }
         // What is in rows is applied. Should there be cells of a time to come, because the clock was
         // set back, the watermark is where they are.
@@ -277,140 +274,6 @@ impl Replica {
             shared,
             thread: Some(thread),
         })
-    }
-
-    /// Puts a value to `key`, or deletes it: `cell` is what its clients say, which
-    /// the strategy that merges the key turns into cells. Costs memory work.
-    ///
-    /// # Errors
-    /// If the write is [refused](Refusal), if the replica [failed](Failure), or if it
-    /// is closed. Then nothing is written.
-    pub fn put(&self, key: Key, cell: Cell) -> Result<Outcome, ReplicaError> {
-        let shared = &*self.shared;
-        let counter = match cell.value() {
-            Some(_) => &shared.state.counters.puts,
-            None => &shared.state.counters.deletes,
-        };
-        if shared.rules.is_lww() {
-            let key = CellKey::own(key);
-            let checked = self.check(&key, &cell);
-            self.count_refused(checked)?;
-            return self.write(smallvec![(key, Arc::new(cell), None)], counter);
-        }
-        let cells = self.count_refused(self.cells_of(key, cell))?;
-        let offered = cells.into_iter();
-        let offered = offered.map(|(key, cell)| (key, Arc::new(cell), None));
-        self.write(offered.collect(), counter)
-    }
-
-    /// The cells that a put writes, each of which may be written.
-    fn cells_of(&self, key: Key, cell: Cell) -> Result<Vec<(CellKey, Cell)>, Refusal> {
-        let timestamp = cell.timestamp;
-        // What is too large is not taken to pieces.
-        let own = CellKey::own(key);
-        self.check(&own, &cell)?;
-        let key = own.key;
-        let written = self.shared.rules.write(&key, cell)?;
-        let cells = written.into_iter().map(|(part, content)| {
-            let key = key.clone();
-            (CellKey { key, part }, Cell { timestamp, content })
-        });
-        let cells: Vec<_> = cells.collect();
-        for (key, cell) in &cells {
-            self.check(key, cell)?;
-        }
-        Ok(cells)
-    }
-
-    fn write(&self, offers: Offers, counter: &Counter) -> Result<Outcome, ReplicaError> {
-        let state = &*self.shared.state;
-        let patience = match state.options.durability {
-            Durability::Always => Duration::ZERO,
-            Durability::Interval => state.options.sync_every,
-            Durability::None => Duration::MAX,
-        };
-        let now = state.queue.now();
-        let (is_newest, committed) = match state.queue.offer(offers, patience, now, &state.tree) {
-            Taken::Closed => {
-                state.commits.check()?;
-                return Err(ReplicaError::Closed);
-            }
-            Taken::Outdated => (false, None),
-            Taken::Yes {
-                sequence,
-                is_newest,
-                wait,
-            } => {
-                let committed = || CommitTracker::committed(&state.commits, sequence);
-                (is_newest, wait.then(committed))
-            }
-        };
-        counter.add();
-        if !is_newest {
-            state.counters.outdated.add();
-        }
-        Ok(Outcome {
-            is_newest,
-            committed,
-        })
-    }
-
-    /// Joins a cell that another replica holds: as [`put`](Self::put), but it is
-    /// counted as merged.
-    ///
-    /// # Errors
-    /// As of [`put`](Self::put).
-    pub fn merge(&self, key: CellKey, cell: Cell) -> Result<Outcome, ReplicaError> {
-        self.join((key, Arc::new(cell), None))
-    }
-
-    /// As [`merge`](Self::merge), of a cell that was hashed before: this is what came of
-    /// it.
-    ///
-    /// # Errors
-    /// As of [`put`](Self::put).
-    pub fn merge_hashed(
-        &self,
-        key: CellKey,
-        cell: Cell,
-        version: Version,
-    ) -> Result<Outcome, ReplicaError> {
-        self.join((key, Arc::new(cell), Some(Box::new(version))))
-    }
-
-    fn join(&self, offered: Offer) -> Result<Outcome, ReplicaError> {
-        let (key, cell, _) = &offered;
-        let checked = self.check(key, cell);
-        self.count_refused(checked)?;
-        self.write(smallvec![offered], &self.shared.state.counters.merged)
-    }
-
-    fn count_refused<T>(&self, checked: Result<T, Refusal>) -> Result<T, Refusal> {
-        checked.inspect_err(|_| self.shared.state.counters.refused.add())
-    }
-
-    fn check(&self, key: &CellKey, cell: &Cell) -> Result<(), Refusal> {
-        let allowed = self.shared.state.options.max_clock_drift;
-        let now = (self.shared.clock)();
-        if cell.timestamp.time > now.saturating_add(ntp64_span(allowed)) {
-            return Err(Refusal::AheadOfClock {
-                timestamp: cell.timestamp,
-                now,
-                allowed,
-            });
-        }
-        let bytes = key.canonical_len();
-        if bytes > MAX_KEY_BYTES {
-            return Err(Refusal::KeyTooLong { bytes });
-        }
-        if key.key.has_too_many_chunks() {
-            return Err(Refusal::TooManyChunks);
-        }
-        let bytes = cell.value_bytes();
-        if bytes > MAX_VALUE_BYTES {
-            return Err(Refusal::ValueTooLong { bytes });
-        }
-        Ok(())
     }
 
     /// How many keys there are to be shown, about. O(1).

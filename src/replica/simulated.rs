@@ -7,7 +7,7 @@ use smallvec::smallvec;
 use super::{
     apply::{
         entry::TreeEntry,
-        tree::Loader,
+        loader::Loader,
         watermark::{cut_above, cut_at},
     },
     core::{Core, Task},

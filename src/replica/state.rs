@@ -10,10 +10,7 @@ use super::{
     },
     counters::Counters,
     integrity::quarantine::Quarantine,
-    write::{
-        acks::CommitTracker,
-        queue::{Group, WriteQueue},
-    },
+    write::{acks::CommitTracker, group::Group, queue::WriteQueue},
     Failure, Options, RootHistory, Tree, Tuning,
 };
 use crate::cell::{CellKey, Timestamp, Version};

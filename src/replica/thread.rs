@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     core::{Core, Task},
-    write::queue::Group,
+    write::group::Group,
     Damage, Failure, Now, Shared,
 };
 use crate::{
@@ -101,7 +101,7 @@ impl Driver {
         // Nobody answers these any more.
         drop(queue.take_requests());
         if let Some(failure) = commits.failure() {
-            queue.abandon_batch();
+            queue.gate.abandon();
             let name = &shared.state.name;
             tracing::error!("storage '{name}' takes no more writes: {failure}");
         }

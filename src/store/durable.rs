@@ -10,7 +10,6 @@
 //! the rest.
 
 use std::{
-    collections::BTreeMap,
     path::Path,
     sync::{
         atomic::{AtomicU64, Ordering},
@@ -23,12 +22,12 @@ use fjall::{Database, Keyspace, OwnedWriteBatch, PersistMode};
 use quick_cache::{sync::Cache, Weighter};
 
 use super::{
+    catch_up::Newest,
     engine::Engine,
-    folder::{self, Folders},
-    layout,
-    rows::{scan_readable, Rows, RowsView, APPLIED_KEY},
+    folder,
+    rows::{Rows, RowsView, APPLIED_KEY},
     wal::Wal,
-    CellStore, Commit, QuarantineStore, RowBatch, RowHead, StoreError, StoreView, Versioned, Write,
+    CellStore, Commit, RowBatch, RowHead, StoreError, StoreView, Versioned, Write,
 };
 use crate::{
     cell::{Cell, CellKey, Row, Version},
@@ -42,9 +41,6 @@ const INLINE_LIMIT: usize = 1024;
 /// one looks.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(20);
 const LOOK_EVERY: Duration = Duration::from_millis(2);
-
-/// Rows that are written at a time when the log is applied at opening.
-const CAUGHT_UP_AT_ONCE: usize = 4096;
 
 /// Bytes of the log that are in rows, but not in tables, at the least, when the engine is made to
 /// write tables.
@@ -71,17 +67,17 @@ pub(super) type CellCache = Cache<CellKey, Cached, CellWeight>;
 
 /// Keeps cells in a folder. One at a time can have a folder open.
 pub struct DurableStore {
-    cached: Arc<CellCache>,
-    rows: Rows,
-    wal: Wal,
+    pub(super) cached: Arc<CellCache>,
+    pub(super) rows: Rows,
+    pub(super) wal: Wal,
     /// The last group of the log that is in rows.
-    applied: AtomicU64,
+    pub(super) applied: AtomicU64,
     /// Beyond so many bytes of the log tables are written.
     log_kept: u64,
     /// The groups up to this one were in rows when tables began to be written, if they are being
     /// written.
     flushing: Mutex<Option<u64>>,
-    quarantine: Keyspace,
+    pub(super) quarantine: Keyspace,
     database: Database,
 }
 
@@ -127,68 +123,7 @@ impl DurableStore {
         Ok(store)
     }
 
-    /// Writes the rows of what was committed and not applied when the process ended.
-    fn catch_up(&self, newest: Newest, is_journal_lost: bool) -> Result<(), StoreError> {
-        let (logged, mut written) = (newest.0.len(), 0);
-        let mut writes = newest.0.into_values().peekable();
-        while writes.peek().is_some() {
-            let some = writes.by_ref().take(CAUGHT_UP_AT_ONCE);
-            let batch = self.newer_rows(some, is_journal_lost)?;
-            written += batch.puts.len();
-            self.apply(&batch)?;
-        }
-        let last = self.wal.last();
-        if last > self.applied.load(Ordering::Relaxed) {
-            self.apply(&RowBatch {
-                applied: Some(last),
-                ..RowBatch::default()
-            })?;
-        }
-        if logged > 0 {
-            let path = self.rows.path.display();
-            tracing::info!(
-                "{path}: of {logged} cells in the write-ahead log, {written} were not in their rows"
-            );
-        }
-        Ok(())
-    }
-
-    /// The rows of those cells that are newer than theirs; of the others of the same version too, if
-    /// their payloads may be lost.
-    pub(super) fn newer_rows(
-        &self,
-        writes: impl Iterator<Item = Write>,
-        may_lack_payloads: bool,
-    ) -> Result<RowBatch, StoreError> {
-        let mut batch = RowBatch::default();
-        for write in writes {
-            let found = self.row_head(&write.key)?;
-            let is_newer = found.is_none_or(|found| {
-                let (found, new) = (found.version, write.version);
-                found < new || (may_lack_payloads && found == new)
-            });
-            if !is_newer {
-                continue;
-            }
-            if found.is_some_and(|found| found.is_apart) && !is_apart(&write.cell) {
-                batch.stale_payloads.push(write.key.clone());
-            }
-            batch.puts.push(write);
-        }
-        Ok(batch)
-    }
-
-    /// What the row of a key says of its cell.
-    fn row_head(&self, key: &CellKey) -> Result<Option<RowHead>, StoreError> {
-        let rows = &self.rows;
-        let key_bytes = key.to_canonical();
-        let row = rows.cells.get(&key_bytes).map_err(rows.failed("read"))?;
-        let head = row.map(|row| Row::decode_head(&row)).transpose();
-        let head = head.map_err(rows.damaged(&key_bytes))?;
-        Ok(head.map(|(version, is_apart)| RowHead { version, is_apart }))
-    }
-
-    fn batch(&self, len: usize, commit: Commit) -> OwnedWriteBatch {
+    pub(super) fn batch(&self, len: usize, commit: Commit) -> OwnedWriteBatch {
         let mode = match commit {
             Commit::Synced => PersistMode::SyncData,
             Commit::Buffered => PersistMode::Buffer,
@@ -274,57 +209,6 @@ impl DurableStore {
         scanned.expect("a scan");
         assert_eq!(self.rows.payloads.len().ok(), Some(apart));
         apart
-    }
-}
-
-/// Shows what can be read of a damaged store: first rows from both ends, then the log.
-///
-/// # Errors
-/// What `save` fails with.
-pub(super) fn salvage(
-    path: &Path,
-    cache_size: u64,
-    save: &mut dyn FnMut(Write) -> Result<(), StoreError>,
-) -> Result<(), StoreError> {
-    let mut result = Ok(());
-    let folders = Folders::in_store(path);
-    // Where it lacks something the engine would remove the rest.
-    let engine =
-        layout::check(path, &folders).and_then(|()| Engine::open(path, &folders, cache_size));
-    if let Ok(engine) = engine {
-        let snapshot = engine.database.snapshot();
-        for is_backward in [false, true] {
-            let read = scan_readable(&engine.rows, &snapshot, is_backward, &mut |write| {
-                result = save(write);
-                result.is_ok()
-            });
-            match (&result, read) {
-                (Err(_), _) => return result,
-                // All of it: there is nothing left for the way back.
-                (Ok(()), Ok(())) => break,
-                (Ok(()), Err(error)) => {
-                    tracing::warn!("saving what can be read of a store: {error}");
-                }
-            }
-        }
-    }
-    let mut newest = Newest::default();
-    Wal::salvage(&folders.log, &mut |key, cell| {
-        newest.join(Write::of(key, cell))
-    });
-    newest.0.into_values().try_for_each(save)
-}
-
-/// Of each cell the newest.
-#[derive(Default)]
-pub(super) struct Newest(pub(super) BTreeMap<CellKey, Write>);
-
-impl Newest {
-    pub(super) fn join(&mut self, write: Write) {
-        let other = self.0.get(&write.key);
-        if other.is_none_or(|other| other.version < write.version) {
-            self.0.insert(write.key.clone(), write);
-        }
     }
 }
 
@@ -464,45 +348,5 @@ impl CellStore for DurableStore {
 
     fn view(&self) -> Box<dyn StoreView> {
         Box::new(self.rows_view())
-    }
-}
-
-impl QuarantineStore for DurableStore {
-    fn quarantine(&self, key: &CellKey, version: &Version) -> Result<(), StoreError> {
-        let Rows {
-            cells, payloads, ..
-        } = &self.rows;
-        let key_bytes = key.to_canonical();
-        let mut batch = self.batch(3, Commit::Synced);
-        let head = Row {
-            version: *version,
-            value: None,
-        };
-        let mut kept = head.encode();
-        // What cannot be read cannot be kept.
-        if let Ok(Some(row)) = cells.get(&key_bytes) {
-            kept.extend_from_slice(&row);
-        }
-        if let Ok(Some(payload)) = payloads.get(&key_bytes) {
-            kept.extend_from_slice(&payload);
-        }
-        batch.remove(payloads, key_bytes.as_slice());
-        batch.insert(&self.quarantine, key_bytes.as_slice(), kept);
-        batch.remove(cells, key_bytes);
-        batch.commit().map_err(self.rows.failed("write to"))?;
-        self.cached.remove(key);
-        Ok(())
-    }
-
-    fn quarantined(&self) -> Result<Vec<(CellKey, Version)>, StoreError> {
-        let rows = &self.rows;
-        let mut found = Vec::new();
-        for row in self.quarantine.iter() {
-            let (key_bytes, kept) = row.into_inner().map_err(rows.failed("scan"))?;
-            let key = CellKey::from_canonical(&key_bytes).map_err(rows.damaged(&key_bytes))?;
-            let version = Row::decode_version(&kept).map_err(rows.damaged(&key_bytes))?;
-            found.push((key, version));
-        }
-        Ok(found)
     }
 }

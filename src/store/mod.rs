@@ -8,6 +8,7 @@
 //! Where nothing is to outlive the process there is no store, but [`MemoryStore`] in its place: the
 //! tree then holds the cells themselves.
 
+mod catch_up;
 mod durable;
 mod engine;
 mod error;
@@ -16,6 +17,8 @@ mod layout;
 mod memory;
 #[cfg(test)]
 pub(crate) mod model;
+mod quarantine;
+mod readable;
 mod rows;
 mod salvage;
 mod sidecar;

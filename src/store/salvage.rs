@@ -22,8 +22,9 @@ use std::{
 };
 
 use super::{
-    durable::{salvage, Newest},
+    catch_up::Newest,
     folder::{io_error, sync_parent},
+    readable::read_damaged,
     CellStore as _, DurableStore, StoreError, Write,
 };
 
@@ -121,7 +122,8 @@ fn save_readable(path: &Path, cache_size: u64, into: &DurableStore) -> Result<u6
         saved: 0,
     };
     // The engine may find what it holds to be impossible, and panic.
-    let saving = AssertUnwindSafe(|| salvage(path, cache_size, &mut |write| saver.save(write)));
+    let saving =
+        AssertUnwindSafe(|| read_damaged(path, cache_size, &mut |write| saver.save(write)));
     match catch_unwind(saving) {
         Ok(saved) => saved?,
         Err(_) => tracing::warn!("saving what can be read of a store: the engine panicked"),

@@ -304,6 +304,18 @@ pub(in crate::merge) mod tests {
         assert_eq!(part(json!({"b": 1, "a": 2})), *b"\x50{\"a\":2,\"b\":1}");
     }
 
+    /// What the JSON library prints is the format here: a version that printed numbers or strings in
+    /// another way would make another part of the same element.
+    #[test]
+    fn numbers_and_strings_within_arrays_are_pinned() {
+        let text = r#"[0.1,-2.5e-7,5e-324,123456789.125,1e-5,3.0,2.2250738585072014e-308,"\u0001\u001f\"\\\/\b\t\n\f\r\u007f\u00e9\u2028"]"#;
+        let element: Value = serde_json::from_str(text).expect("JSON");
+        let part = part_of(&element).expect("taken");
+        let pinned = "\x40[0.1,-2.5e-7,5e-324,123456789.125,0.00001,3,2.2250738585072014e-308,\
+                      \"\\u0001\\u001f\\\"\\\\/\\b\\t\\n\\f\\r\u{7f}\u{e9}\u{2028}\"]";
+        assert_eq!(String::from_utf8_lossy(&part), pinned);
+    }
+
     #[test]
     fn numbers_that_were_rounded_are_refused() {
         for text in [

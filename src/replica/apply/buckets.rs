@@ -8,7 +8,7 @@ use super::{
     bucket::{PendingCell, TimeBucket},
     watermark::{cut_above, whole_second},
 };
-use crate::{cell::CellKey, replica::write::queue::Update};
+use crate::{cell::CellKey, replica::write::group::Update};
 
 /// The updates that are committed and not applied.
 ///

@@ -2,10 +2,7 @@
 
 use std::sync::mpsc;
 
-use super::{
-    entry::TreeEntry,
-    tree::{AppliedTree, Loader},
-};
+use super::{entry::TreeEntry, loader::Loader, tree::AppliedTree};
 use crate::{
     cell::{CellKey, Version},
     replica::OpenError,
@@ -19,6 +16,8 @@ pub(in crate::replica) struct Loaded {
     pub(in crate::replica) covered: Vec<(CellKey, bool)>,
     /// Cells that were damaged, and have not been replaced.
     pub(in crate::replica) quarantined: Vec<(CellKey, Version)>,
+    /// Cells in quarantine that were replaced just before a crash.
+    pub(in crate::replica) replaced: Vec<CellKey>,
     /// The latest time of a cell.
     pub(in crate::replica) latest: u64,
 }
@@ -41,6 +40,7 @@ pub(in crate::replica) fn load(store: &dyn Store) -> Result<Loaded, OpenError> {
             Loaded {
                 covered: std::mem::take(&mut loader.covered),
                 quarantined: Vec::new(),
+                replaced: Vec::new(),
                 tree: loader.finish(),
                 latest,
             }
@@ -63,13 +63,14 @@ pub(in crate::replica) fn load(store: &dyn Store) -> Result<Loaded, OpenError> {
         scanned?;
         let mut loaded = loaded.map_err(|_| OpenError::Panic)?;
         // What replaces one is committed before the one is let go of.
-        let mut quarantined = store.quarantined()?;
-        quarantined.retain(|(key, lost)| {
-            let replaced = loaded.tree.get(key).map(TreeEntry::version);
-            let covering = loaded.tree.covering(key);
-            replaced < Some(*lost) && covering < Some(lost.timestamp)
-        });
-        loaded.quarantined = quarantined;
+        for (key, lost) in store.quarantined()? {
+            let current = loaded.tree.get(&key).map(TreeEntry::version);
+            let covering = loaded.tree.covering(&key);
+            match current < Some(lost) && covering < Some(lost.timestamp) {
+                true => loaded.quarantined.push((key, lost)),
+                false => loaded.replaced.push(key),
+            }
+        }
         Ok(loaded)
     })
 }

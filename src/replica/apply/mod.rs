@@ -3,6 +3,7 @@
 pub(in crate::replica) mod bucket;
 pub(in crate::replica) mod buckets;
 pub(in crate::replica) mod entry;
+pub(in crate::replica) mod loader;
 pub(in crate::replica) mod loading;
 pub(in crate::replica) mod tree;
 pub(in crate::replica) mod watermark;

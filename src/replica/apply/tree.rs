@@ -5,7 +5,7 @@ use std::{collections::HashMap, ops::Bound};
 use super::entry::TreeEntry;
 use crate::{
     cell::{Cell, CellKey, Key, Timestamp, Version},
-    mst::{Builder, Mst, Resident},
+    mst::{Mst, Resident},
     replica::RootInfo,
 };
 
@@ -95,15 +95,15 @@ impl Joined {
 /// So the tree is a function of the cells that were joined, whatever their order:
 /// what covers a cell, or is newer than what does, is never dropped for it.
 pub(in crate::replica) struct AppliedTree {
-    tree: Tree,
-    tombstones: usize,
-    cut: u64,
+    pub(super) tree: Tree,
+    pub(super) tombstones: usize,
+    pub(super) cut: u64,
     /// The keys that have cells beside their own.
-    parts: HashMap<Key, Parts>,
+    pub(super) parts: HashMap<Key, Parts>,
     /// Keys whose own cell is a value.
-    own_values: usize,
+    pub(super) own_values: usize,
     /// Those of them that have other cells too.
-    own_values_with_parts: usize,
+    pub(super) own_values_with_parts: usize,
 }
 
 /// Last writer wins.
@@ -112,71 +112,17 @@ fn wins(old: Option<&TreeEntry>, new: &TreeEntry) -> bool {
 }
 
 /// What is known of a key that has cells beside its own.
-struct Parts {
+pub(super) struct Parts {
     /// How many they are.
-    cells: usize,
+    pub(super) cells: usize,
     /// When the newest of them was written, of those that there are or have been.
-    newest: Timestamp,
+    pub(super) newest: Timestamp,
     /// When its own cell was written, if it has one.
-    own: Option<Timestamp>,
-}
-
-/// Builds the tree from cells in order, and leaves out what is covered.
-pub(in crate::replica) struct Loader {
-    builder: Builder<Resident<CellKey, TreeEntry>>,
-    counts: AppliedTree,
-    /// The own cell of the key that comes last.
-    own: Option<(Key, Version)>,
-    pub(in crate::replica) covered: Vec<(CellKey, bool)>,
-}
-
-impl Loader {
-    pub(in crate::replica) fn new() -> Self {
-        Self {
-            builder: Builder::hashing(Resident::default()),
-            counts: AppliedTree::new(0),
-            own: None,
-            covered: Vec::new(),
-        }
-    }
-
-    pub(in crate::replica) fn push(&mut self, key: CellKey, held: TreeEntry) {
-        let version = held.version();
-        let own = self.own.as_ref().filter(|(own, _)| *own == key.key);
-        let own = own.map(|(_, version)| *version);
-        if key.part.is_empty() {
-            self.own = Some((key.key.clone(), version));
-            self.counts.own_values += usize::from(!version.tombstone);
-        } else {
-            if own.is_some_and(|own| own.timestamp >= version.timestamp) {
-                self.covered.push((key, held.is_apart()));
-                return;
-            }
-            let parts = self.counts.parts.entry(key.key.clone());
-            let parts = parts.or_insert_with(|| Parts {
-                cells: 0,
-                newest: version.timestamp,
-                own: own.map(|own| own.timestamp),
-            });
-            parts.cells += 1;
-            parts.newest = parts.newest.max(version.timestamp);
-            let is_first = parts.cells == 1 && own.is_some_and(|own| !own.tombstone);
-            self.counts.own_values_with_parts += usize::from(is_first);
-        }
-        self.counts.tombstones += usize::from(version.tombstone);
-        self.builder.push(key, held);
-    }
-
-    pub(in crate::replica) fn finish(self) -> AppliedTree {
-        AppliedTree {
-            tree: self.builder.finish(),
-            ..self.counts
-        }
-    }
+    pub(super) own: Option<Timestamp>,
 }
 
 impl AppliedTree {
-    fn new(cut: u64) -> Self {
+    pub(super) fn new(cut: u64) -> Self {
         Self {
             tree: Tree::new(Resident::default()),
             tombstones: 0,

@@ -243,7 +243,7 @@ impl Core {
             state.roots_mut().changed(earliest);
         }
         drop(tree);
-        state.queue.end_batch();
+        state.queue.gate.end();
         // What comes late, as from another replica or a backup, nobody is about to read.
         let is_timely = |(_, cell, _): &Versioned| cell.timestamp.time >= batch.late_before;
         state
@@ -286,7 +286,7 @@ impl Core {
         self.state.quarantine.insert(key, version);
         queue.begin_batch(self.buckets.watermark());
         let is_unmerged = self.state.applied_mut().evict(key);
-        queue.end_batch();
+        queue.gate.end();
         if is_unmerged {
             queue.unmerged(std::slice::from_ref(&key.key));
         }

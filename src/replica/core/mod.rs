@@ -42,10 +42,7 @@ use self::batch::Batch;
 use super::{
     apply::{buckets::PendingBuckets, watermark::cut_above},
     state::State,
-    write::{
-        deferral::WriteDeferral,
-        queue::{Group, Work},
-    },
+    write::{deferral::WriteDeferral, group::Group, hand_over::Work},
     Failure, Now, ReplicaError, Snapshot,
 };
 use crate::{

@@ -15,7 +15,7 @@ use crate::{
     cell::Cell,
     config::Durability,
     replica::{
-        apply::tree::{AppliedTree, Loader},
+        apply::{loader::Loader, tree::AppliedTree},
         tests::{cell, cell_key, root_of},
         write::queue::Taken,
         Options, TreeEntry, Tuning, BUCKET,

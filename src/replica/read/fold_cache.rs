@@ -14,7 +14,7 @@ use std::{
     panic::{catch_unwind, AssertUnwindSafe},
     sync::{
         atomic::{AtomicUsize, Ordering},
-        Arc, Mutex, MutexGuard, TryLockError, Weak,
+        Arc, Mutex, MutexGuard, TryLockError,
     },
 };
 
@@ -25,7 +25,7 @@ use quick_cache::{
 
 use super::cells_of;
 use crate::{
-    cell::{Cell, Key, Part, Timestamp},
+    cell::{Cell, Key, Part},
     merge::{raw, Applied, Form, Merged, PartCell},
     replica::{GetError, Shared},
     store::StoreError,
@@ -39,16 +39,6 @@ const CACHE_KEYS: usize = 16_384;
 
 /// Pieces of the cache that have locks of their own.
 const CACHE_SHARDS: usize = 2;
-
-/// Cells that are logged for a key that is not read.
-const MAX_LOGGED: usize = 16_384;
-
-/// Bytes that all logs of a storage may keep in memory. Beyond that all are dropped, so that keys are
-/// folded anew when they are read next.
-pub(in crate::replica) const MAX_LOGGED_BYTES: usize = 32 << 20;
-
-/// What a cell takes in a log beside its part and value.
-const LOGGED_OVERHEAD: usize = 128;
 
 /// What is done without leaving it to a thread that may take its time: cells
 /// applied, and bytes of a fold that is read.
@@ -75,88 +65,6 @@ impl FoldSlot {
             let mut merged = poisoned.into_inner();
             *merged = None;
             merged
-        })
-    }
-}
-
-/// What the write queue knows of a key that has cells beside its own.
-#[derive(Default)]
-pub(in crate::replica) struct Merging {
-    /// Cells of it that are pending, beside its own.
-    pending: usize,
-    /// The timestamp of the newest that was pending.
-    newest: Option<Timestamp>,
-    log: Option<Box<Log>>,
-}
-
-struct Log {
-    reader: Weak<FoldSlot>,
-    cells: Vec<(Part, Arc<Cell>)>,
-    bytes: usize,
-}
-
-impl Merging {
-    /// A cell with this timestamp is pending; the first of its part, or a newer one.
-    pub(in crate::replica) fn pending(&mut self, is_first: bool, timestamp: Timestamp) {
-        self.pending += usize::from(is_first);
-        self.newest = self.newest.max(Some(timestamp));
-    }
-
-    pub(in crate::replica) fn newest(&self) -> Option<Timestamp> {
-        self.newest
-    }
-
-    /// Logs a cell, if there is a reader who wants to know. Of two that bear one
-    /// timestamp a fold cannot say which it has.
-    pub(in crate::replica) fn log(&mut self, part: &Part, cell: &Arc<Cell>, is_tied: bool) {
-        let Some(log) = &mut self.log else {
-            return;
-        };
-        if is_tied || log.cells.len() == MAX_LOGGED || log.reader.strong_count() == 0 {
-            self.log = None;
-            return;
-        }
-        log.cells.push((part.clone(), Arc::clone(cell)));
-        log.bytes += LOGGED_OVERHEAD + part.as_bytes().len() + cell.value_bytes();
-    }
-
-    /// Bytes that the log keeps in memory, about.
-    pub(in crate::replica) fn logged_bytes(&self) -> usize {
-        self.log.as_ref().map_or(0, |log| log.bytes)
-    }
-
-    /// Has the key folded anew when it is read next.
-    pub(in crate::replica) fn drop_log(&mut self) {
-        self.log = None;
-    }
-
-    /// One that was is applied.
-    pub(in crate::replica) fn applied(&mut self) {
-        self.pending -= 1;
-    }
-
-    pub(in crate::replica) fn is_applied(&self) -> bool {
-        self.pending == 0
-    }
-
-    pub(in crate::replica) fn begin_log(&mut self, reader: &Arc<FoldSlot>) {
-        self.log = Some(Box::new(Log {
-            reader: Arc::downgrade(reader),
-            cells: Vec::new(),
-            bytes: 0,
-        }));
-    }
-
-    pub(in crate::replica) fn drain_log(
-        &mut self,
-        reader: &Arc<FoldSlot>,
-        max: usize,
-    ) -> Option<Vec<(Part, Arc<Cell>)>> {
-        let log = self.log.as_mut()?;
-        let is_for_reader = log.reader.as_ptr() == Arc::as_ptr(reader);
-        (is_for_reader && log.cells.len() <= max).then(|| {
-            log.bytes = 0;
-            std::mem::take(&mut log.cells)
         })
     }
 }

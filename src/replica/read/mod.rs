@@ -2,6 +2,7 @@
 
 pub(in crate::replica) mod fold_cache;
 pub(in crate::replica) mod liveness;
+pub(in crate::replica) mod merging;
 pub(in crate::replica) mod snapshot;
 
 use std::{

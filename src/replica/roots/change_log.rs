@@ -4,7 +4,7 @@ use std::collections::{HashSet, VecDeque};
 
 use crate::cell::CellKey;
 
-/// ChangeLog that are remembered.
+/// Changes that are remembered.
 const MAX_CHANGES: usize = 65_536;
 
 /// A change of a cell: which it is, counted from 1, and of which cell.

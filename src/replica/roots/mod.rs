@@ -243,7 +243,8 @@ impl RootHistory {
                 let goes_on = index == 0 && self.is_current;
                 own.root == theirs.root && (goes_on || theirs.to <= own.to)
             }
-            None => self.published.root == theirs.root,
+            // The tree has changed since, or lost something.
+            None => false,
         };
         if is_equal {
             Comparison::Equal
@@ -336,6 +337,14 @@ mod tests {
         assert_eq!(compare(24, 24, 9), Comparison::Unknown, "void");
         // But it was held with that root.
         assert_eq!(compare(30, 30, 3), Comparison::Behind);
+    }
+
+    #[test]
+    fn after_a_loss_no_root_of_before_is_equal() {
+        let mut roots = roots();
+        roots.lost();
+        let compare = |n| roots.compare(&span(30, 44, n), 40 * BUCKET);
+        assert_eq!([1, 2, 3].map(compare), [Comparison::Unknown; 3]);
     }
 
     #[test]

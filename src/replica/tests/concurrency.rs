@@ -6,9 +6,9 @@ use std::{
 };
 
 use super::{open, settle, slow_store, tree_of, ManualClock, DEADLINE};
-use crate::replica::*;
+use crate::replica::{write::acks::CommitTracker, *};
 use crate::{
-    cell::{tests::key, Content, Timestamp, Value, Version},
+    cell::{tests::key, Cell, CellKey, Content, Timestamp, Value, Version},
     merge::Form,
     store::{DurableStore, MemoryStore},
 };

@@ -2,9 +2,12 @@
 
 use super::{cell, cell_key, open, options, root_of, ManualClock, CACHE, DEADLINE};
 use crate::replica::*;
-use crate::store::{
-    faulty::{FaultyStore, Verdict},
-    DurableStore,
+use crate::{
+    cell::{Cell, CellKey, Version},
+    store::{
+        faulty::{FaultyStore, Verdict},
+        DurableStore,
+    },
 };
 
 /// As many updates as are a burst, if more such come; some overwrite others.

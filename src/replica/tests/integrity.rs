@@ -13,11 +13,11 @@ use rand::{rngs::StdRng, Rng, SeedableRng};
 use super::{open_with, options, settle, ManualClock, CACHE};
 use crate::replica::*;
 use crate::{
-    cell::{tests::key, Content, Timestamp, Value, Version},
+    cell::{tests::key, Cell, CellKey, Content, Key, Timestamp, Value, Version},
     merge::Form,
     store::{
-        model::ModelStore, recover, CellStore as _, DurableStore, MemoryStore, RowBatch,
-        StoreError, Write,
+        model::ModelStore, recover, CellStore as _, DurableStore, MemoryStore,
+        QuarantineStore as _, RowBatch, StoreError, Write,
     },
 };
 
@@ -239,6 +239,33 @@ fn a_read_that_finds_damage_has_it_mended() {
     settle_all(&replica, &clock);
     assert_eq!(replica.quarantined_cells(), 0);
     assert!(get(&replica, &a.key).expect("readable").is_none());
+}
+
+#[test]
+fn what_was_replaced_just_before_a_crash_leaves_the_quarantine_at_the_next_start() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let clock = ManualClock::at(START);
+    let open_store = || DurableStore::open(folder.path(), CACHE).expect("a store");
+    let row = |time| {
+        let cell = cell(time, Some(vec![1]));
+        Write {
+            version: Version::of(&numbered(1), &cell),
+            key: numbered(1),
+            cell: Arc::new(cell),
+        }
+    };
+    let store = open_store();
+    store.apply(&vec![row(1)].into()).expect("written");
+    store
+        .quarantine(&numbered(1), &row(1).version)
+        .expect("in quarantine");
+    store.apply(&vec![row(2)].into()).expect("written");
+    assert_eq!(store.quarantined().expect("read").len(), 1);
+    drop(store);
+    let replica = open(open_store(), &clock);
+    assert_eq!(replica.quarantined_cells(), 0);
+    replica.close().expect("closed");
+    assert_eq!(open_store().quarantined().expect("read"), []);
 }
 
 /// A tree at a cut, made of all writes below it.

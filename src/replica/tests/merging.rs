@@ -6,9 +6,9 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::{open_with, settle, tree_of, ManualClock, CACHE, DEADLINE};
-use crate::replica::{read::fold_cache::MAX_LOGGED_BYTES, *};
+use crate::replica::{read::merging::MAX_LOGGED_BYTES, *};
 use crate::{
-    cell::{tests::key, Content, Timestamp, Value, Version},
+    cell::{tests::key, Cell, CellKey, Content, Key, Timestamp, Value, Version, MAX_KEY_BYTES},
     merge::tests::{any_put, rules, timestamp, value, State},
     merge::Form,
     mst::RootHash,

@@ -8,6 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use proptest::prelude::*;
+use smallvec::smallvec;
 
 mod concurrency;
 mod failures;
@@ -15,12 +16,15 @@ mod integrity;
 mod merging;
 
 use super::{
-    apply::{buckets::PendingBuckets, tree::Loader},
-    write::queue::{Update, WriteQueue},
+    apply::{buckets::PendingBuckets, loader::Loader},
+    write::{
+        group::Update,
+        queue::{Taken, WriteQueue},
+    },
     *,
 };
 use crate::{
-    cell::{tests::key, Content, Timestamp, Value, Version},
+    cell::{tests::key, Cell, CellKey, Content, Key, Timestamp, Value, Version, MAX_KEY_BYTES},
     merge::Form,
     mst::{Resident, RootHash},
     store::{

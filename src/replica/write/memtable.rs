@@ -3,15 +3,16 @@
 //! No clock and no I/O.
 
 use std::{
-    collections::{hash_map::Entry, HashMap, HashSet},
+    collections::{hash_map::Entry, HashMap},
     sync::Arc,
 };
 
 use crate::{
-    cell::{Cell, CellKey, Key, Part, Version},
+    cell::{Cell, CellKey, Key, Part, Timestamp, Version},
     replica::read::{
-        fold_cache::{FoldSlot, Merging, MAX_LOGGED_BYTES},
+        fold_cache::FoldSlot,
         liveness::KeyLiveness,
+        merging::{Merging, MAX_LOGGED_BYTES},
     },
 };
 
@@ -40,8 +41,28 @@ struct Pending {
     group: u32,
 }
 
-fn version(key: &CellKey, cell: &Cell) -> Version {
-    Version::of(key, cell)
+/// What a cell meets that bears the timestamp of one that is pending: which of two such is newer
+/// their digests say.
+#[derive(Clone, Debug)]
+pub(in crate::replica) struct Tie {
+    /// The one that is pending.
+    pending: Arc<Cell>,
+    /// The version of the cell, if it is the newer one.
+    winner: Option<Version>,
+}
+
+impl Tie {
+    /// Which of the two is newer. Hashes both, unless they are the same.
+    pub(in crate::replica) fn decide(key: &CellKey, cell: &Cell, pending: Arc<Cell>) -> Self {
+        let version = (*cell != *pending).then(|| Version::of(key, cell));
+        let winner = version.filter(|version| *version > Version::of(key, &pending));
+        Self { pending, winner }
+    }
+
+    /// Whether it is with this cell, which is pending.
+    pub(in crate::replica) fn is_with(&self, pending: &Arc<Cell>) -> bool {
+        Arc::ptr_eq(&self.pending, pending)
+    }
 }
 
 /// Invariant: what is here is newer than what the tree has.
@@ -50,8 +71,11 @@ pub(in crate::replica) struct Memtable {
     // Writers and readers wait while one looks here, so it has to be fast; and nobody can
     // prepare keys that collide.
     cells: HashMap<CellKey, Pending, ahash::RandomState>,
-    /// Keys of which two different writes bear one timestamp.
-    tied: HashSet<CellKey>,
+    /// Cells of which two different writes bear one timestamp, with the version of the one that is
+    /// pending.
+    tied: HashMap<CellKey, Version>,
+    /// The latest timestamp of what is or was pending: what is later bears that of nothing here.
+    latest: Option<Timestamp>,
     bytes: usize,
     /// Keys that have cells beside their own, pending or settled.
     merging: HashMap<Key, Merging>,
@@ -60,13 +84,24 @@ pub(in crate::replica) struct Memtable {
 }
 
 impl Memtable {
-    /// Takes `cell`, of this group, if there is no newer one. It is tied if it bears the timestamp of another that is
-    /// in the tree.
+    /// The cell that is pending and bears the timestamp of this one.
+    pub(in crate::replica) fn tied_with(&self, key: &CellKey, cell: &Cell) -> Option<&Arc<Cell>> {
+        if Some(cell.timestamp) > self.latest {
+            return None;
+        }
+        let pending = self.get(key)?;
+        (pending.timestamp == cell.timestamp).then_some(pending)
+    }
+
+    /// Takes `cell`, of this group, if there is no newer one. It is tied if it bears the timestamp of
+    /// another that is in the tree; of the [tie](Self::tied_with) with one that is pending, if there
+    /// is one, the outcome is `tie`.
     pub(in crate::replica) fn offer(
         &mut self,
         key: &CellKey,
         cell: &Arc<Cell>,
         is_tied: bool,
+        tie: Option<&Tie>,
         group: u32,
     ) -> Offered {
         let bytes = bytes_of(key, cell);
@@ -86,20 +121,25 @@ impl Memtable {
                     return Offered::Lost;
                 }
                 if other.timestamp == cell.timestamp {
-                    if version(key, cell) <= version(key, other) {
+                    debug_assert!(tie.is_some_and(|tie| tie.is_with(other)));
+                    let Some(version) = tie.and_then(|tie| tie.winner) else {
                         return Offered::Lost;
-                    }
-                    self.tied.insert(key.clone());
+                    };
+                    self.tied.insert(key.clone(), version);
                     is_tied = true;
+                } else if !self.tied.is_empty() {
+                    self.tied.remove(key);
                 }
                 self.bytes -= bytes_of(key, other);
                 Offered::Newer(pending.insert(new).group)
             }
         };
         self.bytes += bytes;
+        self.latest = self.latest.max(Some(cell.timestamp));
         if !key.part.is_empty() {
             let merging = self.merging.entry(key.key.clone()).or_default();
-            merging.pending(offered == Offered::First, cell.timestamp);
+            let first = Some(&key.part).filter(|_| offered == Offered::First);
+            merging.add(first, cell.timestamp);
         }
         if !self.merging.is_empty() {
             self.change_log(&key.key, |merging| merging.log(&key.part, cell, is_tied));
@@ -142,10 +182,11 @@ impl Memtable {
         let mut forgotten = None;
         let pending = &entry.get().cell;
         // Without a tie, what bears the same timestamp is the very same write.
-        let is_tied = self.tied.contains(key);
+        let tied = self.tied.get(key);
+        let is_tied = tied.is_some();
         let is_applied = pending.timestamp < applied.timestamp
             || (pending.timestamp == applied.timestamp
-                && (!is_tied || version(key, pending) <= applied));
+                && tied.is_none_or(|version| *version <= applied));
         if is_applied {
             self.bytes -= bytes_of(key, pending);
             forgotten = Some(entry.remove().cell)
@@ -155,7 +196,7 @@ impl Memtable {
             }
             if !key.part.is_empty() {
                 if let Some(merging) = self.merging.get_mut(&key.key) {
-                    merging.applied();
+                    merging.applied(&key.part);
                 }
             }
         }
@@ -201,8 +242,7 @@ impl Memtable {
     }
 
     /// The pending cells of a key, after which `reader`, if there is one, has to be
-    /// told of those that come. O(all that is pending): a key is folded anew seldom, and to know
-    /// its cells would cost every put.
+    /// told of those that come. O(what is pending of the key).
     pub(in crate::replica) fn begin_log(
         &mut self,
         key: &Key,
@@ -214,13 +254,16 @@ impl Memtable {
         if let Some(reader) = reader {
             self.change_log(key, |merging| merging.begin_log(reader));
         }
-        if let Some(merging) = self.merging.get(key) {
-            if !merging.is_applied() {
-                let cells = self.cells.iter();
-                let of_key = cells.filter(|(cell, _)| cell.key == *key && !cell.part.is_empty());
-                pending
-                    .extend(of_key.map(|(key, other)| (key.part.clone(), Arc::clone(&other.cell))));
-            }
+        for part in self.merging.get(key).into_iter().flat_map(Merging::pending) {
+            let key = key.clone();
+            let cell = CellKey {
+                key,
+                part: part.clone(),
+            };
+            pending.extend(
+                self.get(&cell)
+                    .map(|other| (cell.part.clone(), Arc::clone(other))),
+            );
         }
         pending
     }

@@ -1,0 +1,64 @@
+//! Building the tree from the rows of a store, ascending.
+
+use super::{
+    entry::TreeEntry,
+    tree::{AppliedTree, Parts},
+};
+use crate::{
+    cell::{CellKey, Key, Version},
+    mst::{Builder, Resident},
+};
+
+/// Builds the tree from cells in order, and leaves out what is covered.
+pub(in crate::replica) struct Loader {
+    builder: Builder<Resident<CellKey, TreeEntry>>,
+    counts: AppliedTree,
+    /// The own cell of the key that comes last.
+    own: Option<(Key, Version)>,
+    pub(in crate::replica) covered: Vec<(CellKey, bool)>,
+}
+
+impl Loader {
+    pub(in crate::replica) fn new() -> Self {
+        Self {
+            builder: Builder::hashing(Resident::default()),
+            counts: AppliedTree::new(0),
+            own: None,
+            covered: Vec::new(),
+        }
+    }
+
+    pub(in crate::replica) fn push(&mut self, key: CellKey, held: TreeEntry) {
+        let version = held.version();
+        let own = self.own.as_ref().filter(|(own, _)| *own == key.key);
+        let own = own.map(|(_, version)| *version);
+        if key.part.is_empty() {
+            self.own = Some((key.key.clone(), version));
+            self.counts.own_values += usize::from(!version.tombstone);
+        } else {
+            if own.is_some_and(|own| own.timestamp >= version.timestamp) {
+                self.covered.push((key, held.is_apart()));
+                return;
+            }
+            let parts = self.counts.parts.entry(key.key.clone());
+            let parts = parts.or_insert_with(|| Parts {
+                cells: 0,
+                newest: version.timestamp,
+                own: own.map(|own| own.timestamp),
+            });
+            parts.cells += 1;
+            parts.newest = parts.newest.max(version.timestamp);
+            let is_first = parts.cells == 1 && own.is_some_and(|own| !own.tombstone);
+            self.counts.own_values_with_parts += usize::from(is_first);
+        }
+        self.counts.tombstones += usize::from(version.tombstone);
+        self.builder.push(key, held);
+    }
+
+    pub(in crate::replica) fn finish(self) -> AppliedTree {
+        AppliedTree {
+            tree: self.builder.finish(),
+            ..self.counts
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Puts, deletes, and what other replicas hold: checked, turned into cells, and offered to the queue.
+
+use std::{sync::Arc, time::Duration};
+
+use smallvec::smallvec;
+
+use super::{
+    acks::CommitTracker,
+    queue::Taken,
+    state::{Offer, Offers},
+};
+use crate::{
+    cell::{ntp64_span, Cell, CellKey, Key, Version, MAX_KEY_BYTES},
+    replica::{
+        counters::Counter, Durability, Outcome, Refusal, Replica, ReplicaError, MAX_VALUE_BYTES,
+    },
+};
+
+impl Replica {
+    /// Puts a value to `key`, or deletes it: `cell` is what its clients say, which
+    /// the strategy that merges the key turns into cells. Costs memory work.
+    ///
+    /// # Errors
+    /// If the write is [refused](Refusal), if the replica [failed](Failure), or if it
+    /// is closed. Then nothing is written.
+    pub fn put(&self, key: Key, cell: Cell) -> Result<Outcome, ReplicaError> {
+        let shared = &*self.shared;
+        let counter = match cell.value() {
+            Some(_) => &shared.state.counters.puts,
+            None => &shared.state.counters.deletes,
+        };
+        if shared.rules.is_lww() {
+            let key = CellKey::own(key);
+            let checked = self.check(&key, &cell);
+            self.count_refused(checked)?;
+            return self.write(smallvec![(key, Arc::new(cell), None)], counter);
+        }
+        let cells = self.count_refused(self.cells_of(key, cell))?;
+        let offered = cells.into_iter();
+        let offered = offered.map(|(key, cell)| (key, Arc::new(cell), None));
+        self.write(offered.collect(), counter)
+    }
+
+    /// The cells that a put writes, each of which may be written.
+    fn cells_of(&self, key: Key, cell: Cell) -> Result<Vec<(CellKey, Cell)>, Refusal> {
+        let timestamp = cell.timestamp;
+        // What is too large is not taken to pieces.
+        let own = CellKey::own(key);
+        self.check(&own, &cell)?;
+        let key = own.key;
+        let written = self.shared.rules.write(&key, cell)?;
+        let cells = written.into_iter().map(|(part, content)| {
+            let key = key.clone();
+            (CellKey { key, part }, Cell { timestamp, content })
+        });
+        let cells: Vec<_> = cells.collect();
+        for (key, cell) in &cells {
+            self.check(key, cell)?;
+        }
+        Ok(cells)
+    }
+
+    pub(super) fn write(&self, offers: Offers, counter: &Counter) -> Result<Outcome, ReplicaError> {
+        let state = &*self.shared.state;
+        let patience = match state.options.durability {
+            Durability::Always => Duration::ZERO,
+            Durability::Interval => state.options.sync_every,
+            Durability::None => Duration::MAX,
+        };
+        let now = state.queue.now();
+        let (is_newest, committed) = match state.queue.offer(offers, patience, now, &state.tree) {
+            Taken::Closed => {
+                state.commits.check()?;
+                return Err(ReplicaError::Closed);
+            }
+            Taken::Outdated => (false, None),
+            Taken::Yes {
+                sequence,
+                is_newest,
+                wait,
+            } => {
+                let committed = || CommitTracker::committed(&state.commits, sequence);
+                (is_newest, wait.then(committed))
+            }
+        };
+        counter.add();
+        if !is_newest {
+            state.counters.outdated.add();
+        }
+        Ok(Outcome {
+            is_newest,
+            committed,
+        })
+    }
+
+    /// Joins a cell that another replica holds: as [`put`](Self::put), but it is
+    /// counted as merged.
+    ///
+    /// # Errors
+    /// As of [`put`](Self::put).
+    pub fn merge(&self, key: CellKey, cell: Cell) -> Result<Outcome, ReplicaError> {
+        self.join((key, Arc::new(cell), None))
+    }
+
+    /// As [`merge`](Self::merge), of a cell that was hashed before: this is what came of
+    /// it.
+    ///
+    /// # Errors
+    /// As of [`put`](Self::put).
+    pub fn merge_hashed(
+        &self,
+        key: CellKey,
+        cell: Cell,
+        version: Version,
+    ) -> Result<Outcome, ReplicaError> {
+        self.join((key, Arc::new(cell), Some(Box::new(version))))
+    }
+
+    fn join(&self, offered: Offer) -> Result<Outcome, ReplicaError> {
+        let (key, cell, _) = &offered;
+        let checked = self.check(key, cell);
+        self.count_refused(checked)?;
+        self.write(smallvec![offered], &self.shared.state.counters.merged)
+    }
+
+    fn count_refused<T>(&self, checked: Result<T, Refusal>) -> Result<T, Refusal> {
+        checked.inspect_err(|_| self.shared.state.counters.refused.add())
+    }
+
+    fn check(&self, key: &CellKey, cell: &Cell) -> Result<(), Refusal> {
+        let allowed = self.shared.state.options.max_clock_drift;
+        let now = (self.shared.clock)();
+        if cell.timestamp.time > now.saturating_add(ntp64_span(allowed)) {
+            return Err(Refusal::AheadOfClock {
+                timestamp: cell.timestamp,
+                now,
+                allowed,
+            });
+        }
+        let bytes = key.canonical_len();
+        if bytes > MAX_KEY_BYTES {
+            return Err(Refusal::KeyTooLong { bytes });
+        }
+        if key.key.has_too_many_chunks() {
+            return Err(Refusal::TooManyChunks);
+        }
+        let bytes = cell.value_bytes();
+        if bytes > MAX_VALUE_BYTES {
+            return Err(Refusal::ValueTooLong { bytes });
+        }
+        Ok(())
+    }
+}

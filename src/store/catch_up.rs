@@ -1,0 +1,87 @@
+//! After a crash: the rows of what the log has and the rows have not.
+
+use std::{collections::BTreeMap, sync::atomic::Ordering};
+
+use super::{
+    durable::is_apart, CellStore as _, DurableStore, RowBatch, RowHead, StoreError, Write,
+};
+use crate::cell::{CellKey, Row};
+
+/// Rows that are written at a time when the log is applied at opening.
+const CAUGHT_UP_AT_ONCE: usize = 4096;
+
+/// Of each cell the newest.
+#[derive(Default)]
+pub(super) struct Newest(pub(super) BTreeMap<CellKey, Write>);
+
+impl Newest {
+    pub(super) fn join(&mut self, write: Write) {
+        let other = self.0.get(&write.key);
+        if other.is_none_or(|other| other.version < write.version) {
+            self.0.insert(write.key.clone(), write);
+        }
+    }
+}
+
+impl DurableStore {
+    /// Writes the rows of what was committed and not applied when the process ended.
+    pub(super) fn catch_up(&self, newest: Newest, is_journal_lost: bool) -> Result<(), StoreError> {
+        let (logged, mut written) = (newest.0.len(), 0);
+        let mut writes = newest.0.into_values().peekable();
+        while writes.peek().is_some() {
+            let some = writes.by_ref().take(CAUGHT_UP_AT_ONCE);
+            let batch = self.newer_rows(some, is_journal_lost)?;
+            written += batch.puts.len();
+            self.apply(&batch)?;
+        }
+        let last = self.wal.last();
+        if last > self.applied.load(Ordering::Relaxed) {
+            self.apply(&RowBatch {
+                applied: Some(last),
+                ..RowBatch::default()
+            })?;
+        }
+        if logged > 0 {
+            let path = self.rows.path.display();
+            tracing::info!(
+                "{path}: of {logged} cells in the write-ahead log, {written} were not in their rows"
+            );
+        }
+        Ok(())
+    }
+
+    /// The rows of those cells that are newer than theirs; of the others of the same version too, if
+    /// their payloads may be lost.
+    pub(super) fn newer_rows(
+        &self,
+        writes: impl Iterator<Item = Write>,
+        may_lack_payloads: bool,
+    ) -> Result<RowBatch, StoreError> {
+        let mut batch = RowBatch::default();
+        for write in writes {
+            let found = self.row_head(&write.key)?;
+            let is_newer = found.is_none_or(|found| {
+                let (found, new) = (found.version, write.version);
+                found < new || (may_lack_payloads && found == new)
+            });
+            if !is_newer {
+                continue;
+            }
+            if found.is_some_and(|found| found.is_apart) && !is_apart(&write.cell) {
+                batch.stale_payloads.push(write.key.clone());
+            }
+            batch.puts.push(write);
+        }
+        Ok(batch)
+    }
+
+    /// What the row of a key says of its cell.
+    fn row_head(&self, key: &CellKey) -> Result<Option<RowHead>, StoreError> {
+        let rows = &self.rows;
+        let key_bytes = key.to_canonical();
+        let row = rows.cells.get(&key_bytes).map_err(rows.failed("read"))?;
+        let head = row.map(|row| Row::decode_head(&row)).transpose();
+        let head = head.map_err(rows.damaged(&key_bytes))?;
+        Ok(head.map(|(version, is_apart)| RowHead { version, is_apart }))
+    }
+}
