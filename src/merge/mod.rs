@@ -55,11 +55,12 @@ pub(crate) mod tests;
 
 pub use fold::merged::{check, raw, Merged, ReadError};
 pub use part::MAX_NESTING;
-pub use rules::choice::{MergeRules, RejectedPut, MAX_CELLS};
-pub use rules::registry::{register, RegisterError};
-pub use strategies::additive::Additive;
-pub use strategies::automerge::AutomergeCrdt;
-pub use strategies::object::Object;
-pub use strategies::set_union::SetUnion;
+pub use rules::{
+    choice::{MergeRules, RejectedPut, MAX_CELLS},
+    registry::{register, RegisterError},
+};
+pub use strategies::{
+    additive::Additive, automerge::AutomergeCrdt, object::Object, set_union::SetUnion,
+};
 pub use strategy::{Applied, Fold, Form, InvalidPut, PartCell, PartWrite, Put, Reading, Strategy};
 pub use values::decimal::DIGITS;

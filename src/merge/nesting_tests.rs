@@ -8,11 +8,11 @@ use proptest::prelude::*;
 use serde_json::{json, Value as Json};
 use zenoh_keyexpr::keyexpr;
 
-use super::part::{custom_prefix, tag};
-use super::tests::{
-    any_put, deep_object, merging, put_within, rules, timestamp, try_rules, value, State,
+use super::{
+    part::{custom_prefix, tag},
+    tests::{any_put, deep_object, merging, put_within, rules, timestamp, try_rules, value, State},
+    *,
 };
-use super::*;
 use crate::{
     cell::{tests::key, Cell, CellKey, Content, Part, MAX_KEY_BYTES},
     config::{MergeConfig, StrategyConfig},

@@ -4,16 +4,18 @@ use std::{collections::BTreeMap, sync::OnceLock};
 
 use ::automerge::{transaction::Transactable, AutoCommit, ObjType, ReadDoc, ROOT};
 use bytes::Bytes;
-use proptest::prelude::{any, prop, prop_assert_eq, prop_oneof, proptest, Just, ProptestConfig};
-use proptest::strategy::Strategy as Generator;
+use proptest::{
+    prelude::{any, prop, prop_assert_eq, prop_oneof, proptest, Just, ProptestConfig},
+    strategy::Strategy as Generator,
+};
 use serde_json::{json, Value as Json};
 use zenoh_keyexpr::keyexpr;
 
 use super::*;
-use crate::merge::values::element::tests::any_element;
 use crate::{
     cell::{tests::key, Cell, CellKey, Content, Key, Part, Timestamp, Value, Version},
     config::{ConfigError, StorageConfig},
+    merge::values::element::tests::any_element,
 };
 
 pub(crate) fn timestamp(time: u64, writer: u8) -> Timestamp {

@@ -1,12 +1,14 @@
 //! Building from sorted entries, without any search.
 
-use super::Mst;
-use crate::mst::{
+use super::{
     hashing::of_node::link_hash,
-    structure::edit::{EntryOf, Slot},
-    structure::level::{Level, TreeKey},
-    structure::node::{Node, NodeStore},
-    structure::rank::{ranks, MAX_WIDTH},
+    structure::{
+        edit::{EntryOf, Slot},
+        level::{Level, TreeKey},
+        node::{Node, NodeStore},
+        rank::{ranks, MAX_WIDTH},
+    },
+    Mst,
 };
 
 /// Makes a tree of entries that come in ascending order. O(1) amortised an

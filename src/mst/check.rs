@@ -2,10 +2,10 @@
 
 use thiserror::Error;
 
-use super::Mst;
-use crate::mst::{
-    hashing::of_node, structure::level::TreeKey, structure::node::NodeStore,
-    structure::rank::MAX_WIDTH,
+use super::{
+    hashing::of_node,
+    structure::{level::TreeKey, node::NodeStore, rank::MAX_WIDTH},
+    Mst,
 };
 
 /// What is wrong with a tree.
@@ -162,9 +162,11 @@ impl<S: NodeStore + Clone> Mst<S> {
 mod tests {
     use super::{
         super::{
-            structure::keys::KeyList,
-            structure::level::Level,
-            structure::node::{Node, NodeOf, Resident},
+            structure::{
+                keys::KeyList,
+                level::Level,
+                node::{Node, NodeOf, Resident},
+            },
             tests::{MockKey, MockTree, MockValue},
             NodeHash,
         },

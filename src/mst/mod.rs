@@ -60,16 +60,24 @@ mod tests;
 pub use build::Builder;
 pub use check::Violation;
 pub use digest::{NodeHash, RootHash};
-pub use hashing::digesting::{Digesting, HashedNode, NotKept};
-pub use hashing::node_merkle::GROUP;
-pub(crate) use hashing::node_merkle::{groups, NodeMerkle};
-pub(crate) use hashing::of_node::{group_hash, head_hash, part_hash, write_child};
-pub use query::between::Run;
-pub use query::diff::{Difference, Differences};
-pub use query::scan::Range;
+pub use hashing::{
+    digesting::{Digesting, HashedNode, NotKept},
+    node_merkle::GROUP,
+};
+pub(crate) use hashing::{
+    node_merkle::{groups, NodeMerkle},
+    of_node::{group_hash, head_hash, part_hash, write_child},
+};
+pub use query::{
+    between::Run,
+    diff::{Difference, Differences},
+    scan::Range,
+};
 pub(crate) use structure::keys::shared_prefix;
-pub use structure::level::{Level, Position, TreeKey, MAX_DIGITS};
-pub use structure::node::{Digested, Node, NodeOf, NodeStore, Resident, SharedNode};
-pub use structure::rank::MAX_WIDTH;
-pub use structure::sort::sort_by_tree_key;
+pub use structure::{
+    level::{Level, Position, TreeKey, MAX_DIGITS},
+    node::{Digested, Node, NodeOf, NodeStore, Resident, SharedNode},
+    rank::MAX_WIDTH,
+    sort::sort_by_tree_key,
+};
 pub use tree::Mst;

@@ -2,19 +2,23 @@
 
 use std::ops::{Bound, RangeBounds};
 
-use super::build::Builder;
-use crate::mst::{
+use super::{
+    build::Builder,
     digest::RootHash,
     hashing::of_node::{hash_some, link_hash},
-    query::between::{between, run_between, Run},
-    query::diff::Differences,
-    query::scan::Range,
-    structure::edit::{self, Slot},
-    structure::level::{Level, TreeKey},
-    structure::node::NodeStore,
-    structure::prefetch::{prefetch, show_all, CACHED, PREFETCHED},
-    structure::put::Walk,
-    structure::repair::repair,
+    query::{
+        between::{between, run_between, Run},
+        diff::Differences,
+        scan::Range,
+    },
+    structure::{
+        edit::{self, Slot},
+        level::{Level, TreeKey},
+        node::NodeStore,
+        prefetch::{prefetch, show_all, CACHED, PREFETCHED},
+        put::Walk,
+        repair::repair,
+    },
 };
 
 /// A Merkle Search Tree. See the [module](super) for what it is.

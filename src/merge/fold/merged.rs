@@ -6,13 +6,15 @@ use serde_json::{json, Value as Json};
 use thiserror::Error;
 
 use super::slot::{self, UnknownStrategy, ValueSlot};
-use crate::merge::encoding;
-use crate::merge::part::{End, Nesting, Path, Tagged, Writer};
-use crate::merge::strategy::{Applied, Form, InvalidPut, PartCell};
-use crate::merge::values::element::write_element;
 use crate::{
     cell::{Cell, Content, Part, Timestamp, Value},
     hex,
+    merge::{
+        encoding,
+        part::{End, Nesting, Path, Tagged, Writer},
+        strategy::{Applied, Form, InvalidPut, PartCell},
+        values::element::write_element,
+    },
 };
 
 /// Why a key cannot be read, though its cells are there.

@@ -21,10 +21,14 @@ use std::{
 
 use serde_json::value::RawValue;
 
-use crate::cell::{Cell, Content, Timestamp, Value};
-use crate::merge::part::{End, Nesting, Path, Tagged, Writer, MAX_NESTING};
-use crate::merge::rules::registry::strategy_of;
-use crate::merge::strategy::{Applied, Fold, Form, InvalidPut, PartCell, Put, Strategy};
+use crate::{
+    cell::{Cell, Content, Timestamp, Value},
+    merge::{
+        part::{End, Nesting, Path, Tagged, Writer, MAX_NESTING},
+        rules::registry::strategy_of,
+        strategy::{Applied, Fold, Form, InvalidPut, PartCell, Put, Strategy},
+    },
+};
 
 /// A strategy that wrote cells, and is not registered.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,18 +9,19 @@ use std::{
 
 use zenoh_keyexpr::{keyexpr, OwnedKeyExpr};
 
-use super::registry::{self, Chosen, BUILT_IN};
-use super::specificity;
-use crate::merge::encoding::is_of_type;
-use crate::merge::part::{tag, MAX_NESTING};
-use crate::merge::strategy::{InvalidPut, Put};
-use crate::merge::Additive;
-use crate::merge::AutomergeCrdt;
-use crate::merge::Object;
-use crate::merge::SetUnion;
+use super::{
+    registry::{self, Chosen, BUILT_IN},
+    specificity,
+};
 use crate::{
     cell::{intersect, Cell, Content, Key, Part},
     config::{ConfigError, MergeConfig, StrategyConfig},
+    merge::{
+        encoding::is_of_type,
+        part::{tag, MAX_NESTING},
+        strategy::{InvalidPut, Put},
+        Additive, AutomergeCrdt, Object, SetUnion,
+    },
 };
 
 /// Cells that one put may write.

@@ -7,12 +7,11 @@ use std::{
 
 use thiserror::Error;
 
-use crate::merge::part::{custom_prefix, Nesting, Writer};
-use crate::merge::strategy::Strategy;
-use crate::merge::Additive;
-use crate::merge::AutomergeCrdt;
-use crate::merge::Object;
-use crate::merge::SetUnion;
+use crate::merge::{
+    part::{custom_prefix, Nesting, Writer},
+    strategy::Strategy,
+    Additive, AutomergeCrdt, Object, SetUnion,
+};
 
 /// Names that are not for custom strategies.
 pub(in crate::merge) const BUILT_IN: [&str; 5] =

@@ -5,11 +5,13 @@
 
 use bytes::Bytes;
 
-use crate::cell::{Cell, Content, Timestamp, Value, TIMESTAMP_ID_BYTES};
-use crate::merge::strategy::{
-    Applied, Fold, Form, InvalidPut, PartCell, PartWrite, Put, Reading, Strategy,
+use crate::{
+    cell::{Cell, Content, Timestamp, Value, TIMESTAMP_ID_BYTES},
+    merge::{
+        strategy::{Applied, Fold, Form, InvalidPut, PartCell, PartWrite, Put, Reading, Strategy},
+        values::decimal::{Decimal, Sum, DIGITS},
+    },
 };
-use crate::merge::values::decimal::{Decimal, Sum, DIGITS};
 
 /// Adds numbers, exactly.
 ///

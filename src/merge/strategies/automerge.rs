@@ -9,12 +9,14 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use ::automerge::{Automerge, Change};
 use bytes::Bytes;
 
-use crate::cell::{Cell, Content, Value};
-use crate::merge::encoding;
-use crate::merge::strategy::{
-    Applied, Fold, Form, InvalidPut, PartCell, PartWrite, Put, Reading, Strategy,
+use crate::{
+    cell::{Cell, Content, Value},
+    merge::{
+        encoding,
+        strategy::{Applied, Fold, Form, InvalidPut, PartCell, PartWrite, Put, Reading, Strategy},
+        values::document_json::document_json,
+    },
 };
-use crate::merge::values::document_json::document_json;
 
 /// Merges [Automerge](https://automerge.org) documents.
 ///

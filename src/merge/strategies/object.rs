@@ -10,13 +10,15 @@ use bytes::Bytes;
 use serde_json::{value::RawValue, Value as Json};
 
 use super::additive::excerpt;
-use crate::cell::{Cell, Content, Value};
-use crate::merge::encoding;
-use crate::merge::fold::slot::{self, own_content, ValueSlot};
-use crate::merge::part::{field_prefix, split_field, Nesting, Path};
-use crate::merge::rules::registry::Chosen;
-use crate::merge::strategy::{
-    Applied, Fold, Form, InvalidPut, PartCell, PartWrite, Put, Reading, Strategy,
+use crate::{
+    cell::{Cell, Content, Value},
+    merge::{
+        encoding,
+        fold::slot::{self, own_content, ValueSlot},
+        part::{field_prefix, split_field, Nesting, Path},
+        rules::registry::Chosen,
+        strategy::{Applied, Fold, Form, InvalidPut, PartCell, PartWrite, Put, Reading, Strategy},
+    },
 };
 
 /// Merges JSON objects field by field.

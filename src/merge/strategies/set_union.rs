@@ -11,12 +11,14 @@ use serde_json::Value as Json;
 use smallvec::SmallVec;
 
 use super::additive::excerpt;
-use crate::cell::{Cell, Content, Value};
-use crate::merge::encoding;
-use crate::merge::strategy::{
-    Applied, Fold, Form, InvalidPut, PartCell, PartWrite, Put, Reading, Strategy,
+use crate::{
+    cell::{Cell, Content, Value},
+    merge::{
+        encoding,
+        strategy::{Applied, Fold, Form, InvalidPut, PartCell, PartWrite, Put, Reading, Strategy},
+        values::element::{is_part, part_of, write_element},
+    },
 };
-use crate::merge::values::element::{is_part, part_of, write_element};
 
 /// Unites sets of JSON values.
 ///

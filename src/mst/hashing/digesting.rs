@@ -7,8 +7,10 @@ use thiserror::Error;
 use super::of_node::compute;
 use crate::mst::{
     digest::NodeHash,
-    structure::level::TreeKey,
-    structure::node::{Digested, NodeOf, NodeStore},
+    structure::{
+        level::TreeKey,
+        node::{Digested, NodeOf, NodeStore},
+    },
 };
 
 /// To learn the root of a tree that is too large to be had: a

@@ -9,8 +9,10 @@ use crate::{
     hash::{sha256, tag, HASH_BYTES},
     mst::{
         digest::NodeHash,
-        structure::level::Level,
-        structure::node::{Digested, NodeOf, NodeStore},
+        structure::{
+            level::Level,
+            node::{Digested, NodeOf, NodeStore},
+        },
     },
 };
 

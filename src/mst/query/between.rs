@@ -2,10 +2,10 @@
 
 use std::{borrow::Cow, ops::Range};
 
-use crate::mst::{
-    structure::keys::KeyList,
-    structure::level::TreeKey,
-    structure::node::{Node, NodeOf, NodeStore},
+use crate::mst::structure::{
+    keys::KeyList,
+    level::TreeKey,
+    node::{Node, NodeOf, NodeStore},
 };
 
 /// A part of a subtree: its topmost node, and whether it is all of the subtree.
