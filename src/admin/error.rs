@@ -1,5 +1,7 @@
 //! Why an operator does not get what was asked for.
 
+use std::{io, path::Path};
+
 use thiserror::Error;
 
 use crate::{
@@ -188,4 +190,10 @@ pub enum AdminError {
         /// Why.
         source: std::io::Error,
     },
+}
+
+/// Names the path in an error of the file system.
+pub(super) fn failed(path: &Path) -> impl FnOnce(io::Error) -> AdminError {
+    let path = path.display().to_string();
+    move |source| AdminError::Io { path, source }
 }

@@ -9,8 +9,8 @@
 //! | `proofs` | proofs of keys |
 //! | `listing` | keys, and the cells of a key |
 //! | `scrubbing` | the scrub: its progress and pace |
-//! | `copies` | backups, named snapshots, and restoring them |
-//! | `snapshots` | the quota of named snapshots |
+//! | `copies` | backups, restoring them, and verifying what is kept |
+//! | `snapshots` | named snapshots, and their quota |
 //! | `rollback` | writes an earlier state anew |
 
 mod copies;
@@ -30,13 +30,13 @@ use std::{
     time::Duration,
 };
 
-pub use copies::{Copied, OnProgress, Progress, Restored, SnapshotEntry, Verified};
+pub use copies::{Copied, OnProgress, Progress, Restored, Verified};
 pub use error::AdminError;
 pub use listing::{Listed, Listing, Page};
 pub use proofs::KeyProof;
 pub use rollback::RolledBack;
 pub use scrubbing::{ScrubState, Scrubbing};
-pub use snapshots::{MAX_SNAPSHOTS, MAX_SNAPSHOT_BYTES};
+pub use snapshots::{SnapshotEntry, MAX_SNAPSHOTS, MAX_SNAPSHOT_BYTES};
 
 use crate::{
     cell::{CellKey, Key},

@@ -1,17 +1,29 @@
-//! How many snapshots are kept with the data, and for whom.
+//! Snapshots with a name: backups that are kept with the data, as many as the quota says.
 
 use std::{
-    fs::{self, DirBuilder, Permissions},
-    io,
+    fs::{self, DirBuilder, File, Permissions},
+    io::{self, BufReader, BufWriter},
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use super::{
-    copies::{failed, OnProgress},
-    AdminError, Administration, SnapshotEntry,
+    copies::{OnProgress, Progress},
+    error::failed,
+    AdminError, Administration, RolledBack,
 };
-use crate::store::SNAPSHOTS;
+use crate::{
+    backup::{verify, BackupReader, Header},
+    cell::TIMESTAMP_ID_BYTES,
+    store::SNAPSHOTS,
+};
+
+const SUFFIX: &str = ".backup";
+/// A snapshot that is being written.
+const UNFINISHED: &str = ".part";
+
+/// Characters that the name of a snapshot may have.
+const MAX_NAME: usize = 100;
 
 /// Snapshots that are kept, at the most.
 pub const MAX_SNAPSHOTS: usize = 32;
@@ -24,7 +36,163 @@ pub const MAX_SNAPSHOT_BYTES: u64 = 64 << 30;
 const OWNER_ONLY_FOLDER: u32 = 0o700;
 const OWNER_ONLY_FILE: u32 = 0o600;
 
+/// A snapshot that is kept with the data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotEntry {
+    /// Its name.
+    pub name: String,
+    /// What it says of itself, or why that cannot be read.
+    pub header: Result<Header, String>,
+    /// Bytes on disk.
+    pub bytes: u64,
+}
+
 impl Administration {
+    fn snapshots(&self) -> Result<PathBuf, AdminError> {
+        let folder = self.folder.as_ref().ok_or(AdminError::NoFolder)?;
+        Ok(folder.join(SNAPSHOTS))
+    }
+
+    /// The snapshots that are kept with the data, by name. One that cannot be read is
+    /// among them. Blocks on disk.
+    ///
+    /// # Errors
+    /// If the storage has no folder, or it cannot be read.
+    pub fn list_snapshots(&self) -> Result<Vec<SnapshotEntry>, AdminError> {
+        let folder = self.snapshots()?;
+        let files = match fs::read_dir(&folder) {
+            Ok(files) => files,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(failed(&folder)(error)),
+        };
+        let mut found = Vec::new();
+        for file in files {
+            let file = file.map_err(failed(&folder))?.file_name();
+            let file = file.to_string_lossy();
+            if let Some(name) = file.strip_suffix(SUFFIX) {
+                found.push(entry(name, &folder.join(&*file))?);
+            }
+        }
+        found.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(found)
+    }
+
+    /// Takes a snapshot, which is a backup that is kept with the data. Blocks on
+    /// disk.
+    ///
+    /// # Errors
+    /// As of [`back_up`](Self::back_up); and if the name is none or is taken.
+    pub fn create_snapshot(
+        &self,
+        name: &str,
+        replica_id: &str,
+        progress: OnProgress<'_>,
+    ) -> Result<SnapshotEntry, AdminError> {
+        let _busy = self.begin()?;
+        let path = self.snapshot_path(name)?;
+        if path.exists() {
+            return Err(AdminError::SnapshotExists(name.to_owned()));
+        }
+        let folder = self.snapshots()?;
+        fs::create_dir_all(&folder).map_err(failed(&folder))?;
+        let unfinished = path.with_extension(&UNFINISHED[1..]);
+        let file = File::create(&unfinished).map_err(failed(&unfinished))?;
+        let written = self.copy(replica_id, BufWriter::new(&file), progress);
+        let checked = written.and_then(|_| {
+            file.sync_all().map_err(failed(&unfinished))?;
+            let read = File::open(&unfinished).map_err(failed(&unfinished))?;
+            Ok(verify(BufReader::new(read), &mut |_, _| ())?)
+        });
+        if let Err(error) = checked {
+            // What could not be finished is of no use; if it stays, it is replaced.
+            let _ = fs::remove_file(&unfinished);
+            return Err(error);
+        }
+        fs::rename(&unfinished, &path).map_err(failed(&path))?;
+        let parent = File::open(&folder).map_err(failed(&folder))?;
+        parent.sync_all().map_err(failed(&folder))?;
+        entry(name, &path)
+    }
+
+    /// Deletes a snapshot. Blocks on disk.
+    ///
+    /// # Errors
+    /// If there is none of this name, or it cannot be deleted.
+    pub fn delete_snapshot(&self, name: &str) -> Result<(), AdminError> {
+        let path = self.snapshot_path(name)?;
+        match fs::remove_file(&path) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(AdminError::NoSnapshot(name.to_owned()))
+            }
+            Err(error) => Err(failed(&path)(error)),
+        }
+    }
+
+    /// Makes all keys what they were at a snapshot, by new writes that bear `id`.
+    /// The snapshot is verified before anything is written. Blocks on disk.
+    ///
+    /// # Errors
+    /// If there is no such snapshot, it is damaged or of other keys; and as of
+    /// [`roll_back`](Self::roll_back).
+    pub fn roll_back_to(
+        &self,
+        name: &str,
+        id: [u8; TIMESTAMP_ID_BYTES],
+        progress: &mut dyn FnMut(Progress, &RolledBack) -> bool,
+    ) -> Result<RolledBack, AdminError> {
+        let _busy = self.begin()?;
+        let path = self.snapshot_path(name)?;
+        let open = || match File::open(&path) {
+            Ok(file) => Ok(BufReader::new(file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(AdminError::NoSnapshot(name.to_owned()))
+            }
+            Err(error) => Err(failed(&path)(error)),
+        };
+        let unusable = |source| AdminError::Snapshot {
+            name: name.to_owned(),
+            source,
+        };
+        let header = verify(open()?, &mut |_, _| ()).map_err(unusable)?;
+        if header.key_expr != self.group.key_expr || header.strip_prefix != self.group.strip_prefix
+        {
+            return Err(AdminError::OtherStorage {
+                theirs: header.key_expr,
+                ours: self.group.key_expr.clone(),
+            });
+        }
+        let mut done = RolledBack::default();
+        let reader = BackupReader::open(open()?).map_err(unusable)?;
+        let mut cells = 0;
+        for frame in reader.rollback_frames() {
+            let frame = frame.map_err(unusable)?;
+            cells += frame.cells.len() as u64;
+            done.add(self.roll_back(frame, id)?);
+            let of = header.cells;
+            if !progress(Progress { cells, of }, &done) {
+                return Err(AdminError::Gone);
+            }
+        }
+        Ok(done)
+    }
+
+    fn snapshot_path(&self, name: &str) -> Result<PathBuf, AdminError> {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        let is_name = !name.is_empty()
+            && name.len() <= MAX_NAME
+            && !name.starts_with('.')
+            && name.bytes().all(is_plain);
+        if !is_name {
+            return Err(AdminError::Parameter {
+                name: "name",
+                value: name.to_owned(),
+                allowed: "up to 100 letters, digits, '.', '_' and '-', not beginning with '.'",
+            });
+        }
+        Ok(self.snapshots()?.join(format!("{name}{SUFFIX}")))
+    }
+
     /// As [`create_snapshot`](Self::create_snapshot), if there is room for a further one.
     /// Blocks on disk.
     ///
@@ -41,7 +209,7 @@ impl Administration {
         if kept.iter().all(|entry| entry.name != name) {
             check_quota(kept.len(), kept.iter().map(|entry| entry.bytes).sum())?;
         }
-        let folder = self.folder().ok_or(AdminError::NoFolder)?.join(SNAPSHOTS);
+        let folder = self.snapshots()?;
         close_folder(&folder).map_err(failed(&folder))?;
         let entry = self.create_snapshot(name, replica_id, progress)?;
         for file in fs::read_dir(&folder).map_err(failed(&folder))? {
@@ -51,6 +219,19 @@ impl Administration {
         }
         Ok(entry)
     }
+}
+
+fn entry(name: &str, path: &Path) -> Result<SnapshotEntry, AdminError> {
+    let file = File::open(path).map_err(failed(path))?;
+    let bytes = file.metadata().map_err(failed(path))?.len();
+    let reader = BackupReader::open(BufReader::new(file));
+    Ok(SnapshotEntry {
+        name: name.to_owned(),
+        header: reader
+            .map(|reader| reader.header().clone())
+            .map_err(|error| error.to_string()),
+        bytes,
+    })
 }
 
 fn check_quota(count: usize, bytes: u64) -> Result<(), AdminError> {

@@ -7,9 +7,10 @@ use zenoh::{bytes::Encoding, key_expr::OwnedKeyExpr, query::Query as ZQuery};
 
 use super::{
     authority::{confirm, Demand, Reach},
-    operator::{Operator, Request, MAX_ROLLBACK},
+    operator::Operator,
     replicator::Differences,
     replier::{Pieces, Replier},
+    request::{Request, MAX_ROLLBACK},
     status::{damage_json, ntp64_text, scrub_json},
     text::one_line,
     words::Words,

@@ -8,7 +8,7 @@
 
 use zenoh::query::{Parameters, Query as ZQuery};
 
-use super::{asker::Asker, operator::Request};
+use super::{asker::Asker, request::Request};
 use crate::{admin::AdminError, config::Operators, sync::ReplicaId};
 
 /// What a query asks of the storage, each more than the one before.

@@ -5,11 +5,12 @@
 //! |---|---|
 //! | `session` | obtains the session |
 //! | `routers` | recognizes timestamps that routers made |
-//! | `replicator` | the loop of one replica: events in, actions out |
+//! | `replicator`, `replication_loop` | the state of one replica, and its loop: events in, actions out |
 //! | `links` | a replica's declarations, and its queries to peers |
 //! | `serve` | answers to peers' queries |
 //! | `view` | the replica, as the state machine reads it |
-//! | `operator`, `answers` | answers to operators |
+//! | `request` | what operators can ask for |
+//! | `operator`, `serving`, `queues`, `answers` | answers to operators |
 //! | `authority` | decides who may have it done |
 //! | `words`, `replier` | an operator's query, and the replies |
 //! | `asker` | tells whether a client is still waiting for its answer |
@@ -25,11 +26,15 @@ mod links;
 mod metrics;
 mod operator;
 mod queryable;
+mod queues;
 mod random;
+mod replication_loop;
 mod replicator;
 mod replier;
+mod request;
 mod routers;
 mod serve;
+mod serving;
 mod session;
 mod status;
 mod text;

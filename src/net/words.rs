@@ -2,7 +2,7 @@
 
 use zenoh::query::{Parameters, Query as ZQuery};
 
-use super::operator::Request;
+use super::request::Request;
 use crate::admin::AdminError;
 
 /// The words of a query.

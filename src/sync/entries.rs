@@ -5,7 +5,7 @@
 
 use super::{
     cells::{open_cells, CellsWriter, Received},
-    digests::Range,
+    fragment::Range,
     wire::{begin, kind, open, MessageError},
 };
 use crate::cell::CellKey;

@@ -16,13 +16,14 @@
 //! | `identity` | groups, replicas, and their names in Zenoh |
 //! | `wire` | bytes: numbers, keys, limits |
 //! | `announcement`, `delta`, `digests`, `entries` | the messages |
-//! | `cells`, `salted` | their parts: cells, and truncated digests |
+//! | `cells`, `fragment`, `salted` | their parts: cells, what one has in a range, and truncated digests |
 //! | `compare` | compares a tree with what a peer says of its own |
 //! | `pull` | one repair: from the first query to the last cell |
 //! | `peers` | the state of each peer |
 //! | `admission` | checks the cells of others |
 //! | `machine` | announcements, and the relations of peers |
-//! | `pulling` | chooses the peer to pull from and the time, and handles the outcome |
+//! | `choosing` | chooses the peer to pull from |
+//! | `pulling` | begins, continues and ends pulls, and handles the outcome |
 //! | `interface`, `report` | the machine's inputs and outputs |
 //! | `respond` | answers to queries |
 //! | `walk` | lists where two replicas differ, for operators |
@@ -34,10 +35,12 @@
 mod admission;
 mod announcement;
 mod cells;
+mod choosing;
 mod compare;
 mod delta;
 mod digests;
 mod entries;
+mod fragment;
 mod identity;
 mod interface;
 mod machine;
@@ -66,8 +69,9 @@ pub use announcement::Announcement;
 pub(crate) use cells::{cells_block, read_cells_block, CellsWriter, CELL_OVERHEAD};
 pub use cells::{Received, CHECK_BYTES};
 pub use delta::{DeltaQuery, DeltaReply, Progress, MAX_HELD, MAX_ROOTS};
-pub use digests::{Differing, DigestQuery, DigestReply, Fragment, Range};
+pub use digests::{Differing, DigestQuery, DigestReply};
 pub use entries::{EntriesQuery, EntriesReply, Want};
+pub use fragment::{Fragment, Range};
 pub use identity::{
     Fingerprint, Group, Incarnation, InvalidReplicaId, ReplicaId, Token, PREFIX, PROTOCOL,
 };

@@ -1,16 +1,15 @@
-//! Chooses the peer to pull from and the time, and handles the outcome.
+//! Pulls: when one begins, goes on and ends, and what follows.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use super::{
-    delta::DeltaQuery,
+    choosing::is_candidate,
     identity::ReplicaId,
     interface::{Action, Context, Query},
     machine::Machine,
-    peers::{Included, Peer, Relation},
+    peers::Included,
     pull::{Ask, Pull, Rejections},
     report::Report,
-    salted::{Salted, WIDTHS},
     MESSAGE_BYTES,
 };
 use crate::mst::RootHash;
@@ -43,11 +42,6 @@ const TURN: Duration = Duration::from_secs(60);
 
 /// The smallest messages over a link that is too slow for large ones.
 const MIN_MESSAGE: usize = 4 << 10;
-
-/// All others pull at once what one replica has alone: each spreads its pull over this
-/// time for every other replica beside itself and the peer, up to a bound.
-const SPREAD_EACH: Duration = Duration::from_millis(2);
-const MAX_SPREAD: Duration = Duration::from_millis(500);
 
 /// A pull that is going on.
 pub(super) struct Going {
@@ -114,10 +108,6 @@ pub(super) enum State {
     Joining(Joining),
 }
 
-fn is_candidate(peer: &Peer) -> bool {
-    peer.relation == Relation::Divergent
-}
-
 impl Machine {
     /// When pulls need attention, if nothing happens before.
     pub(super) fn pull_due(&self) -> Option<Duration> {
@@ -181,81 +171,6 @@ impl Machine {
         self.go_on(going, context, actions);
     }
 
-    /// A pull from a peer, according to its state.
-    fn pull_from(&self, id: ReplicaId, salt: [u8; 8], context: &Context<'_>) -> Pull {
-        let Some(peer) = self.peers.get(&id) else {
-            return Pull::new(id, Salted::new(salt, *WIDTHS.end()), MESSAGE_BYTES);
-        };
-        // Other digests find what these missed by chance.
-        let salted = Salted::new(salt, *WIDTHS.start() << peer.failures.min(1));
-        let pull = Pull::new(id, salted, peer.message_bytes);
-        if peer.is_walk_due || context.view.tree().is_empty() {
-            return pull;
-        }
-        // A replica that is behind had its own root in common with the peer. Otherwise
-        // there is the last root that both are known to have had, or that others have had
-        // too.
-        let latest = context.view.latest().map(|(span, _)| span.root);
-        let of_others = self.peers.iter().filter_map(|(_, peer)| peer.common);
-        let roots = latest.into_iter().chain(peer.common).chain(of_others);
-        let delta = DeltaQuery::new(roots, context.view, salted);
-        pull.with_delta(delta.map(|delta| DeltaQuery {
-            max_bytes: peer.message_bytes as u32,
-            ..delta
-        }))
-    }
-
-    /// The peer to pull from now, if any, and its announced root.
-    fn choose_peer(&mut self, context: &mut Context<'_>) -> Option<(ReplicaId, RootHash)> {
-        let present = self.peers.present();
-        let candidates: Vec<(ReplicaId, RootHash, Duration)> = present
-            .filter(|(_, peer)| is_candidate(peer))
-            .filter_map(|(id, peer)| {
-                Some((*id, peer.announced.as_ref()?.span.root, peer.not_before))
-            })
-            .collect();
-        if candidates.is_empty() {
-            self.pull_at = None;
-            return None;
-        }
-        let others = self.peers.present().count().saturating_sub(2);
-        let spread = (SPREAD_EACH * others as u32).min(MAX_SPREAD);
-        let pull_at = match self.pull_at {
-            Some(pull_at) => pull_at,
-            None => *self.pull_at.insert(context.now + context.up_to(spread)),
-        };
-        if context.now < pull_at {
-            return None;
-        }
-        let ready = candidates.iter().filter(|(.., at)| *at <= context.now);
-        // Draws one of the different roots, and one of the peers that have it.
-        let mut by_root: BTreeMap<RootHash, Vec<ReplicaId>> = BTreeMap::new();
-        ready.for_each(|(id, root, _)| by_root.entry(*root).or_default().push(*id));
-        let roots = by_root.len() as u64;
-        if roots == 0 {
-            return None;
-        }
-        let index = ((context.random)() % roots) as usize;
-        let (root, peers) = by_root.into_iter().nth(index)?;
-        Some((
-            peers[((context.random)() % peers.len() as u64) as usize],
-            root,
-        ))
-    }
-
-    /// Whether there are peers with other roots that could be pulled from.
-    fn are_others_ready(&self, going: &Going, now: Duration) -> bool {
-        let others = self
-            .peers
-            .present()
-            .filter(|(id, _)| **id != going.pull.peer);
-        let mut ready = others.filter(|(_, peer)| is_candidate(peer) && peer.not_before <= now);
-        ready.any(|(_, peer)| {
-            let root = peer.announced.map(|announced| announced.span.root);
-            root != Some(going.root)
-        })
-    }
-
     fn go_on(&mut self, mut going: Going, context: &mut Context<'_>, actions: &mut Vec<Action>) {
         let view = context.view;
         let useless = going.useless_answers >= MAX_USELESS;
@@ -266,7 +181,9 @@ impl Machine {
         }
         let cut_short = self.peers.get(&going.pull.peer).map_or(0, |p| p.cut_short);
         let turn = TURN * 2u32.saturating_pow(cut_short.min(16));
-        if context.now >= going.began + turn && self.are_others_ready(&going, context.now) {
+        if context.now >= going.began + turn
+            && self.are_others_ready(going.pull.peer, going.root, context.now)
+        {
             if let Some(peer) = self.peers.get_mut(&going.pull.peer) {
                 peer.cut_short += 1;
             }

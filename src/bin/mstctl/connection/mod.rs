@@ -1,35 +1,40 @@
 //! The Zenoh session: requests to replicas, and their answers.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | `configuration` | how the session is opened |
+//! | `request`, `answer` | what is asked, and what comes back |
+
+mod answer;
+mod configuration;
+mod request;
 
 use std::{
     collections::BTreeSet,
-    path::Path,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use serde_json::{json, Value};
 use zenoh::{
-    handlers::{FifoChannel, FifoChannelHandler},
+    handlers::FifoChannel,
     liveliness::LivelinessToken,
-    query::{ConsolidationMode, QueryTarget, Reply},
+    query::{ConsolidationMode, QueryTarget},
     sample::Sample,
-    Config, Session, Wait,
+    Session, Wait,
 };
 use zenoh_backend_mst::sync::{Announcement, ReplicaId, Token, PREFIX, PROTOCOL};
 
+pub(crate) use answer::{Piece, Pieces};
+pub(crate) use request::Request;
+
 use crate::{
-    args::{Global, Mode},
-    exit::{file_error, of_zenoh, Error},
+    args::Global,
+    exit::{of_zenoh, Error},
     output::{note, short},
     replicas::{storage, Replica},
 };
-
-/// Where a router listens, if nobody says otherwise.
-const DEFAULT_ENDPOINT: &str = "tcp/localhost:7447";
-
-/// The variable of the environment that says where to connect to, with commas between
-/// several endpoints. A configuration file and `-e` go over it.
-const CONNECT_ENV: &str = "MSTCTL_CONNECT";
+use answer::whom;
+use configuration::{configuration, CONNECT_ENV};
 
 /// Answers that wait to be looked at. When there are as many, the router has to
 /// wait, so that a backup does not fill memory.
@@ -38,9 +43,6 @@ const MAX_WAITING: usize = 64;
 /// For how long an answer of many parts may take in all. The wait for each part is
 /// bounded by `--timeout`.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// What Zenoh says in place of an answer that did not come.
-const TIMEOUT: &str = "Timeout";
 
 /// A session, and what it is asked with.
 pub(crate) struct Connection {
@@ -51,207 +53,6 @@ pub(crate) struct Connection {
     to: String,
     /// Replicas of which was said that they do not answer.
     told: Mutex<BTreeSet<ReplicaId>>,
-}
-
-/// What a replica is asked for.
-#[derive(Clone, Debug)]
-pub(crate) struct Request {
-    key_expr: String,
-    /// The one replica that is asked, if it is one.
-    replica: Option<String>,
-    parameters: Vec<String>,
-    payload: Option<Vec<u8>>,
-}
-
-impl Request {
-    /// `what` of a replica, such as `status`.
-    pub(crate) fn to(replica: &Token, what: &str) -> Self {
-        Self {
-            replica: Some(replica.to_string()),
-            ..Self::at(format!("{replica}/{what}"))
-        }
-    }
-
-    fn at(key_expr: String) -> Self {
-        Self {
-            key_expr,
-            replica: None,
-            parameters: Vec::new(),
-            payload: None,
-        }
-    }
-
-    /// With a parameter.
-    pub(crate) fn with(mut self, name: &str, value: impl std::fmt::Display) -> Self {
-        self.parameters.push(format!("{name}={value}"));
-        self
-    }
-
-    /// For what changes something: the payload says which replica is meant.
-    pub(crate) fn meant(self) -> Self {
-        let identity = self.replica.as_deref();
-        let identity = identity.and_then(|base| base.rsplit('/').next());
-        let identity = identity.unwrap_or_default().to_owned();
-        self.payload(identity)
-    }
-
-    /// With a payload.
-    pub(crate) fn payload(mut self, payload: impl Into<Vec<u8>>) -> Self {
-        self.payload = Some(payload.into());
-        self
-    }
-}
-
-/// An answer, or a part of one.
-#[derive(Clone, Debug)]
-pub(crate) struct Piece {
-    /// Who answers.
-    pub(crate) key_expr: String,
-    /// What.
-    pub(crate) payload: Vec<u8>,
-    /// What is said beside it.
-    attachment: Option<Vec<u8>>,
-}
-
-impl From<Sample> for Piece {
-    fn from(sample: Sample) -> Self {
-        let attachment = sample.attachment();
-        Self {
-            key_expr: sample.key_expr().to_string(),
-            payload: sample.payload().to_bytes().into_owned(),
-            attachment: attachment.map(|bytes| bytes.to_bytes().into_owned()),
-        }
-    }
-}
-
-impl Piece {
-    /// The payload as JSON.
-    pub(crate) fn json(&self) -> Result<Value, Error> {
-        self.parse(&self.payload)
-    }
-
-    /// What is said beside the payload, as JSON.
-    pub(crate) fn beside(&self) -> Result<Value, Error> {
-        self.parse(self.attachment.as_deref().unwrap_or_default())
-    }
-
-    fn parse(&self, bytes: &[u8]) -> Result<Value, Error> {
-        serde_json::from_slice(bytes).map_err(|error| self.problem(format!("not JSON, {error}")))
-    }
-
-    /// An error that says what is wrong with it.
-    pub(crate) fn problem(&self, problem: impl Into<String>) -> Error {
-        Error::Answer {
-            whom: whom(&self.key_expr),
-            problem: problem.into(),
-        }
-    }
-}
-
-/// What is asked, in words.
-fn whom(key_expr: &str) -> String {
-    let mut chunks = key_expr.splitn(5, '/').skip(3);
-    match (chunks.next(), chunks.next()) {
-        (Some("*"), Some(what)) => format!("`{what}` of any replica"),
-        (Some(replica), Some(what)) => format!("`{what}` of replica {}", short(replica)),
-        _ => key_expr.to_owned(),
-    }
-}
-
-/// The parts of an answer, as they come.
-pub(crate) struct Pieces {
-    replies: FifoChannelHandler<Reply>,
-    whom: String,
-    timeout: Duration,
-    /// Says that they are waited for.
-    _attendance: Option<LivelinessToken>,
-}
-
-impl Pieces {
-    /// The next part; nothing after the last.
-    pub(crate) fn next(&self) -> Result<Option<Piece>, Error> {
-        let silent = || Error::Silent {
-            whom: self.whom.clone(),
-            waited: self.timeout,
-        };
-        // An error of the channel says that it was closed: that was all.
-        match self.replies.recv_timeout(self.timeout) {
-            Err(_) => Ok(None),
-            Ok(None) => Err(silent()),
-            Ok(Some(reply)) => match reply.into_result() {
-                Ok(sample) => Ok(Some(sample.into())),
-                Err(error) => {
-                    let text = error.payload().to_bytes();
-                    match String::from_utf8_lossy(&text) {
-                        text if text == TIMEOUT => Err(silent()),
-                        text => Err(Error::Refused {
-                            whom: self.whom.clone(),
-                            reason: text.into_owned(),
-                        }),
-                    }
-                }
-            },
-        }
-    }
-
-    /// The one answer that there is.
-    pub(crate) fn only(&self) -> Result<Piece, Error> {
-        self.next()?.ok_or_else(|| Error::Nobody(self.whom.clone()))
-    }
-}
-
-fn configuration(global: &Global, connect: Option<&str>) -> Result<(Config, String), Error> {
-    let of_environment = connect.unwrap_or_default().split(',');
-    let of_environment = of_environment
-        .map(str::trim)
-        .filter(|endpoint| !endpoint.is_empty())
-        .map(ToOwned::to_owned);
-    let (endpoints, whence): (Vec<String>, &str) =
-        match global.endpoints.is_empty() && global.config.is_none() {
-            true => (of_environment.collect(), CONNECT_ENV),
-            false => (global.endpoints.clone(), "-e"),
-        };
-    let usage = |error: zenoh::Error| Error::Usage(of_zenoh(&error));
-    let mut config = match &global.config {
-        None => {
-            let default = json!({
-                "mode": "client",
-                "connect": { "endpoints": [DEFAULT_ENDPOINT] },
-                "scouting": { "multicast": { "enabled": global.mode == Some(Mode::Peer) } },
-            });
-            Config::from_json5(&default.to_string()).map_err(usage)?
-        }
-        Some(file) => read(file)?,
-    };
-    if let Some(mode) = global.mode {
-        let mode = json!(mode.name()).to_string();
-        config.insert_json5("mode", &mode).map_err(usage)?;
-    }
-    if !endpoints.is_empty() {
-        let inserted = config.insert_json5("connect/endpoints", &json!(endpoints).to_string());
-        inserted.map_err(|error| {
-            Error::Usage(format!(
-                "{whence} {}: {}",
-                endpoints.join(" "),
-                of_zenoh(&error)
-            ))
-        })?;
-    }
-    let to = match (&global.config, endpoints.is_empty()) {
-        (_, false) => endpoints.join(", "),
-        (Some(file), true) => format!("what {} says", file.display()),
-        (None, true) => DEFAULT_ENDPOINT.to_owned(),
-    };
-    Ok((config, to))
-}
-
-fn read(file: &Path) -> Result<Config, Error> {
-    // Whether it can be read at all is the system's to say, and the rest Zenoh's.
-    std::fs::metadata(file).map_err(file_error("read", file))?;
-    Config::from_file(file).map_err(|error| Error::Place {
-        path: file.to_owned(),
-        problem: format!("not a configuration of Zenoh: {}", of_zenoh(&error)),
-    })
 }
 
 impl Connection {
@@ -473,79 +274,5 @@ impl Connection {
             }
         }
         Ok(newest)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::args::Cli;
-
-    fn configured(line: &str) -> Result<(Config, String), Error> {
-        let cli = Cli::read(line.split(' ')).expect("valid");
-        configuration(&cli.global, None)
-    }
-
-    #[test]
-    fn the_environment_says_where_to_if_nothing_else_does() {
-        let to = |line: &str, connect: &str| {
-            let cli = Cli::read(line.split(' ')).expect("valid");
-            configuration(&cli.global, Some(connect)).map(|(_, to)| to)
-        };
-        let plain = "mstctl status";
-        assert_eq!(
-            to(plain, "tcp/a:1, tcp/b:2,").expect("valid"),
-            "tcp/a:1, tcp/b:2"
-        );
-        assert_eq!(to(plain, "").expect("valid"), DEFAULT_ENDPOINT);
-        assert_eq!(
-            to("mstctl -e tcp/c:3 status", "tcp/a:1").expect("valid"),
-            "tcp/c:3"
-        );
-        let wrong = to(plain, "nowhere").expect_err("refused");
-        assert!(
-            wrong.to_string().starts_with("MSTCTL_CONNECT nowhere"),
-            "{wrong}"
-        );
-    }
-
-    fn shown(line: &str) -> String {
-        let (config, to) = configured(line).expect("valid");
-        let get = |key: &str| config.get_json(key).expect("there");
-        format!("{} {} {to}", get("mode"), get("connect/endpoints"))
-    }
-
-    #[test]
-    fn sessions_are_configured() {
-        assert_eq!(
-            shown("mstctl status"),
-            r#""client" ["tcp/localhost:7447"] tcp/localhost:7447"#
-        );
-        assert_eq!(
-            shown("mstctl -m peer -e tcp/a:1 -e tcp/b:2 status"),
-            r#""peer" ["tcp/a:1","tcp/b:2"] tcp/a:1, tcp/b:2"#
-        );
-        let Err(wrong) = configured("mstctl -e nowhere status") else {
-            panic!("not refused");
-        };
-        assert_eq!(wrong.code(), 2);
-        assert!(wrong.to_string().contains("nowhere"), "{wrong}");
-        let missing = configured("mstctl -c /no/such/file status").err();
-        assert!(missing.is_some_and(|error| error.code() == 5));
-    }
-
-    #[test]
-    fn requests_name_the_replica_and_have_parameters() {
-        let token = Token::parse("@mst/2/demo%2f%2a%2a/abababababababababababababababab");
-        let token = token.expect("a token");
-        let request = Request::to(&token, "keys")
-            .with("limit", 5)
-            .with("match", "demo/*")
-            .payload("p");
-        assert_eq!(request.key_expr, format!("{token}/keys"));
-        assert_eq!(whom(&request.key_expr), "`keys` of replica abababab");
-        assert_eq!(whom("@mst/2/*/*/root"), "`root` of any replica");
-        assert_eq!(request.parameters.join(";"), "limit=5;match=demo/*");
-        assert_eq!(request.payload.as_deref(), Some(&b"p"[..]));
     }
 }

@@ -1,0 +1,305 @@
+//! The commands, and the options of each.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use zenoh_backend_mst::mst::RootHash;
+
+use super::values::{root, time};
+use crate::files;
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// What each replica holds, and how it stands to the others
+    #[command(after_long_help = "\
+Examples:
+  mstctl status                        all storages of all routers that can be reached
+  mstctl -s 'demo/**' -r 6f1d status   one of them
+  mstctl --dir /data/demo status       a data folder that no router has open")]
+    Status,
+    /// A line for each replica
+    Replicas,
+    /// The root hash of each replica, and whether they are equal
+    #[command(long_about = "\
+The root hash of each replica, and whether those of one storage are equal.
+
+Roots are compared where they are over the same updates: at a common cut. While data is written a replica may be \
+behind for a moment; so it is looked at several times, for up to --timeout, before roots are said to differ. Exit \
+code 1 if they do, if a replica that others know is absent, or if one that is there is isolated or not replicated. \
+With --expect N the number of those that answer decides, and not who is absent.")]
+    Root(Root),
+    /// The keys of a storage, with their timestamps
+    #[command(after_long_help = "\
+Examples:
+  mstctl keys                       all of them
+  mstctl keys 'demo/robot/*'        those that match
+  mstctl keys --deleted --limit 20  the first twenty, deleted ones among them
+  mstctl keys --json | jq -r .key   for scripts: a line of JSON for each")]
+    Keys(Keys),
+    /// The value of a key, and the cells that it is made of
+    #[command(after_long_help = "\
+Examples:
+  mstctl get demo/greeting
+  mstctl get demo/photo --value > photo.jpg   the bytes of the value, and nothing else
+
+Exit code 1 if the key has no value.")]
+    Get(Get),
+    /// The keys in which two live replicas differ
+    #[command(long_about = "\
+The keys in which two live replicas of a storage differ, sorted:
+
+  < KEY   only A has it
+  > KEY   only B has it
+  ~ KEY   both have it, and differ
+
+Deletes count as keys. What has not settled yet at either may be listed while data is written. Exit code 1 if any \
+key differs.")]
+    Diff(Diff),
+    /// Fetches a proof of what a key holds, and verifies it
+    #[command(after_long_help = "\
+Examples:
+  mstctl prove demo/greeting
+  mstctl prove demo/greeting -o greeting.proof
+  mstctl prove demo/greeting --root 9f3a...   against a root that you trust
+
+Without --root the proof is taken from one replica, and its root compared with what the other replicas of the storage \
+announce. Exit code 1 if there are others and none of them has this root.")]
+    Prove(Prove),
+    /// Checks a proof, a backup, or all data of a storage
+    #[command(after_long_help = "\
+Examples:
+  mstctl verify fleet.mst                                       a backup
+  mstctl verify greeting.proof --root 9f3a... --key demo/greeting
+  mstctl -s 'demo/**' -r 6f1d verify                            all that a replica has on disk
+  mstctl --dir /data/demo verify                                the same, while no router has it open
+
+Exit code 1 if damage is found, or a proof does not hold.")]
+    Verify(Verify),
+    /// The storage's own check of its data in the background
+    Scrub(Scrub),
+    /// Writes a backup of a storage, live or of a folder
+    #[command(after_long_help = "\
+The backup is of one moment, whatever is written meanwhile. It is FILE.part until it is complete and was read back. \
+`-` writes to standard output; then nothing is read back: use `mstctl verify` on what was written.
+
+Examples:
+  mstctl -s 'fleet/**' backup fleet.mst
+  mstctl -s 'fleet/**' backup - | ssh vault 'cat > fleet.mst'
+  mstctl --dir /data/fleet -s 'fleet/**' --strip-prefix fleet backup fleet.mst")]
+    Backup(Backup),
+    /// Joins a backup into a storage
+    #[command(long_about = "\
+Joins a backup into a storage, timestamps and all. The file is verified first.
+
+In a live storage, what is newer than the backup stays, deletes as well: use `rollback` to go back. With --dir it makes \
+a new data folder, which has to be missing or empty, and which a router can then open.")]
+    Restore(Restore),
+    /// Makes a storage what it was, by new writes that replicate
+    #[command(long_about = "\
+Makes a storage what it was when a backup or a snapshot was made, by new writes: what was changed since is put again, \
+what was put since is deleted, and all replicas follow. It asks before it begins, unless --yes is given.
+
+Examples:
+  mstctl -s 'fleet/**' rollback fleet.mst
+  mstctl -s 'fleet/**' -r 6f1d rollback --snapshot before-upgrade --yes")]
+    Rollback(Rollback),
+    /// Snapshots that a replica keeps beside its data
+    #[command(subcommand)]
+    Snapshot(Snapshot),
+    /// Replication
+    #[command(subcommand)]
+    Sync(Sync),
+    /// Replicas, roots, lag and traffic, live; q or Ctrl-C ends it
+    #[command(long_about = "\
+Replicas, roots, lag and traffic, live; q or Ctrl-C ends it. Where the output is no terminal, it prints a table each \
+time; with --json a line of JSON.")]
+    Watch(Watch),
+    /// Writes the completions of a shell to standard output
+    #[command(after_long_help = "\
+Example:
+  mstctl completions bash > ~/.local/share/bash-completion/completions/mstctl")]
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+}
+
+impl Command {
+    /// Whether what is printed is a file that has to be whole.
+    pub(crate) fn is_copied_to_standard_output(&self) -> bool {
+        let output = match self {
+            Self::Backup(args) => Some(&args.file),
+            Self::Prove(args) => args.output.as_ref(),
+            _ => None,
+        };
+        output.is_some_and(|path| files::is_standard(path))
+    }
+}
+
+/// Of `root`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Root {
+    /// How many replicas there have to be of each storage; else none that is known may be absent
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) expect: Option<u32>,
+}
+
+/// Of `keys`.
+#[derive(Debug, Args)]
+pub(crate) struct Keys {
+    /// A key expression that the keys match; all keys without it
+    pub(crate) pattern: Option<String>,
+    /// Deleted keys, too
+    #[arg(long)]
+    pub(crate) deleted: bool,
+    /// So many at the most
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<u64>,
+}
+
+/// Of `get`.
+#[derive(Debug, Args)]
+pub(crate) struct Get {
+    /// The key
+    pub(crate) key: String,
+    /// Writes the bytes of the value, and nothing else
+    #[arg(long)]
+    pub(crate) value: bool,
+}
+
+/// Of `diff`.
+#[derive(Debug, Args)]
+pub(crate) struct Diff {
+    /// A replica, by its identity or the beginning of it
+    pub(crate) a: String,
+    /// Another one of the same storage
+    pub(crate) b: String,
+}
+
+/// Of `prove`.
+#[derive(Debug, Args)]
+pub(crate) struct Prove {
+    /// The key
+    pub(crate) key: String,
+    /// Writes the proof to a file; `-` is standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// The root that the proof has to be of, 64 hexadecimal digits
+    #[arg(long, value_name = "HEX", value_parser = root)]
+    pub(crate) root: Option<RootHash>,
+}
+
+/// Of `verify`.
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// A proof or a backup, which are told apart; `-` is standard input. Without it
+    /// the storage is verified
+    pub(crate) file: Option<PathBuf>,
+    /// Of a proof: the root that you trust, 64 hexadecimal digits
+    #[arg(long, value_name = "HEX", value_parser = root, requires = "file")]
+    pub(crate) root: Option<RootHash>,
+    /// Of a proof: the key
+    #[arg(long, requires = "file")]
+    pub(crate) key: Option<String>,
+    /// Of a proof: what the storage takes off its keys
+    #[arg(long, value_name = "PREFIX", requires = "key")]
+    pub(crate) strip_prefix: Option<String>,
+}
+
+/// Of `scrub`.
+#[derive(Debug, Args)]
+pub(crate) struct Scrub {
+    /// What to do
+    #[arg(value_enum, default_value_t = ScrubAction::Status)]
+    pub(crate) action: ScrubAction,
+}
+
+/// What can be done to a scrub.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ScrubAction {
+    /// Shows how far it is
+    Status,
+    /// Holds it until it is resumed, also after a restart
+    Pause,
+    /// Goes on
+    Resume,
+    /// Checks everything now
+    Now,
+}
+
+/// Of `backup`.
+#[derive(Debug, Args)]
+pub(crate) struct Backup {
+    /// The file to be made; `-` is standard output
+    pub(crate) file: PathBuf,
+    /// Replaces the file, if there is one
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// With --dir: what the storage takes off its keys
+    #[arg(long, value_name = "PREFIX")]
+    pub(crate) strip_prefix: Option<String>,
+}
+
+/// Of `restore`.
+#[derive(Debug, Args)]
+pub(crate) struct Restore {
+    /// The backup
+    pub(crate) file: PathBuf,
+    /// Into a storage of another key expression or prefix than the backup's. Keys
+    /// are restored below the new prefix; those that the storage does not keep are
+    /// rejected
+    #[arg(long)]
+    pub(crate) force_key_expr: bool,
+}
+
+/// Of `rollback`.
+#[derive(Debug, Args)]
+pub(crate) struct Rollback {
+    /// The backup
+    #[arg(required_unless_present = "snapshot", conflicts_with = "snapshot")]
+    pub(crate) file: Option<PathBuf>,
+    /// The snapshot
+    #[arg(long, value_name = "NAME")]
+    pub(crate) snapshot: Option<String>,
+    /// Does not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+/// Of `snapshot`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Snapshot {
+    /// Keeps what a replica holds now
+    Create {
+        /// What to call it
+        name: String,
+    },
+    /// All snapshots
+    List,
+    /// Removes one
+    Delete {
+        /// Which
+        name: String,
+    },
+}
+
+/// Of `sync`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Sync {
+    /// Has replicas compare with all others at once, and waits until they are equal
+    Now {
+        /// For how long to wait until all are equal; "0s" does not wait
+        #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time)]
+        wait: Duration,
+    },
+}
+
+/// Of `watch`.
+#[derive(Debug, Args)]
+pub(crate) struct Watch {
+    /// How often to look
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = time)]
+    pub(crate) every: Duration,
+}

@@ -1,0 +1,75 @@
+//! Writes a backup of a folder.
+
+use std::{fs, path::Path};
+
+use zenoh_backend_mst::{
+    backup::{BackupWriter, Header},
+    store::{CellStore as _, DurableStore},
+};
+
+use super::folder::{load, open, Loaded};
+use crate::{
+    args::Backup,
+    commands::{backup, restore::backup_error, Context},
+    exit::{file_error, Answer, Error},
+    files::{is_standard, Unfinished},
+    progress::Progress,
+};
+
+/// Backs a folder up.
+pub(super) fn backup(context: &Context, dir: &Path, args: &Backup) -> Result<Answer, Error> {
+    // The folder does not know what its storage is called in Zenoh.
+    let Some(key_expr) = &context.global.storage else {
+        return Err(Error::Usage(
+            "a folder does not know its key expression: give it with -s, and what the storage \
+             takes off its keys with --strip-prefix"
+                .to_owned(),
+        ));
+    };
+    if is_standard(&args.file) {
+        return Err(Error::Usage(
+            "with --dir a backup goes to a file, not to `-`".to_owned(),
+        ));
+    }
+    let store = open(dir)?;
+    let loaded = load(&store)?;
+    let header = Header {
+        key_expr: key_expr.clone(),
+        strip_prefix: args.strip_prefix.clone(),
+        cut: loaded.latest.saturating_add(1),
+        root: loaded.root(),
+        cells: loaded.entries.len() as u64,
+        // What its router was told, and not its data.
+        rules: String::new(),
+        replica: None,
+        storage: dir.file_name().unwrap_or_default().to_string_lossy().into(),
+    };
+    let mut file = Unfinished::create(&args.file, args.force)?;
+    write(&store, &loaded, &header, &mut file, &args.file)?;
+    let header = backup::complete(file, &args.file)?;
+    let bytes = fs::metadata(&args.file).map_err(file_error("read", &args.file))?;
+    backup::said(context.output, &args.file, &header, bytes.len(), None)
+}
+
+pub(super) fn write(
+    store: &DurableStore,
+    loaded: &Loaded,
+    header: &Header,
+    file: &mut Unfinished,
+    path: &Path,
+) -> Result<(), Error> {
+    let damaged = backup_error(path);
+    let progress = Progress::new("backing up");
+    let mut writer = BackupWriter::new(file, header).map_err(&damaged)?;
+    for (done, (key, version)) in loaded.entries.iter().enumerate() {
+        let cell = store.read(key, *version)?;
+        let cell = cell.ok_or_else(|| Error::Place {
+            path: path.to_owned(),
+            problem: format!("it was not made: the value of `{}` is gone", key.key),
+        })?;
+        writer.push(key, version, &cell).map_err(&damaged)?;
+        progress.set(done as u64 + 1, Some(header.cells));
+    }
+    writer.finish().map_err(&damaged)?;
+    Ok(())
+}

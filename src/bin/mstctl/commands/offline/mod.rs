@@ -1,0 +1,195 @@
+//! What is done with `--dir`: to the data folder of a storage that no router has
+//! open.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | `folder` | the folder, and what it holds |
+//! | `verify`, `backup`, `restore` | the commands that are more than a listing |
+
+mod backup;
+mod folder;
+mod restore;
+mod verify;
+
+#[cfg(test)]
+pub(super) mod tests;
+
+use std::path::Path;
+
+use serde_json::{json, Value};
+use zenoh::key_expr::keyexpr;
+use zenoh_backend_mst::{
+    cell::{intersect, Cell, Key},
+    merge::{encoding, raw, Form, Merged, PartCell},
+    store::CellStore as _,
+};
+
+use super::{
+    completions,
+    get::{self, Reading, Shown},
+    keys::{check_pattern, listed, Listing},
+    status,
+    verify::file,
+    Context,
+};
+use crate::{
+    args::{Command, Get, Keys},
+    exit::{Answer, Error},
+    output::{counted, note, time, Output, Tone},
+    replicas::{stored_key, Status},
+};
+use folder::{is_deleted, load, open};
+
+pub(super) fn run(context: &Context, dir: &Path, command: &Command) -> Result<Answer, Error> {
+    match command {
+        Command::Status => self::status(context.output, dir),
+        Command::Root(_) => root(context.output, dir),
+        Command::Keys(args) => keys(context.output, dir, args),
+        Command::Get(args) => get(context.output, dir, args),
+        Command::Verify(args) => match &args.file {
+            Some(path) => file(context, path, args),
+            None => verify::verify(context.output, dir),
+        },
+        Command::Backup(args) => backup::backup(context, dir, args),
+        Command::Restore(args) => restore::restore(context.output, dir, args),
+        Command::Completions { shell } => completions::run(context, *shell),
+        Command::Replicas
+        | Command::Diff(_)
+        | Command::Prove(_)
+        | Command::Scrub(_)
+        | Command::Rollback(_)
+        | Command::Snapshot(_)
+        | Command::Sync(_)
+        | Command::Watch(_) => Err(Error::Usage(
+            "a folder has status, root, keys, get, verify, backup and restore; the other commands \
+             ask a router: leave --dir out"
+                .to_owned(),
+        )),
+    }
+}
+
+fn status(output: Output, dir: &Path) -> Result<Answer, Error> {
+    let store = open(dir)?;
+    let loaded = load(&store)?;
+    let status = Status {
+        root: loaded.root().to_string(),
+        keys: loaded.keys,
+        cells: loaded.entries.len() as u64,
+        tombstones: loaded.tombstones,
+        disk_bytes: Some(store.disk_bytes()?),
+        ..Status::default()
+    };
+    let lost = loaded.quarantined.len();
+    let document = json!({
+        "dir": dir.display().to_string(),
+        "root": status.root,
+        "latest": time(loaded.latest),
+        "keys": status.keys,
+        "cells": status.cells,
+        "tombstones": status.tombstones,
+        "disk_bytes": status.disk_bytes,
+        "quarantined": lost,
+    });
+    output.either(&document, |output| {
+        let title = output.paint(Tone::Strong, &dir.display().to_string());
+        let mut lines = vec![
+            ("root", status.root.clone()),
+            ("last write", time(loaded.latest)),
+            ("holds", status::holds(&status)),
+        ];
+        if lost > 0 {
+            let cells = counted(lost as u64, "cell", "cells");
+            let text = format!("{cells}: `mstctl verify` lists them");
+            lines.push(("damaged", output.paint(Tone::Bad, &text)));
+        }
+        format!("{title}\n{}", status::layout(&lines, output))
+    })?;
+    Ok(Answer::Yes)
+}
+
+fn root(output: Output, dir: &Path) -> Result<Answer, Error> {
+    let loaded = load(&open(dir)?)?;
+    let root = loaded.root().to_string();
+    let document = json!({ "root": root, "latest": time(loaded.latest) });
+    output.either(&document, |_| root.clone())?;
+    Ok(Answer::Yes)
+}
+
+fn keys(output: Output, dir: &Path, args: &Keys) -> Result<Answer, Error> {
+    check_pattern(args)?;
+    let pattern = args.pattern.as_deref();
+    let pattern = pattern.and_then(|pattern| keyexpr::new(pattern).ok());
+    let loaded = load(&open(dir)?)?;
+    let matches = |key: &Key| match (pattern, key.as_key_expr()) {
+        (None, _) => true,
+        (Some(pattern), Some(key)) => intersect(pattern, key),
+        (Some(_), None) => false,
+    };
+    let shown = loaded
+        .by_key()
+        .filter(|cells| args.deleted || !is_deleted(cells))
+        .filter(|cells| cells.first().is_some_and(|(key, _)| matches(&key.key)));
+    let limit = args.limit.map_or(usize::MAX, |limit| {
+        usize::try_from(limit).unwrap_or(usize::MAX)
+    });
+    let mut listing = Listing::new(output);
+    for cells in shown.take(limit) {
+        let Some((key, first)) = cells.first() else {
+            continue;
+        };
+        let timestamps = cells.iter().map(|(_, version)| version.timestamp);
+        let timestamp = timestamps.fold(first.timestamp, Ord::max);
+        let key = key.key.to_string();
+        listing.show(&listed(
+            &key,
+            timestamp,
+            cells.len() as u64,
+            is_deleted(cells),
+        ))?;
+    }
+    Ok(Answer::Yes)
+}
+
+fn get(output: Output, dir: &Path, args: &Get) -> Result<Answer, Error> {
+    let key = match args.key.is_empty() {
+        true => Key::NONE,
+        false => stored_key(&args.key, None)?,
+    };
+    let parts = open(dir)?.view().parts(&key)?;
+    let cells: Vec<PartCell<'_>> = parts
+        .iter()
+        .map(|(part, cell)| PartCell {
+            part: part.as_bytes(),
+            cell,
+        })
+        .collect();
+    let value = match Merged::fold(&cells).read(Form::Native) {
+        Ok(value) => value,
+        Err(error) => {
+            note(&format!("mstctl: {error}"));
+            None
+        }
+    };
+    let reading = |cell: &Cell| {
+        let value = cell.value()?;
+        Some(Reading {
+            payload: value.payload.to_vec(),
+            encoding: encoding::text(value.encoding_id, value.schema.as_deref()),
+            time: Some(cell.timestamp.time),
+        })
+    };
+    let shown = Shown {
+        key: key.to_string(),
+        value: value.as_deref().and_then(reading),
+        cells: raw(&cells).as_ref().map_or(json!([]), json_of),
+        from: None,
+    };
+    get::show(output, &shown, args.value)
+}
+
+/// The JSON that a cell holds.
+fn json_of(cell: &Cell) -> Value {
+    let payload = cell.value().map(|value| &value.payload);
+    let parsed = payload.and_then(|payload| serde_json::from_slice(payload).ok());
+    parsed.unwrap_or(Value::Null)
+}

@@ -1,0 +1,230 @@
+//! The loop of one replica: events in, actions out.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::{mpsc, Notify};
+use zenoh::Session;
+
+use super::{
+    identity,
+    links::{Events, Links, MAX_ASKED},
+    queryable::Route,
+    random,
+    replicator::{with_context, Core, Replicator},
+    serve::serve,
+    session::Sessions,
+    told::tell,
+};
+use crate::{
+    cell::{Cell, CellKey},
+    replica::ReplicaError,
+    sync::{Action, Event, Machine},
+};
+
+/// The pause after a declaration has failed; it doubles, up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+impl Replicator {
+    /// Replicates until stopped. `answer_operators` says with which routes operators are
+    /// answered in the replica's name, for as long as what comes with them is there.
+    pub(super) async fn run<G>(
+        self: Arc<Self>,
+        sessions: Arc<Sessions>,
+        answer_operators: impl Fn(&Session, &str) -> (G, Vec<Route>),
+    ) {
+        let (session, way) = tokio::select! {
+            opened = sessions.get() => opened,
+            () = self.stop.notified() => return,
+        };
+        // It is set once: there is one session for good.
+        let _ = self.session.set((session.clone(), way));
+        let roots = Arc::new(Notify::new());
+        let made = Arc::clone(&roots);
+        self.replica.on_root(move || made.notify_one());
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let (events, received) = Events::new();
+            let (asked_sender, asked) = mpsc::channel(MAX_ASKED);
+            let token = self.token();
+            let own: Arc<str> = Arc::from(token.to_string());
+            let (of_operators, routes) = answer_operators(&session, &own);
+            let declared =
+                Links::declare(session.clone(), token, events, asked_sender, routes).await;
+            let mut links = match declared {
+                Ok(links) => links,
+                Err(error) => {
+                    let (name, seconds) = (&self.name, pause.as_secs());
+                    tracing::error!(
+                        "storage '{name}' is not replicated: {error}; trying again in {seconds} s"
+                    );
+                    tokio::select! {
+                        () = tokio::time::sleep(pause) => {}
+                        () = self.stop.notified() => return,
+                    }
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    continue;
+                }
+            };
+            pause = FIRST_PAUSE;
+            let serving = tokio::spawn(serve(Arc::clone(&self), own, asked));
+            let end = self.work(&mut links, received, &roots).await;
+            drop(links);
+            drop(of_operators);
+            serving.abort();
+            match end {
+                End::Stopped => return,
+                End::DeclareAgain => {}
+            }
+        }
+    }
+
+    async fn work(
+        &self,
+        links: &mut Links,
+        mut events: mpsc::Receiver<Event>,
+        roots: &Notify,
+    ) -> End {
+        // Those that are there are about to appear, and the others are gone.
+        let mut next = Event::TokensMissed;
+        loop {
+            if let Some(end) = self.happened(next, links, roots).await {
+                return end;
+            }
+            if links.has_missed_tokens() {
+                // What was seen before comes before what is seen anew.
+                links.look_away();
+                while let Ok(event) = events.try_recv() {
+                    if let Some(end) = self.happened(event, links, roots).await {
+                        return end;
+                    }
+                }
+                if let Some(end) = self.happened(Event::TokensMissed, links, roots).await {
+                    return end;
+                }
+                if let Err(error) = links.look_at_tokens().await {
+                    let name = &self.name;
+                    tracing::error!(
+                        "storage '{name}': declaring its token and queryables again: {error}"
+                    );
+                    return End::DeclareAgain;
+                }
+            }
+            let wake_at = self.core().machine.wake_at();
+            let pause = wake_at.saturating_sub(self.epoch.elapsed());
+            next = tokio::select! {
+                event = events.recv() => match event {
+                    Some(event) => event,
+                    None => return End::Stopped,
+                },
+                () = roots.notified() => Event::Root,
+                () = self.sync_now.notified() => Event::SyncNow,
+                () = tokio::time::sleep(pause) => Event::Tick,
+                () = self.stop.notified() => return End::Stopped,
+            };
+        }
+    }
+
+    /// Handles an event and carries out all resulting actions, even if the loop then
+    /// ends.
+    async fn happened(&self, event: Event, links: &Links, roots: &Notify) -> Option<End> {
+        let mut end = None;
+        for action in self.handle(event) {
+            end = self.act(action, links, roots).await.or(end);
+        }
+        end
+    }
+
+    fn handle(&self, event: Event) -> Vec<Action> {
+        let mut core = self.core();
+        let Core { machine, view } = &mut *core;
+        view.tidy();
+        with_context(self.epoch, &self.clock, view, |context| {
+            machine.handle(event, context)
+        })
+    }
+
+    async fn act(&self, action: Action, links: &Links, roots: &Notify) -> Option<End> {
+        match action {
+            Action::Announce(bytes) => {
+                if let Err(error) = links.announce(bytes).await {
+                    let name = &self.name;
+                    tracing::warn!("storage '{name}': its root was not announced: {error}");
+                }
+            }
+            Action::AskRoot(replica) => links.ask_root(replica),
+            Action::Ask(request, replica, query, bytes) => {
+                links.ask(request, replica, query, bytes);
+            }
+            Action::Join(cells) => self.join(cells, roots).await,
+            Action::TakeNewIdentity => {
+                self.take_new_identity();
+                return Some(End::DeclareAgain);
+            }
+            Action::DeclareAgain => return Some(End::DeclareAgain),
+            Action::Report(report) => tell(&self.told, &self.name, &report),
+        }
+        None
+    }
+
+    /// Joins a peer's cells, no faster than they can be committed.
+    async fn join(&self, cells: Vec<(CellKey, Cell)>, roots: &Notify) {
+        let (count, mut useful) = (cells.len() as u64, 0);
+        let (mut waits, mut refused) = (None, None);
+        for (key, cell) in cells {
+            match self.replica.merge(key, cell) {
+                Ok(outcome) => {
+                    useful += u64::from(outcome.is_newest);
+                    waits = outcome.committed.or(waits);
+                }
+                // What a client's put would be refused for.
+                Err(ReplicaError::Refused(refusal)) => {
+                    let (count, _) = refused.get_or_insert((0u64, refusal));
+                    *count += 1;
+                }
+                // The store failed, which is in the log and in the status; this
+                // pull counts as useless, and the next comes later.
+                Err(_) => break,
+            }
+        }
+        if let Some((count, first)) = refused {
+            let name = &self.name;
+            let cells = if count == 1 { "cell was" } else { "cells were" };
+            tracing::warn!(
+                "storage '{name}': {count} {cells} refused when they were joined: {first}"
+            );
+        }
+        let sequence = self.replica.request_commit();
+        if let Some(committed) = waits {
+            // A failure is shown in the status, and to those who write.
+            let _ = committed.await;
+        }
+        self.core().view.joined(count, useful, sequence);
+        // Perhaps all of it was there, and no root will be made of it.
+        roots.notify_one();
+    }
+
+    fn take_new_identity(&self) {
+        let mut core = self.core();
+        let Core { machine, view } = &mut *core;
+        let mut settings = machine.settings().clone();
+        settings.replica = random::identity();
+        let (name, identity) = (&self.name, settings.replica);
+        if let Some(folder) = &self.folder {
+            if let Err(error) = identity::keep(folder, identity) {
+                tracing::error!("storage '{name}': its new identity could not be saved: {error}");
+            }
+        }
+        tracing::warn!("storage '{name}': it is replica {identity} from now on");
+        *machine = with_context(self.epoch, &self.clock, view, |context| {
+            Machine::renamed(settings, context)
+        });
+    }
+}
+
+/// Why the loop ended.
+enum End {
+    Stopped,
+    /// Declare again, under the same identity or another.
+    DeclareAgain,
+}

@@ -1,0 +1,93 @@
+//! What operators can ask for.
+
+use super::asker;
+
+/// Bytes of a frame of a rollback that is taken: one key may have that many.
+pub(super) const MAX_ROLLBACK: usize = 64 << 20;
+
+/// Bytes of a frame of a restore that is taken: that of one value of the longest.
+const MAX_RESTORE: usize = (1 << 30) + (1 << 20);
+
+/// Bytes of a payload that is a key, or names a replica.
+const MAX_WORDS: usize = 128 << 10;
+
+/// What can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Request {
+    Status,
+    Metrics,
+    Proof,
+    Keys,
+    Cells,
+    Verify,
+    Scrub,
+    Sync,
+    Diff,
+    Snapshot,
+    Backup,
+    Restore,
+    Rollback,
+}
+
+impl Request {
+    pub(super) const ALL: [Self; 13] = [
+        Self::Status,
+        Self::Metrics,
+        Self::Proof,
+        Self::Keys,
+        Self::Cells,
+        Self::Verify,
+        Self::Scrub,
+        Self::Sync,
+        Self::Diff,
+        Self::Snapshot,
+        Self::Backup,
+        Self::Restore,
+        Self::Rollback,
+    ];
+
+    /// What follows the replica in the key expression.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Status => "status",
+            Self::Metrics => "metrics",
+            Self::Proof => "proof",
+            Self::Keys => "keys",
+            Self::Cells => "cells",
+            Self::Verify => "control/verify",
+            Self::Scrub => "control/scrub",
+            Self::Sync => "control/sync",
+            Self::Diff => "control/diff",
+            Self::Snapshot => "control/snapshot",
+            Self::Backup => "control/backup",
+            Self::Restore => "control/restore",
+            Self::Rollback => "control/rollback",
+        }
+    }
+
+    /// The parameters that it takes.
+    pub(super) fn parameters(self) -> &'static [&'static str] {
+        match self {
+            Self::Status | Self::Metrics => &[],
+            Self::Verify | Self::Backup | Self::Sync | Self::Restore => &[asker::PARAMETER],
+            Self::Proof => &["key", "root"],
+            Self::Cells => &["key"],
+            Self::Keys => &["after", "match", "deleted", "limit", "low", "high"],
+            Self::Scrub => &["do", asker::PARAMETER],
+            Self::Diff => &["with"],
+            Self::Snapshot => &["do", "name", asker::PARAMETER],
+            Self::Rollback => &["snapshot", asker::PARAMETER],
+        }
+    }
+
+    /// Bytes of the payload that are read; of what takes none it is not looked at.
+    pub(super) fn max_payload(self) -> usize {
+        match self {
+            Self::Status | Self::Metrics | Self::Verify | Self::Diff | Self::Backup => 0,
+            Self::Proof | Self::Keys | Self::Cells => MAX_WORDS,
+            Self::Scrub | Self::Sync | Self::Snapshot => MAX_WORDS,
+            Self::Restore => MAX_RESTORE,
+            Self::Rollback => MAX_ROLLBACK,
+        }
+    }
+}

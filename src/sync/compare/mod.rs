@@ -1,0 +1,117 @@
+//! Compares a tree with what another replica says of its own.
+//!
+//! | part | purpose |
+//! |---|---|
+//! | `place` | parts of a tree, and their digests |
+//! | `summary` | makes fragments of them |
+//! | `part` | one beside a peer's fragment of the same range |
+
+mod part;
+mod place;
+mod summary;
+
+pub(super) use place::Place;
+pub(super) use summary::{first_fragment, fragment};
+
+use super::{
+    digests::{Differing, DigestQueryReader, DigestReplyWriter},
+    entries::Want,
+    fragment::{Bounds, Fragment, Range},
+    salted::Salted,
+    wire::MessageError,
+    MAX_KEY_TEXT_SENT,
+};
+use crate::replica::Tree;
+use part::{Other, Part};
+
+/// Answers a digest query: where `tree` has something that the asker lacks. In about
+/// `max_bytes`; what does not fit is left for later.
+///
+/// # Errors
+/// If the query cannot be read.
+pub(in crate::sync) fn answer(
+    tree: &Tree,
+    mut query: DigestQueryReader<'_>,
+    max_bytes: usize,
+) -> Result<Vec<u8>, MessageError> {
+    let salted = &{ query.salted };
+    let mut writer = DigestReplyWriter::new(*salted);
+    while let Some((range, theirs)) = query.next()? {
+        if let Some(own) = Part::new(tree, &Place::Anywhere, range.bounds(), &theirs, salted) {
+            for (place, (gap, found)) in own.gaps(range.bounds(), &theirs).enumerate() {
+                let told = theirs.gaps[place];
+                if place < theirs.known_gaps() {
+                    let differing = match told {
+                        None => own.run(&gap).map(|_| Differing::All(place)),
+                        Some(_) if own.short(&gap) == told => None,
+                        Some(_) => own.run(&gap).map(|run| {
+                            let room = max_bytes.saturating_sub(writer.len());
+                            match room > 0 && writer.key_text() < MAX_KEY_TEXT_SENT {
+                                false => Differing::Later(place),
+                                true => {
+                                    let fragment = fragment(tree, &run, salted, room);
+                                    Differing::Fragment(place, fragment)
+                                }
+                            }
+                        }),
+                    };
+                    differing
+                        .iter()
+                        .for_each(|differing| writer.push(differing));
+                }
+                if let Some((key, told)) = theirs.entries.get(place) {
+                    if let Other::Differs(_) = own.other(key, *told, found) {
+                        writer.push(&Differing::Entry(place));
+                    }
+                }
+            }
+        }
+        writer.end();
+    }
+    Ok(writer.finish())
+}
+
+/// What a peer has and the own tree lacks, as far as is known.
+#[derive(Debug, Default)]
+pub(in crate::sync) struct Found {
+    /// Wanted cells, ascending.
+    pub(in crate::sync) wants: Vec<Want>,
+    /// Ranges to look into.
+    pub(in crate::sync) open: Vec<(Range, Place)>,
+}
+
+/// Compares a peer's fragment between two bounds with that place of `tree`.
+pub(in crate::sync) fn look(
+    tree: &Tree,
+    salted: &Salted,
+    (bounds, place): (Bounds<'_>, &Place),
+    theirs: &Fragment,
+    found: &mut Found,
+) {
+    let Some(own) = Part::new(tree, place, bounds, theirs, salted) else {
+        found.wants.push(Want::All(Range::of(bounds)));
+        return;
+    };
+    for (place, (gap, at)) in own.gaps(bounds, theirs).enumerate() {
+        let all = || Range::of(theirs.gap_bounds(bounds, place));
+        if place == theirs.known_gaps() {
+            found.open.push((all(), Place::Anywhere));
+        } else if let Some(told) = theirs.gaps[place] {
+            match own.short(&gap) {
+                Some(here) if here == told => {}
+                Some(_) => found.open.push((all(), own.place(&gap))),
+                None => found.wants.push(Want::All(all())),
+            }
+        }
+        if let Some((key, told)) = theirs.entries.get(place) {
+            match own.other(key, *told, at) {
+                Other::Missing => found.wants.push(Want::Key(key.clone(), None)),
+                Other::Same => {}
+                Other::Differs(version) => {
+                    let time = version.timestamp().time;
+                    found.wants.push(Want::Key(key.clone(), Some(time)));
+                }
+            }
+        }
+    }
+}
