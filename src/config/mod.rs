@@ -107,6 +107,7 @@ pub enum Durability {
 struct VolumeOptions {
     root: Option<PathBuf>,
     session: Option<Map<String, Value>>,
+    graceful_stop: Option<bool>,
     // The storage manager's own option, which it leaves among the others.
     #[serde(rename = "backend")]
     _backend: Option<String>,
@@ -120,6 +121,8 @@ pub struct VolumeConfig {
     /// The Zenoh configuration of the session that replication opens where the router
     /// does not lend its own; it overlays one that connects to a router on this machine.
     pub session: Map<String, Value>,
+    /// Whether SIGTERM and SIGINT close the storages before they end the process.
+    pub graceful_stop: bool,
 }
 
 impl VolumeConfig {
@@ -136,6 +139,7 @@ impl VolumeConfig {
         Ok(Self {
             root: root.unwrap_or_else(|| zenoh_home.join(DEFAULT_ROOT)),
             session: options.session.unwrap_or_default(),
+            graceful_stop: options.graceful_stop.unwrap_or(true),
         })
     }
 }

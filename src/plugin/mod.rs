@@ -6,6 +6,7 @@
 mod claims;
 mod convert;
 mod scrub;
+mod stop;
 mod storage;
 mod unstamped;
 mod volume;

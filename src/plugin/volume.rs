@@ -17,7 +17,7 @@ use zenoh_backend_traits::{
 use zenoh_plugin_trait::{plugin_long_version, plugin_version, Plugin};
 use zenoh_util::ffi::JsonValue;
 
-use super::{claims::Claim, runtime, scrub::scrub, storage::MstStorage};
+use super::{claims::Claim, runtime, scrub::scrub, stop, storage::MstStorage};
 use crate::{
     admin::{Administration, Scrubbing, Subject},
     cell::ntp64_span,
@@ -60,6 +60,11 @@ impl Plugin for MstVolume {
         let config = VolumeConfig::parse((&config.rest).into(), zenoh_home())
             .map_err(|error| format!("volume '{name}': {error}"))?;
         runtime().map_err(|error| format!("volume '{name}': cannot start threads: {error}"))?;
+        if config.graceful_stop {
+            stop::handle_signals().map_err(|error| {
+                format!("volume '{name}': cannot handle SIGTERM and SIGINT: {error}")
+            })?;
+        }
         let sessions = Sessions::new(name, config.session.clone())
             .map_err(|error| format!("volume '{name}': {error}"))?;
         let sessions = Arc::new(sessions);
@@ -126,6 +131,7 @@ fn open(root: PathBuf, config: &ZStorageConfig) -> ZResult<Operator> {
     };
     let opened = open_replica(&config.name, &options, folder.as_deref(), Arc::new(rules))?;
     let (replica, recovered) = (Arc::new(opened.0), opened.1);
+    stop::closes(&replica);
     let published = replica.published();
     tracing::info!(
         "storage '{}' on {}: {} keys, {} cells, root {}",

@@ -181,11 +181,15 @@ class Router:
         """SIGKILL: the process has no chance to do anything more."""
         self._end(subprocess.Popen.kill)
 
+    def end_by(self, number):
+        """Ends it by a signal, and returns the status with which it ended."""
+        return self._end(lambda process: process.send_signal(number))
+
     def _end(self, send_signal):
         process, self._process = self._process, None
         client, self._client = self._client, None
         if process is None:
-            return
+            return None
         send_signal(process)
         try:
             process.wait(timeout=PATIENCE)
@@ -196,6 +200,7 @@ class Router:
         finally:
             if client is not None:
                 client.close()
+        return process.returncode
 
     def restart(self):
         """Ends the router with SIGTERM, and starts it on the same ports and data."""
