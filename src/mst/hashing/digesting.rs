@@ -14,7 +14,7 @@ use crate::mst::{
 };
 
 /// To learn the root of a tree that is too large to be had: a
-/// [`Builder`](super::Builder) over this needs memory for the nodes on the right
+/// [`Builder`](crate::mst::Builder) over this needs memory for the nodes on the right
 /// edge only. What is built has a root, and nothing else.
 #[derive(Debug)]
 pub struct Digesting<K, V>(PhantomData<fn() -> (K, V)>);

@@ -19,7 +19,7 @@ pub struct Difference<'a, K, V> {
 }
 
 /// The differences of two trees, ascending by key. Made by
-/// [`Mst::diff`](super::Mst::diff).
+/// [`Mst::diff`](crate::mst::Mst::diff).
 ///
 /// Both trees are unrolled from the left, and only as far as they have to be:
 /// where the next thing on both sides is a subtree and the hashes are equal,

@@ -5,7 +5,7 @@ use std::ops::Bound;
 use crate::mst::structure::node::{NodeOf, NodeStore};
 
 /// The entries of a tree in a range of keys, ascending. Made by
-/// [`Mst::range`](super::Mst::range); O(log n) to start, O(1) amortised a step.
+/// [`Mst::range`](crate::mst::Mst::range); O(log n) to start, O(1) amortised a step.
 pub struct Range<'a, S: NodeStore> {
     store: &'a S,
     /// The path to the next entry: nodes with the place of their next entry.

@@ -37,7 +37,7 @@ impl Position {
     }
 }
 
-/// A key that a [`Mst`](super::Mst) can hold.
+/// A key that a [`Mst`](crate::mst::Mst) can hold.
 ///
 /// Two keys are equal exactly if their canonical bytes are equal: the root
 /// covers the bytes, the order decides the place.
@@ -69,7 +69,7 @@ pub trait TreeKey: Ord + Clone {
 
 /// The height of an entry: first the leading zero digits of its key's
 /// position, as in the paper, then the rank that it has in an over-wide run
-/// (see [`MAX_WIDTH`](super::MAX_WIDTH)), which is 0 in all others.
+/// (see [`MAX_WIDTH`](crate::mst::MAX_WIDTH)), which is 0 in all others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Level {
     /// Leading zero digits of the position.

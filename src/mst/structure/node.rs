@@ -22,7 +22,7 @@ pub trait Digested {
 /// A node: a run of entries of one level, and the subtrees between them.
 ///
 /// Invariants, relied on everywhere and verified by
-/// [`Mst::check`](super::Mst::check): `keys` is not empty and strictly
+/// [`Mst::check`](crate::mst::Mst::check): `keys` is not empty and strictly
 /// ascending; `values` is as long; `children` is empty, or has one place more;
 /// what stands at place `i` has keys between those at `i - 1` and `i`, and a
 /// level below this one.

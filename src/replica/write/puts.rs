@@ -21,7 +21,7 @@ impl Replica {
     /// the strategy that merges the key turns into cells. Costs memory work.
     ///
     /// # Errors
-    /// If the write is [refused](Refusal), if the replica [failed](Failure), or if it
+    /// If the write is [refused](Refusal), if the replica [failed](crate::replica::Failure), or if it
     /// is closed. Then nothing is written.
     pub fn put(&self, key: Key, cell: Cell) -> Result<Outcome, ReplicaError> {
         let shared = &*self.shared;
