@@ -5,7 +5,9 @@
 use libfuzzer_sys::fuzz_target;
 use zenoh_backend_mst::{
     cell::{CellKey, Key},
-    sync::{DeltaReply, DigestReply, EntriesReply, Fragment, Progress, Range, Salted, Want},
+    sync::{
+        DeltaReply, DigestReply, EntriesReply, Fragment, PieceReply, Progress, Range, Salted, Want,
+    },
 };
 
 fn key(text: &str) -> CellKey {
@@ -43,6 +45,7 @@ fuzz_target!(|bytes: &[u8]| {
     }
     if let Ok(reply) = DeltaReply::decode(bytes, 7, 4096) {
         assert!(reply.cells.is_sorted_by(|a, b| a.key < b.key));
+        assert!(reply.notices.is_sorted_by(|a, b| a.key < b.key));
         let makes_progress = matches!(reply.progress, Progress::After(change) if change > 7);
         assert!(makes_progress || !matches!(reply.progress, Progress::After(_)));
         let plain = reply.encode(false);
@@ -63,5 +66,9 @@ fuzz_target!(|bytes: &[u8]| {
         }
         let plain = reply.encode(false);
         assert_eq!(EntriesReply::decode(&plain, &wants, 1 << 30), Ok(reply));
+    }
+    if let Ok(reply) = PieceReply::decode(bytes, 4096) {
+        assert!(reply.0.as_ref().is_none_or(|piece| (1..=4096).contains(&piece.len())));
+        assert_eq!(PieceReply::decode(&reply.encode(false), 4096), Ok(reply));
     }
 });

@@ -17,7 +17,9 @@ use zenoh::{
 };
 
 use super::queryable::{self, Route};
-use crate::sync::{Announcement, Event, Query, ReplicaId, Token, PREFIX, REQUEST_TIMEOUT};
+use crate::sync::{
+    Announcement, Event, Precedence, Query, ReplicaId, Terms, Token, PREFIX, REQUEST_TIMEOUT,
+};
 
 /// Events that may wait; more are dropped, as on a bad link.
 pub(super) const MAX_EVENTS: usize = 4096;
@@ -135,7 +137,8 @@ impl Links {
         let queryable = queryable::declare(&session, &own, routes).await?;
         let publisher = session
             .declare_publisher(format!("{own}/root"))
-            .congestion_control(CongestionControl::Block)
+            // It comes again, and must not be what closes a transport that is busy.
+            .congestion_control(CongestionControl::Drop)
             .await?;
         let tokens = look_at_tokens(&session, events.clone()).await?;
         let declared = session.liveliness().declare_token(own).await?;
@@ -184,20 +187,28 @@ impl Links {
     }
 
     /// Sends a query to a peer; the answer comes as an event.
-    pub(super) fn ask(&self, request: u64, replica: ReplicaId, query: Query, bytes: Vec<u8>) {
+    pub(super) fn ask(
+        &self,
+        request: u64,
+        replica: ReplicaId,
+        query: Query,
+        terms: Terms,
+        bytes: Vec<u8>,
+    ) {
         let what = match query {
             Query::Digest => "digest",
             Query::Entries => "entries",
         };
         let events = self.events.clone();
-        let get = get(self.session.clone(), self.of(replica, what), bytes);
+        let get = get(self.session.clone(), self.of(replica, what), terms, bytes);
         tokio::spawn(async move { events.send(Event::Answer(request, get.await)) });
     }
 
     /// Queries a peer's root; the answer comes as an event.
     pub(super) fn ask_root(&self, replica: ReplicaId) {
         let events = self.events.clone();
-        let get = get(self.session.clone(), self.of(replica, "root"), Vec::new());
+        let key_expr = self.of(replica, "root");
+        let get = get(self.session.clone(), key_expr, QUICKLY, Vec::new());
         tokio::spawn(async move {
             match get.await {
                 Ok(bytes) => events.send(Event::Announced(replica, bytes)),
@@ -241,20 +252,33 @@ pub(super) fn bounded(payload: &ZBytes, max: usize) -> Vec<u8> {
     }
 }
 
-/// The only answer to a query, or why there is none.
+/// How to send what is not part of a pull.
+pub(super) const QUICKLY: Terms = Terms {
+    precedence: Precedence::AfterClients,
+    timeout: REQUEST_TIMEOUT,
+};
+
+/// The only answer to a query, or why there is none. The answer has the priority and the congestion
+/// control of the query.
 pub(super) async fn get(
     session: Session,
     key_expr: String,
+    terms: Terms,
     bytes: Vec<u8>,
 ) -> Result<Vec<u8>, String> {
+    // Of one priority the link's queue holds back whoever comes after a message that waits. So what
+    // waits is a batch at the most, and only where nothing else gets through.
+    let (priority, congestion_control) = match terms.precedence {
+        Precedence::AfterClients => (Priority::DataLow, CongestionControl::Drop),
+        Precedence::AmongClients => (Priority::Data, CongestionControl::Block),
+    };
     let replies = session
         .get(key_expr)
         .payload(bytes)
         .consolidation(ConsolidationMode::None)
-        .congestion_control(CongestionControl::Block)
-        // A repair does not get in the way of what is being written.
-        .priority(Priority::DataLow)
-        .timeout(REQUEST_TIMEOUT)
+        .congestion_control(congestion_control)
+        .priority(priority)
+        .timeout(terms.timeout)
         .await
         .map_err(|error| error.to_string())?;
     let reply = replies

@@ -154,7 +154,8 @@ impl Replicator {
             }
             Action::AskRoot(replica) => links.ask_root(replica),
             Action::Ask(request, replica, query, bytes) => {
-                links.ask(request, replica, query, bytes);
+                let terms = self.core().machine.terms(&replica);
+                links.ask(request, replica, query, terms, bytes);
             }
             Action::Join(cells) => self.join(cells, roots).await,
             Action::TakeNewIdentity => {

@@ -11,8 +11,14 @@ use tokio::sync::Notify;
 use zenoh::Session;
 
 use super::{
-    identity, links::get, metrics, random, serve::Served, session::Way, status::replication_status,
-    told::Told, view::ReplicaView,
+    identity,
+    links::{get, QUICKLY},
+    metrics, random,
+    serve::Served,
+    session::Way,
+    status::replication_status,
+    told::Told,
+    view::ReplicaView,
 };
 use crate::{
     config::ReplicationConfig,
@@ -20,8 +26,8 @@ use crate::{
     replica::{Clock, Replica},
     store::StoreError,
     sync::{
-        Context, Fingerprint, Group, Incarnation, Machine, ReplicaId, Settings, Token, Walk, Want,
-        PROTOCOL,
+        AtHand, Context, Fingerprint, Group, Incarnation, Machine, ReplicaId, Settings, Token,
+        Walk, Want, PROTOCOL,
     },
 };
 
@@ -55,6 +61,7 @@ pub struct Replicator {
     pub(super) replica: Arc<Replica>,
     pub(super) compression: bool,
     pub(super) served: Served,
+    pub(super) at_hand: AtHand,
     pub(super) folder: Option<PathBuf>,
     pub(super) clock: Clock,
     pub(super) epoch: Instant,
@@ -113,6 +120,7 @@ impl Replicator {
             replica,
             compression: config.compression,
             served: Served::default(),
+            at_hand: AtHand::default(),
             folder,
             clock,
             epoch,
@@ -193,7 +201,7 @@ impl Replicator {
         let mut walk = Walk::new(self.replica.current_tree(), peer, random::number());
         while let Some(query) = walk.ask() {
             found.bytes += query.len();
-            let answer = get(session.clone(), format!("{token}/digest"), query).await?;
+            let answer = get(session.clone(), format!("{token}/digest"), QUICKLY, query).await?;
             found.bytes += answer.len();
             found.round_trips += 1;
             walk.answer(&answer).map_err(|error| error.to_string())?;

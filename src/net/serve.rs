@@ -16,7 +16,7 @@ use crate::{
     cell::{CellKey, Version},
     mst::RootHash,
     replica::{Change, ReplicaError, Snapshot},
-    sync::{answer_digests, answer_entries, RespondError, Source, MAX_MESSAGE},
+    sync::{answer_digests, answer_entries, AtHand, RespondError, Source, MAX_MESSAGE},
 };
 
 /// Queries that are answered at a time.
@@ -138,5 +138,9 @@ impl Source for Replicator {
         tracing::error!(
             "storage '{name}': the value of '{key}' is damaged, and is not sent to others"
         );
+    }
+
+    fn at_hand(&self) -> Option<&AtHand> {
+        Some(&self.at_hand)
     }
 }

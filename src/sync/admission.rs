@@ -4,12 +4,16 @@ use std::time::Duration;
 
 use zenoh_keyexpr::{keyexpr, OwnedKeyExpr};
 
-use super::{cells::Received, identity::Group, pull::Rejections};
+use super::{cells::Received, identity::Group, pieces::Notice, pull::Rejections};
 use crate::{
     cell::{intersect, ntp64_span, Cell, CellKey, Version, MAX_KEY_BYTES},
     merge,
     replica::MAX_VALUE_BYTES,
 };
+
+fn is_key_too_large(key: &CellKey) -> bool {
+    key.canonical_len() > MAX_KEY_BYTES || key.key.has_too_many_chunks()
+}
 
 /// The conditions for a storage to accept a cell.
 pub struct Admission {
@@ -62,8 +66,7 @@ impl Admission {
             let counter = if !self.includes(&received.key) {
                 &mut rejected.key_expr
             } else if received.cell.value_bytes() > MAX_VALUE_BYTES
-                || received.key.canonical_len() > MAX_KEY_BYTES
-                || received.key.key.has_too_many_chunks()
+                || is_key_too_large(&received.key)
             {
                 &mut rejected.too_large
             } else if received.cell.timestamp.time > latest {
@@ -80,6 +83,31 @@ impl Admission {
             *counter += 1;
             None
         })
+    }
+
+    /// The notices of cells that may be joined when the clock shows `wall`, as far as they tell;
+    /// counts the others.
+    pub(super) fn admit_notices(
+        &self,
+        notices: Vec<Notice>,
+        rejected: &mut Rejections,
+        wall: u64,
+    ) -> Vec<Notice> {
+        let latest = wall.saturating_add(ntp64_span(self.max_clock_drift));
+        let admitted = notices.into_iter().filter(|notice| {
+            let counter = if !self.includes(&notice.key) {
+                &mut rejected.key_expr
+            } else if is_key_too_large(&notice.key) {
+                &mut rejected.too_large
+            } else if notice.timestamp.time > latest {
+                &mut rejected.clock
+            } else {
+                return true;
+            };
+            *counter += 1;
+            false
+        });
+        admitted.collect()
     }
 
     /// Whether a key, with its prefix, is within the storage's key expression.

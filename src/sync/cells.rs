@@ -104,20 +104,55 @@ impl CellsWriter {
     /// The message that begins with `head`. Compresses the cells if that is wanted, and
     /// helps.
     pub(super) fn finish(self, head: Writer, compress: bool) -> Vec<u8> {
-        let body = self.writer.into_bytes();
-        let mut writer = head;
-        if compress && COMPRESSIBLE.contains(&body.len()) {
-            let compressed = lz4_flex::block::compress(&body);
-            if compressed.len() < body.len() - body.len() / 16 {
-                writer.u8(COMPRESSED);
-                writer.count(body.len());
-                writer.raw(&compressed);
-                return writer.into_bytes();
-            }
+        pack(&self.writer.into_bytes(), head, compress)
+    }
+}
+
+/// The message that begins with `head` and ends with `body`, which is compressed if that is wanted,
+/// and helps.
+pub(super) fn pack(body: &[u8], head: Writer, compress: bool) -> Vec<u8> {
+    let mut writer = head;
+    if compress && COMPRESSIBLE.contains(&body.len()) {
+        let compressed = lz4_flex::block::compress(body);
+        if compressed.len() < body.len() - body.len() / 16 {
+            writer.u8(COMPRESSED);
+            writer.count(body.len());
+            writer.raw(&compressed);
+            return writer.into_bytes();
         }
-        writer.u8(PLAIN);
-        writer.raw(&body);
-        writer.into_bytes()
+    }
+    writer.u8(PLAIN);
+    writer.raw(body);
+    writer.into_bytes()
+}
+
+/// The body of a message that [`pack`] made, of no more than `max_bytes` if it was compressed: in
+/// `room` then.
+pub(super) fn unpack<'a>(
+    mut reader: Reader<'a>,
+    room: &'a mut Vec<u8>,
+    max_bytes: usize,
+) -> Result<Reader<'a>, MessageError> {
+    match reader.u8("compression")? {
+        // Its keys are written anew.
+        PLAIN => Ok(Reader::new(reader.take(reader.left(), "cells")?)),
+        COMPRESSED => {
+            let length = reader.size("length")?;
+            if length > max_bytes {
+                return Err(MessageError::TooLarge("bytes"));
+            }
+            // LZ4 unpacks a byte to at most 255.
+            if length / 255 > reader.left() {
+                return Err(MessageError::Compression);
+            }
+            let block = reader.take(reader.left(), "cells")?;
+            *room = lz4_flex::block::decompress(block, length)
+                .ok()
+                .filter(|body| body.len() == length)
+                .ok_or(MessageError::Compression)?;
+            Ok(Reader::new(room))
+        }
+        _ => Err(MessageError::Range("compression")),
     }
 }
 
@@ -135,7 +170,7 @@ pub(crate) fn read_cells_block(
     max_bytes: usize,
 ) -> Result<Vec<Received>, MessageError> {
     let mut room = Vec::new();
-    let mut reader = open_cells(Reader::new(bytes), &mut room)?;
+    let mut reader = open_cells(Reader::new(bytes), &mut room, *COMPRESSIBLE.end())?;
     let mut cells: Vec<Received> = Vec::new();
     while let Some(received) = reader.next()? {
         if let Some(last) = cells.last() {
@@ -151,32 +186,14 @@ pub(crate) fn read_cells_block(
     Ok(cells)
 }
 
-/// The uncompressed bytes of the cells that [`CellsWriter::finish`] appended, in `room`
-/// if they were compressed.
+/// The bytes of the cells that [`CellsWriter::finish`] appended, in `room` if they were compressed;
+/// then they are no more than `max_bytes`.
 pub(super) fn open_cells<'a>(
-    mut reader: Reader<'a>,
+    reader: Reader<'a>,
     room: &'a mut Vec<u8>,
+    max_bytes: usize,
 ) -> Result<CellsReader<'a>, MessageError> {
-    let reader = match reader.u8("compression")? {
-        PLAIN => reader,
-        COMPRESSED => {
-            let length = reader.size("length")?;
-            if length > *COMPRESSIBLE.end() {
-                return Err(MessageError::TooLarge("bytes"));
-            }
-            // LZ4 unpacks a byte to at most 255.
-            if length / 255 > reader.left() {
-                return Err(MessageError::Compression);
-            }
-            let block = reader.take(reader.left(), "cells")?;
-            *room = lz4_flex::block::decompress(block, length)
-                .ok()
-                .filter(|body| body.len() == length)
-                .ok_or(MessageError::Compression)?;
-            Reader::new(room)
-        }
-        _ => return Err(MessageError::Range("compression")),
-    };
+    let reader = unpack(reader, room, max_bytes)?;
     Ok(CellsReader {
         bytes: reader.left(),
         reader,

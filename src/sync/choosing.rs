@@ -32,7 +32,7 @@ impl Machine {
         };
         // Other digests find what these missed by chance.
         let salted = Salted::new(salt, *WIDTHS.start() << peer.failures.min(1));
-        let pull = Pull::new(id, salted, peer.message_bytes);
+        let pull = Pull::new(id, salted, peer.pace.message_bytes());
         if peer.is_walk_due || context.view.tree().is_empty() {
             return pull;
         }
@@ -44,7 +44,7 @@ impl Machine {
         let roots = latest.into_iter().chain(peer.common).chain(of_others);
         let delta = DeltaQuery::new(roots, context.view, salted);
         pull.with_delta(delta.map(|delta| DeltaQuery {
-            max_bytes: peer.message_bytes as u32,
+            max_bytes: peer.pace.message_bytes() as u32,
             ..delta
         }))
     }

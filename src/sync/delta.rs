@@ -15,6 +15,7 @@ use std::collections::BTreeSet;
 use super::{
     cells::{open_cells, CellsWriter, Received},
     interface::View,
+    pieces::{read_notices, write_notices, Notice},
     salted::{Salted, Short},
     wire::{begin, kind, open, MessageError},
     MESSAGE_BYTES,
@@ -162,8 +163,13 @@ const UNKNOWN: u8 = 0;
 const DONE: u8 = 1;
 const AFTER: u8 = 2;
 
-/// The message that carries `cells`, and says how far they go.
-pub(super) fn delta_reply(progress: Progress, cells: CellsWriter, compress: bool) -> Vec<u8> {
+/// The message that carries these, and says how far they go.
+pub(super) fn delta_reply(
+    progress: Progress,
+    cells: CellsWriter,
+    notices: &[Notice],
+    compress: bool,
+) -> Vec<u8> {
     let mut head = begin(kind::DELTA_REPLY);
     match progress {
         Progress::Unknown => {
@@ -176,6 +182,7 @@ pub(super) fn delta_reply(progress: Progress, cells: CellsWriter, compress: bool
             head.number(change);
         }
     }
+    write_notices(notices, &mut head);
     cells.finish(head, compress)
 }
 
@@ -186,6 +193,8 @@ pub struct DeltaReply {
     pub progress: Progress,
     /// The cells, ascending by key.
     pub cells: Vec<Received>,
+    /// Those that are too large for this message, ascending by key.
+    pub notices: Vec<Notice>,
 }
 
 impl DeltaReply {
@@ -196,14 +205,13 @@ impl DeltaReply {
         for Received { key, cell, check } in &self.cells {
             cells.push(key, cell, check);
         }
-        delta_reply(self.progress, cells, compress)
+        delta_reply(self.progress, cells, &self.notices, compress)
     }
 
     /// Reads the answer to a query of what changed after `after`.
     ///
     /// # Errors
-    /// If it is none, makes no progress, or carries more than `max_bytes` and more
-    /// than one cell.
+    /// If it is none, makes no progress, or or carries more than `max_bytes`.
     pub fn decode(bytes: &[u8], after: u64, max_bytes: usize) -> Result<Self, MessageError> {
         let mut reader = open(bytes, kind::DELTA_REPLY)?;
         let progress = match reader.u8("progress")? {
@@ -212,29 +220,39 @@ impl DeltaReply {
                 return Ok(Self {
                     progress: Progress::Unknown,
                     cells: Vec::new(),
+                    notices: Vec::new(),
                 });
             }
             DONE => Progress::Done,
             AFTER => Progress::After(reader.number("change")?),
             _ => return Err(MessageError::Range("progress")),
         };
+        let notices = read_notices(&mut reader)?;
+        if !notices.is_sorted_by(|a, b| a.key < b.key) {
+            return Err(MessageError::KeyOrder);
+        }
         let mut room = Vec::new();
-        let mut reader = open_cells(reader, &mut room)?;
+        let mut reader = open_cells(reader, &mut room, max_bytes)?;
         let mut cells: Vec<Received> = Vec::new();
         while let Some(received) = reader.next()? {
+            if reader.bytes > max_bytes {
+                return Err(MessageError::TooLarge("bytes"));
+            }
             if let Some(last) = cells.last() {
-                if reader.bytes > max_bytes {
-                    return Err(MessageError::TooLarge("bytes"));
-                }
                 if received.key <= last.key {
                     return Err(MessageError::KeyOrder);
                 }
             }
             cells.push(received);
         }
-        if matches!(progress, Progress::After(change) if change <= after || cells.is_empty()) {
+        let is_empty = cells.is_empty() && notices.is_empty();
+        if matches!(progress, Progress::After(change) if change <= after || is_empty) {
             return Err(MessageError::NoProgress);
         }
-        Ok(Self { progress, cells })
+        Ok(Self {
+            progress,
+            cells,
+            notices,
+        })
     }
 }

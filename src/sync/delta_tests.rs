@@ -93,16 +93,22 @@ impl Side {
         let salted = Salted::new(*b"saltsalt", 4);
         let mut pull = pull::Pull::new(ReplicaId([1; 16]), salted, MESSAGE_BYTES)
             .with_delta(self.query(roots));
-        let (mut cells, mut queries) = (0, 0);
+        let (mut cells, mut queries, mut assembly) = (0, 0, None);
+        let now = Duration::ZERO;
         loop {
             let tree = self.replica.tree();
-            let answer = match pull.ask(&tree, &|key| self.replica.newest(key)) {
+            let newest = |key: &CellKey| self.replica.newest(key);
+            let answer = match pull.ask(&tree, &newest, &mut assembly, now) {
                 Ask::Nothing => break,
                 Ask::Digests(query) => answer_digests(&peer.replica.tree(), &query).unwrap(),
                 Ask::Entries(query) => answer_entries(peer, &query, true).unwrap(),
             };
             queries += 1;
-            let received = pull.answer(&answer, &tree).unwrap();
+            let brought = pull.answer(&answer, &tree, &mut assembly, now).unwrap();
+            for notice in brought.notices {
+                pull.fetch(notice);
+            }
+            let received = brought.cells;
             assert!(received.iter().all(|received| received.intact().is_some()));
             cells += received.len();
             self.take(received);
@@ -240,10 +246,10 @@ fn much_comes_in_pieces_that_go_on_where_the_last_ended() {
     own.take(cells);
     own.settle();
     assert_eq!(own.root(), theirs.root());
-    // One value is sent, however large.
+    // A value that is larger than a message comes in pieces: with what is before the payload, three.
     theirs.write([1], &"y".repeat(2 * MESSAGE_BYTES));
     theirs.settle();
-    assert_eq!(own.pull(&theirs, &[own.root()]), (1, 1, true));
+    assert_eq!(own.pull(&theirs, &[own.root()]), (1, 1 + 3, true));
 }
 
 #[test]
@@ -358,15 +364,19 @@ fn messages_are_pinned() {
     };
     let pinned = [
         (Progress::Unknown, vec![], "020700"),
-        (Progress::Done, vec![], "02070100"),
+        (Progress::Done, vec![], "0207010000"),
         (
             Progress::After(400),
             vec![received],
-            "0207029003000025016b2f303030303035010000000000000003000707070707070707070707070707070701bd334b6a0d9222",
+            "020702900300000025016b2f303030303035010000000000000003000707070707070707070707070707070701bd334b6a0d9222",
         ),
     ];
     for (progress, cells, bytes) in pinned {
-        let reply = DeltaReply { progress, cells };
+        let reply = DeltaReply {
+            progress,
+            cells,
+            notices: Vec::new(),
+        };
         assert_eq!(hex(&reply.encode(true)), bytes, "{progress:?}");
         assert_eq!(
             DeltaReply::decode(&reply.encode(true), 300, 1000),
@@ -390,7 +400,16 @@ fn answers_that_make_no_progress_or_are_out_of_order_are_refused() {
     };
     let decode = |progress, numbers: &[u32]| {
         let cells = numbers.iter().copied().map(received).collect();
-        DeltaReply::decode(&DeltaReply { progress, cells }.encode(false), 7, 1000)
+        DeltaReply::decode(
+            &DeltaReply {
+                progress,
+                cells,
+                notices: Vec::new(),
+            }
+            .encode(false),
+            7,
+            1000,
+        )
     };
     assert!(decode(Progress::Done, &[1, 2]).is_ok());
     assert!(decode(Progress::After(8), &[1, 2]).is_ok());

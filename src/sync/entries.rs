@@ -6,6 +6,7 @@
 use super::{
     cells::{open_cells, CellsWriter, Received},
     fragment::Range,
+    pieces::{read_notices, write_notices, Notice},
     wire::{begin, kind, open, MessageError},
 };
 use crate::cell::CellKey;
@@ -117,12 +118,20 @@ pub struct EntriesReply {
     pub done: usize,
     /// The cells, in the order in which they were asked for.
     pub cells: Vec<Received>,
+    /// Those that are too large for this message, in the same order.
+    pub notices: Vec<Notice>,
 }
 
-/// The answer that carries `cells`, with this number of wants done.
-pub(super) fn entries_reply(cells: CellsWriter, done: usize, compress: bool) -> Vec<u8> {
+/// The answer that carries these, with this number of wants done.
+pub(super) fn entries_reply(
+    cells: CellsWriter,
+    notices: &[Notice],
+    done: usize,
+    compress: bool,
+) -> Vec<u8> {
     let mut head = begin(kind::ENTRIES_REPLY);
     head.count(done);
+    write_notices(notices, &mut head);
     cells.finish(head, compress)
 }
 
@@ -134,7 +143,7 @@ impl EntriesReply {
         for Received { key, cell, check } in &self.cells {
             cells.push(key, cell, check);
         }
-        entries_reply(cells, self.done, compress)
+        entries_reply(cells, &self.notices, self.done, compress)
     }
 
     /// Reads the answer to what was `wanted`.
@@ -148,40 +157,68 @@ impl EntriesReply {
         if done > wanted.len() {
             return Err(MessageError::Range("number of answers"));
         }
+        let notices = read_notices(&mut reader)?;
+        let mut answers = Answers::to(wanted);
+        for notice in &notices {
+            answers.admit(&notice.key, done)?;
+        }
+        let mut answers = Answers::to(wanted);
         let mut room = Vec::new();
-        let mut reader = open_cells(reader, &mut room)?;
+        let mut reader = open_cells(reader, &mut room, max_bytes)?;
         let mut cells: Vec<Received> = Vec::new();
-        let mut index = 0;
         while let Some(received) = reader.next()? {
-            if let Some(last) = cells.last() {
-                if reader.bytes > max_bytes {
-                    return Err(MessageError::TooLarge("bytes"));
-                }
-                let is_of_one = wanted.get(index).is_some_and(|want| want.admits(&last.key));
-                if is_of_one && received.key <= last.key && wanted[index].admits(&received.key) {
-                    return Err(MessageError::KeyOrder);
-                }
+            if reader.bytes > max_bytes {
+                return Err(MessageError::TooLarge("bytes"));
             }
-            while !wanted
-                .get(index)
-                .ok_or(MessageError::KeyOrder)?
-                .admits(&received.key)
-            {
-                index += 1;
-            }
+            answers.admit(&received.key, done)?;
             cells.push(received);
         }
-        // A range may go on after the last of its cells.
-        if index > done
-            || index == done
-                && matches!(wanted.get(index), Some(Want::Key(..)))
-                && !cells.is_empty()
-        {
-            return Err(MessageError::Range("number of answers"));
-        }
-        if done == 0 && cells.is_empty() && !wanted.is_empty() {
+        if done == 0 && cells.is_empty() && notices.is_empty() && !wanted.is_empty() {
             return Err(MessageError::NoProgress);
         }
-        Ok(Self { done, cells })
+        Ok(Self {
+            done,
+            cells,
+            notices,
+        })
+    }
+}
+
+/// Checks that keys come in the order in which they were wanted, and each once.
+struct Answers<'a> {
+    wanted: &'a [Want],
+    index: usize,
+    last: Option<CellKey>,
+}
+
+impl<'a> Answers<'a> {
+    fn to(wanted: &'a [Want]) -> Self {
+        Self {
+            wanted,
+            index: 0,
+            last: None,
+        }
+    }
+
+    /// The next key, of an answer in which so many wants are done.
+    fn admit(&mut self, key: &CellKey, done: usize) -> Result<(), MessageError> {
+        loop {
+            let want = self.wanted.get(self.index);
+            let want = want.ok_or(MessageError::KeyOrder)?;
+            if want.admits(key) {
+                let last = self.last.as_ref().filter(|last| want.admits(last));
+                if last.is_some_and(|last| key <= last) {
+                    return Err(MessageError::KeyOrder);
+                }
+                // A range may go on after the last of its cells.
+                let goes_on = self.index == done && matches!(want, Want::All(_));
+                if self.index >= done && !goes_on {
+                    return Err(MessageError::Range("number of answers"));
+                }
+                self.last = Some(key.clone());
+                return Ok(());
+            }
+            self.index += 1;
+        }
     }
 }

@@ -8,6 +8,7 @@ use super::{
     identity::{Incarnation, ReplicaId, Token, PROTOCOL},
     interface::{Action, Context, Event, Settings, Status, View},
     peers::{Isolation, OwnRoot, Peers, Relation},
+    pieces::Assembly,
     pulling::State,
     report::Report,
 };
@@ -47,6 +48,8 @@ pub struct Machine {
     /// Replicas of other groups, and why they are isolated.
     foreign: Peers,
     pub(super) state: State,
+    /// The value that is being put together of pieces.
+    pub(super) assembly: Option<Assembly>,
     pub(super) requests: u64,
     /// The number of cells given out to be joined.
     pub(super) joined: u64,
@@ -77,6 +80,7 @@ impl Machine {
             peers: Peers::default(),
             foreign: Peers::default(),
             state: State::Idle,
+            assembly: None,
             requests: 0,
             joined: 0,
             announce_at: context.now,
@@ -328,6 +332,7 @@ impl Machine {
 
     fn time_passes(&mut self, context: &mut Context<'_>, actions: &mut Vec<Action>) {
         let now = context.now;
+        self.assembly.take_if(|assembly| assembly.is_stale(now));
         let own = self.own_root(context);
         if now >= self.announce_at {
             self.announce(context, actions);

@@ -214,7 +214,12 @@ fn asked_since(actions: &[Action]) -> Option<Vec<RootHash>> {
 
 fn delta(cells: Vec<Received>) -> Vec<u8> {
     let progress = Progress::Done;
-    DeltaReply { progress, cells }.encode(false)
+    DeltaReply {
+        progress,
+        cells,
+        notices: Vec::new(),
+    }
+    .encode(false)
 }
 
 pub(super) fn received(key: &str, time: u64) -> Received {
@@ -247,6 +252,7 @@ fn only_what_may_be_believed_is_joined() {
             damaged,
             received("e", NOW + (9 << 32)),
         ],
+        notices: Vec::new(),
     };
     let actions = run.handle(Event::Answer(request, Ok(reply.encode(false))));
     let joined: Vec<&CellKey> = actions
@@ -282,7 +288,12 @@ fn cells_whose_parts_nest_too_deep_are_rejected_and_counted() {
         };
         let cells = vec![within(MAX_NESTING), within(MAX_NESTING + 1), within(19_000)];
         let expected = cells[0].key.clone();
-        let reply = EntriesReply { done: 1, cells }.encode(false);
+        let reply = EntriesReply {
+            done: 1,
+            cells,
+            notices: Vec::new(),
+        }
+        .encode(false);
         let actions = run.handle(Event::Answer(request, Ok(reply)));
         let joined = actions.iter().find_map(|action| match action {
             Action::Join(cells) => Some(cells.iter().map(|(key, _)| key).collect::<Vec<_>>()),
@@ -350,6 +361,7 @@ fn keys_outside_of_the_storage_are_rejected() {
     let reply = EntriesReply {
         done: 1,
         cells: vec![received("a", NOW), received("a/b", NOW)],
+        notices: Vec::new(),
     };
     run.handle(Event::Answer(request, Ok(reply.encode(false))));
     let status = run.machine.status();
@@ -566,7 +578,12 @@ fn a_peer_that_knows_no_common_root_is_compared_with_at_once() {
     let request = asked(&run.hear(9)).expect("asked");
     let progress = Progress::Unknown;
     let cells = Vec::new();
-    let answer = DeltaReply { progress, cells }.encode(false);
+    let answer = DeltaReply {
+        progress,
+        cells,
+        notices: Vec::new(),
+    }
+    .encode(false);
     let actions = run.handle(Event::Answer(request, Ok(answer)));
     let asks = |action: &Action| matches!(action, Action::Ask(.., Query::Digest, _));
     assert!(actions.iter().any(asks), "{actions:?}");

@@ -44,7 +44,9 @@ mod fragment;
 mod identity;
 mod interface;
 mod machine;
+mod pace;
 mod peers;
+mod pieces;
 mod pull;
 mod pulling;
 mod report;
@@ -57,6 +59,8 @@ mod wire;
 mod delta_tests;
 #[cfg(test)]
 mod machine_tests;
+#[cfg(test)]
+mod pieces_tests;
 #[cfg(test)]
 mod pulling_tests;
 #[cfg(test)]
@@ -77,9 +81,10 @@ pub use identity::{
 };
 pub use interface::{Action, Context, Event, Query, Settings, Status, View};
 pub use machine::Machine;
+pub use pace::{Precedence, Terms, REQUEST_TIMEOUT};
 pub use peers::{Isolation, PeerStatus, Relation};
+pub use pieces::{AtHand, Notice, PieceQuery, PieceReply};
 pub use pull::Rejections;
-pub use pulling::REQUEST_TIMEOUT;
 pub use report::Report;
 pub use respond::{answer_digests, answer_entries, RespondError, Source};
 pub use salted::{Salted, Short, WIDTHS};
@@ -91,7 +96,7 @@ pub use wire::{MessageError, MAX_KEY_TEXT};
 pub const MESSAGE_BYTES: usize = 512 << 10;
 
 /// The most bytes of a message, longer than [`MESSAGE_BYTES`] by what the last key may
-/// add. A message with a single cell may be longer.
+/// add. A value that does not fit comes in [pieces](PieceQuery).
 pub const MAX_MESSAGE: usize = 4 << 20;
 
 /// Bytes of written-out keys after which a sender ends a message, so that the receiver

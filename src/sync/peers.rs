@@ -8,7 +8,7 @@ use std::{
 use thiserror::Error;
 
 use super::{
-    announcement::Announcement, identity::ReplicaId, interface::View, Fingerprint, MESSAGE_BYTES,
+    announcement::Announcement, identity::ReplicaId, interface::View, pace::Pace, Fingerprint,
 };
 use crate::{
     mst::RootHash,
@@ -190,8 +190,8 @@ pub(super) struct Peer {
     pub(super) is_walk_due: bool,
     /// Consecutive pulls from it that gave way to others before their end.
     pub(super) cut_short: u32,
-    /// About the size of messages to and from it: smaller after messages timed out.
-    pub(super) message_bytes: usize,
+    /// The pace of pulls from it.
+    pub(super) pace: Pace,
 }
 
 impl Peer {
@@ -215,7 +215,7 @@ impl Peer {
             included: None,
             is_walk_due: false,
             cut_short: 0,
-            message_bytes: MESSAGE_BYTES,
+            pace: Pace::default(),
         }
     }
 

@@ -5,7 +5,7 @@
 //! is bounded, however much differs; and as fetched cells are joined at once, a pull that
 //! breaks off has not been in vain.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use super::{
     cells::Received,
@@ -15,6 +15,7 @@ use super::{
     entries::{encode_wants, EntriesReply, Want},
     fragment::{Fragment, Range},
     identity::ReplicaId,
+    pieces::{Assembly, Notice, PieceReply, MAX_NOTICES},
     salted::Salted,
     wire::MessageError,
     MAX_MESSAGE,
@@ -71,6 +72,17 @@ enum Asked {
     Digests(Vec<(Range, Fragment)>, Vec<Place>),
     /// This number of wanted cells and ranges.
     Entries(usize),
+    /// A piece of the value that is being put together, of no more than so many bytes.
+    Piece(usize),
+}
+
+/// What an answer brought.
+#[derive(Debug, Default)]
+pub(super) struct Brought {
+    /// Cells that were asked for.
+    pub(super) cells: Vec<Received>,
+    /// Cells that are to be fetched in pieces, if they are wanted.
+    pub(super) notices: Vec<Notice>,
 }
 
 /// The next question.
@@ -94,6 +106,8 @@ pub(super) struct Pull {
     /// Open ranges; the next is last.
     open: Vec<(Range, Place)>,
     wants: VecDeque<Want>,
+    /// Cells to be fetched in pieces.
+    large: Vec<Notice>,
     asked: Option<Asked>,
     /// Cells that were received and not rejected.
     pub(super) received: u64,
@@ -109,9 +123,31 @@ impl Pull {
             is_delta: false,
             open: vec![Default::default()],
             wants: VecDeque::new(),
+            large: Vec::new(),
             asked: None,
             received: 0,
         }
+    }
+
+    /// From now on messages have about this size.
+    pub(super) fn set_message_bytes(&mut self, bytes: usize) {
+        self.message_bytes = bytes;
+        if let Some(delta) = &mut self.delta {
+            delta.max_bytes = bytes as u32;
+        }
+    }
+
+    /// The last query was lost: what it asked for is to be asked for anew.
+    pub(super) fn take_back(&mut self) {
+        if let Some(Asked::Digests(asked, places)) = self.asked.take() {
+            let ranges = asked.into_iter().map(|(range, _)| range);
+            self.open.extend(ranges.zip(places).rev());
+        }
+    }
+
+    /// Fetches this cell in pieces, too.
+    pub(super) fn fetch(&mut self, notice: Notice) {
+        self.large.push(notice);
     }
 
     /// Asks for a delta before it compares the trees.
@@ -120,12 +156,19 @@ impl Pull {
     }
 
     /// The next query. `newest` gives the timestamp of a key's newest cell here, settled or
-    /// not.
+    /// not. The value of which there are pieces is `assembly`.
     pub(super) fn ask(
         &mut self,
         tree: &Tree,
         newest: &dyn Fn(&CellKey) -> Option<Timestamp>,
+        assembly: &mut Option<Assembly>,
+        now: Duration,
     ) -> Ask {
+        if self.large.len() >= MAX_NOTICES {
+            if let Some(query) = self.ask_piece(newest, assembly, now) {
+                return Ask::Entries(query);
+            }
+        }
         if let Some(delta) = &self.delta {
             self.asked = Some(Asked::Delta);
             return Ask::Entries(delta.encode());
@@ -138,7 +181,9 @@ impl Pull {
             return Ask::Digests(query);
         }
         if self.wants.is_empty() {
-            return Ask::Nothing;
+            // What is small has come first.
+            let piece = self.ask_piece(newest, assembly, now);
+            return piece.map_or(Ask::Nothing, Ask::Entries);
         }
         // A cell that came another way meanwhile need not be sent again.
         for want in &mut self.wants {
@@ -160,6 +205,30 @@ impl Pull {
         let (query, count) = encode_wants(room as u32, wants, room);
         self.asked = Some(Asked::Entries(count));
         Ask::Entries(query)
+    }
+
+    /// The query for the next piece, of what was begun first, and else of the smallest value.
+    fn ask_piece(
+        &mut self,
+        newest: &dyn Fn(&CellKey) -> Option<Timestamp>,
+        assembly: &mut Option<Assembly>,
+        now: Duration,
+    ) -> Option<Vec<u8>> {
+        // What came another way meanwhile, in this or a later version, is not fetched.
+        self.large
+            .retain(|notice| newest(&notice.key) < Some(notice.timestamp));
+        let is_begun = |notice: &&Notice| {
+            let begun = assembly.as_ref();
+            begun.is_some_and(|assembly| assembly.is_of(notice))
+        };
+        let begun = self.large.iter().find(is_begun);
+        let next = begun.or_else(|| self.large.iter().min_by_key(|notice| notice.bytes))?;
+        let assembly = match assembly {
+            Some(assembly) if assembly.is_of(next) => assembly,
+            other => other.insert(Assembly::new(next.clone(), now)),
+        };
+        self.asked = Some(Asked::Piece(self.message_bytes));
+        Some(assembly.query(self.message_bytes).encode())
     }
 
     /// The next digest query, if there are open ranges.
@@ -199,21 +268,35 @@ impl Pull {
         Some(writer.finish())
     }
 
-    /// Handles the answer to the last query, and returns those of its cells that are what
-    /// was asked for.
+    /// Handles the answer to the last query, and returns what of it was asked for.
     pub(super) fn answer(
         &mut self,
         bytes: &[u8],
         tree: &Tree,
-    ) -> Result<Vec<Received>, MessageError> {
+        assembly: &mut Option<Assembly>,
+        now: Duration,
+    ) -> Result<Brought, MessageError> {
+        if bytes.len() > MAX_MESSAGE {
+            return Err(MessageError::TooLarge("bytes"));
+        }
         match self.asked.take() {
-            None => Ok(Vec::new()),
+            None => Ok(Brought::default()),
+            Some(Asked::Piece(max_bytes)) => {
+                let cells = self.add_piece(bytes, max_bytes, assembly, now)?;
+                Ok(Brought {
+                    cells: cells.into_iter().collect(),
+                    notices: Vec::new(),
+                })
+            }
             Some(Asked::Delta) => {
                 let Some(mut delta) = self.delta.take() else {
-                    return Ok(Vec::new());
+                    return Ok(Brought::default());
                 };
-                let DeltaReply { progress, cells } =
-                    DeltaReply::decode(bytes, delta.after, MAX_MESSAGE)?;
+                let DeltaReply {
+                    progress,
+                    cells,
+                    notices,
+                } = DeltaReply::decode(bytes, delta.after, MAX_MESSAGE)?;
                 self.is_delta = progress != Progress::Unknown;
                 match progress {
                     Progress::Unknown => {}
@@ -223,30 +306,55 @@ impl Pull {
                         self.delta = Some(delta);
                     }
                 }
-                Ok(cells)
+                Ok(Brought { cells, notices })
             }
             Some(Asked::Digests(asked, places)) => {
-                if bytes.len() > MAX_MESSAGE {
-                    return Err(MessageError::TooLarge("bytes"));
-                }
                 self.look(tree, &asked, &places, bytes)?;
-                Ok(Vec::new())
+                Ok(Brought::default())
             }
             Some(Asked::Entries(count)) => {
                 let wanted = &self.wants.make_contiguous()[..count];
-                let EntriesReply { done, cells } =
-                    EntriesReply::decode(bytes, wanted, MAX_MESSAGE)?;
+                let EntriesReply {
+                    done,
+                    cells,
+                    notices,
+                } = EntriesReply::decode(bytes, wanted, MAX_MESSAGE)?;
                 self.wants.drain(..done);
-                // For a range that goes on: what is above its last cell.
-                if let (Some(Want::All(range)), Some(last)) = (self.wants.front_mut(), cells.last())
-                {
-                    if done < count && range.contains(&last.key) {
-                        range.low = Some(last.key.clone());
+                // For a range that goes on: what is above the last of its cells.
+                if let Some(Want::All(range)) = self.wants.front_mut().filter(|_| done < count) {
+                    let keys = cells.last().map(|cell| &cell.key).into_iter();
+                    let keys = keys.chain(notices.last().map(|notice| &notice.key));
+                    if let Some(last) = keys.filter(|key| range.contains(key)).max() {
+                        range.low = Some(last.clone());
                     }
                 }
-                Ok(cells)
+                Ok(Brought { cells, notices })
             }
         }
+    }
+
+    /// Adds a piece, and returns the cell when that was the last one of it.
+    fn add_piece(
+        &mut self,
+        bytes: &[u8],
+        max_bytes: usize,
+        assembly: &mut Option<Assembly>,
+        now: Duration,
+    ) -> Result<Option<Received>, MessageError> {
+        let Some(mut begun) = assembly.take() else {
+            return Ok(None);
+        };
+        let added = match PieceReply::decode(bytes, max_bytes)? {
+            // There is a newer cell, or it is damaged there: the next pull will see.
+            PieceReply(None) => None,
+            PieceReply(Some(piece)) => Some(begun.add(&piece, now)?),
+        };
+        if added == Some(false) {
+            *assembly = Some(begun);
+            return Ok(None);
+        }
+        self.large.retain(|notice| !begun.is_of(notice));
+        added.map(|_| begun.finish()).transpose()
     }
 
     /// The number of wanted cells and ranges.

@@ -7,15 +7,12 @@ use super::{
     identity::ReplicaId,
     interface::{Action, Context, Query},
     machine::Machine,
+    pace::{Pace, Terms},
     peers::Included,
-    pull::{Ask, Pull, Rejections},
+    pull::{Ask, Brought, Pull, Rejections},
     report::Report,
-    MESSAGE_BYTES,
 };
-use crate::mst::RootHash;
-
-/// The longest wait for an answer.
-pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+use crate::{cell::CellKey, mst::RootHash};
 
 /// The longest wait until joined cells are part of the root.
 const JOINING: Duration = Duration::from_secs(10);
@@ -29,6 +26,10 @@ const BACK_OFF: Duration = Duration::from_millis(500);
 /// to it is often not known yet.
 const RETRY: Duration = Duration::from_millis(50);
 
+/// How often in a row a query is repeated that was dropped on the way, with less asked for each
+/// time.
+const MAX_DROPS: u32 = 6;
+
 /// Limits of answers in a row of which all cells were rejected, and of which none was
 /// newer than what was here: such a pull is not worth its slot. (Answers without cells
 /// are no more than the own tree has entries.) An honest peer sends none that are
@@ -40,15 +41,13 @@ const MAX_USELESS: u32 = 4096;
 /// it was too short, so that long pulls complete, too.
 const TURN: Duration = Duration::from_secs(60);
 
-/// The smallest messages over a link that is too slow for large ones.
-const MIN_MESSAGE: usize = 4 << 10;
-
 /// A pull that is going on.
 pub(super) struct Going {
     pull: Pull,
     began: Duration,
     request: u64,
     asked_at: Duration,
+    timeout: Duration,
     deadline: Duration,
     rejected: Rejections,
     /// The number of useful cells before.
@@ -62,6 +61,8 @@ pub(super) struct Going {
     root: RootHash,
     /// Whether a query was answered.
     is_answered: bool,
+    /// Queries in a row that were dropped on the way, or their answers.
+    drops: u32,
     /// Whether digests are of the larger width.
     is_wide: bool,
 }
@@ -127,7 +128,8 @@ impl Machine {
         let now = context.now;
         match &self.state {
             State::Pulling(going) if now >= going.deadline => {
-                let waited = REQUEST_TIMEOUT.as_secs();
+                let waited = going.timeout.as_secs();
+                self.pace_of_pull().map(Pace::timed_out);
                 self.fail(format!("no answer within {waited} s"), context, actions);
             }
             State::Joining(joining)
@@ -158,6 +160,7 @@ impl Machine {
             began: context.now,
             request: 0,
             asked_at: context.now,
+            timeout: Duration::ZERO,
             deadline: Duration::MAX,
             rejected: Rejections::default(),
             useful_before: useful,
@@ -166,6 +169,7 @@ impl Machine {
             rejected_answers: 0,
             root,
             is_answered: false,
+            drops: 0,
             is_wide: self.peers.get(&peer).is_some_and(|peer| peer.failures > 0),
         };
         self.go_on(going, context, actions);
@@ -190,7 +194,13 @@ impl Machine {
             // The next pull fetches the rest.
             return self.finish(going, context, actions);
         }
-        let (query, bytes) = match going.pull.ask(&view.tree(), &|key| view.newest(key)) {
+        if let Some(peer) = self.peers.get(&going.pull.peer) {
+            going.pull.set_message_bytes(peer.pace.message_bytes());
+        }
+        let newest = |key: &CellKey| view.newest(key);
+        let tree = view.tree();
+        let ask = (going.pull).ask(&tree, &newest, &mut self.assembly, context.now);
+        let (query, bytes) = match ask {
             Ask::Digests(bytes) => (Query::Digest, bytes),
             Ask::Entries(bytes) => (Query::Entries, bytes),
             Ask::Nothing => {
@@ -204,7 +214,8 @@ impl Machine {
         self.status.bytes_sent += bytes.len() as u64;
         going.request = self.requests;
         going.asked_at = context.now;
-        going.deadline = context.now + REQUEST_TIMEOUT + BACK_OFF;
+        going.timeout = self.terms(&going.pull.peer).timeout;
+        going.deadline = context.now + going.timeout + BACK_OFF;
         actions.push(Action::Ask(self.requests, going.pull.peer, query, bytes));
         self.state = State::Pulling(Box::new(going));
     }
@@ -227,13 +238,18 @@ impl Machine {
             Err(error) => return self.unanswered(error, context, actions),
         };
         going.is_answered = true;
+        going.drops = 0;
         if let Some(peer) = self.peers.get_mut(&going.pull.peer) {
             peer.is_retried = false;
+            peer.pace
+                .answered(bytes.len(), context.now.saturating_sub(going.asked_at));
         }
         self.status.round_trips += 1;
         self.status.bytes_received += bytes.len() as u64;
-        let received = match going.pull.answer(&bytes, &context.view.tree()) {
-            Ok(received) => received,
+        let tree = context.view.tree();
+        let answer = (going.pull).answer(&bytes, &tree, &mut self.assembly, context.now);
+        let Brought { cells, notices } = match answer {
+            Ok(brought) => brought,
             Err(error) => {
                 self.status.rejected.malformed += 1;
                 if let Some(peer) = self.peers.get_mut(&going.pull.peer) {
@@ -246,9 +262,19 @@ impl Machine {
         let State::Pulling(mut going) = std::mem::replace(&mut self.state, State::Idle) else {
             return;
         };
-        if !received.is_empty() {
-            let rejected = &mut going.rejected;
-            let cells = self.admission.admit(received, rejected, context.wall);
+        let rejected = &mut going.rejected;
+        if !notices.is_empty() {
+            let count = notices.len();
+            let notices = (self.admission).admit_notices(notices, rejected, context.wall);
+            if notices.len() < count && notices.is_empty() && cells.is_empty() {
+                going.rejected_answers += 1;
+            }
+            for notice in notices {
+                going.pull.fetch(notice);
+            }
+        }
+        if !cells.is_empty() {
+            let cells = self.admission.admit(cells, rejected, context.wall);
             going.pull.received += cells.len() as u64;
             self.status.cells_received += cells.len() as u64;
             self.joined += cells.len() as u64;
@@ -269,28 +295,56 @@ impl Machine {
 
     /// Handles a query without an answer.
     fn unanswered(&mut self, error: String, context: &mut Context<'_>, actions: &mut Vec<Action>) {
-        let State::Pulling(going) = &self.state else {
+        let State::Pulling(going) = &mut self.state else {
             return;
         };
-        let is_early = context.now < going.asked_at + REQUEST_TIMEOUT;
+        if context.now >= going.asked_at + going.timeout {
+            self.pace_of_pull().map(Pace::timed_out);
+            return self.fail(error, context, actions);
+        }
+        going.drops += 1;
+        let (is_answered, drops) = (going.is_answered, going.drops);
         match self.peers.get_mut(&going.pull.peer) {
-            Some(peer) if is_early && !going.is_answered && !peer.is_retried => {
+            Some(peer) if !is_answered && !peer.is_retried => {
                 peer.is_retried = true;
                 peer.not_before = context.now + RETRY;
                 self.status.started -= 1;
                 self.state = State::Idle;
             }
+            // The link could not take it: less is asked for.
+            Some(peer) if is_answered && drops <= MAX_DROPS => {
+                peer.pace.dropped();
+                let State::Pulling(mut going) = std::mem::replace(&mut self.state, State::Idle)
+                else {
+                    return;
+                };
+                going.pull.take_back();
+                self.go_on(*going, context, actions);
+            }
             _ => self.fail(error, context, actions),
         }
+    }
+
+    /// The pace of the peer that is being pulled from.
+    fn pace_of_pull(&mut self) -> Option<&mut Pace> {
+        let State::Pulling(going) = &self.state else {
+            return None;
+        };
+        let peer = self.peers.get_mut(&going.pull.peer);
+        peer.map(|peer| &mut peer.pace)
+    }
+
+    /// How a query to this peer is to be sent.
+    #[must_use]
+    pub fn terms(&self, peer: &ReplicaId) -> Terms {
+        let peer = self.peers.get(peer);
+        peer.map_or(Pace::default(), |peer| peer.pace).terms()
     }
 
     fn finish(&mut self, going: Going, context: &mut Context<'_>, actions: &mut Vec<Action>) {
         self.status.completed += 1;
         self.status.deltas += u64::from(going.pull.is_delta);
         let peer = going.pull.peer;
-        if let Some(peer) = self.peers.get_mut(&peer) {
-            peer.message_bytes = (peer.message_bytes / 4 * 5).min(MESSAGE_BYTES);
-        }
         let cells = going.pull.received;
         self.count_rejected(&going, actions);
         actions.push(Action::Report(Report::Pulled { peer, cells }));
@@ -346,11 +400,6 @@ impl Machine {
         self.status.failed += 1;
         self.count_rejected(&going, actions);
         self.back_off(&peer, context);
-        if context.now >= going.asked_at + REQUEST_TIMEOUT {
-            if let Some(peer) = self.peers.get_mut(&peer) {
-                peer.message_bytes = (peer.message_bytes / 2).max(MIN_MESSAGE);
-            }
-        }
         actions.push(Action::Report(Report::Failed(peer, error)));
         if going.pull.received > 0 {
             self.state = State::Joining(going.joining(context.now));

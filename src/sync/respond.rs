@@ -14,6 +14,7 @@ use super::{
     delta::{delta_reply, DeltaQuery, Progress},
     digests::DigestQueryReader,
     entries::{entries_reply, EntriesQuery, Want},
+    pieces::{piece, AtHand, Notice, PieceQuery, PieceReply, MAX_NOTICES},
     wire::{kind, MessageError},
     MAX_MESSAGE, MESSAGE_BYTES,
 };
@@ -35,6 +36,10 @@ pub trait Source {
     fn changes_since(&self, root: &RootHash, after: u64) -> Option<Vec<Change>>;
     /// A cell is not what the tree says it is.
     fn damaged(&self, key: &CellKey, version: &Version);
+    /// Where the value that is being sent in pieces is kept, so that it is not read for each.
+    fn at_hand(&self) -> Option<&AtHand> {
+        None
+    }
 }
 
 /// Why a query is not answered.
@@ -90,6 +95,7 @@ pub fn answer_entries(
     check_length(query)?;
     match query.get(1) {
         Some(&kind::DELTA_QUERY) => answer_delta(source, &DeltaQuery::decode(query)?, compress),
+        Some(&kind::PIECE_QUERY) => answer_piece(source, &PieceQuery::decode(query)?, compress),
         _ => answer_wants(source, &EntriesQuery::decode(query)?, compress),
     }
 }
@@ -115,6 +121,50 @@ fn sound(
     Ok(Some((cell, check)))
 }
 
+/// The notice of a cell, if it is too large for a message of so many bytes.
+fn notice(key: &CellKey, version: &Version, cell: &Cell, max_bytes: usize) -> Option<Notice> {
+    let value = cell.value()?;
+    let is_large = cell.value_bytes() + CELL_OVERHEAD > max_bytes;
+    is_large.then(|| Notice::of(key, version, value))
+}
+
+/// Bytes of a notice in a message, at the most, besides its key.
+const NOTICE_OVERHEAD: usize = 96;
+
+/// The piece of a value, as long as the cell is there in this version.
+fn answer_piece(
+    source: &dyn Source,
+    query: &PieceQuery,
+    compress: bool,
+) -> Result<Vec<u8>, RespondError> {
+    let snapshot = source.snapshot()?;
+    let Ok(entry) = snapshot.tree.get(&query.key);
+    let version = entry.map(TreeEntry::version);
+    let is_wanted =
+        |version: &Version| (version.timestamp, version.digest) == (query.timestamp, query.digest);
+    let gone = || PieceReply(None).encode(compress);
+    let Some(version) = version.filter(is_wanted) else {
+        return Ok(gone());
+    };
+    let at_hand = source.at_hand();
+    let cell = match at_hand.and_then(|at_hand| at_hand.get(&query.key, &version)) {
+        Some(cell) => Some(cell),
+        None => sound(source, &snapshot, &query.key, &version)?.map(|(cell, _)| cell),
+    };
+    let Some(value) = cell.as_ref().and_then(|cell| cell.value()) else {
+        return Ok(gone());
+    };
+    let piece = piece(value, query.offset, room(query.max_bytes));
+    let next = query.offset + piece.as_ref().map_or(0, Vec::len) as u64;
+    if let (Some(at_hand), Some(cell)) = (at_hand, &cell) {
+        match next < Notice::of(&query.key, &version, value).bytes {
+            true => at_hand.keep(&query.key, &version, cell),
+            false => at_hand.clear(),
+        }
+    }
+    Ok(PieceReply(piece).encode(compress))
+}
+
 fn answer_wants(
     source: &dyn Source,
     query: &EntriesQuery,
@@ -124,13 +174,23 @@ fn answer_wants(
     let tree = &snapshot.tree;
     let max_bytes = room(query.max_bytes);
     let mut writer = CellsWriter::default();
+    let (mut notices, mut notice_bytes) = (Vec::new(), 0);
     let mut done = 0;
     // False if there is no more room.
     let mut send = |key: &CellKey, version: &Version| -> Result<bool, StoreError> {
         let Some((cell, check)) = sound(source, &snapshot, key, version)? else {
             return Ok(true);
         };
-        let has_room = writer.has_room(key, cell.value_bytes() + CELL_OVERHEAD, max_bytes);
+        if let Some(notice) = notice(key, version, &cell, max_bytes) {
+            notice_bytes += key.canonical_len() + NOTICE_OVERHEAD;
+            let has_room = notices.is_empty() || notice_bytes <= max_bytes / 4;
+            if has_room {
+                notices.push(notice);
+            }
+            return Ok(has_room);
+        }
+        let bytes = cell.value_bytes() + CELL_OVERHEAD + notice_bytes;
+        let has_room = writer.has_room(key, bytes, max_bytes);
         if has_room {
             writer.push(key, &cell, &check);
         }
@@ -163,7 +223,7 @@ fn answer_wants(
         }
         done += 1;
     }
-    Ok(entries_reply(writer, done, compress))
+    Ok(entries_reply(writer, &notices, done, compress))
 }
 
 /// O(c log n) for c cells that changed.
@@ -177,33 +237,46 @@ fn answer_delta(
     let known = known.filter_map(|root| source.changes_since(root, query.after));
     let Some(changes) = known.min_by_key(Vec::len) else {
         let nothing = CellsWriter::default();
-        return Ok(delta_reply(Progress::Unknown, nothing, compress));
+        return Ok(delta_reply(Progress::Unknown, nothing, &[], compress));
     };
     // Taken afterwards: it has all these changes, and perhaps more.
     let snapshot = source.snapshot()?;
     let tree = &snapshot.tree;
     let max_bytes = room(query.max_bytes);
     let mut progress = Progress::Done;
-    let (mut cells, mut bytes, mut last) = (Vec::new(), 0, query.after);
+    let (mut cells, mut notices) = (Vec::new(), Vec::new());
+    let (mut bytes, mut last) = (0, query.after);
     for (change, key) in changes {
         let Ok(version) = tree.get(&key);
         // What is not there any more was covered, by a cell that changed later.
         if let Some(version) = version.filter(|entry| !query.holds(&entry.version().digest.0)) {
-            if let Some((cell, check)) = sound(source, &snapshot, &key, &version.version())? {
-                bytes += key.canonical_len() + cell.value_bytes() + CELL_OVERHEAD;
-                if bytes > max_bytes && !cells.is_empty() {
+            let version = version.version();
+            if let Some((cell, check)) = sound(source, &snapshot, &key, &version)? {
+                let notice = notice(&key, &version, &cell, max_bytes);
+                bytes += key.canonical_len()
+                    + match notice {
+                        Some(_) => NOTICE_OVERHEAD,
+                        None => cell.value_bytes() + CELL_OVERHEAD,
+                    };
+                let is_empty = cells.is_empty() && notices.is_empty();
+                let is_full = bytes > max_bytes || notices.len() >= MAX_NOTICES;
+                if is_full && !is_empty {
                     progress = Progress::After(last);
                     break;
                 }
-                cells.push((key, cell, check));
+                match notice {
+                    Some(notice) => notices.push(notice),
+                    None => cells.push((key, cell, check)),
+                }
             }
         }
         last = change;
     }
     cells.sort_unstable_by(|(a, ..), (b, ..)| a.cmp(b));
+    notices.sort_unstable_by(|a, b| a.key.cmp(&b.key));
     let mut writer = CellsWriter::default();
     for (key, cell, check) in &cells {
         writer.push(key, cell, check);
     }
-    Ok(delta_reply(progress, writer, compress))
+    Ok(delta_reply(progress, writer, &notices, compress))
 }

@@ -1,11 +1,14 @@
 //! Pulls between two trees, without a network; and what a liar can do.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use proptest::prelude::*;
 use rand::{rngs::StdRng, Rng, SeedableRng};
 
-use super::{pull::Ask, *};
+use super::{
+    pull::{Ask, Brought},
+    *,
+};
 use crate::{
     cell::{Cell, CellKey, Content, Timestamp, Value, Version},
     hex::encode as hex,
@@ -14,14 +17,14 @@ use crate::{
     store::model::ModelView,
 };
 
-type Cells = BTreeMap<CellKey, Cell>;
+pub(super) type Cells = BTreeMap<CellKey, Cell>;
 
-fn key(number: u32) -> CellKey {
+pub(super) fn key(number: u32) -> CellKey {
     let text = format!("fleet/robot/{number:07}");
     CellKey::own(Some(zenoh_keyexpr::OwnedKeyExpr::try_from(text).unwrap()).into())
 }
 
-fn cell(time: u64, payload: &str) -> Cell {
+pub(super) fn cell(time: u64, payload: &str) -> Cell {
     Cell {
         timestamp: Timestamp { time, id: [7; 16] },
         content: match payload {
@@ -53,7 +56,7 @@ fn join(cells: &mut Cells, key: CellKey, cell: Cell) {
 }
 
 /// A replica that holds these, and knows of no other root.
-struct Holder<'a>(&'a Cells);
+pub(super) struct Holder<'a>(pub(super) &'a Cells);
 
 impl Source for Holder<'_> {
     fn snapshot(&self) -> Result<Snapshot, ReplicaError> {
@@ -84,15 +87,15 @@ fn salted() -> Salted {
     Salted::new(*b"saltsalt", 4)
 }
 
-/// Pulls all that `theirs` has into `own`.
-fn pull(own: &mut Cells, theirs: &Cells) -> Cost {
+/// Pulls all that `theirs` has into `own`, with messages of about this size.
+fn pull(own: &mut Cells, theirs: &Cells, message_bytes: usize) -> Cost {
     let their_tree = tree_of(theirs);
     let own_tree = tree_of(own);
     let newest = |_: &CellKey| None;
-    let mut pull = pull::Pull::new(ReplicaId([1; 16]), salted(), MESSAGE_BYTES);
-    let mut cost = Cost::default();
+    let mut pull = pull::Pull::new(ReplicaId([1; 16]), salted(), message_bytes);
+    let (mut cost, mut assembly, now) = (Cost::default(), None, Duration::ZERO);
     loop {
-        let answer = match pull.ask(&own_tree, &newest) {
+        let answer = match pull.ask(&own_tree, &newest, &mut assembly, now) {
             Ask::Nothing => return cost,
             Ask::Digests(query) => {
                 let answer = answer_digests(&their_tree, &query).expect("answered");
@@ -106,7 +109,13 @@ fn pull(own: &mut Cells, theirs: &Cells) -> Cost {
                 answer_entries(&Holder(theirs), &query, true).expect("answered")
             }
         };
-        for Received { key, cell, check } in pull.answer(&answer, &own_tree).expect("read") {
+        let brought = pull.answer(&answer, &own_tree, &mut assembly, now);
+        let Brought { cells, notices } = brought.expect("read");
+        for notice in notices {
+            assert!(notice.bytes as usize > message_bytes - CELL_OVERHEAD - 16);
+            pull.fetch(notice);
+        }
+        for Received { key, cell, check } in cells {
             let version = Version::of(&key, &cell);
             assert!(version.digest.0.starts_with(&check));
             cost.cells += 1;
@@ -120,7 +129,13 @@ fn pull(own: &mut Cells, theirs: &Cells) -> Cost {
 }
 
 fn any_cells() -> impl Strategy<Value = Cells> {
-    let cell = (1u64..50, prop_oneof!["", "[a-c]{1,4}"]);
+    // Some are larger than small messages.
+    let long = (1usize..4000, 0u8..26).prop_map(|(length, first)| {
+        let letters = (0..length).map(|at| char::from(b'a' + (at as u8).wrapping_add(first) % 26));
+        letters.collect::<String>()
+    });
+    let payload = prop_oneof![8 => Just(String::new()), 8 => "[a-c]{1,4}", 1 => long];
+    let cell = (1u64..50, payload);
     prop::collection::btree_map(0u32..600, cell, 0..400).prop_map(|cells| {
         let cells = cells.into_iter();
         cells
@@ -133,13 +148,16 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_pull_makes_the_join(own in any_cells(), theirs in any_cells()) {
+    fn a_pull_makes_the_join(
+        own in any_cells(), theirs in any_cells(),
+        message_bytes in prop_oneof![300usize..2000, Just(MESSAGE_BYTES)],
+    ) {
         let mut expected = own.clone();
         for (key, cell) in theirs.clone() {
             join(&mut expected, key, cell);
         }
         let mut pulled = own.clone();
-        let cost = pull(&mut pulled, &theirs);
+        let cost = pull(&mut pulled, &theirs, message_bytes);
         prop_assert_eq!(&pulled, &expected);
         // Cells of one time and different content may be sent for nothing.
         let ties = own.iter().filter(|(key, cell)| {
@@ -148,7 +166,7 @@ proptest! {
         let ties = ties.count();
         prop_assert!(cost.useless <= ties);
         // And once more there is nothing to get.
-        prop_assert!(pull(&mut pulled.clone(), &theirs).cells <= ties);
+        prop_assert!(pull(&mut pulled.clone(), &theirs, message_bytes).cells <= ties);
     }
 
     #[test]
@@ -160,9 +178,10 @@ proptest! {
         cut in any::<bool>(),
     ) {
         let (own_tree, their_tree) = (tree_of(&own), tree_of(&theirs));
-        let mut pull = pull::Pull::new(ReplicaId([1; 16]), salted(), MESSAGE_BYTES);
+        let mut pull = pull::Pull::new(ReplicaId([1; 16]), salted(), 1000);
+        let (mut assembly, now) = (None, Duration::ZERO);
         for _ in 0..50 {
-            let mut answer = match pull.ask(&own_tree, &|_| None) {
+            let mut answer = match pull.ask(&own_tree, &|_| None, &mut assembly, now) {
                 Ask::Nothing => break,
                 Ask::Digests(query) => answer_digests(&their_tree, &query).unwrap(),
                 Ask::Entries(query) => answer_entries(&Holder(&theirs), &query, true).unwrap(),
@@ -172,11 +191,15 @@ proptest! {
                 true => answer.truncate(at),
                 false => answer[at] = byte,
             }
-            let Ok(received) = pull.answer(&answer, &own_tree) else {
+            let brought = pull.answer(&answer, &own_tree, &mut assembly, now);
+            let Ok(Brought { cells, notices }) = brought else {
                 break;
             };
+            for notice in notices {
+                pull.fetch(notice);
+            }
             // A cell that is another than they have is known by its digest.
-            for received in received {
+            for received in cells {
                 let is_theirs = theirs.get(&received.key) == Some(&received.cell);
                 prop_assert!(is_theirs || received.intact().is_none());
             }
@@ -192,7 +215,7 @@ proptest! {
     ) {
         let mut pull = pull::Pull::new(ReplicaId([1; 16]), salted(), MESSAGE_BYTES);
         let tree = tree_of(&theirs);
-        match pull.ask(&tree_of(&own), &|_| None) {
+        match pull.ask(&tree_of(&own), &|_| None, &mut None, Duration::ZERO) {
             Ask::Digests(mut query) => {
                 let at = place.index(query.len());
                 query[at] = byte;
@@ -210,7 +233,7 @@ proptest! {
     #[test]
     fn any_bytes_are_refused_or_canonical(
         bytes in prop::collection::vec(any::<u8>(), 0..80),
-        kind in 1u8..8,
+        kind in 1u8..10,
     ) {
         let mut bytes = bytes;
         bytes.splice(0..0, [PROTOCOL, kind]);
@@ -257,7 +280,7 @@ fn a_pull_costs_the_difference() {
         (1000, 180_000),
     ] {
         let (mut own, theirs) = overwritten(count, 1);
-        let cost = pull(&mut own, &theirs);
+        let cost = pull(&mut own, &theirs, MESSAGE_BYTES);
         println!("{count}: {cost:?}");
         assert_eq!(own, theirs);
         assert!(cost.digest_trips <= 5, "{count}: {cost:?}");
@@ -273,7 +296,7 @@ fn a_pull_costs_the_difference() {
         let mut theirs = own.clone();
         // New ones this time.
         theirs.extend((0..count).map(|n| (random_key(200_000 + n), cell(2, "a"))));
-        let cost = pull(&mut own, &theirs);
+        let cost = pull(&mut own, &theirs, MESSAGE_BYTES);
         println!("{count} new, random: {cost:?}");
         assert_eq!(own, theirs);
         assert!(cost.digest_trips <= 5, "{count}: {cost:?}");
@@ -286,13 +309,13 @@ fn a_pull_costs_the_difference() {
 fn whoever_has_nothing_gets_all_without_a_walk() {
     let (_, theirs) = overwritten(10, 2);
     let mut own = Cells::new();
-    let cost = pull(&mut own, &theirs);
+    let cost = pull(&mut own, &theirs, MESSAGE_BYTES);
     assert_eq!(own, theirs);
     assert_eq!(cost.digest_trips, 0);
     assert_eq!(cost.cells, theirs.len());
     assert!(cost.entries_trips > 5, "in pieces: {cost:?}");
     // And whoever has all gets nothing from one who has nothing.
-    let cost = pull(&mut own, &Cells::new());
+    let cost = pull(&mut own, &Cells::new(), MESSAGE_BYTES);
     assert_eq!((cost.digest_trips, cost.cells), (1, 0));
 }
 
@@ -302,7 +325,7 @@ fn large_values_come_one_by_one() {
     let mut theirs: Cells = (0..9).map(|n| (key(n), cell(1, &large))).collect();
     theirs.insert(key(9), cell(1, &"y".repeat(2 << 20)));
     let mut own = Cells::from([(key(3), cell(9, "newer")), (key(5), cell(0, "older"))]);
-    let cost = pull(&mut own, &theirs);
+    let cost = pull(&mut own, &theirs, MESSAGE_BYTES);
     assert_eq!(own.len(), 10);
     assert_eq!(own[&key(3)], cell(9, "newer"));
     assert_eq!(own[&key(5)], theirs[&key(5)]);
@@ -320,7 +343,7 @@ fn keys_of_any_length_fit_into_messages() {
         .step_by(3)
         .map(|n| (long(n), cell(1, "old")))
         .collect();
-    pull(&mut own, &theirs);
+    pull(&mut own, &theirs, MESSAGE_BYTES);
     assert_eq!(own, theirs);
 }
 
@@ -374,7 +397,8 @@ fn messages_are_pinned() {
     // have digests of lists.
     let cells: Cells = (40..50).map(|number| (key(number), cell(1, "x"))).collect();
     let mut pull = pull::Pull::new(ReplicaId([1; 16]), salted(), MESSAGE_BYTES);
-    let Ask::Digests(bytes) = pull.ask(&tree_of(&cells), &|_| None) else {
+    let Ask::Digests(bytes) = pull.ask(&tree_of(&cells), &|_| None, &mut None, Duration::ZERO)
+    else {
         panic!("trees are compared");
     };
     assert_eq!(
@@ -412,9 +436,10 @@ fn messages_are_pinned() {
             received(11, cell(1, "")),
             received(13, cell(1, "off")),
         ],
+        notices: Vec::new(),
     };
     let bytes = reply.encode(true);
-    assert_eq!(hex(&bytes), "02050200005101666c6565742f726f626f742f303030303031300200000000000000030007070707070707070707070707070707000173026f6e7768cc507a1e0ba81305310100000000000000010132b92e75c2efa1f61305330000000000000000010100036f66664ca7a4f9bf8277d0");
+    assert_eq!(hex(&bytes), "0205020000005101666c6565742f726f626f742f303030303031300200000000000000030007070707070707070707070707070707000173026f6e7768cc507a1e0ba81305310100000000000000010132b92e75c2efa1f61305330000000000000000010100036f66664ca7a4f9bf8277d0");
     assert_eq!(
         EntriesReply::decode(&bytes, &query.wants, 1000),
         Ok(reply.clone())
@@ -422,6 +447,7 @@ fn messages_are_pinned() {
     let large = EntriesReply {
         done: 2,
         cells: vec![received(10, cell(3, &"on".repeat(500)))],
+        notices: Vec::new(),
     };
     let bytes = large.encode(true);
     assert!(bytes.len() < 100 && large.encode(false).len() > 1000);
@@ -444,7 +470,16 @@ fn answers_to_what_was_not_asked_are_refused() {
     };
     let decode = |done: usize, numbers: &[u32]| {
         let cells = numbers.iter().copied().map(received).collect();
-        EntriesReply::decode(&EntriesReply { done, cells }.encode(false), &wants, 1000)
+        EntriesReply::decode(
+            &EntriesReply {
+                done,
+                cells,
+                notices: Vec::new(),
+            }
+            .encode(false),
+            &wants,
+            1000,
+        )
     };
     assert!(decode(2, &[10, 21, 22]).is_ok());
     assert!(decode(1, &[10, 21]).is_ok(), "the range goes on");

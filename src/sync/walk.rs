@@ -1,5 +1,7 @@
 //! Finds where two replicas differ, without repairing it.
 
+use std::time::Duration;
+
 use super::{
     entries::Want, identity::ReplicaId, pull::Pull, salted::Salted, wire::MessageError,
     MESSAGE_BYTES,
@@ -40,7 +42,9 @@ impl Walk {
     /// # Errors
     /// If it cannot be read.
     pub fn answer(&mut self, bytes: &[u8]) -> Result<(), MessageError> {
-        self.pull.answer(bytes, &self.tree).map(drop)
+        // It asks for no values.
+        let (no_value, now) = (&mut None, Duration::ZERO);
+        self.pull.answer(bytes, &self.tree, no_value, now).map(drop)
     }
 
     /// What the peer has and this replica lacks, and whether that is all.

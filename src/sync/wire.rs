@@ -72,6 +72,8 @@ pub(super) mod kind {
     pub(in crate::sync) const ENTRIES_REPLY: u8 = 5;
     pub(in crate::sync) const DELTA_QUERY: u8 = 6;
     pub(in crate::sync) const DELTA_REPLY: u8 = 7;
+    pub(in crate::sync) const PIECE_QUERY: u8 = 8;
+    pub(in crate::sync) const PIECE_REPLY: u8 = 9;
 }
 
 /// Checks the first two bytes of a message.

@@ -2,6 +2,7 @@
 
 import json
 import time
+from contextlib import contextmanager
 
 import zenoh
 
@@ -43,6 +44,19 @@ class Client:
     def put(self, key, payload, **options):
         """Sends a put. It has an effect when the storage gets it."""
         self._session.put(key, payload, congestion_control=_BLOCK, **options)
+
+    def put_droppable(self, key, payload):
+        """Sends a put that a link may drop which does not take it at once."""
+        self._session.put(key, payload)
+
+    @contextmanager
+    def subscribed(self, key_expr, handle):
+        """Has `handle` called with what is published, until the block ends."""
+        subscriber = self._session.declare_subscriber(key_expr, handle)
+        try:
+            yield
+        finally:
+            subscriber.undeclare()
 
     def delete(self, key, **options):
         """Sends a delete. It has an effect when the storage gets it."""

@@ -7,17 +7,25 @@ import time
 from polling import PATIENCE
 
 _CHUNK = 1 << 18
+#: What a slow link passes on at a time, and what its ends hold.
+_SLOW_CHUNK = 1 << 12
+_SLOW_BUFFER = 1 << 14
+#: The segments of an Ethernet. With those of loopback, 64 KiB, the system would hold megabytes of
+#: what is to pass.
+_SLOW_SEGMENT = 1400
 
 
 class Proxy:
     """Listens on a loopback `port`, and passes what comes to the loopback port `target`.
 
     It begins cut. While it is, it refuses connections, as a host does that does not
-    run a router.
+    run a router. With a `rate` it passes on so many bytes a second each way, and holds few.
     """
 
-    def __init__(self, port, target):
+    def __init__(self, port, target, rate=None):
         self.port = port
+        #: Bytes a second each way, for connections that are made from now on; any, if there is none.
+        self.rate = rate
         #: Bytes that it has passed on to the target, and those from it.
         self.forth = 0
         self.back = 0
@@ -60,6 +68,8 @@ class Proxy:
         self.cut()  # It may have been in the middle: then threads are left.
         self._limit = None if for_bytes is None else self.forth + self.back + for_bytes
         self._listener = socket.create_server(("127.0.0.1", self.port))
+        if self.rate:
+            _make_slow(self._listener)
         self._start(self._accept, self._listener)
 
     def cut(self):
@@ -90,11 +100,22 @@ class Proxy:
                 except OSError:
                     return  # The link is cut.
                 try:
-                    far = socket.create_connection(("127.0.0.1", self._target))
+                    far = self._reach_target()
                 except OSError:
                     near.close()  # The router at the far end is not there.
                 else:
                     self._connect(listener, near, far)
+
+    def _reach_target(self):
+        far = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            if self.rate:
+                _make_slow(far)
+            far.connect(("127.0.0.1", self._target))
+        except OSError:
+            far.close()
+            raise
+        return far
 
     def _connect(self, listener, near, far):
         for end in [near, far]:
@@ -120,8 +141,13 @@ class Proxy:
             far.close()
 
     def _copy(self, source, sink, counter):
+        rate, due = self.rate, time.monotonic()
         try:
-            while chunk := source.recv(_CHUNK):
+            while chunk := source.recv(_SLOW_CHUNK if rate else _CHUNK):
+                if rate:
+                    # What came early waits its turn; time that was not used is lost.
+                    due = max(due, time.monotonic()) + len(chunk) / rate
+                    time.sleep(max(0, due - time.monotonic()))
                 sink.sendall(chunk)
                 with self._lock:
                     setattr(self, counter, getattr(self, counter) + len(chunk))
@@ -131,6 +157,11 @@ class Proxy:
             pass  # The link is cut, or an end is gone.
         _shut(source)
         _shut(sink)
+
+
+def _make_slow(end):
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SLOW_BUFFER)
+    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, _SLOW_SEGMENT)
 
 
 def _shut(end):

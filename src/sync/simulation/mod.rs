@@ -216,8 +216,8 @@ fn simulated_large_repairs_come_in_messages_of_bounded_size() {
     assert!(world.run(limit, World::is_converged), "not converged");
     world.check();
     let largest = world.largest_message;
-    // As long as they are to be, and not longer, but for the last cell.
-    let expected = MESSAGE_BYTES / 2..=MESSAGE_BYTES + 1024;
+    // They grew, as far as losses let them, and not beyond what they may have, but for the last cell.
+    let expected = 100 << 10..=MESSAGE_BYTES + 1024;
     assert!(expected.contains(&largest), "{largest} bytes");
     let received = |node: &Node| node.machine.status().cells_received;
     let all: u64 = world.nodes.iter().map(received).sum();

@@ -1,0 +1,77 @@
+"""Repair over links that are slow, that break off, and that clients keep full."""
+
+import os
+import threading
+
+from client import timestamp
+from cluster import chain
+from polling import wait_until
+from router import storage
+
+DEMO = {"demo": storage("demo/**", settle="100ms", replication={})}
+CLOSED = "Closing transport"
+
+
+def write_apart(cluster, values):
+    """Writes at the first router while the link is cut, and waits until all is under its root."""
+    cluster.cut()
+    for key, payload in values.items():
+        cluster.routers[0].client.put(key, payload, timestamp=timestamp())
+    cluster.routers[0].wait_until_settled("demo", keys=len(values))
+
+
+def test_a_large_value_lets_small_ones_go_first_and_goes_on_after_cuts(start_cluster):
+    cluster = start_cluster(chain(2), DEMO)
+    small = {f"demo/n/{n}": str(n).encode() for n in range(300)}
+    large = {"demo/a/map": os.urandom(1_000_000)}
+    write_apart(cluster, {**large, **small})
+    link = cluster.link(0, 1)
+    link.rate = 250_000
+    before = link.bytes
+    cluster.heal()
+
+    def keys():
+        return cluster.routers[1].status("demo")["keys"]
+
+    wait_until(lambda: keys() >= len(small), "the small values are there")
+    assert keys() == len(small), "before the large one, which comes first in order"
+    for _ in range(2):
+        had = link.bytes
+        wait_until(lambda had=had: link.bytes > had + 250_000, "more of it has passed")
+        cluster.cut()
+        cluster.heal()
+    cluster.wait_until_equal("demo", keys=len(small) + 1)
+    assert cluster.routers[1].client.get("demo/a/map") == large
+    # A piece that was under way at each cut is sent again, and nothing else.
+    assert link.bytes - before < 1_400_000
+    assert not any(CLOSED in router.log() for router in cluster.routers)
+
+
+def test_a_link_that_clients_keep_full_is_neither_closed_nor_closed_to_repair(start_cluster):
+    cluster = start_cluster(chain(2), DEMO)
+    values = {f"demo/n/{n}": os.urandom(1_000) for n in range(150)}
+    write_apart(cluster, values)
+    link = cluster.link(0, 1)
+    link.rate = 150_000
+    received = threading.Semaphore(0)
+    near, far = (router.client for router in cluster.routers)
+    with far.subscribed("stream/**", lambda _: received.release()):
+        cluster.heal()
+        cluster.wait_until_linked()
+        done = threading.Event()
+        frame = os.urandom(8_000)
+
+        def publish():
+            # As fast as it can: what the link does not take is dropped.
+            while not done.wait(0.02):
+                near.put_droppable("stream/frame", frame)
+
+        publishing = threading.Thread(target=publish)
+        publishing.start()
+        try:
+            cluster.wait_until_equal("demo", timeout=120, keys=len(values))
+        finally:
+            done.set()
+            publishing.join()
+    assert received.acquire(timeout=10), "the client's messages pass, too"
+    assert not any(CLOSED in router.log() for router in cluster.routers)
