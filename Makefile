@@ -22,9 +22,16 @@ AUTOMERGE := $(TOOLS)/automerge/node_modules/@automerge/automerge/package.json
 run: build $(ZENOHD)
 	@scripts/run-router $(ZENOHD) $(REST_PORT) $(ZENOH_PORT) "$(DATA)" "$(CONNECT)"
 
+# The library's unit tests run with its assertions and with checks of overflows. That is of this
+# package alone: what it depends on is built once, and what `make build` makes is not touched.
+PROFILE := profile.release.package.zenoh-backend-mst
+CHECKED := --config '$(PROFILE).debug-assertions=true' --config '$(PROFILE).overflow-checks=true'
+
 ## Runs all tests.
 test: build tools
-	cargo test --release --locked
+	cargo test --release --locked --lib $(CHECKED)
+	cargo test --release --locked --bins --test '*'
+	cargo test --release --locked --doc
 	cargo build --release --locked -p custom-backend --lib --tests
 	cargo test --release --locked -p custom-backend
 	$(PYTHON) -m pytest tests/e2e
@@ -74,7 +81,7 @@ bench: build tools
 ## Simulated replicas from many seeds; one that fails is named.
 SEEDS ?= 100000
 soak:
-	MST_SIM_SEEDS=$(SEEDS) cargo test --release --locked --lib simulated -- --nocapture
+	MST_SIM_SEEDS=$(SEEDS) cargo test --release --locked --lib $(CHECKED) simulated -- --nocapture
 
 ## Each fuzz target for a minute; needs cargo-fuzz and a nightly-like compiler.
 fuzz:

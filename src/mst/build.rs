@@ -77,6 +77,14 @@ impl<S: NodeStore> Spine<S> {
     /// Adds an entry above all others, with `before` as the subtree between it
     /// and the one before.
     fn push(&mut self, store: &S, entry: EntryOf<S>, level: Level, before: Slot<S>) {
+        // The entry that came last is the last one of the lowest node.
+        debug_assert!(
+            self.open
+                .last()
+                .and_then(|node| node.keys.last())
+                .is_none_or(|last| *last < entry.0),
+            "the entries ascend strictly"
+        );
         let carry = self.close_below(store, Some(level), before);
         match self.open.last_mut() {
             Some(node) if node.level == level => {

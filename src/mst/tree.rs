@@ -17,6 +17,7 @@ use super::{
         node::NodeStore,
         prefetch::{prefetch, show_all, CACHED, PREFETCHED},
         put::Walk,
+        rank::MAX_WIDTH,
         repair::repair,
     },
 };
@@ -143,6 +144,10 @@ impl<S: NodeStore> Mst<S> {
         entries: &[(S::Key, S::Value)],
         mut wins: impl FnMut(&S::Key, Option<&S::Value>, &S::Value) -> bool,
     ) -> Result<(), S::Error> {
+        debug_assert!(
+            entries.is_sorted_by(|(a, _), (b, _)| a < b),
+            "the entries ascend strictly"
+        );
         let is_ahead = entries.len() > 1 && self.len > self.prefetch_above;
         let at_once = if is_ahead {
             PREFETCHED
@@ -187,10 +192,27 @@ impl<S: NodeStore> Mst<S> {
                 let level = Level::of_digit(digit);
                 edit::insert(&self.store, &mut self.root, entry.clone(), level)?;
                 repair(&self.store, &mut self.root, key, digit)?;
+                debug_assert!(self.is_path_narrow(key), "a node is too wide");
             }
         }
         self.len += walk.inserted;
         Ok(())
+    }
+
+    /// Whether no node from the root to where `key` is, or would be, has more than
+    /// [`MAX_WIDTH`] entries. A node that cannot be loaded is not judged.
+    fn is_path_narrow(&self, key: &S::Key) -> bool {
+        let mut link = self.root.as_ref();
+        while let Some(node) = link.and_then(|link| self.store.load(link).ok()) {
+            if node.keys.len() > MAX_WIDTH {
+                return false;
+            }
+            link = match node.keys.search(key) {
+                Ok(_) => None,
+                Err(index) => node.child(index),
+            };
+        }
+        true
     }
 
     /// Takes `key` out of the tree, which is then as if it had never been
@@ -206,6 +228,7 @@ impl<S: NodeStore> Mst<S> {
         let removed = edit::remove(&self.store, &mut self.root, key)?;
         self.len -= usize::from(removed.is_some());
         repair(&self.store, &mut self.root, key, digit)?;
+        debug_assert!(self.is_path_narrow(key), "a node is too wide");
         Ok(removed.map(|(_, value)| value))
     }
 

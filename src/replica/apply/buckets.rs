@@ -152,6 +152,11 @@ impl PendingBuckets {
         }
         due.join();
         self.set_sift_at();
-        due.take()
+        let due = due.take();
+        debug_assert!(
+            due.is_sorted_by(|(a, _), (b, _)| a < b),
+            "what is due ascends, each key once"
+        );
+        due
     }
 }

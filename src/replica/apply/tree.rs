@@ -335,6 +335,10 @@ impl AppliedTree {
         cells: &[(CellKey, TreeEntry)],
         joined: &mut Joined,
     ) {
+        debug_assert!(
+            cells.is_sorted_by(|(a, _), (b, _)| a < b),
+            "cells ascend strictly"
+        );
         let is_own = |cell: &(CellKey, TreeEntry)| cell.0.part.is_empty();
         for alike in cells.chunk_by(|a, b| is_own(a) == is_own(b)) {
             match alike.first().is_some_and(is_own) {
@@ -376,6 +380,7 @@ impl AppliedTree {
     }
 
     pub(in crate::replica) fn set_cut(&mut self, cut: u64) {
+        debug_assert!(cut >= self.cut, "the watermark never goes back");
         self.cut = cut;
     }
 
@@ -393,6 +398,11 @@ impl AppliedTree {
     /// Makes the root. O(changed nodes) since the last time.
     pub(in crate::replica) fn publish(&self) -> RootInfo {
         let Ok(root) = self.tree.root();
+        debug_assert!(
+            self.own_values_with_parts <= self.own_values.min(self.parts.len())
+                && self.tombstones <= self.tree.len(),
+            "a part is no more than the whole"
+        );
         RootInfo {
             cut: self.cut,
             root,

@@ -233,6 +233,10 @@ impl Core {
     }
 
     fn complete(&mut self, batch: Batch, now: Now, cached: Cached<'_>) {
+        debug_assert!(
+            batch.due.len() == 0 && batch.rows.is_empty() && !batch.joined.is_covering(),
+            "rows are the tree when a batch ends"
+        );
         let state = Arc::clone(&self.state);
         let mut joined = batch.joined;
         let mut tree = state.applied_mut();
@@ -249,6 +253,14 @@ impl Core {
         state
             .queue
             .forget(&batch.done, |cells| cached(&mut cells.filter(is_timely)));
+        debug_assert!(
+            batch.done.iter().all(|(key, _)| {
+                let (_, pending) = state.queue.look_up(key);
+                let applied = state.applied().get(key).map(TreeEntry::version);
+                pending.is_none_or(|cell| applied < Some(Version::of(key, &cell)))
+            }),
+            "what is pending is newer than the tree"
+        );
         state.queue.unmerged(&joined.unmerged);
         let keys = batch.done.into_iter().map(|(key, _)| key);
         state.roots_mut().joined(keys);

@@ -234,7 +234,12 @@ impl Core {
         let newest = group.updates.iter().filter(|update| update.is_newest);
         let until = newest.map(|update| self.buckets.bucket_of(update.cell.timestamp.time));
         let until = until.max().unwrap_or(0);
-        debug_assert!(self.logged.back().is_none_or(|last| last.number < number));
+        debug_assert!(
+            self.logged
+                .back()
+                .is_none_or(|last| last.number + 1 == number),
+            "groups are numbered without gaps"
+        );
         self.logged.push_back(Logged { number, until });
         // Whoever appended it may not have let go of it yet.
         let group = Arc::try_unwrap(group).unwrap_or_else(|group| Group {

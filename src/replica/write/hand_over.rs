@@ -132,7 +132,12 @@ impl WriteQueue {
     /// A batch is applied from now on: what comes now with a time below `watermark` is late.
     pub(in crate::replica) fn begin_batch(&self, watermark: u64) {
         self.gate.begin();
-        self.state().watermark = watermark;
+        let mut state = self.state();
+        debug_assert!(
+            watermark >= state.watermark,
+            "the watermark never goes back"
+        );
+        state.watermark = watermark;
     }
 
     /// After a batch: readers find in the tree and the store what was applied. `forgotten` are shown

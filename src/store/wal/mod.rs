@@ -166,6 +166,13 @@ impl Wal {
         let (file, begun) = begin_file(&self.folder, state.next)?;
         let mut full = std::mem::replace(&mut state.current, begun);
         full.last = state.next - 1;
+        debug_assert!(
+            state
+                .full
+                .back()
+                .is_none_or(|before| before.last < full.last),
+            "groups are numbered without gaps, and no file is without one"
+        );
         state.full.push_back(full);
         state.file = file;
         Ok(())
