@@ -316,6 +316,28 @@ pub(in crate::merge) mod tests {
         assert_eq!(String::from_utf8_lossy(&part), pinned);
     }
 
+    /// Fractions in arrays are what `serde_json` prints: another version of it that printed
+    /// them otherwise would give one element two parts.
+    #[test]
+    fn fractions_within_arrays_are_pinned() {
+        for text in [
+            "[0.1,-2.5,123456.789]",
+            "[0.00001,1e-6,1e-7,1.5e-10]",
+            "[5e-324,2.2250738585072014e-308,1.2345678901234567]",
+            "{\"a\":0.30000000000000004}",
+        ] {
+            let element: Value = serde_json::from_str(text).expect("JSON");
+            let part = part_of(&element).expect("taken");
+            assert_eq!(String::from_utf8_lossy(&part[1..]), text);
+        }
+        // However they were written.
+        for (text, same) in [("[1.0e-1]", "[0.1]"), ("[100e-7]", "[0.00001]")] {
+            let element: Value = serde_json::from_str(text).expect("JSON");
+            let part = part_of(&element).expect("taken");
+            assert_eq!(String::from_utf8_lossy(&part[1..]), same);
+        }
+    }
+
     #[test]
     fn numbers_that_were_rounded_are_refused() {
         for text in [

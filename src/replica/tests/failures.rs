@@ -82,7 +82,7 @@ fn a_checkpoint_in_a_burst_has_all_that_was_committed_before() {
     let store = DurableStore::open(folder.path(), CACHE).expect("a store");
     // It goes on whenever it is looked at.
     let time = AtomicU64::new(1_100 * BUCKET);
-    let clock = Arc::new(move || time.fetch_add(BUCKET / 16, Ordering::SeqCst));
+    let clock = Arc::new(move || time.fetch_add(BUCKET, Ordering::SeqCst));
     let (options, rules) = (options(Durability::Interval), Arc::new(MergeRules::lww()));
     let store = Box::new(store);
     let replica = Replica::open_tuned("test", store, options, rules, clock, (), Tuning::small());

@@ -4,17 +4,34 @@
 //! one cell for each change, whose part is the change's hash. A change whose
 //! predecessors are not there yet waits in the document until they are.
 
+//!
+//! | part | what it is |
+//! |---|---|
+//! | `chunk` | the binary format, as far as it takes to know what reading it costs |
+//! | `document` | a document of changes, of which some may contradict each other |
+
+mod chunk;
+mod document;
+
+#[cfg(test)]
+mod tests;
+
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
 use ::automerge::{Automerge, Change};
 use bytes::Bytes;
 
+use self::{
+    chunk::{Budget, Chunk, Kind, Unreadable, HASH_BYTES, MAX_INFLATED_BYTES, MAX_OPERATIONS},
+    document::{apply, Built},
+};
 use crate::{
     cell::{Cell, Content, Value},
     merge::{
         encoding,
         strategy::{Applied, Fold, Form, InvalidPut, PartCell, PartWrite, Put, Reading, Strategy},
         values::document_json::document_json,
+        MAX_CELLS,
     },
 };
 
@@ -25,42 +42,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AutomergeCrdt;
 
-/// What each chunk of a saved document begins with, by Automerge's binary format.
-const MAGIC: [u8; 4] = [0x85, 0x6f, 0x4a, 0x83];
-/// The magic bytes, a checksum of as many, and the kind.
-const KIND_AT: usize = 8;
-const DOCUMENT: u8 = 0;
-const CHANGE: u8 = 1;
-const COMPRESSED_CHANGE: u8 = 2;
-
-/// Bytes of the hash of a change.
-const HASH_BYTES: usize = 32;
-
 const ALLOWED: &str = "allowed is what Automerge saves: a document, or changes";
-
-/// Splits off the first chunk, and says of which kind it is.
-fn next_chunk(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let kind = *bytes.get(KIND_AT)?;
-    if !bytes.starts_with(&MAGIC) {
-        return None;
-    }
-    // The length, as LEB128.
-    let (mut length, mut shift, mut at) = (0u64, 0, KIND_AT + 1);
-    loop {
-        let byte = *bytes.get(at)?;
-        at += 1;
-        length |= u64::from(byte & 0x7f).checked_shl(shift)?;
-        shift += 7;
-        match (byte & 0x80, shift) {
-            (0, _) => break,
-            (_, 63..) => return None,
-            _ => {}
-        }
-    }
-    let end = at.checked_add(usize::try_from(length).ok()?)?;
-    let (chunk, rest) = bytes.split_at_checked(end)?;
-    Some((kind, chunk, rest))
-}
 
 /// Runs what reads bytes of others in a library that is not made for hostile
 /// ones.
@@ -68,41 +50,75 @@ fn guarded<T>(run: impl FnOnce() -> Option<T>) -> Option<T> {
     catch_unwind(AssertUnwindSafe(run)).ok().flatten()
 }
 
-/// Reads a chunk that is a change. The library does not look at its checksum,
-/// which is the beginning of its hash.
-fn read_change(chunk: &[u8]) -> Option<Change> {
-    let change = guarded(|| Change::from_bytes(chunk.to_vec()).ok())?;
-    let checksum = chunk.get(MAGIC.len()..KIND_AT)?;
-    change.hash().0.starts_with(checksum).then_some(change)
+/// Reads a chunk that is a change, and was paid for. The library does not look at its
+/// checksum, which is the beginning of its hash.
+fn read_change(chunk: &Chunk<'_>) -> Option<Change> {
+    let change = guarded(|| Change::from_bytes(chunk.bytes.to_vec()).ok())?;
+    change
+        .hash()
+        .0
+        .starts_with(chunk.checksum())
+        .then_some(change)
 }
 
-fn changes(payload: &[u8]) -> Option<Vec<Change>> {
+/// The changes of a put.
+fn changes(payload: &[u8]) -> Result<Vec<Change>, Unreadable> {
+    let mut budget = Budget::default();
     let mut changes = Vec::new();
     let mut rest = payload;
     while !rest.is_empty() {
-        let (kind, chunk, after) = next_chunk(rest)?;
+        let (chunk, after) = Chunk::next(rest)?;
         rest = after;
-        match kind {
-            DOCUMENT => {
-                let document = guarded(|| Automerge::load(chunk).ok())?;
-                changes.extend(guarded(|| Some(document.get_changes(&[])))?);
-            }
-            CHANGE | COMPRESSED_CHANGE => {
-                changes.push(read_change(chunk)?);
-            }
-            _ => return None,
-        }
+        chunk.pay(&mut budget)?;
+        let of_chunk = match chunk.kind {
+            Kind::Document => guarded(|| {
+                let document = Automerge::load(chunk.bytes).ok()?;
+                Some(document.get_changes(&[]))
+            }),
+            Kind::Change | Kind::CompressedChange => read_change(&chunk).map(|change| vec![change]),
+        };
+        changes.extend(of_chunk.ok_or(Unreadable::Malformed)?);
     }
-    (!changes.is_empty()).then_some(changes)
+    match changes.is_empty() {
+        true => Err(Unreadable::Malformed),
+        false => Ok(changes),
+    }
+}
+
+/// The one change that a cell holds.
+fn change_of(cell: &Cell) -> Result<Change, Unreadable> {
+    let payload = &cell.value().ok_or(Unreadable::Malformed)?.payload;
+    let (chunk, rest) = Chunk::next(payload)?;
+    // Not a compressed one: that it becomes large is for whoever puts it to see.
+    if chunk.kind != Kind::Change || !rest.is_empty() {
+        return Err(Unreadable::Malformed);
+    }
+    chunk.pay(&mut Budget::default())?;
+    read_change(&chunk).ok_or(Unreadable::Malformed)
+}
+
+/// What exceeds the limits, in words.
+fn too_much(unreadable: Unreadable) -> Option<InvalidPut> {
+    match unreadable {
+        Unreadable::Malformed => None,
+        Unreadable::Inflated => Some(InvalidPut::new(format!(
+            "it inflates to too many bytes, allowed are {MAX_INFLATED_BYTES}"
+        ))),
+        Unreadable::Operations => Some(InvalidPut::new(format!(
+            "it has too many operations or changes, allowed are {MAX_OPERATIONS} and {MAX_CELLS}"
+        ))),
+    }
 }
 
 impl Strategy for AutomergeCrdt {
     fn write(&self, put: &Put<'_>) -> Result<Vec<PartWrite>, InvalidPut> {
         let payload = &put.value.payload;
-        let Some(changes) = changes(payload) else {
-            let found = super::additive::excerpt(payload);
-            return Err(InvalidPut::new(format!("found {found}, {ALLOWED}")));
-        };
+        let changes = changes(payload).map_err(|unreadable| {
+            too_much(unreadable).unwrap_or_else(|| {
+                let found = super::additive::excerpt(payload);
+                InvalidPut::new(format!("found {found}, {ALLOWED}"))
+            })
+        })?;
         let writes = changes.iter().map(|change| PartWrite {
             part: change.hash().0.to_vec(),
             content: Content::Value(Value {
@@ -117,60 +133,30 @@ impl Strategy for AutomergeCrdt {
     }
 
     fn check(&self, part: &[u8], cell: &Cell) -> Result<(), InvalidPut> {
-        let Some(value) = cell.value() else {
+        if cell.value().is_none() {
             return Err(InvalidPut::new("a change cannot be removed"));
-        };
-        let hash = match next_chunk(&value.payload) {
-            // Not a compressed one: nobody knows how large it becomes.
-            Some((CHANGE, chunk, [])) => read_change(chunk).map(|change| change.hash()),
-            _ => None,
-        };
-        match hash {
-            Some(hash) if hash.0[..] == *part => Ok(()),
-            Some(_) => Err(InvalidPut::new("the part is not the hash of the change")),
-            None => Err(InvalidPut::new("the value is not a change")),
+        }
+        match change_of(cell) {
+            Ok(change) if change.hash().0[..] == *part => Ok(()),
+            Ok(_) => Err(InvalidPut::new("the part is not the hash of the change")),
+            Err(unreadable) => Err(too_much(unreadable)
+                .unwrap_or_else(|| InvalidPut::new("the value is not a change"))),
         }
     }
 
     fn fold(&self, cells: &[PartCell<'_>]) -> Box<dyn Fold> {
-        let mut bytes = 0;
-        let changes = cells.iter().filter_map(|part| change_of(part.cell));
-        let changes: Vec<Change> = changes
-            .inspect(|change| bytes += change.raw_bytes().len())
-            .collect();
-        let mut document = Automerge::new();
-        let is_whole = apply(&mut document, &changes);
-        if !is_whole {
-            // Changes that contradict each other, as when two devices use one
-            // actor: as many as can be, and all replicas the same, since they
-            // are in the order of their hashes.
-            document = Automerge::new();
-            let mut taken = Vec::new();
-            for change in changes {
-                taken.push(change);
-                if !apply(&mut document, &taken[taken.len() - 1..]) {
-                    taken.pop();
-                    document = Automerge::new();
-                    let _ = apply(&mut document, &taken);
-                }
-            }
-        }
+        let changes = cells.iter().filter_map(|part| change_of(part.cell).ok());
+        let changes: Vec<Change> = changes.collect();
+        let bytes = changes.iter().map(|change| change.raw_bytes().len()).sum();
+        let Built {
+            document, is_whole, ..
+        } = Built::of(changes);
         Box::new(AutomergeFold {
             document,
             bytes,
             is_whole,
         })
     }
-}
-
-fn change_of(cell: &Cell) -> Option<Change> {
-    read_change(&cell.value()?.payload)
-}
-
-/// Whether all of the changes could be applied. If not, it is not known which
-/// were.
-fn apply(document: &mut Automerge, changes: &[Change]) -> bool {
-    guarded(|| document.apply_changes(changes.iter().cloned()).ok()).is_some()
 }
 
 struct AutomergeFold {
@@ -186,11 +172,11 @@ impl Fold for AutomergeFold {
         if !self.is_whole || part.len() != HASH_BYTES {
             return Applied::NeedsRefold;
         }
-        let Some(change) = change_of(cell) else {
+        let Ok(change) = change_of(cell) else {
             return Applied::Yes;
         };
         let bytes = change.raw_bytes().len();
-        match apply(&mut self.document, &[change]) {
+        match apply(&mut self.document, std::slice::from_ref(&change)) {
             true => {
                 self.bytes += bytes;
                 Applied::Yes
