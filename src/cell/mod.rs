@@ -6,6 +6,28 @@
 //! associative and idempotent, because versions are totally ordered and two
 //! cells of one version are the same cell.
 //!
+//! ```
+//! use zenoh_backend_mst::cell::{Cell, CellKey, Content, Key, Timestamp, Value, Version};
+//! use zenoh_keyexpr::OwnedKeyExpr;
+//!
+//! let key = OwnedKeyExpr::new("robots/7/battery").expect("a key expression");
+//! let key = CellKey::own(Key::from(Some(key)));
+//! let at = |time| Timestamp { time, id: [1; 16] };
+//!
+//! let put = Cell {
+//!     timestamp: at(5),
+//!     content: Content::Value(Value {
+//!         encoding_id: 0,
+//!         schema: None,
+//!         payload: "80 %".into(),
+//!     }),
+//! };
+//! let delete = Cell::tombstone(at(6));
+//!
+//! // Every replica decides alike: the later write wins.
+//! assert!(Version::of(&key, &delete) > Version::of(&key, &put));
+//! ```
+//!
 //! The bytes of all of this are in docs/formats.md, pinned by golden vectors.
 
 mod digest;

@@ -28,6 +28,81 @@
 //! storage whose rules were changed still shows what was put before, until the
 //! first put by the new rules; see `slot`.
 //!
+//! A strategy of one's own, here the greatest text. It is [registered](register) by name, and
+//! then writes cells and folds them:
+//!
+//! ```
+//! use bytes::Bytes;
+//! use zenoh_backend_mst::{
+//!     cell::{Cell, Content, Key, Timestamp, Value},
+//!     config::MergeConfig,
+//!     merge::{
+//!         register, Fold, Form, InvalidPut, Merged, MergeRules, PartCell, PartWrite, Put, Reading,
+//!         Strategy,
+//!     },
+//! };
+//! use zenoh_keyexpr::{keyexpr, OwnedKeyExpr};
+//!
+//! struct Greatest;
+//! struct Found(Bytes);
+//!
+//! impl Strategy for Greatest {
+//!     fn write(&self, put: &Put<'_>) -> Result<Vec<PartWrite>, InvalidPut> {
+//!         // A cell for each text: of two concurrent puts neither is lost.
+//!         let part = put.value.payload.to_vec();
+//!         let content = Content::Value(put.value.clone());
+//!         Ok(vec![PartWrite { part, content }])
+//!     }
+//!
+//!     fn check(&self, part: &[u8], cell: &Cell) -> Result<(), InvalidPut> {
+//!         match cell.value() {
+//!             Some(value) if value.payload == part => Ok(()),
+//!             _ => Err(InvalidPut::new("the part is not the text")),
+//!         }
+//!     }
+//!
+//!     fn fold(&self, cells: &[PartCell<'_>]) -> Box<dyn Fold> {
+//!         let greatest = cells.iter().map(|cell| cell.part).max();
+//!         Box::new(Found(Bytes::copy_from_slice(greatest.unwrap_or_default())))
+//!     }
+//! }
+//!
+//! impl Fold for Found {
+//!     fn read(&self, _: Form) -> Reading {
+//!         Reading { encoding_id: None, payload: self.0.clone() }
+//!     }
+//!
+//!     fn weight(&self) -> usize {
+//!         size_of::<Self>() + self.0.len()
+//!     }
+//! }
+//!
+//! register("greatest", 1, Greatest)?;
+//! let config = MergeConfig { default: "greatest".into(), ..MergeConfig::default() };
+//! let rules = MergeRules::new(&config, keyexpr::new("**").expect("valid"), None)?;
+//!
+//! // Three puts become three cells.
+//! let key = Key::from(OwnedKeyExpr::new("robots/7/name").ok());
+//! let mut cells = Vec::new();
+//! for (time, text) in [(1, "a"), (2, "c"), (3, "b")] {
+//!     let timestamp = Timestamp { time, id: [1; 16] };
+//!     let payload = text.into();
+//!     let value = Value { encoding_id: 0, schema: None, payload };
+//!     let content = Content::Value(value);
+//!     for (part, content) in rules.write(&key, Cell { timestamp, content }).expect("taken") {
+//!         cells.push((part, Cell { timestamp, content }));
+//!     }
+//! }
+//! cells.sort_by(|a, b| a.0.cmp(&b.0));
+//!
+//! // A read folds them.
+//! let parts = cells.iter().map(|(part, cell)| PartCell { part: part.as_bytes(), cell });
+//! let parts: Vec<_> = parts.collect();
+//! let value = Merged::fold(&parts).read(Form::Native)?.expect("there is a value");
+//! assert_eq!(value.value().expect("no tombstone").payload, "c");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! | part | what it is |
 //! |---|---|
 //! | `strategy` | what a strategy is, and its laws |

@@ -41,7 +41,8 @@ impl<S: NodeStore> Builder<S> {
 
     /// Adds an entry, whose key is above all others.
     ///
-    /// If it is not, what is built is no tree, as [`Mst::check`] will say.
+    /// If it is not, what is built is no tree, as [`Mst::check`] will say. With debug
+    /// assertions it panics.
     pub fn push(&mut self, key: S::Key, value: S::Value) {
         let level = Level::of_digit(key.position().leading_zero_digits());
         self.spine.push(&self.store, (key, value), level, None);

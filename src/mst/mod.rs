@@ -12,6 +12,18 @@
 //! would have more than [`MAX_WIDTH`] entries is divided by ranks, so that no
 //! choice of keys makes a node wide or an update slow (see `structure::rank`).
 //!
+//! ```text
+//! level 2                     [ h ]
+//!                     ┌─────────┴─────────┐
+//! level 1          [ c   f ]            [ m ]
+//!               ┌─────┼────┐          ┌───┴───┐
+//! level 0    [ a b ] [ d ] [ g ]   [ i k ]  [ p ]
+//! ```
+//!
+//! Here the position of `h` begins with two zero digits, those of `c`, `f` and `m` with one,
+//! and all others with none. Between `c` and `f` lies `d` alone, and nothing else can: so the
+//! node of `d` has one hash wherever these three keys are all that lies there.
+//!
 //! **History independence.** Shape and root are a function of the set of
 //! entries: inserting, replacing and removing in any order that ends in the
 //! same set ends in the same tree.
@@ -30,6 +42,48 @@
 //! | [`Mst::diff`] | O(d log n), once both are hashed |
 //! | [`Mst::between`], [`Mst::run_between`] | O(log n) |
 //! | `clone` (a snapshot) | O(1); later changes copy the O(log n) nodes they touch |
+//!
+//! ```
+//! use zenoh_backend_mst::{
+//!     cell::{Cell, CellKey, Key, Timestamp, Version},
+//!     mst::{Mst, Resident},
+//! };
+//! use zenoh_keyexpr::OwnedKeyExpr;
+//!
+//! let entry = |key: &str, time| {
+//!     let key = OwnedKeyExpr::new(key).expect("a key expression");
+//!     let key = CellKey::own(Key::from(Some(key)));
+//!     let cell = Cell::tombstone(Timestamp { time, id: [1; 16] });
+//!     let version = Version::of(&key, &cell);
+//!     (key, version)
+//! };
+//!
+//! // Build a tree, and take a snapshot of it.
+//! let mut tree = Mst::from_sorted(Resident::default(), [entry("a", 1), entry("b", 1)]);
+//! let snapshot = tree.clone();
+//!
+//! // A put changes the root.
+//! let (key, version) = entry("b", 2);
+//! let Ok(_) = tree.upsert(key.clone(), version);
+//! assert_ne!(tree.root(), snapshot.root());
+//!
+//! // The trees differ in one key.
+//! let differing: Vec<&CellKey> = snapshot
+//!     .diff(&tree)
+//!     .map(|difference| {
+//!         let Ok(difference) = difference;
+//!         difference.key
+//!     })
+//!     .collect();
+//! assert_eq!(differing, [&key]);
+//!
+//! // The same entries make the same tree, in whatever order they come.
+//! let mut other = Mst::new(Resident::default());
+//! for (key, version) in [entry("b", 2), entry("a", 1)] {
+//!     let Ok(_) = other.upsert(key, version);
+//! }
+//! assert_eq!(other.root(), tree.root());
+//! ```
 //!
 //! With keys chosen by an adversary a level may lie under O(log n) ranks, and
 //! an update then repairs a bounded neighbourhood in each.

@@ -135,7 +135,7 @@ impl<S: NodeStore> Mst<S> {
     /// together; and nothing is hashed but keys that are new.
     ///
     /// If the entries do not ascend, what comes of it is no tree, as
-    /// [`check`](Self::check) will say.
+    /// [`check`](Self::check) will say. With debug assertions it panics.
     ///
     /// # Errors
     /// The node storage's; the tree is then in pieces and to be given up.

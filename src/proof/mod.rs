@@ -13,6 +13,56 @@
 //! Of one root and one key, one proof is accepted, to the byte. The bytes, and the
 //! argument why they prove it, are in docs/formats.md, "Proofs".
 //!
+//! ```
+//! # use std::{sync::Arc, time::{Duration, SystemTime}};
+//! # use zenoh_keyexpr::OwnedKeyExpr;
+//! # use zenoh_backend_mst::{
+//! #     cell::{ntp64_span, Cell, Key, Timestamp},
+//! #     config::Durability,
+//! #     merge::MergeRules,
+//! #     replica::{Clock, Options, Replica},
+//! #     store::MemoryStore,
+//! # };
+//! use zenoh_backend_mst::proof;
+//! # let clock: Clock = Arc::new(|| {
+//! #     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+//! #     ntp64_span(now.expect("after 1970"))
+//! # });
+//! # let options = Options {
+//! #     durability: Durability::None,
+//! #     sync_every: Duration::from_millis(100),
+//! #     settle: Duration::from_millis(10),
+//! #     max_clock_drift: Duration::from_secs(1),
+//! #     keep_changes: false,
+//! # };
+//! # let rules = Arc::new(MergeRules::lww());
+//! # let store = Box::new(MemoryStore);
+//! # let replica = Replica::open("demo", store, options, rules, Arc::clone(&clock), ())?;
+//! # let key = |text: &str| Key::from(OwnedKeyExpr::new(text).ok());
+//! # let cell = Cell::tombstone(Timestamp { time: clock(), id: [1; 16] });
+//! # replica.put(key("demo/a"), cell.clone())?;
+//! // A storage that has one cell, at `demo/a`.
+//! let snapshot = replica.checkpoint()?;
+//! let root = snapshot.root();
+//! let prove = |text| {
+//!     proof::prove(&snapshot.tree, &key(text), |key, version| {
+//!         let cell = snapshot.read(key, &version)?;
+//!         Ok::<_, Box<dyn std::error::Error>>(cell.ok_or("it is damaged")?)
+//!     })
+//! };
+//!
+//! // The storage proves what it has. Whoever trusts the root verifies that.
+//! let bytes = prove("demo/a").expect("proven");
+//! let proven = proof::verify(&bytes, &root, &key("demo/a"))?;
+//! assert!(proven.cells[0].is_of(&cell));
+//!
+//! // That there is nothing is proven, too.
+//! let bytes = prove("demo/b").expect("proven");
+//! let proven = proof::verify(&bytes, &root, &key("demo/b"))?;
+//! assert!(proven.cells.is_empty());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! Making a proof costs O(log n), and the reading and hashing of the cells that it
 //! shows; checking it costs a few dozen hashes. No I/O is in here.
 

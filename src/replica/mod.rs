@@ -21,6 +21,57 @@
 //! What the thread does is decided by the core (`core`), which has no I/O and no clock, and which the
 //! simulation of replication drives as well.
 //!
+//! ```
+//! use std::{sync::Arc, time::{Duration, SystemTime}};
+//! use zenoh_backend_mst::{
+//!     cell::{ntp64_span, Cell, Content, Key, Timestamp, Value},
+//!     config::Durability,
+//!     merge::{Form, MergeRules},
+//!     replica::{Clock, Lookup, Options, Replica},
+//!     store::MemoryStore,
+//! };
+//! use zenoh_keyexpr::OwnedKeyExpr;
+//!
+//! let clock: Clock = Arc::new(|| {
+//!     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+//!     ntp64_span(now.expect("after 1970"))
+//! });
+//! let options = Options {
+//!     durability: Durability::None,
+//!     sync_every: Duration::from_millis(100),
+//!     settle: Duration::from_millis(10),
+//!     max_clock_drift: Duration::from_secs(1),
+//!     keep_changes: false,
+//! };
+//! let rules = Arc::new(MergeRules::lww());
+//! let store = Box::new(MemoryStore);
+//! let replica = Replica::open("demo", store, options, rules, Arc::clone(&clock), ())?;
+//!
+//! let key = Key::from(OwnedKeyExpr::new("robots/7/battery").ok());
+//! let cell = Cell {
+//!     timestamp: Timestamp { time: clock(), id: [1; 16] },
+//!     content: Content::Value(Value {
+//!         encoding_id: 0,
+//!         schema: None,
+//!         payload: "80 %".into(),
+//!     }),
+//! };
+//! assert!(replica.put(key.clone(), cell.clone())?.is_newest);
+//!
+//! // A get finds it at once.
+//! let Lookup::Found(found) = replica.get(&key, Form::Native) else {
+//!     panic!("there is a value");
+//! };
+//! assert_eq!(*found, cell);
+//!
+//! // A snapshot has it when the watermark has passed it.
+//! let snapshot = replica.checkpoint()?;
+//! assert_eq!(snapshot.tree.len(), 1);
+//! println!("the root at {} is {}", snapshot.cut, snapshot.root());
+//! replica.close()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! | part | what it is |
 //! |---|---|
 //! | `write` | the queue, what is pending, acknowledgements, deferral in a burst |
