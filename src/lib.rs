@@ -10,7 +10,8 @@
 //!
 //! Each layer knows those above it in this table, and none below. But for the
 //! last two, which are the feature `plugin`, there is no network, no async
-//! runtime and no clock in them: time is a parameter.
+//! runtime and no clock in them: time is a parameter. Whoever uses these layers alone, as to
+//! verify a proof, can leave out Automerge too, which is the feature `automerge`.
 //!
 //! | layer | what it is |
 //! |---|---|

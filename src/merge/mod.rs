@@ -108,7 +108,7 @@
 //! | `strategy` | what a strategy is, and its laws |
 //! | `strategies` | those that come with the library |
 //! | `part` | the bytes of parts |
-//! | `values` | exact numbers, elements of sets, documents as JSON |
+//! | `values` | exact numbers, elements of sets |
 //! | `rules` | which strategy merges which put; strategies by name |
 //! | `fold` | from cells to a value: the rule of reading (`slot`), and a key, read (`merged`) |
 //! | [`encoding`] | Zenoh's encodings |
@@ -123,9 +123,9 @@ mod strategies;
 mod strategy;
 mod values;
 
-#[cfg(test)]
+#[cfg(all(test, feature = "automerge"))]
 mod nesting_tests;
-#[cfg(test)]
+#[cfg(all(test, feature = "automerge"))]
 pub(crate) mod tests;
 
 pub use fold::merged::{check, raw, Merged, ReadError};
@@ -134,8 +134,8 @@ pub use rules::{
     choice::{MergeRules, RejectedPut, MAX_CELLS},
     registry::{register, RegisterError},
 };
-pub use strategies::{
-    additive::Additive, automerge::AutomergeCrdt, object::Object, set_union::SetUnion,
-};
+#[cfg(feature = "automerge")]
+pub use strategies::automerge::AutomergeCrdt;
+pub use strategies::{additive::Additive, object::Object, set_union::SetUnion};
 pub use strategy::{Applied, Fold, Form, InvalidPut, PartCell, PartWrite, Put, Reading, Strategy};
 pub use values::decimal::DIGITS;

@@ -20,7 +20,7 @@ use crate::{
         encoding::is_of_type,
         part::{tag, MAX_NESTING},
         strategy::{InvalidPut, Put},
-        Additive, AutomergeCrdt, Object, SetUnion,
+        Additive, Object, SetUnion,
     },
 };
 
@@ -86,7 +86,16 @@ fn choose(
         "lww" => return Ok(None),
         "additive" => Chosen::built_in("additive", tag::ADDITIVE, Additive),
         "set_union" => Chosen::built_in("set_union", tag::SET_UNION, SetUnion),
-        "automerge_crdt" => Chosen::built_in("automerge_crdt", tag::AUTOMERGE, AutomergeCrdt),
+        #[cfg(feature = "automerge")]
+        "automerge_crdt" => {
+            let strategy = crate::merge::AutomergeCrdt;
+            Chosen::built_in("automerge_crdt", tag::AUTOMERGE, strategy)
+        }
+        #[cfg(not(feature = "automerge"))]
+        "automerge_crdt" => {
+            let text = "this build has no `automerge_crdt`: build it with the feature `automerge`";
+            return Err(error(text.to_owned()));
+        }
         "object" if objects == MAX_NESTING => {
             return Err(error(format!(
                 "found an `object` within {objects} others, allowed are {MAX_NESTING} within each \

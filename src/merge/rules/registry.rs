@@ -10,7 +10,7 @@ use thiserror::Error;
 use crate::merge::{
     part::{custom_prefix, Nesting, Writer},
     strategy::Strategy,
-    Additive, AutomergeCrdt, Object, SetUnion,
+    Additive, Object, SetUnion,
 };
 
 /// Names that are not for custom strategies.
@@ -125,7 +125,10 @@ pub(in crate::merge) fn strategy_of(
         Writer::Additive => Arc::new(Additive),
         Writer::SetUnion => Arc::new(SetUnion),
         Writer::Object => Arc::new(Object::of_fields_within(nesting.object())),
-        Writer::Automerge => Arc::new(AutomergeCrdt),
+        #[cfg(feature = "automerge")]
+        Writer::Automerge => Arc::new(crate::merge::AutomergeCrdt),
+        #[cfg(not(feature = "automerge"))]
+        Writer::Automerge => return None,
         Writer::Custom(name) => Arc::clone(&read().get(name)?.strategy),
         Writer::Unknown | Writer::TooDeep => return None,
     })

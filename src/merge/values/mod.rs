@@ -1,5 +1,4 @@
-//! What puts are made of: exact numbers, elements of sets, documents.
+//! What puts are made of: exact numbers, and elements of sets.
 
 pub(in crate::merge) mod decimal;
-pub(in crate::merge) mod document_json;
 pub(in crate::merge) mod element;

@@ -13,6 +13,7 @@ use smallvec::smallvec;
 mod concurrency;
 mod failures;
 mod integrity;
+#[cfg(feature = "automerge")]
 mod merging;
 
 use super::{

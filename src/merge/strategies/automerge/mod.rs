@@ -9,9 +9,11 @@
 //! |---|---|
 //! | `chunk` | the binary format, as far as it takes to know what reading it costs |
 //! | `document` | a document of changes, of which some may contradict each other |
+//! | `document_json` | a document as JSON |
 
 mod chunk;
 mod document;
+mod document_json;
 
 #[cfg(test)]
 mod tests;
@@ -24,13 +26,13 @@ use bytes::Bytes;
 use self::{
     chunk::{Budget, Chunk, Kind, Unreadable, HASH_BYTES, MAX_INFLATED_BYTES, MAX_OPERATIONS},
     document::{apply, Built},
+    document_json::document_json,
 };
 use crate::{
     cell::{Cell, Content, Value},
     merge::{
         encoding,
         strategy::{Applied, Fold, Form, InvalidPut, PartCell, PartWrite, Put, Reading, Strategy},
-        values::document_json::document_json,
         MAX_CELLS,
     },
 };

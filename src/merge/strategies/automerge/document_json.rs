@@ -23,7 +23,7 @@ enum Open {
 
 /// The document as JSON: as [`AutoSerde`](::automerge::AutoSerde) writes it, in
 /// bounded stack. Nothing, if the document cannot be read.
-pub(in crate::merge) fn document_json(document: &Automerge) -> Option<Vec<u8>> {
+pub(super) fn document_json(document: &Automerge) -> Option<Vec<u8>> {
     let mut out = Vec::new();
     let mut open = vec![open_object(document, ROOT, ObjType::Map, &mut out)];
     while let Some(object) = open.last_mut() {
