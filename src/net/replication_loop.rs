@@ -200,7 +200,7 @@ impl Replicator {
             // A failure is shown in the status, and to those who write.
             let _ = committed.await;
         }
-        self.core().view.joined(count, useful, sequence);
+        self.core().view.joins.joined(count, useful, sequence);
         // Perhaps all of it was there, and no root will be made of it.
         roots.notify_one();
     }

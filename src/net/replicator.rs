@@ -141,7 +141,7 @@ impl Replicator {
     pub fn status(&self) -> Value {
         let core = self.core();
         let (settings, status) = (core.machine.settings().clone(), core.machine.status());
-        let useless = core.view.useless();
+        let useless = core.view.joins.useless();
         drop(core);
         replication_status(
             &settings,
@@ -155,7 +155,7 @@ impl Replicator {
     /// The metrics of replication.
     pub(super) fn metrics(&self) -> ReplicationMetrics {
         let core = self.core();
-        let (status, useless) = (core.machine.status(), core.view.useless());
+        let (status, useless) = (core.machine.status(), core.view.joins.useless());
         drop(core);
         metrics::replication(&status, &self.served, useless)
     }

@@ -1,134 +1,153 @@
-//! A replica on virtual time: the real core, driven by whoever has the time, over a simulated disk.
+//! A replica on virtual time: the real core, driven by whoever has the time, over a simulated disk
+//! that may be slow, or fail, and that a crash takes back what was not synced on it.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+mod disk;
 
-use smallvec::smallvec;
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Waker},
+    time::Duration,
+};
+
+use disk::Disk;
 
 use super::{
     apply::{
         entry::TreeEntry,
         loader::Loader,
+        tree::AppliedTree,
         watermark::{cut_above, cut_at},
     },
     core::{Core, Task},
     state::State,
-    write::queue::Taken,
-    Now, Options, RootHistory, Snapshot, Tree, Tuning,
+    write::{
+        acks::{CommitTracker, Committed},
+        group::Group,
+        queue::Taken,
+    },
+    Now, Options, ReplicaError, RootHistory, RootInfo, Snapshot, Tree, Tuning,
 };
 use crate::{
     cell::{Cell, CellKey, Timestamp, Version},
     config::Durability,
     store::{
-        model::{apply, ModelView, Rows},
-        RowBatch,
+        faulty::Verdict,
+        model::{ModelView, Rows},
+        Commit, RowBatch, StoreError,
     },
 };
 
-/// Batches of rows after which they are in tables.
-const BATCHES_A_FLUSH: usize = 20;
+/// How long a write to the disk takes, and what becomes of it.
+pub(crate) type Medium = Box<dyn FnMut() -> (Duration, Verdict)>;
 
-/// What is on the disk, or will be: groups are synced, rows are not.
-#[derive(Clone, Default)]
-struct Disk {
-    rows: Arc<Rows>,
-    /// The groups that are not in tables.
-    log: BTreeMap<u64, Vec<(CellKey, Arc<Cell>)>>,
-    groups: u64,
-    /// Of each batch of rows that is not in tables what was there before it.
-    undo: Vec<Undo>,
-    /// The last group that is in rows.
-    applied: u64,
+/// A disk that takes no time.
+pub(crate) fn ideal() -> Medium {
+    Box::new(|| (Duration::ZERO, Verdict::Done))
 }
 
-/// The rows that there were, or that there were none, and the last group that was in rows.
-type Undo = (Vec<(CellKey, Option<Arc<Cell>>)>, u64);
+/// What a crash left, and what was promised of it.
+#[derive(Clone, Default)]
+pub(crate) struct Image {
+    disk: Disk,
+    promised: BTreeMap<CellKey, Version>,
+}
 
-impl Disk {
-    fn apply(&mut self, batch: &RowBatch) {
-        let puts = batch.puts.iter().map(|write| &write.key);
-        let changed = puts.chain(batch.removes.iter().map(|(key, _)| key));
-        let before = changed.map(|key| (key.clone(), self.rows.get(key).cloned()));
-        self.undo.push((before.collect(), self.applied));
-        apply(Arc::make_mut(&mut self.rows), batch);
-        self.applied = batch.applied.unwrap_or(self.applied);
-        if self.undo.len() > BATCHES_A_FLUSH {
-            self.undo.clear();
-            self.log.retain(|number, _| *number > self.applied);
-        }
-    }
+/// What a crash is to take back, of what it may.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Lost {
+    /// Batches of rows.
+    pub(crate) batches: usize,
+    /// Groups of the log.
+    pub(crate) groups: u64,
+    /// Whether the group that is being appended is lost.
+    pub(crate) is_append_torn: bool,
+}
 
-    /// Takes back the last so many batches, of those that are not in tables.
-    fn lose(&mut self, batches: usize) {
-        let rows = Arc::make_mut(&mut self.rows);
-        for (before, applied) in self.undo.drain(self.undo.len() - batches..).rev() {
-            self.applied = applied;
-            for (key, cell) in before {
-                match cell {
-                    Some(cell) => drop(rows.insert(key, cell)),
-                    None => drop(rows.remove(&key)),
-                }
-            }
-        }
-    }
+/// A write to the disk that is under way.
+struct Io<T> {
+    what: T,
+    until: Duration,
+    verdict: Verdict,
+}
 
-    /// As when a store is opened: what is in the log and not in rows gets rows.
-    fn catch_up(&mut self) {
-        self.undo.clear();
-        let rows = Arc::make_mut(&mut self.rows);
-        let mut log = std::mem::take(&mut self.log);
-        let unapplied = log.split_off(&(self.applied + 1));
-        self.applied = self.groups;
-        for (key, cell) in unapplied.into_values().flatten() {
-            let version = |cell: &Cell| Version::of(&key, cell);
-            let found = rows.get(&key).map(|found| version(found));
-            if found < Some(version(&cell)) {
-                rows.insert(key, cell);
-            }
-        }
-    }
+/// A group that is being appended.
+struct Append {
+    group: Arc<Group>,
+    /// Whether the thread that drives the core does it.
+    is_blocking: bool,
 }
 
 pub(crate) struct SimulatedReplica {
     state: Arc<State>,
     core: Core,
     disk: Disk,
+    medium: Medium,
+    /// The newest version of each cell of which a writer was told that it is on the disk.
+    promised: BTreeMap<CellKey, Version>,
+    appending: Option<Io<Append>>,
+    appended: Option<Result<u64, StoreError>>,
+    storing: Option<Io<RowBatch>>,
     now: Now,
     has_root: bool,
+    /// When to be driven on, if nothing comes before.
+    wake_at: Option<Duration>,
 }
 
 impl SimulatedReplica {
     pub(crate) fn new(settle: Duration, now: Now) -> Self {
-        Self::open(Disk::default(), settle, now)
+        Self::open(Image::default(), settle, Durability::Always, ideal(), now)
     }
 
-    /// Batches of rows that a crash may take back.
-    pub(crate) fn unsynced_batches(&self) -> usize {
-        self.disk.undo.len()
-    }
-
-    /// As after a crash that took back so many batches of rows: the groups are there.
-    pub(crate) fn reopen(mut self, lost: usize, now: Now) -> Self {
-        self.disk.lose(lost);
-        Self::open(self.disk, self.state.options.settle, now)
-    }
-
-    fn open(mut disk: Disk, settle: Duration, now: Now) -> Self {
-        disk.catch_up();
-        let mut loader = Loader::new();
-        for (key, cell) in &*disk.rows {
-            loader.push(
-                key.clone(),
-                TreeEntry::in_row(Version::of(key, cell), false),
-            );
+    /// The most that a crash may take back now.
+    pub(crate) fn most_lost(&self) -> Lost {
+        Lost {
+            batches: self.disk.unsynced_batches(),
+            groups: self.disk.unsynced_groups(),
+            is_append_torn: true,
         }
-        for (covered, _) in std::mem::take(&mut loader.covered) {
+    }
+
+    /// What is there after a crash that took back so much. A group that is being appended may be on the
+    /// disk, though nobody was told.
+    pub(crate) fn crash(mut self, lost: Lost) -> Image {
+        self.disk.lose(lost.batches, lost.groups);
+        if let Some(Io { what, verdict, .. }) = self.appending.filter(|_| self.appended.is_none()) {
+            let is_torn = lost.is_append_torn || verdict == Verdict::Lost;
+            // What was appended before it is there, if it is.
+            if !is_torn && lost.groups == 0 {
+                self.disk.append(&what.group, Commit::Buffered);
+            }
+        }
+        Image {
+            disk: self.disk,
+            promised: self.promised,
+        }
+    }
+
+    /// Opens what a crash left.
+    ///
+    /// All that was promised is there.
+    pub(crate) fn open(
+        image: Image,
+        settle: Duration,
+        durability: Durability,
+        medium: Medium,
+        now: Now,
+    ) -> Self {
+        let Image { mut disk, promised } = image;
+        disk.catch_up();
+        let (mut tree, covered) = load(&disk.rows);
+        for covered in covered {
             Arc::make_mut(&mut disk.rows).remove(&covered);
         }
-        let mut tree = loader.finish();
+        check_promised(&disk.rows, &promised);
         let latest = disk.rows.values().map(|cell| cell.timestamp.time).max();
         tree.set_cut(cut_at(now.clock, settle).max(cut_above(latest.unwrap_or(0))));
         let options = Options {
-            durability: Durability::Always,
+            durability,
             sync_every: Duration::from_millis(100),
             settle,
             max_clock_drift: Duration::from_secs(10),
@@ -140,22 +159,71 @@ impl SimulatedReplica {
             core: Core::new(Arc::clone(&state), true),
             state,
             disk,
+            medium,
+            promised,
+            appending: None,
+            appended: None,
+            storing: None,
             now,
             has_root: false,
+            wake_at: Some(now.monotonic),
         }
     }
 
-    /// Writes or joins a cell, and commits it; true if it is the newest of its key.
-    pub(crate) fn offer(&mut self, key: CellKey, cell: Cell) -> bool {
-        let offers = smallvec![(key, Arc::new(cell), None)];
-        let (queue, tree) = (&self.state.queue, &self.state.tree);
-        let taken = queue.offer(offers, Duration::ZERO, self.now.monotonic, tree);
-        self.run();
-        match taken {
-            Taken::Closed => panic!("it is never closed"),
-            Taken::Outdated => false,
-            Taken::Yes { is_newest, .. } => is_newest,
+    /// Writes are made at once from now on, and do not fail, nor do those that are under way.
+    pub(crate) fn mend_disk(&mut self) {
+        self.medium = ideal();
+        if let Some(io) = &mut self.appending {
+            io.verdict = Verdict::Done;
         }
+        if let Some(io) = &mut self.storing {
+            io.verdict = Verdict::Done;
+        }
+    }
+
+    /// Writes or joins a cell; true if it is the newest of its key.
+    pub(crate) fn offer(&mut self, key: CellKey, cell: Cell) -> bool {
+        self.offer_all(vec![(key, cell)]).0
+    }
+
+    /// Writes or joins cells, all or none; whether one is the newest of its key, and what is to be
+    /// awaited before it is acknowledged.
+    pub(crate) fn offer_all(&mut self, cells: Vec<(CellKey, Cell)>) -> (bool, Option<Committed>) {
+        let offers = cells.into_iter();
+        let offers = offers.map(|(key, cell)| (key, Arc::new(cell), None));
+        let State {
+            queue,
+            tree,
+            options,
+            commits,
+            ..
+        } = &*self.state;
+        let patience = match options.durability {
+            Durability::Always => Duration::ZERO,
+            Durability::Interval => options.sync_every,
+            Durability::None => Duration::MAX,
+        };
+        let taken = queue.offer(offers.collect(), patience, self.now.monotonic, tree);
+        let outcome = match taken {
+            Taken::Closed | Taken::Outdated => (false, None),
+            Taken::Yes {
+                sequence,
+                is_newest,
+                wait,
+            } => (
+                is_newest,
+                wait.then(|| CommitTracker::committed(commits, sequence)),
+            ),
+        };
+        self.run();
+        outcome
+    }
+
+    /// Has all that was handed over committed, and returns the number of the last of it.
+    pub(crate) fn request_commit(&mut self) -> u64 {
+        let sequence = self.state.queue.request_commit();
+        self.run();
+        sequence
     }
 
     /// Does what is due; true if a root was made, or covers more, since the last time.
@@ -165,36 +233,150 @@ impl SimulatedReplica {
         std::mem::take(&mut self.has_root)
     }
 
+    /// As the threads of a replica do it: one appends while the other applies, if there is something
+    /// to be applied; else the one does both.
     fn run(&mut self) {
         loop {
+            self.finish_append();
+            if self.storing.is_some() && !self.finish_store() {
+                break;
+            }
+            if let Some(appended) = self.appended.take() {
+                self.appending = None;
+                self.core.appended(appended);
+            }
+            let append = self.appending.as_ref();
+            if append.is_some_and(|append| append.what.is_blocking) {
+                break;
+            }
             match self.core.next_task(self.now) {
                 Task::Append(group) => {
-                    self.disk.groups += 1;
-                    let newest = group.updates.iter().filter(|update| update.is_newest);
-                    let cells = newest.map(|update| (update.key.clone(), Arc::clone(&update.cell)));
-                    self.disk.log.insert(self.disk.groups, cells.collect());
-                    self.state.acknowledge(&group);
-                    drop(group);
-                    self.core.appended(Ok(self.disk.groups));
+                    let is_blocking = !self.core.is_apply_due_now(self.now);
+                    let append = Append { group, is_blocking };
+                    self.appending = Some(self.io(append));
                 }
-                Task::Store(batch) => {
-                    self.disk.apply(&batch);
-                    self.core.stored(Ok(()), self.now, &|_| {});
-                }
+                Task::Store(batch) => self.storing = Some(self.io(batch)),
                 Task::Tell { .. } => self.has_root = true,
                 Task::Again => {}
-                Task::Wait(..) => break,
+                Task::Wait(until, _) => {
+                    self.wake_at = until;
+                    return self.wake_for_io();
+                }
                 Task::Checkpoint(_) | Task::Mend(_) => panic!("nobody asks for that"),
-                Task::End => panic!("it does not end: {:?}", self.state.commits.failure()),
+                Task::End => {
+                    assert!(self.state.end().is_some(), "it is never closed");
+                    self.state.commits.close();
+                    break;
+                }
             }
+        }
+        self.wake_at = None;
+        self.wake_for_io();
+    }
+
+    fn wake_for_io(&mut self) {
+        let store = self.storing.as_ref().map(|io| io.until);
+        let append = self.appending.as_ref().map(|io| io.until);
+        // What is done with the log waits for the rows.
+        let append = append.filter(|_| self.appended.is_none());
+        self.wake_at = store.into_iter().chain(append).chain(self.wake_at).min();
+    }
+
+    fn io<T>(&mut self, what: T) -> Io<T> {
+        let (takes, verdict) = (self.medium)();
+        Io {
+            what,
+            until: self.now.monotonic + takes,
+            verdict,
         }
     }
 
+    /// Appends a group, and tells its writers, when it is time.
+    fn finish_append(&mut self) {
+        let Some(io) = self.appending.as_ref() else {
+            return;
+        };
+        if self.appended.is_some() || io.until > self.now.monotonic {
+            return;
+        }
+        let commit = match self.state.options.durability {
+            Durability::Always | Durability::Interval => Commit::Synced,
+            Durability::None => Commit::Buffered,
+        };
+        let group = &io.what.group;
+        let appended = match io.verdict {
+            Verdict::Lost => Err(StoreError::Made),
+            Verdict::Kept => {
+                self.disk.append(group, commit);
+                Err(StoreError::Made)
+            }
+            Verdict::Done => {
+                let number = self.disk.append(group, commit);
+                self.state.acknowledge(group);
+                if commit == Commit::Synced {
+                    for update in &group.updates {
+                        let version = Version::of(&update.key, &update.cell);
+                        let promised = self.promised.entry(update.key.clone());
+                        let promised = promised.or_insert(version);
+                        *promised = (*promised).max(version);
+                    }
+                }
+                Ok(number)
+            }
+        };
+        self.appended = Some(appended);
+        // The core looks whether nobody else has it.
+        if let Some(io) = self.appending.as_mut() {
+            io.what.group = Arc::default();
+        }
+    }
+
+    /// False if it is not time.
+    fn finish_store(&mut self) -> bool {
+        let is_due = |io: &mut Io<RowBatch>| io.until <= self.now.monotonic;
+        let Some(io) = self.storing.take_if(is_due) else {
+            return false;
+        };
+        if io.verdict != Verdict::Lost {
+            self.disk.apply(&io.what);
+        }
+        let stored = match io.verdict {
+            Verdict::Done => Ok(()),
+            Verdict::Lost | Verdict::Kept => Err(StoreError::Made),
+        };
+        self.core.stored(stored, self.now, &|_| {});
+        true
+    }
+
+    /// When to be driven on, if nothing comes before.
+    pub(crate) fn wake_at(&self) -> Option<Duration> {
+        self.wake_at
+    }
+
+    /// Until when whoever wants a snapshot has to wait.
+    pub(crate) fn is_half_applied_until(&self) -> Option<Duration> {
+        self.storing.as_ref().map(|io| io.until)
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        self.state.commits.failure().is_some()
+    }
+
     /// The tree at the last cut, and its rows.
-    pub(crate) fn snapshot(&self) -> Snapshot {
-        let applied = self.state.applied();
-        let rows = ModelView(Arc::clone(&self.disk.rows));
-        Snapshot::new(applied.cut(), applied.tree(), Box::new(rows))
+    ///
+    /// # Errors
+    /// If the replica failed while a batch was half applied.
+    pub(crate) fn snapshot(&self) -> Result<Snapshot, ReplicaError> {
+        assert!(self.storing.is_none(), "it would wait");
+        let snapshot = self.state.queue.gate.between_batches(|| {
+            let applied = self.state.applied();
+            let rows = ModelView(Arc::clone(&self.disk.rows));
+            Snapshot::new(applied.cut(), applied.tree(), Box::new(rows))
+        });
+        snapshot.ok_or_else(|| match self.state.commits.check() {
+            Ok(()) => ReplicaError::Closed,
+            Err(error) => error,
+        })
     }
 
     pub(crate) fn tree(&self) -> Tree {
@@ -225,7 +407,49 @@ impl SimulatedReplica {
         disk.rows
     }
 
+    /// What a tree says of itself that is built anew from what is stored.
+    pub(crate) fn rebuilt(&self) -> RootInfo {
+        let (tree, covered) = load(&self.disk());
+        assert!(covered.is_empty(), "stored although covered: {covered:?}");
+        tree.publish()
+    }
+
+    /// The newest versions of which a writer was told that they are on the disk.
+    pub(crate) fn promised(&self) -> &BTreeMap<CellKey, Version> {
+        &self.promised
+    }
+
     pub(crate) fn has_pending(&self) -> bool {
         self.state.queue.queues().unsettled > 0
+    }
+}
+
+/// Whether a commit is over, well or not.
+pub(crate) fn is_over(committed: &mut Committed) -> bool {
+    let mut context = Context::from_waker(Waker::noop());
+    Pin::new(committed).poll(&mut context).is_ready()
+}
+
+fn load(rows: &Rows) -> (AppliedTree, Vec<CellKey>) {
+    let mut loader = Loader::new();
+    for (key, cell) in rows {
+        let version = Version::of(key, cell);
+        loader.push(key.clone(), TreeEntry::in_row(version, false));
+    }
+    let covered = std::mem::take(&mut loader.covered);
+    let covered = covered.into_iter().map(|(key, _)| key).collect();
+    (loader.finish(), covered)
+}
+
+/// That rows have what was promised, or what is newer, or covers it.
+pub(crate) fn check_promised(rows: &Rows, promised: &BTreeMap<CellKey, Version>) {
+    for (key, version) in promised {
+        let held = rows.get(key).map(|cell| Version::of(key, cell));
+        let own = rows.get(&CellKey::own(key.key.clone()));
+        let is_covered = own.is_some_and(|own| own.timestamp >= version.timestamp);
+        assert!(
+            held >= Some(*version) || (!key.part.is_empty() && is_covered),
+            "{key:?} was promised as {version:?}, and there is {held:?}"
+        );
     }
 }

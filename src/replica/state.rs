@@ -103,4 +103,16 @@ impl State {
         self.queue.close();
         self.commits.fail(failure);
     }
+
+    /// The core has ended: nobody waits for more than is there. Why, if it failed.
+    pub(super) fn end(&self) -> Option<Arc<Failure>> {
+        self.queue.close();
+        // Nobody answers these any more.
+        drop(self.queue.take_requests());
+        let failure = self.commits.failure();
+        if failure.is_some() {
+            self.queue.gate.abandon();
+        }
+        failure
+    }
 }

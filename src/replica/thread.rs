@@ -96,16 +96,11 @@ impl Driver {
             log.end();
         }
         drop(self);
-        let (queue, commits) = (&shared.state.queue, &shared.state.commits);
-        queue.close();
-        // Nobody answers these any more.
-        drop(queue.take_requests());
-        if let Some(failure) = commits.failure() {
-            queue.gate.abandon();
+        if let Some(failure) = shared.state.end() {
             let name = &shared.state.name;
             tracing::error!("storage '{name}' takes no more writes: {failure}");
         }
-        commits.close();
+        shared.state.commits.close();
     }
 
     fn now(&self) -> Now {

@@ -149,7 +149,7 @@ impl View for Side {
 
 impl Source for Side {
     fn snapshot(&self) -> Result<Snapshot, ReplicaError> {
-        Ok(self.replica.snapshot())
+        self.replica.snapshot()
     }
     fn changes_since(&self, root: &RootHash, after: u64) -> Option<Vec<Change>> {
         self.replica.roots().changes_since(root, after)

@@ -25,6 +25,7 @@
 //! | `choosing` | chooses the peer to pull from |
 //! | `pulling` | begins, continues and ends pulls, and handles the outcome |
 //! | `interface`, `report` | the machine's inputs and outputs |
+//! | `joins` | which of the joined cells are part of the root |
 //! | `respond` | answers to queries |
 //! | `walk` | lists where two replicas differ, for operators |
 //!
@@ -43,6 +44,7 @@ mod entries;
 mod fragment;
 mod identity;
 mod interface;
+mod joins;
 mod machine;
 mod pace;
 mod peers;
@@ -80,6 +82,7 @@ pub use identity::{
     Fingerprint, Group, Incarnation, InvalidReplicaId, ReplicaId, Token, PREFIX, PROTOCOL,
 };
 pub use interface::{Action, Context, Event, Query, Settings, Status, View};
+pub use joins::Joins;
 pub use machine::Machine;
 pub use pace::{Precedence, Terms, REQUEST_TIMEOUT};
 pub use peers::{Isolation, PeerStatus, Relation};

@@ -1,116 +1,40 @@
-//! Many replicas on virtual time: the real state machine, tree, ledger and
-//! messages, over a network that loses, delays, repeats and cuts.
+//! Many replicas on virtual time: the real state machine, core, tree, ledger and
+//! messages, over a network that loses, delays, repeats and cuts, disks that lose what is not
+//! synced, and clocks that are wrong.
 //!
-//! All of a run follows from one seed, which is printed when it fails:
-//! `MST_SIM_SEED=<seed> cargo test --release simulat` runs that one alone, and
-//! `MST_SIM_SEEDS=<number>` that many.
+//! | part | what it is |
+//! |---|---|
+//! | `kinds` | runs from seeds, by kinds of faults |
+//! | `scenario` | what a run is to be like |
+//! | `world` | the replicas, and the time |
+//! | `network`, `acts`, `faults` | what becomes of messages, what a replica does, what goes wrong |
+//! | `model`, `checks` | what was written, and what has to come of it |
+//! | `clocks` | clocks that differ, on a group at rest |
 
+mod acts;
+mod checks;
 mod clocks;
+mod faults;
+mod kinds;
 mod model;
+mod network;
 mod node;
 mod scenario;
 mod world;
 
 use std::time::Duration;
 
-use rand::{rngs::StdRng, Rng, SeedableRng};
-
 use self::{
     model::key,
-    node::{at, id, Node, SETTLE, START},
+    node::{at, id, Node, START},
     scenario::Scenario,
     world::World,
 };
-use super::MESSAGE_BYTES;
+use super::{MESSAGE_BYTES, REQUEST_TIMEOUT};
 use crate::{
     cell::{Cell, Content, Timestamp, Value},
     replica::SimulatedReplica,
 };
-
-fn simulate(seed: u64) {
-    let scenario = Scenario::draw(&mut StdRng::seed_from_u64(seed));
-    let mut world = World::new(seed, scenario);
-    world.begin();
-    let faults = world.scenario.faults.as_millis() as u64;
-    // Values from before, of which some replicas miss some.
-    for number in 0..world.scenario.keys {
-        let node = world.rng.gen_range(0..world.nodes.len());
-        world.write(node, number, false);
-    }
-    world.run(faults, |_| false);
-    // All are up, nothing is lost any more, and what was stamped ahead is past.
-    world.faulty = false;
-    (0..world.nodes.len()).for_each(|node| world.restart(node));
-    let skews = world.nodes.iter().map(|node| node.skew.unsigned_abs());
-    let skew = skews.max().unwrap_or(0);
-    if !world.scenario.is_skew_lasting {
-        for node in &mut world.nodes {
-            node.skew = 0;
-        }
-    }
-    if world.scenario.is_cut_at_last {
-        world.cut_all();
-    }
-    let end = world.now + 2 * skew + SETTLE.as_millis() as u64 + 2000;
-    world.run(end, |_| false);
-    world.heal();
-    let limit = world.now + limit_of(&world);
-    let done = world.run(limit, World::is_converged);
-    assert!(done, "not converged after {} rounds", world.rounds());
-    world.check();
-}
-
-/// Milliseconds in which all replicas have to be equal when nothing is lost any more.
-fn limit_of(world: &World) -> u64 {
-    let scenario = &world.scenario;
-    // A round: an announcement, and a pull with its round trips.
-    let round = 1000 + ROUND_TRIPS * 2 * scenario.delay.as_millis() as u64;
-    let lost = match scenario.is_cut_at_last {
-        // All greet each other.
-        true => 0,
-        // An announcement that was lost while the link stayed up is repeated after
-        // the sync interval.
-        false => 36_000,
-    };
-    // Roots that cannot be compared because clocks differ are taken for different
-    // after a time.
-    let uncompared = match scenario.is_skew_lasting {
-        true => 4000,
-        false => 0,
-    };
-    lost + uncompared + world.rounds() * round
-}
-
-/// Of a usual pull.
-const ROUND_TRIPS: u64 = 6;
-
-fn from_environment(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
-}
-
-#[test]
-fn simulated_replicas_converge() {
-    let seeds = match from_environment("MST_SIM_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..from_environment("MST_SIM_SEEDS").unwrap_or(1000),
-    };
-    // Two threads: a run is single-threaded.
-    let halves = std::thread::available_parallelism().map_or(1, usize::from) as u64;
-    std::thread::scope(|scope| {
-        let run = |part: u64| {
-            for seed in seeds.clone().filter(|seed| seed % halves == part) {
-                let result = std::panic::catch_unwind(|| simulate(seed));
-                if let Err(panic) = result {
-                    eprintln!("MST_SIM_SEED={seed} fails");
-                    std::panic::resume_unwind(panic);
-                }
-            }
-        };
-        for part in 0..halves {
-            scope.spawn(move || run(part));
-        }
-    });
-}
 
 #[test]
 fn simulated_hundred_replicas_converge_in_logarithmic_rounds() {
@@ -147,7 +71,6 @@ fn simulated_losses_are_repaired_while_writes_go_on() {
     for every in [10, 100, 250, 333, 500, 900, 1100] {
         for settles in [[500, 500, 500], [500, 2000, 500], [5000, 500, 500]] {
             let mut world = World::new(every, Scenario::calm(3));
-            world.scenario.skew = Duration::ZERO;
             for (node, settle) in world.nodes.iter_mut().zip(settles) {
                 let settle = Duration::from_millis(settle);
                 node.replica = SimulatedReplica::new(settle, at(START, 0));

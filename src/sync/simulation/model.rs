@@ -1,15 +1,13 @@
 //! What is written in the simulation, and what has to come of it.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use rand::{rngs::StdRng, Rng};
 
 use crate::{
-    cell::{Cell, CellKey, Content, Timestamp, Value},
+    cell::{Cell, CellKey, Content, Timestamp, Value, Version},
     merge::{tests::merging, Form, MergeRules, Merged, PartCell},
+    store::model::Rows,
 };
 
 pub(super) fn key(number: u32) -> CellKey {
@@ -34,10 +32,34 @@ pub(super) enum Put {
     },
 }
 
+/// What was put to a key, or that it was deleted.
+pub(super) struct Written {
+    timestamp: Timestamp,
+    put: Option<Put>,
+    cells: Vec<(CellKey, Version)>,
+}
+
+impl Written {
+    /// Whether what it says of a field is there: of `disk`, if not all need be that was written.
+    fn counts(&self, field: &[u8], disk: Option<&Rows>) -> bool {
+        let Some(disk) = disk else {
+            return true;
+        };
+        let is_field = |key: &CellKey| {
+            let part = key.part.as_bytes();
+            field.is_empty() || part.windows(field.len()).any(|window| window == field)
+        };
+        self.cells.iter().any(|(key, version)| {
+            let held = disk.get(key).map(|cell| Version::of(key, cell));
+            is_field(key) && held == Some(*version)
+        })
+    }
+}
+
 /// The merge rules, and all that was put.
 pub(super) struct Merging {
     pub(super) rules: Vec<MergeRules>,
-    pub(super) puts: BTreeMap<u32, Vec<(Timestamp, Option<Put>)>>,
+    pub(super) puts: BTreeMap<u32, Vec<Written>>,
 }
 
 impl Merging {
@@ -69,7 +91,6 @@ impl Merging {
         timestamp: Timestamp,
         put: Option<Put>,
     ) -> Vec<(CellKey, Cell)> {
-        self.puts.entry(number).or_default().push((timestamp, put));
         let text = put.map(|put| match put {
             Put::Any(number) => number.to_string(),
             Put::Add(number) => number.to_string(),
@@ -88,36 +109,50 @@ impl Merging {
         let rules = &self.rules[Self::kind(number)];
         let cells = rules.write(&own.key, Cell { timestamp, content });
         let cells = cells.expect("taken").into_iter();
+        let cells = cells.map(|(part, content)| {
+            let key = own.key.clone();
+            (CellKey { key, part }, Cell { timestamp, content })
+        });
+        let cells: Vec<_> = cells.collect();
+        let versions = cells.iter();
+        let versions = versions.map(|(key, cell)| (key.clone(), Version::of(key, cell)));
+        self.puts.entry(number).or_default().push(Written {
+            timestamp,
+            put,
+            cells: versions.collect(),
+        });
         cells
-            .map(|(part, content)| {
-                let key = own.key.clone();
-                (CellKey { key, part }, Cell { timestamp, content })
-            })
-            .collect()
     }
 
     /// What is read of a key that merges: of all puts that are newer than the last
-    /// delete every one counts, once.
-    pub(super) fn expected(&self, number: u32) -> Option<String> {
+    /// delete every one counts, once. Of those that `disk` has, if not all need be there.
+    pub(super) fn expected(&self, number: u32, disk: Option<&Rows>) -> Option<String> {
         let puts = &self.puts[&number];
-        let deleted = puts.iter().filter(|(_, put)| put.is_none());
-        let deleted = deleted.map(|(timestamp, _)| *timestamp).max();
+        let deletes = puts
+            .iter()
+            .filter(|written| written.put.is_none() && written.counts(b"", disk));
+        let deleted = deletes.map(|written| written.timestamp).max();
         let mut visible: Vec<_> = puts
             .iter()
-            .filter_map(|(timestamp, put)| Some((*timestamp, (*put)?)))
-            .filter(|(timestamp, _)| Some(*timestamp) > deleted)
+            .filter_map(|written| Some((written, written.put?)))
+            .filter(|(written, _)| Some(written.timestamp) > deleted)
+            .filter(|(written, _)| written.counts(b"", disk))
             .collect();
-        visible.sort_by_key(|(timestamp, _)| *timestamp);
+        visible.sort_by_key(|(written, _)| written.timestamp);
         let (mut sum, mut elements, mut last) = (0, BTreeSet::new(), None);
-        for (_, put) in &visible {
+        for (written, put) in &visible {
             match *put {
                 Put::Any(number) => last = Some(number),
                 Put::Add(number) => sum += number,
                 Put::Element(element, true) => drop(elements.insert(element)),
                 Put::Element(element, false) => drop(elements.remove(&element)),
                 Put::Fields { plain, hours } => {
-                    last = Some(plain);
-                    sum += hours;
+                    if written.counts(b"plain", disk) {
+                        last = Some(plain);
+                    }
+                    if written.counts(b"hours", disk) {
+                        sum += hours;
+                    }
                 }
             }
         }
@@ -133,7 +168,9 @@ impl Merging {
         })
     }
 
-    pub(super) fn check(&self, disk: &BTreeMap<CellKey, Arc<Cell>>) {
+    /// What is read of each key is what has to come of what was put.
+    pub(super) fn check(&self, disk: &Rows, loses_writes: bool) {
+        let there = loses_writes.then_some(disk);
         for number in self.puts.keys() {
             let key = key(*number).key;
             let cells = disk.range(CellKey::own(key.clone())..);
@@ -149,7 +186,7 @@ impl Merging {
                 let payload = cell.value().expect("a value").payload.to_vec();
                 String::from_utf8(payload).expect("text")
             });
-            assert_eq!(text, self.expected(*number), "of key {number}");
+            assert_eq!(text, self.expected(*number, there), "of key {number}");
         }
     }
 }

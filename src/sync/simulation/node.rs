@@ -1,32 +1,59 @@
 //! A replica of the simulation.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use super::super::*;
 use crate::{
     cell::{CellKey, Timestamp, Version},
+    config::Durability,
     mst::RootHash,
-    replica::{Change, Comparison, Now, ReplicaError, SimulatedReplica, Snapshot, Span, Tree},
+    replica::{
+        Change, Committed, Comparison, Image, Now, ReplicaError, SimulatedReplica, Snapshot, Span,
+        Tree,
+    },
 };
 
 pub(super) const START: u64 = 1_700_000_000 << 32;
 pub(super) const DRIFT: Duration = Duration::from_secs(10);
 pub(super) const SETTLE: Duration = Duration::from_millis(500);
 
+/// Cells that are handed over, and not committed yet.
+pub(super) struct Joining {
+    pub(super) committed: Option<Committed>,
+    pub(super) cells: u64,
+    pub(super) useful: u64,
+    pub(super) sequence: u64,
+}
+
 pub(super) struct Node {
     pub(super) machine: Machine,
     pub(super) replica: SimulatedReplica,
-    /// Milliseconds that the clock is off.
+    /// Kept in its folder.
+    pub(super) identity: ReplicaId,
+    pub(super) durability: Durability,
+    /// Milliseconds that the clock is off, and how much it goes wrong in a million.
     pub(super) skew: i64,
+    pub(super) drift: i64,
     /// Which life it is, so that timers and answers of others are not taken.
     pub(super) life: u64,
     pub(super) is_down: bool,
+    /// Its folder, while it is down, and as it was once.
+    pub(super) image: Image,
+    pub(super) saved: Option<Image>,
     pub(super) last_timestamp: u64,
-    pub(super) joined: u64,
-    pub(super) useful: u64,
+    pub(super) joins: Joins,
+    /// While it waits for a commit it does nothing else.
+    pub(super) joining: Option<Joining>,
+    pub(super) actions: VecDeque<Action>,
+    pub(super) events: VecDeque<Event>,
     /// A root was made of which the machine is to be told.
     pub(super) has_root: bool,
+    pub(super) has_missed_tokens: bool,
     pub(super) refused: u64,
+    /// Bytes of messages that it sent.
+    pub(super) sent: u64,
+    /// When it is driven on.
+    pub(super) wakes: u64,
 }
 
 /// A time that both clocks show.
@@ -35,11 +62,11 @@ pub(super) fn at(clock: u64, millis: u64) -> Now {
     Now { clock, monotonic }
 }
 
-/// A replica, what its clock shows, and cells that were joined, and useful.
+/// A replica, what its clock shows, and cells that were joined.
 pub(super) struct NodeView<'a>(
     pub(super) &'a SimulatedReplica,
     pub(super) u64,
-    pub(super) (u64, u64),
+    pub(super) &'a Joins,
 );
 
 impl View for NodeView<'_> {
@@ -63,16 +90,16 @@ impl View for NodeView<'_> {
         self.0.roots().changes_since(root, after)
     }
     fn joined(&self) -> u64 {
-        self.2 .0
+        self.2.covered_by(self.0.roots().covered())
     }
     fn useful(&self) -> u64 {
-        self.2 .1
+        self.2.useful()
     }
 }
 
 impl Source for NodeView<'_> {
     fn snapshot(&self) -> Result<Snapshot, ReplicaError> {
-        Ok(self.0.snapshot())
+        self.0.snapshot()
     }
     fn changes_since(&self, root: &RootHash, after: u64) -> Option<Vec<Change>> {
         self.0.roots().changes_since(root, after)
@@ -99,21 +126,24 @@ pub(super) fn group() -> Group {
     }
 }
 
-pub(super) fn token(node: usize) -> Token {
+pub(super) fn token(replica: ReplicaId) -> Token {
     Token {
         protocol: PROTOCOL,
         group: group(),
-        replica: id(node),
+        replica,
     }
 }
 
-pub(super) fn settings(node: usize, life: u64, sync_interval: Duration) -> Settings {
+/// Of a replica that is opened when its clock shows `started`.
+pub(super) fn settings(
+    replica: ReplicaId,
+    started: u64,
+    nonce: u32,
+    sync_interval: Duration,
+) -> Settings {
     Settings {
-        replica: id(node),
-        incarnation: Incarnation {
-            started: START + life,
-            nonce: 0,
-        },
+        replica,
+        incarnation: Incarnation { started, nonce },
         group: group(),
         fingerprint: Fingerprint::of("lww"),
         sync_interval,

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use rand::{rngs::StdRng, Rng};
 
+use super::kinds::Kind;
+
 /// What a run is to be like.
 #[derive(Clone, Debug)]
 pub(super) struct Scenario {
@@ -19,10 +21,6 @@ pub(super) struct Scenario {
     pub(super) delay: Duration,
     /// Between two announcements, if nothing happens.
     pub(super) sync_interval: Duration,
-    /// How far clocks are off.
-    pub(super) skew: Duration,
-    /// Whether they are never set right.
-    pub(super) is_skew_lasting: bool,
     /// Between a change of the network and the next.
     pub(super) cuts_every: Duration,
     pub(super) crashes_every: Duration,
@@ -32,16 +30,105 @@ pub(super) struct Scenario {
     pub(super) is_one_late: bool,
     /// Whether all links are cut at last, and healed together.
     pub(super) is_cut_at_last: bool,
+    pub(super) clocks: Clocks,
+    pub(super) disks: Disks,
+    pub(super) links: Links,
+    /// Whether some that crash come back with an older folder, or with that of another.
+    pub(super) has_copies: bool,
 }
 
-impl Scenario {
-    pub(super) fn draw(rng: &mut StdRng) -> Self {
-        let skew: Duration = match rng.gen_range(0..4) {
+/// What clocks do.
+#[derive(Clone, Debug)]
+pub(super) struct Clocks {
+    /// How far they are off.
+    pub(super) skew: Duration,
+    /// Whether they are never set right.
+    pub(super) is_skew_lasting: bool,
+    /// By how much they may go wrong in a million.
+    pub(super) drift: i64,
+    /// Between two times that one is set.
+    pub(super) jumps_every: Duration,
+    /// Whether a replica may come up in 1970.
+    pub(super) is_1970: bool,
+}
+
+/// What disks do.
+#[derive(Clone, Debug)]
+pub(super) struct Disks {
+    /// How long a write takes, at the most.
+    pub(super) slowest: Duration,
+    /// Of a thousand writes, so many fail.
+    pub(super) failing: u32,
+    /// Whether some replicas do not sync what they acknowledge.
+    pub(super) is_any_durability: bool,
+}
+
+/// What links do, beside losing messages.
+#[derive(Clone, Debug)]
+pub(super) struct Links {
+    /// What a link carries.
+    pub(super) bytes_a_second: Option<u64>,
+    /// Of a thousand queries, so many are answered with an error.
+    pub(super) errors: u32,
+    /// Of a thousand events, so many find no room in the queue of events.
+    pub(super) dropped: u32,
+}
+
+fn some(rng: &mut StdRng, from: &[u64]) -> Duration {
+    Duration::from_millis(from[rng.gen_range(0..from.len())])
+}
+
+impl Clocks {
+    const RIGHT: Self = Self {
+        skew: Duration::ZERO,
+        is_skew_lasting: false,
+        drift: 0,
+        jumps_every: Duration::MAX,
+        is_1970: false,
+    };
+
+    fn draw(rng: &mut StdRng) -> Self {
+        let skew = match rng.gen_range(0..4) {
             0 => Duration::from_secs(rng.gen_range(1..240)),
             1 => Duration::from_millis(rng.gen_range(0..2000)),
             _ => Duration::ZERO,
         };
         Self {
+            skew,
+            // What is stamped by one may not be too far ahead for another.
+            is_skew_lasting: skew < Duration::from_secs(2) && rng.gen(),
+            ..Self::RIGHT
+        }
+    }
+
+    fn draw_wrong(rng: &mut StdRng) -> Self {
+        let is_skew_lasting = rng.gen_ratio(1, 3);
+        let skew = match is_skew_lasting {
+            true => Duration::from_millis(rng.gen_range(0..4500)),
+            false => some(rng, &[0, 500, 9000, 60_000, 600_000]),
+        };
+        Self {
+            skew,
+            is_skew_lasting,
+            drift: *[0, 100, 10_000].get(rng.gen_range(0..3)).unwrap(),
+            jumps_every: match is_skew_lasting {
+                true => Duration::MAX,
+                false => Duration::from_millis(rng.gen_range(500..5000)),
+            },
+            is_1970: !is_skew_lasting && rng.gen(),
+        }
+    }
+}
+
+impl Scenario {
+    pub(super) fn draw(kind: Kind, rng: &mut StdRng) -> Self {
+        let (is_disk, is_clock) = (
+            matches!(kind, Kind::Disks | Kind::All),
+            matches!(kind, Kind::Clocks | Kind::All),
+        );
+        let is_link = matches!(kind, Kind::Links | Kind::All);
+        let is_copy = matches!(kind, Kind::Folders | Kind::All);
+        let mut scenario = Self {
             replicas: rng.gen_range(2..=12),
             keys: *[3, 40, 400].get(rng.gen_range(0..3)).unwrap(),
             faults: Duration::from_secs(rng.gen_range(3..15)),
@@ -49,16 +136,37 @@ impl Scenario {
             loss: rng.gen_range(0..300),
             duplication: rng.gen_range(0..300),
             delay: Duration::from_millis(rng.gen_range(1..400)),
-            sync_interval: Duration::from_secs(30),
-            skew,
             cuts_every: Duration::from_millis(rng.gen_range(300..5000)),
             crashes_every: Duration::from_millis(rng.gen_range(1000..20_000)),
-            // What is stamped by one may not be too far ahead for another.
-            is_skew_lasting: skew < Duration::from_secs(2) && rng.gen(),
             downtime: Duration::from_millis(rng.gen_range(0..8000)),
             is_one_late: rng.gen_ratio(1, 4),
             is_cut_at_last: rng.gen(),
+            clocks: match is_clock {
+                true => Clocks::draw_wrong(rng),
+                false => Clocks::draw(rng),
+            },
+            ..Self::calm(2)
+        };
+        if is_disk {
+            scenario.disks = Disks {
+                slowest: some(rng, &[0, 20, 300, 3000]),
+                failing: *[0, 2, 30].get(rng.gen_range(0..3)).unwrap(),
+                is_any_durability: rng.gen(),
+            };
         }
+        if is_disk || is_copy {
+            scenario.crashes_every = Duration::from_millis(rng.gen_range(500..4000));
+            scenario.downtime = Duration::from_millis(rng.gen_range(0..2000));
+        }
+        if is_link {
+            scenario.links = Links {
+                bytes_a_second: rng.gen::<bool>().then(|| rng.gen_range(1000..20_000)),
+                errors: rng.gen_range(0..300),
+                dropped: rng.gen_range(0..200),
+            };
+        }
+        scenario.has_copies = is_copy;
+        scenario
     }
 
     /// Nothing goes wrong.
@@ -72,13 +180,36 @@ impl Scenario {
             duplication: 0,
             delay: Duration::from_millis(2),
             sync_interval: Duration::from_secs(30),
-            skew: Duration::ZERO,
             cuts_every: Duration::MAX,
             crashes_every: Duration::MAX,
-            is_skew_lasting: false,
             downtime: Duration::ZERO,
             is_one_late: false,
             is_cut_at_last: false,
+            clocks: Clocks::RIGHT,
+            disks: Disks {
+                slowest: Duration::ZERO,
+                failing: 0,
+                is_any_durability: false,
+            },
+            links: Links {
+                bytes_a_second: None,
+                errors: 0,
+                dropped: 0,
+            },
+            has_copies: false,
         }
+    }
+
+    /// Whether a write may be lost that a client was not promised, or with a folder.
+    pub(super) fn loses_writes(&self) -> bool {
+        let Disks {
+            slowest,
+            failing,
+            is_any_durability,
+        } = self.disks;
+        let is_disk = slowest > Duration::ZERO || failing > 0 || is_any_durability;
+        // A replica refuses what its own client stamped, if its clock was set back since.
+        let is_refused = self.clocks.jumps_every < Duration::MAX || self.clocks.is_1970;
+        is_disk || is_refused || self.has_copies
     }
 }

@@ -1,8 +1,8 @@
-//! The replicas, the network between them, and the faults.
+//! The replicas, and the time.
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, BinaryHeap},
+    collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque},
     time::Duration,
 };
 
@@ -11,35 +11,31 @@ use rand::{rngs::StdRng, Rng, RngCore, SeedableRng};
 use super::{
     super::*,
     model::Merging,
-    node::{at, id, node_of, settings, token, Node, NodeView, DRIFT, SETTLE, START},
+    network::Message,
+    node::{at, id, settings, Node, NodeView, SETTLE, START},
     scenario::Scenario,
 };
 use crate::{
-    cell::{ntp64_span, Cell, CellKey, Timestamp, Version},
-    replica::SimulatedReplica,
+    cell::{ntp64_span, CellKey, Version},
+    config::Durability,
+    replica::{ideal, Image, Medium, SimulatedReplica},
+    store::faulty::Verdict,
 };
 
 pub(super) enum Happening {
-    /// A replica's timer.
+    /// A replica has something to do.
     Wake(usize, u64),
     /// A message arrives.
     Arrive(usize, Message),
     Write,
     Cut,
     Crash,
+    /// A clock is set.
+    Jump,
+    /// An operator opens a storage anew that has failed.
+    Reopen(usize, u64),
     /// One that is down comes up again.
     Restart(usize),
-}
-
-#[derive(Clone)]
-pub(super) enum Message {
-    Update(Vec<(CellKey, Cell)>),
-    Appeared(ReplicaId),
-    Gone(ReplicaId),
-    Announced(ReplicaId, Vec<u8>),
-    AskRoot(usize),
-    Query(usize, u64, Query, Vec<u8>),
-    Answer(u64, Vec<u8>),
 }
 
 pub(super) struct World {
@@ -50,12 +46,16 @@ pub(super) struct World {
     pub(super) nodes: Vec<Node>,
     /// `links[a][b]`: what a sends reaches b.
     pub(super) links: Vec<Vec<bool>>,
+    /// Until when a link is busy with what was sent before.
+    pub(super) busy: Vec<Vec<u64>>,
     pub(super) queue: BinaryHeap<Reverse<(u64, u64)>>,
     pub(super) happenings: BTreeMap<u64, Happening>,
     pub(super) sequence: u64,
     /// The join of all that was written, and all that was.
     pub(super) model: BTreeMap<CellKey, Version>,
     pub(super) written: BTreeSet<Version>,
+    /// The latest time that a write was stamped with.
+    pub(super) latest: u64,
     pub(super) merging: Merging,
     pub(super) faulty: bool,
     pub(super) largest_message: usize,
@@ -66,51 +66,71 @@ impl World {
     pub(super) fn new(seed: u64, scenario: Scenario) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let n = scenario.replicas;
-        let skew = i64::try_from(scenario.skew.as_millis()).unwrap();
-        let nodes = (0..n)
-            .map(|node| {
-                let mut random = || rng.next_u64();
-                let replica = SimulatedReplica::new(SETTLE, at(START, 0));
-                let mut context = Context {
-                    now: Duration::ZERO,
-                    wall: START,
-                    random: &mut random,
-                    view: &NodeView(&replica, START, (0, 0)),
-                };
-                Node {
-                    machine: Machine::new(settings(node, 0, scenario.sync_interval), &mut context),
-                    replica,
-                    skew: 0,
-                    life: 0,
-                    is_down: false,
-                    last_timestamp: 0,
-                    joined: 0,
-                    useful: 0,
-                    has_root: false,
-                    refused: 0,
-                }
-            })
-            .collect();
+        let nodes = (0..n).map(|node| node_of_nothing(node, &scenario, &mut rng));
+        let nodes = nodes.collect();
         let mut world = Self {
             rng,
             scenario,
             now: 0,
             nodes,
             links: vec![vec![true; n]; n],
+            busy: vec![vec![0; n]; n],
             queue: BinaryHeap::new(),
             happenings: BTreeMap::new(),
             sequence: 0,
             model: BTreeMap::new(),
             written: BTreeSet::new(),
+            latest: 0,
             merging: Merging::new(),
             faulty: true,
             largest_message: 0,
             bytes: 0,
         };
         for node in 0..n {
+            let clocks = &world.scenario.clocks;
+            let skew = i64::try_from(clocks.skew.as_millis()).unwrap();
+            let drift = clocks.drift;
             world.nodes[node].skew = world.rng.gen_range(-skew..=skew);
+            world.nodes[node].drift = world.rng.gen_range(-drift..=drift);
+            let durability = match world.scenario.disks.is_any_durability {
+                true => world.rng.gen_range(0..3),
+                false => 0,
+            };
+            let durabilities = [Durability::Always, Durability::Interval, Durability::None];
+            world.nodes[node].durability = durabilities[durability];
+            world.nodes[node].replica = world.opened(node, Image::default());
         }
         world
+    }
+
+    /// A disk as the scenario has it.
+    fn medium(&mut self) -> Medium {
+        let disks = &self.scenario.disks;
+        let (slowest, failing) = (disks.slowest.as_millis() as u64, disks.failing);
+        if !self.faulty || (slowest == 0 && failing == 0) {
+            return ideal();
+        }
+        let mut rng = StdRng::seed_from_u64(self.rng.next_u64());
+        Box::new(move || {
+            // Now and then it takes long.
+            let most = match rng.gen_ratio(1, 8) {
+                true => slowest,
+                false => slowest / 20,
+            };
+            let verdict = match rng.gen_ratio(failing, 1000) {
+                false => Verdict::Done,
+                true if rng.gen() => Verdict::Lost,
+                true => Verdict::Kept,
+            };
+            (Duration::from_millis(rng.gen_range(0..=most)), verdict)
+        })
+    }
+
+    /// The replica of a node, opened with this folder.
+    pub(super) fn opened(&mut self, node: usize, image: Image) -> SimulatedReplica {
+        let now = at(self.wall(node), self.now);
+        let durability = self.nodes[node].durability;
+        SimulatedReplica::open(image, SETTLE, durability, self.medium(), now)
     }
 
     /// Puts all replicas in touch.
@@ -122,7 +142,7 @@ impl World {
             self.at(half, Happening::Restart(last));
         }
         for node in 0..self.nodes.len() {
-            self.at(0, Happening::Wake(node, 0));
+            self.schedule(node);
             self.greet(node);
         }
         if self.scenario.writes > 0 {
@@ -130,6 +150,7 @@ impl World {
         }
         self.later(self.scenario.cuts_every, Happening::Cut);
         self.later(self.scenario.crashes_every, Happening::Crash);
+        self.later(self.scenario.clocks.jumps_every, Happening::Jump);
     }
 
     pub(super) fn at(&mut self, delay: u64, happening: Happening) {
@@ -146,263 +167,47 @@ impl World {
         }
     }
 
+    /// What the clock of a node shows.
     pub(super) fn wall(&self, node: usize) -> u64 {
-        let millis = (self.now as i64 + self.nodes[node].skew).unsigned_abs();
-        let span = ntp64_span(Duration::from_millis(millis));
-        match self.now as i64 + self.nodes[node].skew >= 0 {
+        let Node { skew, drift, .. } = self.nodes[node];
+        let now = self.now as i64;
+        let millis = now + skew + now * drift / 1_000_000;
+        let span = ntp64_span(Duration::from_millis(millis.unsigned_abs()));
+        match millis >= 0 {
             true => START + span,
-            false => START - span,
+            false => START.saturating_sub(span),
         }
     }
 
-    pub(super) fn delay(&mut self) -> u64 {
-        let most = self.scenario.delay.as_millis() as u64;
-        self.rng.gen_range(1..=most.max(1))
+    pub(super) fn draw_node(&mut self) -> usize {
+        self.rng.gen_range(0..self.nodes.len())
     }
 
-    pub(super) fn send(&mut self, from: usize, to: usize, message: Message) {
-        let is_token = matches!(message, Message::Appeared(_) | Message::Gone(_));
-        let is_down = self.nodes[from].is_down || self.nodes[to].is_down;
-        if !is_token && (is_down || !self.links[from][to]) {
+    /// Has a node driven on when there is something to do.
+    pub(super) fn schedule(&mut self, node: usize) {
+        let this = &self.nodes[node];
+        if this.is_down {
             return;
         }
-        if let Message::Announced(_, b) | Message::Query(_, _, _, b) | Message::Answer(_, b) =
-            &message
-        {
-            self.largest_message = self.largest_message.max(b.len());
-            self.bytes += b.len() as u64;
+        if this.replica.has_failed() && self.faulty {
+            self.at(1500, Happening::Reopen(node, this.life));
         }
-        // Tokens are the router's state, not messages that get lost.
-        if self.faulty && !is_token && from != to {
-            if self.rng.gen_ratio(self.scenario.loss.min(999), 1000) {
-                return;
-            }
-            if self.rng.gen_ratio(self.scenario.duplication, 1000) {
-                let delay = self.delay();
-                self.at(delay, Happening::Arrive(to, message.clone()));
-            }
-        }
-        let delay = self.delay();
-        self.at(delay, Happening::Arrive(to, message));
-    }
-
-    pub(super) fn is_linked(&self, a: usize, b: usize) -> bool {
-        let are_up = !self.nodes[a].is_down && !self.nodes[b].is_down;
-        are_up && self.links[a][b] && self.links[b][a]
-    }
-
-    /// A replica's token appears to those that it is linked to, and theirs to it.
-    pub(super) fn greet(&mut self, node: usize) {
-        for other in 0..self.nodes.len() {
-            if other != node && self.is_linked(node, other) {
-                self.send(node, other, Message::Appeared(id(node)));
-                self.send(other, node, Message::Appeared(id(other)));
-            }
-        }
-    }
-
-    pub(super) fn set_link(&mut self, a: usize, b: usize, is_up: bool) {
-        let was = self.is_linked(a, b);
-        self.links[a][b] = is_up;
-        match (was, self.is_linked(a, b)) {
-            (true, false) => {
-                self.send(a, b, Message::Gone(id(a)));
-                self.send(b, a, Message::Gone(id(b)));
-            }
-            (false, true) => {
-                self.send(a, b, Message::Appeared(id(a)));
-                self.send(b, a, Message::Appeared(id(b)));
-            }
-            _ => {}
-        }
-    }
-
-    /// A client at `node` writes; whoever can be reached gets it.
-    pub(super) fn write(&mut self, node: usize, number: u32, delete: bool) {
-        if self.nodes[node].is_down {
-            return;
-        }
-        let wall = self.wall(node);
-        let author = &mut self.nodes[node];
-        author.last_timestamp = wall.max(author.last_timestamp + 1);
-        let timestamp = Timestamp {
-            time: author.last_timestamp,
-            id: id(node).0,
-        };
-        let put = (!delete).then(|| self.merging.draw(number, &mut self.rng));
-        let cells = self.merging.write(number, timestamp, put);
-        for (key, cell) in &cells {
-            self.wrote(key, cell);
-        }
-        for other in 0..self.nodes.len() {
-            if other != node {
-                self.send(node, other, Message::Update(cells.clone()));
-            }
-        }
-        for (key, cell) in cells {
-            self.update(node, key, cell);
-        }
-    }
-
-    pub(super) fn wrote(&mut self, key: &CellKey, cell: &Cell) {
-        let version = Version::of(key, cell);
-        self.written.insert(version);
-        let winner = self.model.entry(key.clone()).or_insert(version);
-        *winner = (*winner).max(version);
-    }
-
-    pub(super) fn update(&mut self, node: usize, key: CellKey, cell: Cell) -> bool {
-        let wall = self.wall(node);
-        let target = &mut self.nodes[node];
-        if cell.timestamp.time > wall + ntp64_span(DRIFT) {
-            target.refused += 1;
-            return false;
-        }
-        target.replica.offer(key, cell)
-    }
-
-    pub(super) fn handle(&mut self, node: usize, event: Event) {
-        let wall = self.wall(node);
-        let now = Duration::from_millis(self.now);
-        let rng = &mut self.rng;
-        let mut random = || rng.next_u64();
         let this = &mut self.nodes[node];
-        let view = NodeView(&this.replica, wall, (this.joined, this.useful));
-        let mut context = Context {
-            now,
-            wall,
-            random: &mut random,
-            view: &view,
+        let replica = this.replica.wake_at().unwrap_or(Duration::MAX);
+        let machine = match this.joining {
+            None => this.machine.wake_at(),
+            Some(_) => Duration::MAX,
         };
-        let actions = this.machine.handle(event, &mut context);
-        let life = this.life;
-        for action in actions {
-            match action {
-                Action::Announce(bytes) => {
-                    for other in 0..self.nodes.len() {
-                        if other != node {
-                            self.send(node, other, Message::Announced(id(node), bytes.clone()));
-                        }
-                    }
-                }
-                Action::AskRoot(peer) => self.send(node, node_of(peer), Message::AskRoot(node)),
-                Action::Ask(request, peer, query, bytes) => {
-                    let message = Message::Query(node, request | life << 32, query, bytes);
-                    self.send(node, node_of(peer), message);
-                }
-                Action::Join(cells) => {
-                    let count = cells.len() as u64;
-                    for (key, cell) in cells {
-                        let version = Version::of(&key, &cell);
-                        assert!(self.written.contains(&version), "nobody wrote it");
-                        let is_newest = self.update(node, key, cell);
-                        self.nodes[node].useful += u64::from(is_newest);
-                    }
-                    self.nodes[node].has_root |= self.settle(node);
-                    self.nodes[node].joined += count;
-                }
-                Action::TakeNewIdentity | Action::DeclareAgain => panic!("there is one of each"),
-                Action::Report(_) => {}
-            }
+        let next = replica.min(machine).as_micros().div_ceil(1000);
+        let next = u64::try_from(next).unwrap_or(u64::MAX).max(self.now + 1);
+        if next < this.wakes {
+            this.wakes = next;
+            let happening = Happening::Wake(node, this.life);
+            self.at(next - self.now, happening);
         }
     }
 
-    pub(super) fn settle(&mut self, node: usize) -> bool {
-        let now = at(self.wall(node), self.now);
-        self.nodes[node].replica.settle(now)
-    }
-
-    pub(super) fn arrive(&mut self, to: usize, message: Message) {
-        if self.nodes[to].is_down {
-            return;
-        }
-        match message {
-            Message::Update(cells) => {
-                for (key, cell) in cells {
-                    self.update(to, key, cell);
-                }
-            }
-            Message::Appeared(other) => {
-                if self.is_linked(to, node_of(other)) {
-                    self.handle(to, Event::Appeared(token(node_of(other))));
-                }
-            }
-            Message::Gone(other) => {
-                if !self.is_linked(to, node_of(other)) {
-                    self.handle(to, Event::Gone(token(node_of(other))));
-                }
-            }
-            Message::Announced(from, bytes) => self.handle(to, Event::Announced(from, bytes)),
-            Message::AskRoot(from) => {
-                // What the queryable answers: one's announcement of now.
-                let wall = self.wall(to);
-                let view = NodeView(&self.nodes[to].replica, wall, (0, 0));
-                if let Some(bytes) = self.nodes[to].machine.announcement(&view, wall) {
-                    self.send(to, from, Message::Announced(id(to), bytes));
-                }
-            }
-            Message::Query(from, request, query, bytes) => {
-                let view = NodeView(&self.nodes[to].replica, 0, (0, 0));
-                let answer = match query {
-                    Query::Digest => answer_digests(&view.0.tree(), &bytes).unwrap(),
-                    Query::Entries => answer_entries(&view, &bytes, true).unwrap(),
-                };
-                self.send(to, from, Message::Answer(request, answer));
-            }
-            Message::Answer(request, bytes) => {
-                if request >> 32 == self.nodes[to].life {
-                    self.handle(to, Event::Answer(request & 0xffff_ffff, Ok(bytes)));
-                }
-            }
-        }
-    }
-
-    /// What is not on disk is lost, with all that the machine knew.
-    pub(super) fn crash(&mut self, node: usize) {
-        if self.nodes[node].is_down {
-            return;
-        }
-        let others = (0..self.nodes.len()).filter(|other| self.is_linked(node, *other));
-        let linked: Vec<usize> = others.collect();
-        self.nodes[node].life += 1;
-        self.nodes[node].is_down = true;
-        for other in linked {
-            self.send(node, other, Message::Gone(id(node)));
-        }
-        let most = self.scenario.downtime.as_millis() as u64;
-        let downtime = self.rng.gen_range(0..=most);
-        self.at(downtime, Happening::Restart(node));
-    }
-
-    pub(super) fn restart(&mut self, node: usize) {
-        let wall = self.wall(node);
-        let this = &mut self.nodes[node];
-        if !std::mem::take(&mut this.is_down) {
-            return;
-        }
-        let now = at(wall, self.now);
-        let empty = SimulatedReplica::new(SETTLE, now);
-        let crashed = std::mem::replace(&mut this.replica, empty);
-        let lost = self.rng.gen_range(0..=crashed.unsynced_batches());
-        this.replica = crashed.reopen(lost, now);
-        this.joined = 0;
-        this.useful = 0;
-        let life = this.life;
-        let rng = &mut self.rng;
-        let mut random = || rng.next_u64();
-        let mut context = Context {
-            now: Duration::from_millis(self.now),
-            wall,
-            random: &mut random,
-            view: &NodeView(&this.replica, wall, (0, 0)),
-        };
-        let settings = settings(node, life, self.scenario.sync_interval);
-        this.machine = Machine::new(settings, &mut context);
-        self.at(0, Happening::Wake(node, life));
-        self.greet(node);
-    }
-
-    /// Runs until `end`, or until `done` is, which is asked at whole seconds.
+    /// Runs until `end`, or until `done` is, which is asked four times a second.
     pub(super) fn run(&mut self, end: u64, done: impl Fn(&Self) -> bool) -> bool {
         let mut check = self.now;
         while let Some(Reverse((time, sequence))) = self.queue.peek().copied() {
@@ -417,132 +222,84 @@ impl World {
             }
             self.queue.pop();
             self.now = time;
-            match self.happenings.remove(&sequence).unwrap() {
-                Happening::Wake(node, life) if life == self.nodes[node].life => {
-                    let is_made = self.settle(node);
-                    let event = match std::mem::take(&mut self.nodes[node].has_root) || is_made {
-                        true => Event::Root,
-                        false => Event::Tick,
-                    };
-                    self.handle(node, event);
-                    let at = self.nodes[node].machine.wake_at().as_millis() as u64;
-                    // What settles is looked for eight times a second.
-                    let next = at.saturating_sub(self.now).clamp(1, 125);
-                    self.at(next, Happening::Wake(node, life));
-                }
-                Happening::Wake(..) => {}
-                Happening::Restart(node) => self.restart(node),
-                Happening::Arrive(to, message) => self.arrive(to, message),
-                Happening::Write if self.faulty => {
-                    let node = self.rng.gen_range(0..self.nodes.len());
-                    let number = self.rng.gen_range(0..self.scenario.keys);
-                    let delete = self.rng.gen_ratio(1, 4);
-                    self.write(node, number, delete);
-                    let every = u64::from(1000 / self.scenario.writes.max(1));
-                    let delay = self.rng.gen_range(1..=every * 2);
-                    self.at(delay, Happening::Write);
-                }
-                Happening::Cut if self.faulty => {
-                    self.change_links();
-                    self.later(self.scenario.cuts_every, Happening::Cut);
-                }
-                Happening::Crash if self.faulty => {
-                    let node = self.rng.gen_range(0..self.nodes.len());
-                    self.crash(node);
-                    self.later(self.scenario.crashes_every, Happening::Crash);
-                }
-                Happening::Write | Happening::Cut | Happening::Crash => {}
-            }
+            let happening = self.happenings.remove(&sequence).unwrap();
+            self.happen(happening);
         }
         self.now = end;
         done(self)
     }
 
-    pub(super) fn change_links(&mut self) {
-        let n = self.nodes.len();
-        match self.rng.gen_range(0..4) {
-            // Two halves.
-            0 => {
-                let side: Vec<bool> = (0..n).map(|_| self.rng.gen()).collect();
-                for (a, b) in pairs(n) {
-                    self.set_link(a, b, side[a] == side[b]);
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Wake(node, life) => {
+                let this = &mut self.nodes[node];
+                if life == this.life && this.wakes <= self.now {
+                    this.wakes = u64::MAX;
+                    self.step(node);
                 }
             }
-            // One way of one link.
-            1 => {
-                let (a, b) = (self.rng.gen_range(0..n), self.rng.gen_range(0..n));
-                if a != b {
-                    let is_up = self.rng.gen();
-                    self.set_link(a, b, is_up);
-                }
+            Happening::Restart(node) => self.restart(node),
+            Happening::Arrive(to, message) => self.arrive(to, message),
+            Happening::Write if self.faulty => {
+                let node = self.rng.gen_range(0..self.nodes.len());
+                let number = self.rng.gen_range(0..self.scenario.keys);
+                let delete = self.rng.gen_ratio(1, 4);
+                self.write(node, number, delete);
+                let every = u64::from(1000 / self.scenario.writes.max(1));
+                let delay = self.rng.gen_range(1..=every * 2);
+                self.at(delay, Happening::Write);
             }
-            // One alone.
-            2 => {
-                let alone = self.rng.gen_range(0..n);
-                for (a, b) in pairs(n) {
-                    self.set_link(a, b, a != alone && b != alone);
-                }
+            Happening::Cut if self.faulty => {
+                self.change_links();
+                self.later(self.scenario.cuts_every, Happening::Cut);
             }
-            _ => self.heal(),
+            Happening::Crash if self.faulty => {
+                let node = self.rng.gen_range(0..self.nodes.len());
+                self.crash_somehow(node);
+                self.later(self.scenario.crashes_every, Happening::Crash);
+            }
+            Happening::Jump if self.faulty => {
+                self.jump();
+                self.later(self.scenario.clocks.jumps_every, Happening::Jump);
+            }
+            Happening::Reopen(node, life) if life == self.nodes[node].life => self.crash(node),
+            Happening::Write | Happening::Cut | Happening::Crash => {}
+            Happening::Jump | Happening::Reopen(..) => {}
         }
-    }
-
-    pub(super) fn cut_all(&mut self) {
-        for (a, b) in pairs(self.nodes.len()) {
-            self.set_link(a, b, false);
-        }
-    }
-
-    pub(super) fn heal(&mut self) {
-        for (a, b) in pairs(self.nodes.len()) {
-            self.set_link(a, b, true);
-        }
-    }
-
-    pub(super) fn is_converged(&self) -> bool {
-        let root = |node: &Node| {
-            let Ok(root) = node.replica.tree().root();
-            root
-        };
-        let first = root(&self.nodes[0]);
-        let settled = |node: &Node| !node.replica.has_pending();
-        self.nodes
-            .iter()
-            .all(|node| settled(node) && root(node) == first)
-    }
-
-    pub(super) fn rounds(&self) -> u64 {
-        2 * u64::from(self.nodes.len().next_power_of_two().ilog2()) + 6
-    }
-
-    /// The model, without what is covered, and nothing else, is on every replica.
-    pub(super) fn check(&self) {
-        let covers = |key: &CellKey| {
-            let own = self.model.get(&CellKey::own(key.key.clone()));
-            own.filter(|_| !key.part.is_empty())
-                .map(|own| own.timestamp)
-        };
-        let cells = self
-            .model
-            .iter()
-            .map(|(key, version)| (key.clone(), *version));
-        let model: BTreeMap<CellKey, Version> = cells
-            .filter(|(key, version)| covers(key) < Some(version.timestamp))
-            .collect();
-        for (number, node) in self.nodes.iter().enumerate() {
-            let disk = node.replica.disk();
-            let versions: BTreeMap<CellKey, Version> = disk
-                .iter()
-                .map(|(key, cell)| (key.clone(), Version::of(key, cell)))
-                .collect();
-            assert_eq!(versions, model, "replica {number}");
-            assert_eq!(node.replica.tree().len(), model.len());
-            self.merging.check(&disk);
-        }
-        assert!(self.largest_message <= MAX_MESSAGE);
     }
 }
 
-pub(super) fn pairs(n: usize) -> impl Iterator<Item = (usize, usize)> {
-    (0..n).flat_map(move |a| (0..n).filter(move |b| *b != a).map(move |b| (a, b)))
+fn node_of_nothing(node: usize, scenario: &Scenario, rng: &mut StdRng) -> Node {
+    let replica = SimulatedReplica::new(SETTLE, at(START, 0));
+    let joins = Joins::default();
+    let settings = settings(id(node), START, 0, scenario.sync_interval);
+    let mut random = || rng.next_u64();
+    let mut context = Context {
+        now: Duration::ZERO,
+        wall: START,
+        random: &mut random,
+        view: &NodeView(&replica, START, &joins),
+    };
+    Node {
+        machine: Machine::new(settings, &mut context),
+        replica,
+        identity: id(node),
+        durability: Durability::Always,
+        skew: 0,
+        drift: 0,
+        life: 0,
+        is_down: false,
+        image: Image::default(),
+        saved: None,
+        last_timestamp: 0,
+        joins,
+        joining: None,
+        actions: VecDeque::new(),
+        events: VecDeque::new(),
+        has_root: false,
+        has_missed_tokens: false,
+        refused: 0,
+        sent: 0,
+        wakes: u64::MAX,
+    }
 }
