@@ -79,10 +79,10 @@ bench: build tools
 	$(PYTHON) benches/merging.py
 	$(PYTHON) benches/operations.py
 
-## Simulated replicas from many seeds; one that fails is named.
-SEEDS ?= 100000
+## Simulated replicas, each kind of faults for so many seconds; a seed that fails is named.
+SECONDS ?= 600
 soak:
-	MST_SIM_SEEDS=$(SEEDS) cargo test --release --locked --lib $(CHECKED) simulated -- --nocapture
+	scripts/soak $(SECONDS)
 
 ## Each fuzz target for a minute; needs cargo-fuzz and a nightly-like compiler.
 fuzz:

@@ -119,7 +119,7 @@ pub use integrity::{Damage, Scrubbed};
 pub use read::{snapshot::Snapshot, Lookup, Stored};
 pub use roots::{change_log::Change, Comparison, RootHistory, RootInfo, Span};
 #[cfg(test)]
-pub(crate) use simulated::{check_promised, ideal, is_over, Image, Lost, Medium, SimulatedReplica};
+pub(crate) use simulated::{check_promised, ideal, Image, Lost, Medium, SimulatedReplica};
 pub(crate) use tuning::Now;
 pub use tuning::Tuning;
 pub use write::acks::Committed;

@@ -1,26 +1,18 @@
 //! A replica on virtual time: the real core, driven by whoever has the time, over a simulated disk
-//! that may be slow, or fail, and that a crash takes back what was not synced on it.
+//! that may be slow, or fail, and of which a crash takes back what was not synced.
 
 mod disk;
+mod image;
 
-use std::{
-    collections::BTreeMap,
-    future::Future,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Waker},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use disk::Disk;
+pub(crate) use disk::{ideal, Medium};
+pub(crate) use image::{check_promised, Image, Lost};
+use image::{load, Promised};
 
 use super::{
-    apply::{
-        entry::TreeEntry,
-        loader::Loader,
-        tree::AppliedTree,
-        watermark::{cut_above, cut_at},
-    },
+    apply::watermark::{cut_above, cut_at},
     core::{Core, Task},
     state::State,
     write::{
@@ -39,32 +31,6 @@ use crate::{
         Commit, RowBatch, StoreError,
     },
 };
-
-/// How long a write to the disk takes, and what becomes of it.
-pub(crate) type Medium = Box<dyn FnMut() -> (Duration, Verdict)>;
-
-/// A disk that takes no time.
-pub(crate) fn ideal() -> Medium {
-    Box::new(|| (Duration::ZERO, Verdict::Done))
-}
-
-/// What a crash left, and what was promised of it.
-#[derive(Clone, Default)]
-pub(crate) struct Image {
-    disk: Disk,
-    promised: BTreeMap<CellKey, Version>,
-}
-
-/// What a crash is to take back, of what it may.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Lost {
-    /// Batches of rows.
-    pub(crate) batches: usize,
-    /// Groups of the log.
-    pub(crate) groups: u64,
-    /// Whether the group that is being appended is lost.
-    pub(crate) is_append_torn: bool,
-}
 
 /// A write to the disk that is under way.
 struct Io<T> {
@@ -85,8 +51,7 @@ pub(crate) struct SimulatedReplica {
     core: Core,
     disk: Disk,
     medium: Medium,
-    /// The newest version of each cell of which a writer was told that it is on the disk.
-    promised: BTreeMap<CellKey, Version>,
+    promised: Promised,
     appending: Option<Io<Append>>,
     appended: Option<Result<u64, StoreError>>,
     storing: Option<Io<RowBatch>>,
@@ -414,42 +379,11 @@ impl SimulatedReplica {
         tree.publish()
     }
 
-    /// The newest versions of which a writer was told that they are on the disk.
-    pub(crate) fn promised(&self) -> &BTreeMap<CellKey, Version> {
+    pub(crate) fn promised(&self) -> &Promised {
         &self.promised
     }
 
     pub(crate) fn has_pending(&self) -> bool {
         self.state.queue.queues().unsettled > 0
-    }
-}
-
-/// Whether a commit is over, well or not.
-pub(crate) fn is_over(committed: &mut Committed) -> bool {
-    let mut context = Context::from_waker(Waker::noop());
-    Pin::new(committed).poll(&mut context).is_ready()
-}
-
-fn load(rows: &Rows) -> (AppliedTree, Vec<CellKey>) {
-    let mut loader = Loader::new();
-    for (key, cell) in rows {
-        let version = Version::of(key, cell);
-        loader.push(key.clone(), TreeEntry::in_row(version, false));
-    }
-    let covered = std::mem::take(&mut loader.covered);
-    let covered = covered.into_iter().map(|(key, _)| key).collect();
-    (loader.finish(), covered)
-}
-
-/// That rows have what was promised, or what is newer, or covers it.
-pub(crate) fn check_promised(rows: &Rows, promised: &BTreeMap<CellKey, Version>) {
-    for (key, version) in promised {
-        let held = rows.get(key).map(|cell| Version::of(key, cell));
-        let own = rows.get(&CellKey::own(key.key.clone()));
-        let is_covered = own.is_some_and(|own| own.timestamp >= version.timestamp);
-        assert!(
-            held >= Some(*version) || (!key.part.is_empty() && is_covered),
-            "{key:?} was promised as {version:?}, and there is {held:?}"
-        );
     }
 }

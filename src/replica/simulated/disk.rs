@@ -1,15 +1,24 @@
 //! A simulated disk: a write-ahead log, and rows, of which a crash takes back what is not synced.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
     cell::{Cell, CellKey, Version},
     replica::write::group::Group,
     store::{
+        faulty::Verdict,
         model::{apply, Rows},
         Commit, RowBatch,
     },
 };
+
+/// How long a write to the disk takes, and what becomes of it.
+pub(crate) type Medium = Box<dyn FnMut() -> (Duration, Verdict)>;
+
+/// A disk that takes no time.
+pub(crate) fn ideal() -> Medium {
+    Box::new(|| (Duration::ZERO, Verdict::Done))
+}
 
 /// Batches of rows after which they are in tables.
 const BATCHES_A_FLUSH: usize = 20;

@@ -1,6 +1,6 @@
 //! What a replica does: it takes writes, and carries out what its machine decides.
 
-use std::time::Duration;
+use std::{future::Future, time::Duration};
 
 use rand::RngCore;
 
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     cell::{ntp64_span, Cell, CellKey, Timestamp, Version},
-    replica::{is_over, Committed},
+    replica::Committed,
 };
 
 impl World {
@@ -250,4 +250,10 @@ impl World {
             Query::Entries => answer_entries(&view, bytes, true).map_err(|error| error.to_string()),
         }
     }
+}
+
+/// Whether a commit is over, well or not.
+fn is_over(committed: &mut Committed) -> bool {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    std::pin::Pin::new(committed).poll(&mut context).is_ready()
 }

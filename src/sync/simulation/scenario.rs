@@ -105,7 +105,7 @@ impl Clocks {
         let is_skew_lasting = rng.gen_ratio(1, 3);
         let skew = match is_skew_lasting {
             true => Duration::from_millis(rng.gen_range(0..4500)),
-            false => some(rng, &[0, 500, 9000, 60_000, 600_000]),
+            false => some(rng, &[0, 500, 500, 9000, 9000, 60_000, 60_000, 600_000]),
         };
         Self {
             skew,
@@ -166,6 +166,9 @@ impl Scenario {
             };
         }
         scenario.has_copies = is_copy;
+        // Of two of one name the older hears by an announcement alone that the other gave it up, and
+        // nobody repeats that if it is lost: so links change once more.
+        scenario.is_cut_at_last |= is_copy;
         scenario
     }
 

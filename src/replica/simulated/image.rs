@@ -1,0 +1,114 @@
+//! What a crash leaves of a simulated replica.
+
+use std::collections::BTreeMap;
+
+use super::disk::Disk;
+use crate::{
+    cell::{CellKey, Version},
+    replica::apply::{entry::TreeEntry, loader::Loader, tree::AppliedTree},
+    store::model::Rows,
+};
+
+/// The newest version of each cell of which a writer was told that it is on the disk.
+pub(crate) type Promised = BTreeMap<CellKey, Version>;
+
+/// What a crash left, and what was promised of it.
+#[derive(Clone, Default)]
+pub(crate) struct Image {
+    pub(super) disk: Disk,
+    pub(super) promised: Promised,
+}
+
+/// What a crash is to take back, of what it may.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Lost {
+    /// Batches of rows.
+    pub(crate) batches: usize,
+    /// Groups of the log.
+    pub(crate) groups: u64,
+    /// Whether the group that is being appended is lost.
+    pub(crate) is_append_torn: bool,
+}
+
+/// The tree of what is stored, and what a crash left behind.
+pub(super) fn load(rows: &Rows) -> (AppliedTree, Vec<CellKey>) {
+    let mut loader = Loader::new();
+    for (key, cell) in rows {
+        let version = Version::of(key, cell);
+        loader.push(key.clone(), TreeEntry::in_row(version, false));
+    }
+    let covered = std::mem::take(&mut loader.covered);
+    let covered = covered.into_iter().map(|(key, _)| key).collect();
+    (loader.finish(), covered)
+}
+
+/// That rows have what was promised, or what is newer, or covers it.
+pub(crate) fn check_promised(rows: &Rows, promised: &Promised) {
+    for (key, version) in promised {
+        let held = rows.get(key).map(|cell| Version::of(key, cell));
+        let own = rows.get(&CellKey::own(key.key.clone()));
+        let is_covered = own.is_some_and(|own| own.timestamp >= version.timestamp);
+        assert!(
+            held >= Some(*version) || (!key.part.is_empty() && is_covered),
+            "{key:?} was promised as {version:?}, and there is {held:?}"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        cell::{Cell, Key, Timestamp},
+        config::Durability,
+        replica::{
+            simulated::{ideal, SimulatedReplica},
+            Now,
+        },
+    };
+
+    const NOW: Now = Now {
+        clock: 1_700_000_000 << 32,
+        monotonic: Duration::ZERO,
+    };
+    const SETTLE: Duration = Duration::from_millis(500);
+
+    fn open(image: Image, durability: Durability) -> SimulatedReplica {
+        SimulatedReplica::open(image, SETTLE, durability, ideal(), NOW)
+    }
+
+    fn key() -> CellKey {
+        CellKey::own(Key::from(Some("k".try_into().unwrap())))
+    }
+
+    /// After a write with this durability.
+    fn written(durability: Durability) -> SimulatedReplica {
+        let mut replica = open(Image::default(), durability);
+        let (time, id) = (NOW.clock, [1; 16]);
+        replica.offer(key(), Cell::tombstone(Timestamp { time, id }));
+        replica.request_commit();
+        replica
+    }
+
+    #[test]
+    fn what_was_promised_survives_a_crash_and_what_was_not_need_not() {
+        for durability in [Durability::Always, Durability::Interval, Durability::None] {
+            let replica = written(durability);
+            let most = replica.most_lost();
+            assert_eq!(most.groups, u64::from(durability == Durability::None));
+            let reopened = open(replica.crash(most), durability);
+            let is_there = reopened.disk().contains_key(&key());
+            assert_eq!(is_there, durability != Durability::None);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "was promised")]
+    fn a_disk_that_loses_what_was_promised_is_found_out() {
+        let mut image = written(Durability::Always).crash(Lost::default());
+        image.disk = Disk::default();
+        open(image, Durability::Always);
+    }
+}
