@@ -1,19 +1,20 @@
-//! Lends the router's own session to the MST backend, for replication.
+//! Serves storages on the router's own session, and lends that to the MST backend's
+//! volumes for replication.
 //!
-//! A volume is given no Zenoh session. This plugin is given the router's runtime;
-//! it finds the backend's library where the storage manager finds it, which the
-//! loader then has in memory once, and hands the runtime over. Without this
-//! plugin the backend opens a session to the router by itself.
+//! Both need the router's runtime, which a plugin is given and a volume is not. All code
+//! is in the backend's library, which this plugin finds where the storage manager finds
+//! it: the loader has a file in memory once, so plugin and volume share folders, limits
+//! and threads. Two files there must be, as both would export Zenoh's entry points.
 
 use serde_json::Value;
 use zenoh::{
     internal::{
-        plugins::{RunningPlugin, RunningPluginTrait, ZenohPlugin},
+        plugins::{RunningPlugin, ZenohPlugin},
         runtime::DynamicRuntime,
     },
     Result as ZResult,
 };
-use zenoh_plugin_trait::{plugin_long_version, plugin_version, Plugin, PluginControl};
+use zenoh_plugin_trait::{plugin_long_version, plugin_version, Plugin};
 use zenoh_util::{LibLoader, LibSearchDirs};
 
 zenoh_plugin_trait::declare_plugin!(MstPlugin);
@@ -21,9 +22,9 @@ zenoh_plugin_trait::declare_plugin!(MstPlugin);
 /// The backend's library, without what the system adds to its name.
 const BACKEND: &str = "zenoh_backend_mst";
 
-/// The function by which the backend takes the runtime; given are the caller's
-/// version and the runtime; the error is the backend's version, if it is another.
-type Attach = fn(&str, &DynamicRuntime) -> Result<(), &'static str>;
+/// The function by which the backend serves; given are the caller's version, its name,
+/// the runtime and its configuration.
+type Serve = fn(&str, &str, &DynamicRuntime, &Value) -> Result<RunningPlugin, String>;
 
 struct MstPlugin;
 
@@ -51,38 +52,43 @@ impl Plugin for MstPlugin {
         let found = match given {
             Some(found) => Some(found),
             None => {
-                let dirs = manager["backend_search_dirs"].clone();
-                let dirs = serde_json::from_value::<LibSearchDirs>(dirs).unwrap_or_default();
-                // SAFETY: as above.
-                unsafe { LibLoader::new(dirs).search_and_load(BACKEND) }
-                    .ok()
-                    .flatten()
+                // Without a storage manager it may be beside this plugin.
+                let beside = config.get("plugins_loading/search_dirs").ok();
+                let beside = beside.and_then(|dirs| serde_json::from_str(&dirs).ok());
+                let dirs = [
+                    manager["backend_search_dirs"].clone(),
+                    beside.unwrap_or_default(),
+                ];
+                dirs.into_iter().find_map(|dirs| {
+                    let dirs = serde_json::from_value::<LibSearchDirs>(dirs).unwrap_or_default();
+                    // SAFETY: as above.
+                    unsafe { LibLoader::new(dirs).search_and_load(BACKEND) }
+                        .ok()
+                        .flatten()
+                })
             }
         };
         let (library, path) = found.ok_or_else(|| {
             format!(
                 "plugin '{name}': the backend's library was found neither at {paths:?} nor where \
-                 the storage manager searches; its path can be given as `backend`"
+                 the storage manager and `zenohd` search; its path can be given as `backend`"
             )
         })?;
         // SAFETY: both libraries are of one compiler and of one version of Zenoh,
         // or the router would not have loaded them, and the symbol is the
         // backend's function of this type.
-        let attach =
-            unsafe { library.get::<Attach>(b"zenoh_backend_mst_attach\0") }.map_err(|error| {
-                format!("plugin '{name}': {path:?} is not the MST backend: {error}")
+        let serve =
+            unsafe { library.get::<Serve>(b"zenoh_backend_mst_serve\0") }.map_err(|error| {
+                format!(
+                    "plugin '{name}': {path:?} is not the MST backend of this version, {}: {error}",
+                    env!("CARGO_PKG_VERSION")
+                )
             })?;
-        attach(env!("CARGO_PKG_VERSION"), runtime).map_err(|version| {
-            format!(
-                "plugin '{name}': it is of version {}, and the backend {path:?} of version \
-                 {version}; they have to be built together",
-                env!("CARGO_PKG_VERSION")
-            )
-        })?;
+        let served = serve(env!("CARGO_PKG_VERSION"), name, runtime, &own)?;
         tracing::info!("plugin '{name}': the backend {path:?} has the router's session");
         // Its code is in use from now on.
         std::mem::forget(library);
-        Ok(Box::new(Attached))
+        Ok(served)
     }
 }
 
@@ -105,8 +111,3 @@ fn backend_paths(own: &Value, manager: &Value) -> Vec<String> {
     }
     paths
 }
-
-struct Attached;
-
-impl PluginControl for Attached {}
-impl RunningPluginTrait for Attached {}

@@ -9,7 +9,7 @@
 //! # Layers
 //!
 //! Each layer knows those above it in this table, and none below. But for the
-//! last two, which are the feature `plugin`, there is no network, no async
+//! last three, which are the feature `plugin`, there is no network, no async
 //! runtime and no clock in them: time is a parameter. Whoever uses these layers alone, as to
 //! verify a proof, can leave out Automerge too, which is the feature `automerge`.
 //!
@@ -27,7 +27,8 @@
 //! | [`admin`] | what an operator can ask of a storage in use |
 //! | [`metrics`] | what a storage measures of itself, as text for Prometheus |
 //! | `net` | the Zenoh session: does what `sync` decides, and answers others and operators |
-//! | `plugin` | what zenohd sees: a volume and its storages |
+//! | `serve` | a storage on a Zenoh session: takes puts, answers gets |
+//! | `plugin` | what zenohd sees: a volume, and the plugin `mst` with storages of its own |
 //!
 //! # Invariants
 //!
@@ -71,6 +72,8 @@ pub mod net;
 pub mod plugin;
 pub mod proof;
 pub mod replica;
+#[cfg(feature = "plugin")]
+pub mod serve;
 pub mod store;
 pub mod sync;
 

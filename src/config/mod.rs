@@ -8,6 +8,7 @@ mod merge;
 mod operators;
 mod replication;
 mod scrub;
+mod served;
 mod units;
 
 use std::{
@@ -25,6 +26,7 @@ pub use merge::{MergeConfig, StrategyConfig};
 pub use operators::Operators;
 pub use replication::ReplicationConfig;
 pub use scrub::ScrubConfig;
+pub use served::{PluginConfig, ServedConfig};
 pub use units::{ByteSize, Span};
 
 use levels::shallow;
@@ -53,6 +55,26 @@ pub enum ConfigError {
     /// The options of a storage are not an object.
     #[error("`volume` has to be the volume's name, or an object with its name as `id`; found {0}")]
     NotAnObject(Value),
+}
+
+impl ConfigError {
+    /// An error of what is called `what`: if an option is not known, it may be one of
+    /// `others` as well as of those that the error lists.
+    fn at(self, what: &str, others: &[&str]) -> Self {
+        let Self::Option { option, mut reason } = self else {
+            return self;
+        };
+        if reason.starts_with("unknown field") && !option.contains('.') {
+            others
+                .iter()
+                .for_each(|other| reason += &format!(", `{other}`"));
+        }
+        match option.as_str() {
+            // As `parse` says it of what is at the top.
+            "volume" => option_error(what, reason),
+            _ => Self::Option { option, reason },
+        }
+    }
 }
 
 fn option_error(option: &str, reason: impl Into<String>) -> ConfigError {
@@ -217,6 +239,8 @@ mod limits {
     pub(super) const DEFAULT_CACHE: ByteSize = ByteSize(128 << 20);
     pub(super) const SCRUB: RangeInclusive<Span> = seconds(60)..=seconds(366 * DAY);
     pub(super) const DEFAULT_SCRUB: Span = seconds(7 * DAY);
+    pub(super) const REPLY: RangeInclusive<Span> = millis(100)..=seconds(DAY);
+    pub(super) const DEFAULT_REPLY: Span = seconds(10);
     pub(super) const SYNC_INTERVAL: RangeInclusive<Span> = seconds(1)..=seconds(DAY);
     pub(super) const DEFAULT_SYNC_INTERVAL: Span = seconds(30);
 }

@@ -80,6 +80,8 @@ pub struct OperationMetrics {
     pub outdated: u64,
     /// Puts and deletes that were refused.
     pub refused: u64,
+    /// Puts and deletes that were dropped, since there was no room for them.
+    pub dropped: u64,
     /// Groups written.
     pub commits: u64,
     /// Cells in these groups.
@@ -220,6 +222,11 @@ impl OperationMetrics {
             "zenoh_mst_refused_updates",
             "Puts and deletes that were refused.",
             self.refused,
+        );
+        writer.counter(
+            "zenoh_mst_dropped_puts",
+            "Puts and deletes that were dropped, since there was no room for them.",
+            self.dropped,
         );
         writer.counter(
             "zenoh_mst_commits",

@@ -52,6 +52,7 @@ impl Operator {
                 gets: counts.gets,
                 outdated: counts.outdated,
                 refused: counts.refused,
+                dropped: counts.dropped,
                 commits: counts.commits,
                 committed_cells: counts.committed_cells,
             },

@@ -43,12 +43,6 @@ pub fn attach(version: &str, runtime: &DynamicRuntime) -> Result<(), &'static st
     Ok(())
 }
 
-#[cfg(feature = "dynamic_plugin")]
-#[no_mangle]
-fn zenoh_backend_mst_attach(version: &str, runtime: &DynamicRuntime) -> Result<(), &'static str> {
-    attach(version, runtime)
-}
-
 fn attached() -> Option<DynamicRuntime> {
     RUNTIME
         .lock()
@@ -63,6 +57,8 @@ pub(super) enum Way {
     Runtime,
     /// A session as a client of the router.
     Client,
+    /// That of the program, or of the plugin, that serves the storage.
+    Given,
 }
 
 impl Way {
@@ -70,6 +66,7 @@ impl Way {
         match self {
             Self::Runtime => "runtime",
             Self::Client => "client",
+            Self::Given => "given",
         }
     }
 }
@@ -120,6 +117,18 @@ impl Sessions {
             session: OnceCell::new(),
             is_told: AtomicBool::new(false),
         })
+    }
+
+    /// Of a storage called `name`, which is served on this session.
+    #[must_use]
+    pub fn given(name: &str, session: Session) -> Self {
+        Self {
+            volume: name.to_owned(),
+            client: Config::default(),
+            is_configured: true,
+            session: OnceCell::from((session, Way::Given)),
+            is_told: AtomicBool::new(false),
+        }
     }
 
     /// The session for a storage that is not replicated, and so only answers operators.

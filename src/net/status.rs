@@ -46,6 +46,7 @@ pub(super) fn storage_status(operator: &Operator, configuration: Value) -> Value
             "gets": counts.gets,
             "outdated": counts.outdated,
             "refused": counts.refused,
+            "dropped": counts.dropped,
             "commits": counts.commits,
             "committed_cells": counts.committed_cells,
         },

@@ -1,7 +1,6 @@
 //! A storage, as the storage manager calls it.
 
 use std::{
-    path::PathBuf,
     sync::{
         atomic::{AtomicBool, Ordering},
         Arc,
@@ -10,7 +9,6 @@ use std::{
 };
 
 use async_trait::async_trait;
-use tokio::sync::Notify;
 use zenoh::{
     bytes::{Encoding, ZBytes},
     key_expr::OwnedKeyExpr,
@@ -21,12 +19,13 @@ use zenoh::{
 use zenoh_backend_traits::{Storage, StorageInsertionResult, StoredData};
 use zenoh_util::ffi::JsonValue;
 
-use super::{claims::Claim, convert, runtime, unstamped::UnstampedDeletes};
+use super::unstamped::UnstampedDeletes;
 use crate::{
     cell::{Cell, Key},
     merge::Form,
-    net::{Operator, Routers},
+    net::Routers,
     replica::{Lookup, Outcome, Replica, ReplicaError},
+    serve::{convert, runtime, Opened},
 };
 
 /// Parameters of a get: the cells of a key instead of its value; the value as JSON.
@@ -34,29 +33,16 @@ const RAW: &str = "raw";
 const JSON: &str = "json";
 
 pub(super) struct MstStorage {
-    /// Present until the storage is dropped.
-    replica: Arc<Replica>,
-    /// The folder, if the storage is durable.
-    path: Option<PathBuf>,
-    operator: Arc<Operator>,
-    stop_scrub: Arc<Notify>,
+    opened: Opened,
     was_listed: AtomicBool,
     routers: Arc<Routers>,
     deletes: UnstampedDeletes,
 }
 
 impl MstStorage {
-    pub(super) fn new(
-        operator: Arc<Operator>,
-        stop_scrub: Arc<Notify>,
-        routers: Arc<Routers>,
-    ) -> Self {
-        let admin = operator.admin();
+    pub(super) fn new(opened: Opened, routers: Arc<Routers>) -> Self {
         Self {
-            replica: Arc::clone(&admin.replica),
-            path: admin.folder().map(Into::into),
-            operator,
-            stop_scrub,
+            opened,
             was_listed: AtomicBool::new(false),
             routers,
             deletes: UnstampedDeletes::default(),
@@ -71,11 +57,11 @@ impl MstStorage {
         // The storage manager logs an error in its debug form, in which a text is
         // readable.
         let start = Instant::now();
-        let outcome = write(&self.replica).map_err(|error| error.to_string())?;
+        let outcome = write(&self.opened.replica).map_err(|error| error.to_string())?;
         if let Some(committed) = outcome.committed {
             committed.await.map_err(|error| error.to_string())?;
         }
-        self.operator.put_durations.observe(start.elapsed());
+        self.opened.operator.put_durations.observe(start.elapsed());
         Ok(outcome.is_newest)
     }
 
@@ -83,7 +69,7 @@ impl MstStorage {
     async fn read(&self, key: Key, parameters: &str) -> ZResult<Option<Arc<Cell>>> {
         let parameters = Parameters::from(parameters);
         if parameters.contains_key(RAW) {
-            let replica = Arc::clone(&self.replica);
+            let replica = Arc::clone(&self.opened.replica);
             let reading = runtime()?.spawn_blocking(move || replica.raw(&key));
             return Ok(reading.await??.map(Arc::new));
         }
@@ -91,11 +77,11 @@ impl MstStorage {
             true => Form::Json,
             false => Form::Native,
         };
-        match self.replica.get(&key, form) {
+        match self.opened.replica.get(&key, form) {
             Lookup::Absent => Ok(None),
             Lookup::Found(cell) => Ok(Some(cell)),
             Lookup::Stored(stored) => {
-                let replica = Arc::clone(&self.replica);
+                let replica = Arc::clone(&self.opened.replica);
                 let reading = runtime()?.spawn_blocking(move || replica.read(&stored));
                 Ok(reading.await??)
             }
@@ -103,27 +89,22 @@ impl MstStorage {
     }
 }
 
-impl Drop for MstStorage {
-    /// The replica closes on its own thread, and the last reference to it is dropped on
-    /// ours, not on the storage manager's, which may not block.
-    fn drop(&mut self) {
-        if let Some(path) = &self.path {
-            Claim::announce_closing(path);
-        }
-        self.operator.stop();
-        self.stop_scrub.notify_one();
-        self.replica.begin_close();
-        if let Ok(runtime) = runtime() {
-            let replica = Arc::clone(&self.replica);
-            runtime.spawn_blocking(move || replica.wait_until_closed());
-        }
-    }
+/// A cell as a get returns it: nothing for a tombstone.
+fn stored_data(cell: &Cell) -> ZResult<Option<StoredData>> {
+    let Some(value) = cell.value() else {
+        return Ok(None);
+    };
+    Ok(Some(StoredData {
+        payload: ZBytes::from(value.payload.clone()),
+        encoding: convert::encoding(value),
+        timestamp: convert::zenoh_timestamp(cell.timestamp)?,
+    }))
 }
 
 #[async_trait]
 impl Storage for MstStorage {
     fn get_admin_status(&self) -> JsonValue {
-        self.operator.status().into()
+        self.opened.operator.status().into()
     }
 
     /// `Inserted` says that the value is now the key's; whether there was one before is
@@ -137,7 +118,7 @@ impl Storage for MstStorage {
     ) -> ZResult<StorageInsertionResult> {
         let cell = convert::value_cell(&payload, &encoding, &timestamp);
         if payload.is_empty() && self.deletes.overrides(&cell.timestamp) {
-            self.replica.count_lost_put();
+            self.opened.replica.count_lost_put();
             return Ok(StorageInsertionResult::Outdated);
         }
         match self.write(|replica| replica.put(key.into(), cell)).await? {
@@ -174,8 +155,8 @@ impl Storage for MstStorage {
     ) -> ZResult<Vec<StoredData>> {
         let start = Instant::now();
         let cell = self.read(key.into(), parameters).await?;
-        self.operator.get_durations.observe(start.elapsed());
-        let data = cell.map(|cell| convert::stored_data(&cell)).transpose()?;
+        self.opened.operator.get_durations.observe(start.elapsed());
+        let data = cell.map(|cell| stored_data(&cell)).transpose()?;
         Ok(data.flatten().into_iter().collect())
     }
 
@@ -187,10 +168,10 @@ impl Storage for MstStorage {
         if !self.was_listed.swap(true, Ordering::Relaxed) {
             return Ok(Vec::new());
         }
-        let mut entries = Vec::with_capacity(self.replica.keys_hint());
+        let mut entries = Vec::with_capacity(self.opened.replica.keys_hint());
         let mut error = None;
         let mut timestamps = convert::Timestamps::default();
-        self.replica.for_each_key(|key, timestamp| {
+        self.opened.replica.for_each_key(|key, timestamp| {
             match timestamps.zenoh_timestamp(timestamp) {
                 Ok(timestamp) => entries.push((key.as_key_expr().cloned(), timestamp)),
                 Err(invalid) => error = Some(invalid),

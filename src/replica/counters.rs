@@ -57,6 +57,9 @@ counters! {
     outdated,
     /// Writes that were refused.
     refused,
+    /// Writes that were dropped, since there was no room for them and their publishers did
+    /// not want to wait.
+    dropped,
     /// Groups that were committed to the store.
     commits,
     /// Cells in these groups.

@@ -116,7 +116,11 @@ pub use apply::{
 pub use counters::{Counters, Counts};
 pub use error::{Failure, GetError, OpenError, Refusal, ReplicaError};
 pub use integrity::{Damage, Scrubbed};
-pub use read::{snapshot::Snapshot, Lookup, Stored};
+pub use read::{
+    listing::{Keys, Listing},
+    snapshot::Snapshot,
+    Lookup, Stored,
+};
 pub use roots::{change_log::Change, Comparison, RootHistory, RootInfo, Span};
 #[cfg(test)]
 pub(crate) use simulated::{check_promised, ideal, Image, Lost, Medium, SimulatedReplica};
@@ -171,6 +175,9 @@ pub struct Outcome {
     /// To be awaited before the write is acknowledged: by the durability that
     /// was asked for, or because more is queued, or for longer, than may be.
     pub committed: Option<Committed>,
+    /// Whether more is queued than may be: who writes on without waiting makes it
+    /// longer still.
+    pub is_full: bool,
 }
 
 /// What is still on its way into the tree.

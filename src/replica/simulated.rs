@@ -175,6 +175,7 @@ impl SimulatedReplica {
                 sequence,
                 is_newest,
                 wait,
+                ..
             } => (
                 is_newest,
                 wait.then(|| CommitTracker::committed(commits, sequence)),

@@ -87,9 +87,20 @@ def starting(make, programs, folder):
 
 
 @pytest.fixture
-def start_router(programs, tmp_path):
+def door():
+    """Who serves the storages of a router if a test does not say it; see `Router`. A module whose
+    tests are of both doors has a fixture of this name with both."""
+    return "volume"
+
+
+@pytest.fixture
+def start_router(programs, tmp_path, door):
     """Starts routers: `start_router({"demo": storage("demo/**")})`. They end with the test."""
-    yield from starting(Router, programs, tmp_path)
+
+    def make(*arguments, **options):
+        return Router(*arguments, **{"door": door, **options})
+
+    yield from starting(make, programs, tmp_path)
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ _PORTS = range(20_000, 32_000)
 _ports_given = set()
 
 _MANAGER = "plugins/storage_manager"
+_PLUGIN = "plugins/mst"
 
 #: The plugin by which the backend shares the router's own session.
 COMPANION = "libzenoh_plugin_mst.so"
@@ -76,6 +77,13 @@ class Response:
         return json.loads(self.body)
 
 
+def served(config):
+    """The configuration of the same storage at the plugin: the options are flat."""
+    config = dict(config)
+    volume = config.pop("volume")
+    return {**config, **{name: value for name, value in volume.items() if name != "id"}}
+
+
 def storage(key_expr, volume="mst", *, strip_prefix=None, **options):
     """The configuration of a storage, `options` being those of the backend."""
     options = {"operators": "all", **options} if volume != "memory" else options
@@ -99,6 +107,10 @@ class Router:
     matches `own_gets` it answers from its own storages alone; else it would ask another
     router's, too. `session` is where the backend has its Zenoh session from: "runtime",
     by the companion plugin; "client", a session of its own with this router.
+
+    `door` is who serves the storages: "volume", the storage manager's; or "plugin", the plugin
+    itself, in a router without a storage manager. `served` are storages that the plugin serves
+    beside those of the volume, as `storage` makes them.
     """
 
     def __init__(
@@ -116,8 +128,12 @@ class Router:
         connect=(),
         own_gets=None,
         session=None,
+        door="volume",
+        served=None,
     ):
         self.folder = Path(folder)
+        self.door = door
+        self._served = served or {}
         self.folder.mkdir(parents=True, exist_ok=True)
         self.data = Path(data) if data else self.folder / "data"
         self.zenoh_home = self.folder / "zenoh_home"
@@ -251,13 +267,19 @@ class Router:
             "plugins": {
                 **self._companion(),
                 "rest": {"http_port": f"127.0.0.1:{self.rest_port}"},
-                "storage_manager": {
-                    "backend_search_dirs": [str(self._programs.libraries)],
-                    "volumes": self._volumes,
-                    "storages": self._storages,
-                },
+                **self._manager(),
             },
         }
+
+    def _manager(self):
+        if self.door == "plugin":
+            return {}
+        manager = {
+            "backend_search_dirs": [str(self._programs.libraries)],
+            "volumes": self._volumes,
+            "storages": self._storages,
+        }
+        return {"storage_manager": manager}
 
     def _access_control(self):
         if self._own_gets is None:
@@ -284,9 +306,12 @@ class Router:
         return {"session": {"mode": "client", "connect": connect}}
 
     def _companion(self):
-        if self._session != "runtime":
+        storages = self._storages if self.door == "plugin" else self._served
+        if self._session != "runtime" and not storages and self.door != "plugin":
             return {}
-        return {"mst": {"__path__": str(self._programs.libraries / COMPANION)}}
+        flat = {name: served(config) for name, config in storages.items()}
+        path = str(self._programs.libraries / COMPANION)
+        return {"mst": {"__path__": path, **({"storages": flat} if flat else {})}}
 
     def _is_up(self):
         code = self._process.poll()
@@ -342,7 +367,8 @@ class Router:
 
     def status(self, name):
         """The admin status of a storage; None if there is no such storage."""
-        return self._admin_value(f"status/{_MANAGER}/storages/{name}")
+        is_served = self.door == "plugin" or name in self._served
+        return self._admin_value(f"status/{_PLUGIN if is_served else _MANAGER}/storages/{name}")
 
     def volume_status(self, name):
         """The admin status of a volume; None if there is no such volume."""
@@ -357,10 +383,16 @@ class Router:
 
     def add_storage(self, name, config):
         """Adds a storage, or changes its configuration, at run time; waits until it is up."""
+        if self.door == "plugin":
+            config = served(config)
         self.configure(f"storages/{name}", config)
         self.wait_for_status(
             name, lambda status: status["configuration"] == config, f"it has {config}"
         )
+
+    @property
+    def _configured(self):
+        return _PLUGIN if self.door == "plugin" else _MANAGER
 
     def configure(self, path, config):
         """Changes the storage manager's configuration at run time.
@@ -369,7 +401,7 @@ class Router:
         """
         response = self.request(
             "PUT",
-            f"@/local/router/config/{_MANAGER}/{path}",
+            f"@/local/router/config/{self._configured}/{path}",
             body=json.dumps(config),
             headers={"content-type": "application/json"},
         )
@@ -382,7 +414,7 @@ class Router:
         queue to a storage has one place, and the question would take that of the
         order to stop.
         """
-        response = self.request("DELETE", f"@/local/router/config/{_MANAGER}/storages/{name}")
+        response = self.request("DELETE", f"@/local/router/config/{self._configured}/storages/{name}")
         assert response.status == 200, response
 
     # Waiting for what it does.

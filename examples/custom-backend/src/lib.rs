@@ -17,11 +17,14 @@ mod median;
 
 pub use median::Median;
 
-use zenoh::{internal::runtime::DynamicRuntime, Result as ZResult};
+use serde_json::Value;
+use zenoh::{
+    internal::{plugins::RunningPlugin, runtime::DynamicRuntime},
+    Result as ZResult,
+};
 use zenoh_backend_mst::{
     merge::{register, RegisterError},
-    net,
-    plugin::MstVolume,
+    plugin::{serve, MstVolume},
 };
 use zenoh_backend_traits::{config::VolumeConfig, VolumeInstance};
 use zenoh_plugin_trait::Plugin;
@@ -44,16 +47,27 @@ impl Plugin for CustomVolume {
     const PLUGIN_LONG_VERSION: &'static str = MstVolume::PLUGIN_LONG_VERSION;
 
     fn start(name: &str, config: &VolumeConfig) -> ZResult<VolumeInstance> {
-        match register("median", MEDIAN_VERSION, Median) {
-            // A volume may be started more than once.
-            Ok(()) | Err(RegisterError::Taken(_)) => MstVolume::start(name, config),
-            Err(error) => Err(error.into()),
-        }
+        register_median()?;
+        MstVolume::start(name, config)
     }
 }
 
-/// By this name the companion plugin lends the router's session.
+fn register_median() -> Result<(), RegisterError> {
+    match register("median", MEDIAN_VERSION, Median) {
+        // A volume may be started more than once, and the plugin before it.
+        Ok(()) | Err(RegisterError::Taken(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// By this name the plugin `mst` has storages served, and lends the router's session.
 #[no_mangle]
-fn zenoh_backend_mst_attach(version: &str, runtime: &DynamicRuntime) -> Result<(), &'static str> {
-    net::attach(version, runtime)
+fn zenoh_backend_mst_serve(
+    version: &str,
+    name: &str,
+    runtime: &DynamicRuntime,
+    config: &Value,
+) -> Result<RunningPlugin, String> {
+    register_median().map_err(|error| error.to_string())?;
+    serve(version, name, runtime, config)
 }

@@ -1,6 +1,7 @@
 //! Gets, listings and snapshots.
 
 pub(in crate::replica) mod fold_cache;
+pub(in crate::replica) mod listing;
 pub(in crate::replica) mod liveness;
 pub(in crate::replica) mod merging;
 pub(in crate::replica) mod snapshot;

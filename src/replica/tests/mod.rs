@@ -683,3 +683,113 @@ fn many_writers_and_readers_agree_in_the_end() {
     assert_reads(&replica, &all);
     assert_eq!(replica.snapshot().expect("sound").root(), root_of(&all));
 }
+
+fn any_text() -> impl Strategy<Value = String> {
+    "(a|b|ab|a\0)(/(a|b|ab|-)){0,2}"
+}
+
+proptest! {
+    /// What a listing shows is what a map of the last writes has, of what begins so; whatever of
+    /// it is settled, pending, or written after the listing was made.
+    #[test]
+    fn a_listing_has_the_keys_that_begin_so(
+        settled in prop::collection::vec((any_text(), 1..9u64, any::<bool>()), 0..12),
+        pending in prop::collection::vec((any_text(), 1..9u64, any::<bool>()), 0..6),
+        beginning in "(|a|b|ab|a/|a/a|a/b/|c/)",
+    ) {
+        let now = 1u64 << 40;
+        let replica = open_in_memory(now);
+        let mut model: BTreeMap<String, (u64, bool)> = BTreeMap::new();
+        let mut write = |text: &str, time: u64, is_value: bool| {
+            let cell = cell(time, 1, is_value.then_some(1));
+            replica.put(key(text), cell).expect("taken");
+            let old = model.entry(text.to_owned()).or_insert((time, is_value));
+            // A tombstone wins over a value.
+            if time > old.0 || (time == old.0 && !is_value) {
+                *old = (time, is_value);
+            }
+        };
+        for (text, time, is_value) in &settled {
+            write(text, *time, *is_value);
+        }
+        prop_assert!(replica.wait_until_settled(Instant::now() + DEADLINE));
+        // Ahead of the clock by less than may be: they stay pending.
+        for (text, time, is_value) in &pending {
+            write(text, now + *time, *is_value);
+        }
+        let listing = replica.list(&Keys::beginning_with(&beginning));
+        replica.put(key("a/late"), cell(1, 1, Some(1))).expect("taken");
+        let mut shown = BTreeMap::new();
+        listing.for_each(|key, timestamp| {
+            let text = key.as_str().expect("a text").to_owned();
+            assert_eq!(shown.insert(text, timestamp.time), None, "{key} is shown once");
+            true
+        });
+        let expected: BTreeMap<String, u64> = model
+            .into_iter()
+            .filter(|(text, (_, is_value))| *is_value && text.starts_with(&beginning))
+            .map(|(text, (time, _))| (text, time))
+            .collect();
+        prop_assert_eq!(shown, expected);
+    }
+}
+
+fn open_in_memory(now: u64) -> Replica {
+    let options = Options {
+        durability: Durability::None,
+        sync_every: Duration::from_millis(10),
+        settle: Duration::from_millis(10),
+        max_clock_drift: Duration::from_secs(10),
+        keep_changes: false,
+    };
+    let (rules, clock): (_, Clock) = (Arc::new(MergeRules::lww()), Arc::new(move || now));
+    Replica::open("test", Box::new(MemoryStore), options, rules, clock, ()).expect("opened")
+}
+
+#[test]
+fn a_listing_ends_when_it_is_told_to() {
+    let replica = open_in_memory(1 << 40);
+    for number in 0..10 {
+        let key = cell_key(number).key;
+        let time = u64::from(number % 2) << 40;
+        replica.put(key, cell(time + 1, 1, Some(1))).expect("taken");
+    }
+    for wanted in 1..10 {
+        let mut shown = 0;
+        replica.list(&Keys::beginning_with("")).for_each(|_, _| {
+            shown += 1;
+            shown < wanted
+        });
+        assert_eq!(shown, wanted);
+    }
+}
+
+#[test]
+fn a_full_queue_says_so_and_when_it_has_room() {
+    let tuning = Tuning {
+        max_queued: 3,
+        ..Tuning::default()
+    };
+    let minute = Duration::from_secs(60);
+    let options = Options {
+        durability: Durability::Interval,
+        sync_every: minute,
+        settle: minute,
+        max_clock_drift: minute,
+        keep_changes: false,
+    };
+    let clock: Clock = Arc::new(|| 1 << 40);
+    let (store, rules) = (Box::new(MemoryStore), Arc::new(MergeRules::lww()));
+    let replica = Replica::open_tuned("test", store, options, rules, clock, (), tuning);
+    let replica = replica.expect("opened");
+    let put = |number| replica.put(cell_key(number).key, cell(1 << 40, 1, Some(1)));
+    for number in 0..3 {
+        assert!(!put(number).expect("taken").is_full);
+    }
+    let full = put(3).expect("taken");
+    assert!(full.is_full);
+    let committed = full.committed.expect("there is something to wait for");
+    assert!(!committed.is_known() && !committed.wait_until(Instant::now()));
+    replica.request_commit();
+    assert!(committed.wait_until(Instant::now() + DEADLINE) && committed.is_known());
+}

@@ -7,6 +7,7 @@ use std::{
     pin::Pin,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
+    time::Instant,
 };
 
 use crate::replica::{Failure, ReplicaError};
@@ -139,6 +140,29 @@ impl Committed {
     /// If the store failed, or the replica was closed before.
     pub fn wait(self) -> Result<(), ReplicaError> {
         self.commits.wait(self.sequence)
+    }
+}
+
+impl Committed {
+    /// Whether it is known by now what became of the write.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.commits.state().outcome(self.sequence).is_some()
+    }
+
+    /// Waits on this thread until it is known what became of the write, or `deadline`;
+    /// true if it is known.
+    #[must_use]
+    pub fn wait_until(&self, deadline: Instant) -> bool {
+        let mut state = self.commits.state();
+        while state.outcome(self.sequence).is_none() {
+            let Some(left) = deadline.checked_duration_since(Instant::now()) else {
+                return false;
+            };
+            let waited = self.commits.changed.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
     }
 }
 

@@ -21,23 +21,46 @@ impl Replica {
     /// As of [`put`](Self::put).
     pub fn delete_known(&self, key: Key) -> Result<Outcome, ReplicaError> {
         let counter = &self.shared.state.counters.deletes;
-        let Some(timestamp) = self.shared.last_write(&key) else {
+        let Some(timestamp) = self.last_write(&key) else {
             self.shared.state.commits.check()?;
             counter.add();
             self.shared.state.counters.outdated.add();
             return Ok(Outcome {
                 is_newest: false,
                 committed: None,
+                is_full: false,
             });
         };
-        let tombstone = (CellKey::own(key), Cell::tombstone(timestamp).into(), None);
-        self.write(smallvec![tombstone], counter)
+        self.delete_version(key, timestamp)
     }
 
     /// Counts a put that lost before it came here.
     pub fn count_lost_put(&self) {
         self.shared.state.counters.puts.add();
         self.shared.state.counters.outdated.add();
+    }
+}
+
+impl Replica {
+    /// When the value of `key` was last written; nothing if it has none. O(log n).
+    #[must_use]
+    pub fn last_write(&self, key: &Key) -> Option<Timestamp> {
+        self.shared.last_write(key)
+    }
+
+    /// Counts a put or delete that was dropped, since there was no room for it.
+    pub fn count_dropped(&self) {
+        self.shared.state.counters.dropped.add();
+    }
+
+    /// Deletes a version of `key` that a [`Listing`](crate::replica::Listing) told of, and
+    /// what is older.
+    ///
+    /// # Errors
+    /// As of [`put`](Self::put).
+    pub fn delete_version(&self, key: Key, timestamp: Timestamp) -> Result<Outcome, ReplicaError> {
+        let tombstone = (CellKey::own(key), Cell::tombstone(timestamp).into(), None);
+        self.write(smallvec![tombstone], &self.shared.state.counters.deletes)
     }
 }
 

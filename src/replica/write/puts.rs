@@ -68,21 +68,23 @@ impl Replica {
             Durability::None => Duration::MAX,
         };
         let now = state.queue.now();
-        let (is_newest, committed) = match state.queue.offer(offers, patience, now, &state.tree) {
-            Taken::Closed => {
-                state.commits.check()?;
-                return Err(ReplicaError::Closed);
-            }
-            Taken::Outdated => (false, None),
-            Taken::Yes {
-                sequence,
-                is_newest,
-                wait,
-            } => {
-                let committed = || CommitTracker::committed(&state.commits, sequence);
-                (is_newest, wait.then(committed))
-            }
-        };
+        let (is_newest, committed, is_full) =
+            match state.queue.offer(offers, patience, now, &state.tree) {
+                Taken::Closed => {
+                    state.commits.check()?;
+                    return Err(ReplicaError::Closed);
+                }
+                Taken::Outdated => (false, None, false),
+                Taken::Yes {
+                    sequence,
+                    is_newest,
+                    wait,
+                    is_full,
+                } => {
+                    let committed = || CommitTracker::committed(&state.commits, sequence);
+                    (is_newest, wait.then(committed), is_full)
+                }
+            };
         counter.add();
         if !is_newest {
             state.counters.outdated.add();
@@ -90,6 +92,7 @@ impl Replica {
         Ok(Outcome {
             is_newest,
             committed,
+            is_full,
         })
     }
 

@@ -41,6 +41,8 @@ pub(in crate::replica) enum Taken {
         is_newest: bool,
         /// Whether the writer is to wait for the commit.
         wait: bool,
+        /// Whether more is queued than may be.
+        is_full: bool,
     },
 }
 
@@ -181,6 +183,7 @@ impl WriteQueue {
             sequence: state.sequence,
             is_newest,
             wait: is_overdue || is_full,
+            is_full,
         }
     }
 
@@ -189,6 +192,20 @@ impl WriteQueue {
         let state = self.state();
         let is_merged = state.memtable.is_merged(&key.key);
         (is_merged, state.memtable.get(key).cloned())
+    }
+
+    /// What is pending of the keys that `is_wanted`. O(all that is pending).
+    pub(in crate::replica) fn pending_of(
+        &self,
+        is_wanted: impl Fn(&Key) -> bool,
+    ) -> HashMap<Key, KeyLiveness, ahash::RandomState> {
+        let state = self.state();
+        let mut keys = HashMap::<_, KeyLiveness, _>::default();
+        for (key, cell) in state.memtable.iter().filter(|(key, _)| is_wanted(&key.key)) {
+            let liveness = keys.entry(key.key.clone()).or_default();
+            liveness.see(&key.part, cell.timestamp, cell.value().is_none());
+        }
+        keys
     }
 
     /// As [`Memtable::liveness`].
@@ -222,14 +239,7 @@ impl WriteQueue {
 
     /// What is pending of each key.
     pub(in crate::replica) fn all_pending(&self) -> HashMap<Key, KeyLiveness, ahash::RandomState> {
-        let state = self.state();
-        let mut keys = HashMap::<_, KeyLiveness, _>::default();
-        keys.reserve(state.memtable.len());
-        for (key, cell) in state.memtable.iter() {
-            let liveness = keys.entry(key.key.clone()).or_default();
-            liveness.see(&key.part, cell.timestamp, cell.value().is_none());
-        }
-        keys
+        self.pending_of(|_| true)
     }
 
     pub(in crate::replica) fn queues(&self) -> Queues {

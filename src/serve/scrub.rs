@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 use crate::{admin::Administration, net::Operator, replica::Clock};
 
 /// Compares a storage's cells with the disk, a few at a time, until stopped.
-pub(super) async fn scrub(operator: Arc<Operator>, clock: Clock, stop: Arc<Notify>) {
+pub(crate) async fn scrub(operator: Arc<Operator>, clock: Clock, stop: Arc<Notify>) {
     loop {
         let pause = jittered(operator.admin().scrubbing.pause_between_rounds());
         tokio::select! {

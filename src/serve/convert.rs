@@ -6,11 +6,10 @@ use zenoh::{
     time::{Timestamp as ZenohTimestamp, TimestampId, NTP64},
     Result as ZResult,
 };
-use zenoh_backend_traits::StoredData;
 
 use crate::cell::{Cell, Content, Timestamp, Value};
 
-pub(super) fn timestamp_of(timestamp: &ZenohTimestamp) -> Timestamp {
+pub(crate) fn timestamp_of(timestamp: &ZenohTimestamp) -> Timestamp {
     Timestamp {
         time: timestamp.get_time().as_u64(),
         id: timestamp.get_id().to_le_bytes(),
@@ -18,7 +17,7 @@ pub(super) fn timestamp_of(timestamp: &ZenohTimestamp) -> Timestamp {
 }
 
 /// The timestamp as Zenoh has it. Fails for one whose ID is zero, which no timestamp from Zenoh has.
-pub(super) fn zenoh_timestamp(timestamp: Timestamp) -> ZResult<ZenohTimestamp> {
+pub(crate) fn zenoh_timestamp(timestamp: Timestamp) -> ZResult<ZenohTimestamp> {
     let id = TimestampId::try_from(&timestamp.id)
         .map_err(|error| format!("the timestamp {timestamp} has no valid ID: {error}"))?;
     Ok(ZenohTimestamp::new(NTP64(timestamp.time), id))
@@ -27,14 +26,14 @@ pub(super) fn zenoh_timestamp(timestamp: Timestamp) -> ZResult<ZenohTimestamp> {
 /// Converts many timestamps. Most have the same clock as the one before, whose ID is not
 /// checked again.
 #[derive(Default)]
-pub(super) struct Timestamps {
+pub(crate) struct Timestamps {
     last: Option<([u8; 16], TimestampId)>,
 }
 
 impl Timestamps {
     /// See [`zenoh_timestamp`].
     #[inline]
-    pub(super) fn zenoh_timestamp(&mut self, timestamp: Timestamp) -> ZResult<ZenohTimestamp> {
+    pub(crate) fn zenoh_timestamp(&mut self, timestamp: Timestamp) -> ZResult<ZenohTimestamp> {
         match self.last {
             Some((bytes, id)) if bytes == timestamp.id => {
                 Ok(ZenohTimestamp::new(NTP64(timestamp.time), id))
@@ -50,7 +49,7 @@ impl Timestamps {
 
 /// Copies the payload, which comes as a slice of a network buffer and would keep all of
 /// it alive.
-pub(super) fn value_cell(
+pub(crate) fn value_cell(
     payload: &ZBytes,
     encoding: &Encoding,
     timestamp: &ZenohTimestamp,
@@ -65,24 +64,17 @@ pub(super) fn value_cell(
     }
 }
 
-pub(super) fn tombstone(timestamp: &ZenohTimestamp) -> Cell {
+pub(crate) fn tombstone(timestamp: &ZenohTimestamp) -> Cell {
     Cell {
         timestamp: timestamp_of(timestamp),
         content: Content::Tombstone,
     }
 }
 
-/// A cell as a get returns it: nothing for a tombstone.
-pub(super) fn stored_data(cell: &Cell) -> ZResult<Option<StoredData>> {
-    let Some(value) = cell.value() else {
-        return Ok(None);
-    };
+/// The encoding of a value.
+pub(crate) fn encoding(value: &Value) -> Encoding {
     let schema = value.schema.as_ref().map(|schema| schema.to_vec().into());
-    Ok(Some(StoredData {
-        payload: ZBytes::from(value.payload.clone()),
-        encoding: Encoding::new(value.encoding_id, schema),
-        timestamp: zenoh_timestamp(cell.timestamp)?,
-    }))
+    Encoding::new(value.encoding_id, schema)
 }
 
 #[cfg(test)]
@@ -100,14 +92,12 @@ mod tests {
         ] {
             let payload = ZBytes::from(b"payload".to_vec());
             let cell = value_cell(&payload, &encoding, &written_at);
-            let back = stored_data(&cell).expect("converted").expect("a value");
-            assert_eq!(back.payload, payload);
-            assert_eq!(back.encoding, encoding);
-            assert_eq!(back.timestamp, written_at);
+            let value = cell.value().expect("a value");
+            assert_eq!(ZBytes::from(value.payload.clone()), payload);
+            assert_eq!(super::encoding(value), encoding);
+            let back = zenoh_timestamp(cell.timestamp).expect("converted");
+            assert_eq!(back, written_at);
         }
-        assert!(stored_data(&tombstone(&written_at))
-            .expect("converted")
-            .is_none());
     }
 
     #[test]

@@ -32,7 +32,7 @@ const STOPS: [i32; 2] = [SIGTERM, SIGINT];
 static OPEN: Mutex<Vec<Weak<Replica>>> = Mutex::new(Vec::new());
 
 /// Has a stop close this replica, too.
-pub(super) fn closes(replica: &Arc<Replica>) {
+pub(crate) fn closes(replica: &Arc<Replica>) {
     let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
     open.retain(|replica| replica.strong_count() > 0);
     open.push(Arc::downgrade(replica));
@@ -42,7 +42,7 @@ pub(super) fn closes(replica: &Arc<Replica>) {
 ///
 /// # Errors
 /// If the handlers cannot be installed, or no thread be started.
-pub(super) fn handle_signals() -> io::Result<()> {
+pub(crate) fn handle_signals() -> io::Result<()> {
     static HANDLED: OnceLock<()> = OnceLock::new();
     if HANDLED.set(()).is_err() {
         return Ok(());

@@ -1,0 +1,205 @@
+//! The storages that the plugin `mst` serves itself, on the router's session.
+//!
+//! The plugin is a library of its own, as two libraries cannot both export Zenoh's entry
+//! points from one file. It finds this library, which the loader has in memory once,
+//! whoever loads it, and calls [`serve`]: so folders, groups, limits and threads are
+//! those of the volume.
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    path::PathBuf,
+    sync::{mpsc, Mutex, MutexGuard, OnceLock, PoisonError},
+};
+
+use serde_json::{Map, Value};
+use zenoh::{
+    internal::{
+        plugins::{Response, RunningPlugin, RunningPluginTrait},
+        runtime::DynamicRuntime,
+        zenoh_home,
+    },
+    key_expr::{keyexpr, KeyExpr},
+    Result as ZResult, Session,
+};
+use zenoh_plugin_trait::PluginControl;
+use zenoh_util::ffi::JsonKeyValueMap;
+
+use crate::{
+    config::{PluginConfig, ServedConfig},
+    net::attach,
+    serve::{runtime, stop, Storage},
+};
+
+/// Serves the storages that the configuration of the plugin called `name` has, and those
+/// that are added to it later.
+///
+/// # Errors
+/// This library's version, if the plugin's differs; an option of the plugin itself that
+/// is wrong. A storage that cannot be opened is logged, and is no error.
+pub fn serve(
+    version: &str,
+    name: &str,
+    runtime: &DynamicRuntime,
+    config: &Value,
+) -> Result<RunningPlugin, String> {
+    attach(version, runtime).map_err(|own| {
+        format!(
+            "plugin '{name}': it is of version {version}, and the backend of version {own}; they \
+             have to be built together"
+        )
+    })?;
+    zenoh::init_log_from_env_or("error");
+    let options = config.as_object().cloned().unwrap_or_default();
+    let config = PluginConfig::parse(options, zenoh_home())
+        .map_err(|error| format!("plugin '{name}': {error}"))?;
+    if config.graceful_stop && !config.storages.is_empty() {
+        stop::handle_signals().map_err(|error| {
+            format!("plugin '{name}': cannot handle SIGTERM and SIGINT: {error}")
+        })?;
+    }
+    let served = Served {
+        runtime: runtime.clone(),
+        session: OnceLock::new(),
+        storages: Mutex::default(),
+    };
+    let mut storages = served.storages();
+    for (storage, parsed) in config.storages {
+        let opened = match parsed {
+            Ok(parsed) => served.open(&mut storages, parsed, config.root.clone()),
+            Err(error) => Err(format!("storage '{storage}': {error}").into()),
+        };
+        if let Err(error) = opened {
+            tracing::error!("plugin '{name}': {error}");
+        }
+    }
+    drop(storages);
+    Ok(Box::new(served))
+}
+
+#[cfg(feature = "dynamic_plugin")]
+#[no_mangle]
+fn zenoh_backend_mst_serve(
+    version: &str,
+    name: &str,
+    runtime: &DynamicRuntime,
+    config: &Value,
+) -> Result<RunningPlugin, String> {
+    serve(version, name, runtime, config)
+}
+
+/// The storages by name, with the configuration and the folder that each has.
+type Storages = BTreeMap<String, (ServedConfig, PathBuf, Storage)>;
+
+struct Served {
+    runtime: DynamicRuntime,
+    session: OnceLock<Session>,
+    storages: Mutex<Storages>,
+}
+
+/// Waits on this thread, which is zenohd's, for what runs on ours.
+fn block_on<T: Send + 'static>(
+    work: impl Future<Output = ZResult<T>> + Send + 'static,
+) -> ZResult<T> {
+    let (sender, receiver) = mpsc::channel();
+    runtime()?.spawn(async move {
+        // Whoever waits takes it.
+        let _ = sender.send(work.await);
+    });
+    receiver.recv().map_err(|_| "a task panicked")?
+}
+
+impl Served {
+    fn storages(&self) -> MutexGuard<'_, Storages> {
+        self.storages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The router's own session.
+    fn session(&self) -> ZResult<Session> {
+        if let Some(session) = self.session.get() {
+            return Ok(session.clone());
+        }
+        let runtime = self.runtime.clone();
+        let session = block_on(async move { zenoh::session::init(runtime).await })?;
+        Ok(self.session.get_or_init(|| session).clone())
+    }
+
+    fn open(&self, storages: &mut Storages, config: ServedConfig, root: PathBuf) -> ZResult<()> {
+        let session = self.session()?;
+        let (parsed, folder) = (config.clone(), root.clone());
+        let storage = block_on(async move { Storage::open(parsed, folder, &session).await })?;
+        storages.insert(config.name.clone(), (config, root, storage));
+        Ok(())
+    }
+
+    /// Makes the storages those of the new configuration. What is wrong with one that is
+    /// new or changed is an error, and then nothing is changed.
+    fn update(&self, new: Map<String, Value>) -> ZResult<()> {
+        let PluginConfig { root, storages } = PluginConfig::parse(new, zenoh_home())?;
+        let mut wanted = BTreeMap::new();
+        for (name, parsed) in storages {
+            let parsed = parsed.map_err(|error| format!("storage '{name}': {error}"))?;
+            wanted.insert(name, parsed);
+        }
+        let mut storages = self.storages();
+        let is_kept = |(config, folder, _): &(ServedConfig, PathBuf, Storage)| {
+            wanted.get(&config.name) == Some(config) && *folder == root
+        };
+        let gone: Vec<String> = storages
+            .iter()
+            .filter(|(_, storage)| !is_kept(storage))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in gone {
+            if let Some((.., storage)) = storages.remove(&name) {
+                tracing::info!("storage '{name}' is closed");
+                if let Err(error) = block_on(storage.close()) {
+                    tracing::error!("storage '{name}' was not closed: {error}");
+                }
+            }
+        }
+        let mut failed = Ok(());
+        for (name, config) in wanted {
+            if !storages.contains_key(&name) {
+                let opened = self.open(&mut storages, config, root.clone());
+                failed = failed.and(opened);
+            }
+        }
+        failed
+    }
+}
+
+impl PluginControl for Served {}
+
+impl RunningPluginTrait for Served {
+    fn config_checker(
+        &self,
+        _path: &str,
+        _current: &JsonKeyValueMap,
+        new: &JsonKeyValueMap,
+    ) -> ZResult<Option<JsonKeyValueMap>> {
+        let updated = self.update(new.into());
+        updated.inspect_err(|error| tracing::error!("plugin 'mst': {error}"))?;
+        Ok(None)
+    }
+
+    fn adminspace_getter<'a>(
+        &'a self,
+        key_expr: &'a KeyExpr<'a>,
+        plugin_status_key: &str,
+    ) -> ZResult<Vec<Response>> {
+        let is_asked = |key: &str| keyexpr::new(key).is_ok_and(|key| key_expr.intersects(key));
+        let mut responses = Vec::new();
+        let version = format!("{plugin_status_key}/version");
+        if is_asked(&version) {
+            responses.push(Response::new(version, env!("CARGO_PKG_VERSION").into()));
+        }
+        for (name, (.., storage)) in self.storages().iter() {
+            let key = format!("{plugin_status_key}/storages/{name}");
+            if is_asked(&key) {
+                responses.push(Response::new(key, storage.status()));
+            }
+        }
+        Ok(responses)
+    }
+}

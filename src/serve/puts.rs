@@ -1,0 +1,258 @@
+//! Puts and deletes, as they come from the network.
+//!
+//! The subscriber's callback runs on a thread that routes, once for each sample, in the
+//! order of each link. Nobody is told when a put is taken, so nobody waits for a commit.
+
+use std::{
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        Arc, Mutex, PoisonError,
+    },
+    time::{Duration, Instant},
+};
+
+use zenoh::{
+    qos::CongestionControl,
+    sample::{Sample, SampleKind},
+    time::Timestamp as ZenohTimestamp,
+    Session,
+};
+use zenoh_keyexpr::{keyexpr, OwnedKeyExpr};
+
+use super::{convert, keys::Prefix, lanes::Lane, pace::Pace};
+use crate::{
+    cell::{intersect, Cell, Key, Timestamp},
+    net::{Operator, Routers},
+    replica::{Committed, Listing, Outcome, Replica, ReplicaError},
+};
+
+/// How long a put waits for room at the most: for as long Zenoh lets a link wait.
+const MAX_WAIT: Duration = Duration::from_secs(10);
+
+/// Updates with wildcards that wait while another is expanded.
+const MAX_EXPANDING: usize = 8;
+
+/// How often the log says that puts are dropped, and that some were refused.
+const TELL_DROPPED_EVERY: Duration = Duration::from_secs(60);
+const TELL_REFUSED_EVERY: Duration = Duration::from_secs(1);
+
+/// Takes the puts and deletes of a storage.
+pub(super) struct Intake {
+    name: String,
+    replica: Arc<Replica>,
+    operator: Arc<Operator>,
+    prefix: Prefix,
+    session: Session,
+    routers: Routers,
+    /// Whether the queue was full when something was offered last.
+    is_full: AtomicBool,
+    /// Ready when the queue has room again.
+    room: Mutex<Option<Arc<Committed>>>,
+    expanding: Lane,
+    dropped: Pace,
+    refused: Pace,
+}
+
+/// What an update with wildcards does to each of the keys that are known.
+enum Expanded {
+    /// Writes this.
+    Write(Cell),
+    /// Deletes what was known when it came.
+    DeleteKnown,
+}
+
+impl Intake {
+    pub(super) fn new(
+        operator: &Arc<Operator>,
+        prefix: Prefix,
+        session: &Session,
+        routers: Routers,
+        runtime: &tokio::runtime::Handle,
+    ) -> Self {
+        let admin = operator.admin();
+        Self {
+            name: admin.name.clone(),
+            replica: Arc::clone(&admin.replica),
+            operator: Arc::clone(operator),
+            prefix,
+            session: session.clone(),
+            routers,
+            is_full: AtomicBool::new(false),
+            room: Mutex::default(),
+            // One after the other.
+            expanding: Lane::new(runtime, 1, MAX_EXPANDING),
+            dropped: Pace::new(TELL_DROPPED_EVERY),
+            refused: Pace::new(TELL_REFUSED_EVERY),
+        }
+    }
+
+    /// Takes a sample.
+    pub(super) fn take(self: &Arc<Self>, sample: &Sample) {
+        let start = Instant::now();
+        if self.is_full.load(Ordering::Acquire) {
+            let may_wait = sample.congestion_control() != CongestionControl::Drop;
+            if !self.has_room(may_wait.then(|| start + MAX_WAIT)) {
+                return self.count_dropped(sample, start);
+            }
+        }
+        if sample.key_expr().is_wild() {
+            return self.expand(sample);
+        }
+        // Whatever the subscriber gets begins with the prefix.
+        let Some(key) = self.prefix.strip(sample.key_expr()) else {
+            return;
+        };
+        let written = match (sample.kind(), self.stamp_of(sample)) {
+            (SampleKind::Put, stamp) => self.replica.put(key, self.value(sample, stamp)),
+            (SampleKind::Delete, Some(stamp)) => self.replica.put(key, convert::tombstone(&stamp)),
+            (SampleKind::Delete, None) => self.replica.delete_known(key),
+        };
+        self.offered(written, sample.kind(), sample.key_expr());
+        self.operator.put_durations.observe(start.elapsed());
+    }
+
+    /// The timestamp of a client. Routers stamp the puts of those that do not; a delete
+    /// that a router stamped, as its REST plugin does, was not stamped by its client.
+    fn stamp_of(&self, sample: &Sample) -> Option<ZenohTimestamp> {
+        let stamp = *sample.timestamp()?;
+        let by_router =
+            sample.kind() == SampleKind::Delete && self.routers.has(&stamp.get_id().to_le_bytes());
+        (!by_router).then_some(stamp)
+    }
+
+    /// A put as a cell. One without a timestamp gets that of its arrival.
+    fn value(&self, sample: &Sample, stamp: Option<ZenohTimestamp>) -> Cell {
+        let stamp = stamp.unwrap_or_else(|| self.session.new_timestamp());
+        convert::value_cell(sample.payload(), sample.encoding(), &stamp)
+    }
+
+    /// Whether there is room in the queue, by `deadline` if one is given.
+    fn has_room(&self, deadline: Option<Instant>) -> bool {
+        let room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(committed) = room.clone() else {
+            return true;
+        };
+        drop(room);
+        let has_room = match deadline {
+            Some(deadline) => committed.wait_until(deadline),
+            None => committed.is_known(),
+        };
+        if has_room {
+            let mut room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
+            // Unless it is full again.
+            if room
+                .as_ref()
+                .is_some_and(|now| Arc::ptr_eq(now, &committed))
+            {
+                *room = None;
+                self.is_full.store(false, Ordering::Release);
+            }
+        }
+        has_room
+    }
+
+    /// Looks at what came of an offer.
+    fn offered(&self, written: Result<Outcome, ReplicaError>, kind: SampleKind, key: &keyexpr) {
+        match written {
+            Ok(Outcome {
+                is_full: true,
+                committed: Some(committed),
+                ..
+            }) => {
+                let mut room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
+                *room = Some(Arc::new(committed));
+                self.is_full.store(true, Ordering::Release);
+            }
+            Ok(_) => {}
+            Err(error) => {
+                if let Some(count) = self.refused.one_more(Instant::now()) {
+                    let name = &self.name;
+                    tracing::error!(
+                        "storage '{name}': `{kind}` on < {key} > failed with: {error} ({count} \
+                         failed since the last line)"
+                    );
+                }
+            }
+        }
+    }
+
+    fn count_dropped(&self, sample: &Sample, now: Instant) {
+        self.replica.count_dropped();
+        if let Some(count) = self.dropped.one_more(now) {
+            let (name, key) = (&self.name, sample.key_expr());
+            let source = sample.source_info().map(|info| info.source_id().zid());
+            let source =
+                source.map_or_else(|| "an unknown publisher".to_owned(), |zid| zid.to_string());
+            tracing::error!(
+                "storage '{name}': {count} puts and deletes were dropped, the last on < {key} > of \
+                 {source}: they come faster than they can be stored, and their publishers did not \
+                 ask for congestion control `Block`"
+            );
+        }
+    }
+
+    /// Does a put or delete with wildcards to each key that is known: what that is, is
+    /// found out at once, so whatever comes later is not hit by it.
+    fn expand(self: &Arc<Self>, sample: &Sample) {
+        let pattern: OwnedKeyExpr = sample.key_expr().clone().into();
+        let what = match (sample.kind(), self.stamp_of(sample)) {
+            (SampleKind::Put, stamp) => Expanded::Write(self.value(sample, stamp)),
+            (SampleKind::Delete, Some(stamp)) => Expanded::Write(convert::tombstone(&stamp)),
+            (SampleKind::Delete, None) => Expanded::DeleteKnown,
+        };
+        let places = self.prefix.places(&pattern);
+        if let Some(key) = places.exact {
+            if let Some(timestamp) = self.replica.last_write(&key) {
+                self.update(&what, &pattern, key, timestamp);
+            }
+        }
+        let Some(below) = places.below else {
+            return;
+        };
+        let place = self.expanding.enter();
+        let may_wait = sample.congestion_control() != CongestionControl::Drop;
+        if place.is_err() && !may_wait {
+            return self.count_dropped(sample, Instant::now());
+        }
+        let listing = self.replica.list(&below);
+        let this = Arc::clone(self);
+        let work = move || this.expand_to(listing, &what, &pattern);
+        match place {
+            Ok(place) => place.run(work),
+            // Its publisher asked to wait.
+            Err(_) => work(),
+        }
+    }
+
+    fn expand_to(&self, listing: Listing, what: &Expanded, pattern: &keyexpr) {
+        listing.for_each(|key, timestamp| {
+            let full = self.prefix.put_back(key);
+            if !full.is_some_and(|full| intersect(pattern, &full)) {
+                return true;
+            }
+            while self.is_full.load(Ordering::Acquire) {
+                // As long as it takes; a storage that fails or closes says so to all.
+                self.has_room(Some(Instant::now() + MAX_WAIT));
+            }
+            self.update(what, pattern, key.clone(), timestamp)
+        });
+    }
+
+    /// Updates one of many keys, which was written last at `known`. False if there is no
+    /// point in going on.
+    fn update(&self, what: &Expanded, pattern: &keyexpr, key: Key, known: Timestamp) -> bool {
+        let (kind, written) = match what {
+            Expanded::DeleteKnown => (SampleKind::Delete, self.replica.delete_version(key, known)),
+            Expanded::Write(cell) => {
+                let kind = match cell.value() {
+                    Some(_) => SampleKind::Put,
+                    None => SampleKind::Delete,
+                };
+                (kind, self.replica.put(key, cell.clone()))
+            }
+        };
+        let goes_on = !matches!(written, Err(ReplicaError::Closed | ReplicaError::Failed(_)));
+        self.offered(written, kind, pattern);
+        goes_on
+    }
+}
