@@ -145,6 +145,39 @@ fn all_options_of_a_volume_are_in_the_operators_document() {
 }
 
 #[test]
+fn all_options_of_a_served_storage_are_in_the_operators_document() {
+    let mut documented = BTreeSet::new();
+    let rows = OPERATORS
+        .split_once("\n| option of a storage |")
+        .expect("there")
+        .1;
+    for row in rows
+        .lines()
+        .skip(2)
+        .take_while(|line| line.starts_with('|'))
+    {
+        documented.extend(spans(row).take(1).map(str::to_owned));
+    }
+    let unknown = json!({ "key_expr": "a", "none": 0 });
+    let error = ServedConfig::parse("demo", unknown).expect_err("no such option");
+    let of_storage = storage_options();
+    let mut options = names(&error);
+    options.retain(|option| !of_storage.contains(option));
+    assert_eq!(documented, options);
+    let unknown = Map::from_iter([("none".to_owned(), json!(0))]);
+    let error = PluginConfig::parse(unknown, Path::new("")).expect_err("no such option");
+    let section = OPERATORS.split_once("## Two doors").expect("there").1;
+    for option in names(&error) {
+        assert!(section.contains(&format!("`{option}`")), "{option}");
+    }
+    let timeout = |text: &str| {
+        ServedConfig::parse("demo", json!({ "key_expr": "a", "reply_timeout": text })).is_ok()
+    };
+    assert!(rows.contains(r#"`"100ms"` to `"1d"`"#) && timeout("100ms") && timeout("1d"));
+    assert!(!timeout("99ms") && !timeout("2d"));
+}
+
+#[test]
 fn all_options_of_a_storage_are_in_the_readme() {
     let documented = table(README, "## Options of a storage");
     let documented: BTreeSet<_> = documented

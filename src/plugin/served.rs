@@ -132,24 +132,41 @@ impl Served {
         Ok(())
     }
 
-    /// Makes the storages those of the new configuration. What is wrong with one that is
-    /// new or changed is an error, and then nothing is changed.
+    /// Makes the storages those of the new configuration. If that cannot be, it is an
+    /// error, and they are what they were.
     fn update(&self, new: Map<String, Value>) -> ZResult<()> {
-        let PluginConfig { root, storages } = PluginConfig::parse(new, zenoh_home())?;
+        let PluginConfig { root, storages, .. } = PluginConfig::parse(new, zenoh_home())?;
         let mut wanted = BTreeMap::new();
         for (name, parsed) in storages {
             let parsed = parsed.map_err(|error| format!("storage '{name}': {error}"))?;
-            wanted.insert(name, parsed);
+            wanted.insert(name, (parsed, root.clone()));
         }
         let mut storages = self.storages();
-        let is_kept = |(config, folder, _): &(ServedConfig, PathBuf, Storage)| {
-            wanted.get(&config.name) == Some(config) && *folder == root
-        };
-        let gone: Vec<String> = storages
+        let before: BTreeMap<_, _> = storages
             .iter()
-            .filter(|(_, storage)| !is_kept(storage))
-            .map(|(name, _)| name.clone())
+            .map(|(name, (config, root, _))| (name.clone(), (config.clone(), root.clone())))
             .collect();
+        let changed = self.change_to(&mut storages, wanted);
+        if changed.is_err() {
+            if let Err(error) = self.change_to(&mut storages, before) {
+                tracing::error!("plugin 'mst': the storages are not what they were: {error}");
+            }
+        }
+        changed
+    }
+
+    /// Closes the storages that are not wanted so, and opens those that are wanted.
+    fn change_to(
+        &self,
+        storages: &mut Storages,
+        wanted: BTreeMap<String, (ServedConfig, PathBuf)>,
+    ) -> ZResult<()> {
+        let is_kept = |name: &String, (config, root, _): &(ServedConfig, PathBuf, Storage)| {
+            let wanted = wanted.get(name);
+            wanted.is_some_and(|wanted| (&wanted.0, &wanted.1) == (config, root))
+        };
+        let gone = storages.iter().filter(|(name, open)| !is_kept(name, open));
+        let gone: Vec<String> = gone.map(|(name, _)| name.clone()).collect();
         for name in gone {
             if let Some((.., storage)) = storages.remove(&name) {
                 tracing::info!("storage '{name}' is closed");
@@ -158,14 +175,12 @@ impl Served {
                 }
             }
         }
-        let mut failed = Ok(());
-        for (name, config) in wanted {
+        for (name, (config, root)) in wanted {
             if !storages.contains_key(&name) {
-                let opened = self.open(&mut storages, config, root.clone());
-                failed = failed.and(opened);
+                self.open(storages, config, root)?;
             }
         }
-        failed
+        Ok(())
     }
 }
 

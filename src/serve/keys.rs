@@ -129,8 +129,8 @@ mod tests {
             let Some(key) = prefix.strip(ke(&full)) else {
                 return Ok(());
             };
-            let put_back = prefix.put_back(&key).expect("it was put");
-            prop_assert_eq!(put_back.as_str(), full.as_str());
+            let back = prefix.put_back(&key).expect("it was put");
+            prop_assert_eq!(back.as_str(), full.as_str());
             let places = prefix.places(&pattern);
             let is_exact = places.exact.as_ref() == Some(&key);
             let is_below = places.below.is_some_and(|below| below.has(&key));
