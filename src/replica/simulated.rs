@@ -324,8 +324,9 @@ impl SimulatedReplica {
         self.storing.as_ref().map(|io| io.until)
     }
 
+    /// Whether it has failed, or will when the core hears of it.
     pub(crate) fn has_failed(&self) -> bool {
-        self.state.commits.failure().is_some()
+        matches!(self.appended, Some(Err(_))) || self.state.commits.failure().is_some()
     }
 
     /// The tree at the last cut, and its rows.

@@ -33,6 +33,16 @@ impl World {
             .all(|node| settled(node) && root(node) == first)
     }
 
+    /// Of each replica how many cells it has, and whether something is pending, or it has failed.
+    pub(super) fn behind(&self) -> Vec<(usize, bool, bool)> {
+        let nodes = self.nodes.iter().map(|node| {
+            let replica = &node.replica;
+            let cells = replica.tree().len();
+            (cells, replica.has_pending(), replica.has_failed())
+        });
+        nodes.collect()
+    }
+
     pub(super) fn rounds(&self) -> u64 {
         2 * u64::from(self.nodes.len().next_power_of_two().ilog2()) + 6
     }

@@ -51,7 +51,8 @@ fn simulate(kind: Kind, seed: u64) {
     world.heal();
     let limit = world.now + limit_of(&world);
     let done = world.run(limit, World::is_converged);
-    assert!(done, "not converged after {} rounds", world.rounds());
+    let (rounds, behind) = (world.rounds(), world.behind());
+    assert!(done, "not converged after {rounds} rounds: {behind:?}");
     world.check();
     world.check_quiet();
     world.check();
