@@ -35,8 +35,8 @@ pub(crate) mod convert;
 mod gets;
 mod keys;
 mod lanes;
+mod log_limit;
 mod opening;
-mod pace;
 mod puts;
 mod runtime;
 mod scrub;
@@ -72,7 +72,7 @@ use crate::{
 
 /// The value of a key, as a local read finds it.
 #[derive(Clone, Debug)]
-pub struct Held {
+pub struct StoredValue {
     /// The payload.
     pub payload: ZBytes,
     /// Its encoding.
@@ -260,7 +260,7 @@ impl Storage {
     ///
     /// # Errors
     /// If it is not a key of the storage, or cannot be read.
-    pub async fn get(&self, key: &str) -> ZResult<Option<Held>> {
+    pub async fn get(&self, key: &str) -> ZResult<Option<StoredValue>> {
         let key = self.stored_key(key)?;
         let cell = match self.opened.replica.get(&key, Form::Native) {
             Lookup::Absent => None,
@@ -274,7 +274,7 @@ impl Storage {
         };
         let held = cell.as_ref().and_then(|cell| Some((cell, cell.value()?)));
         let held = held.map(|(cell, value)| {
-            Ok(Held {
+            Ok(StoredValue {
                 payload: ZBytes::from(value.payload.clone()),
                 encoding: convert::encoding(value),
                 timestamp: convert::zenoh_timestamp(cell.timestamp)?,
@@ -302,8 +302,8 @@ impl Storage {
         payload: impl Into<ZBytes>,
         encoding: Encoding,
     ) -> ZResult<()> {
-        let stamp = self.session.new_timestamp();
-        let cell = convert::value_cell(&payload.into(), &encoding, &stamp);
+        let timestamp = self.session.new_timestamp();
+        let cell = convert::value_cell(&payload.into(), &encoding, &timestamp);
         self.write(key, cell).await
     }
 
@@ -312,8 +312,8 @@ impl Storage {
     /// # Errors
     /// As of [`put`](Self::put).
     pub async fn delete(&self, key: &str) -> ZResult<()> {
-        let stamp = self.session.new_timestamp();
-        self.write(key, convert::tombstone(&stamp)).await
+        let timestamp = self.session.new_timestamp();
+        self.write(key, convert::tombstone(&timestamp)).await
     }
 
     async fn write(&self, key: &str, cell: crate::cell::Cell) -> ZResult<()> {

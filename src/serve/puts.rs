@@ -19,7 +19,7 @@ use zenoh::{
 };
 use zenoh_keyexpr::{keyexpr, OwnedKeyExpr};
 
-use super::{convert, keys::Prefix, lanes::Lane, pace::Pace};
+use super::{convert, keys::Prefix, lanes::Lane, log_limit::LogLimit};
 use crate::{
     cell::{intersect, Cell, Key, Timestamp},
     net::{Operator, Routers},
@@ -49,8 +49,8 @@ pub(super) struct Intake {
     /// Ready when the queue has room again.
     room: Mutex<Option<Arc<Committed>>>,
     expanding: Lane,
-    dropped: Pace,
-    refused: Pace,
+    dropped: LogLimit,
+    refused: LogLimit,
 }
 
 /// What an update with wildcards does to each of the keys that are known.
@@ -81,8 +81,8 @@ impl Intake {
             room: Mutex::default(),
             // One after the other.
             expanding: Lane::new(runtime, 1, MAX_EXPANDING),
-            dropped: Pace::new(TELL_DROPPED_EVERY),
-            refused: Pace::new(TELL_REFUSED_EVERY),
+            dropped: LogLimit::new(TELL_DROPPED_EVERY),
+            refused: LogLimit::new(TELL_REFUSED_EVERY),
         }
     }
 
@@ -102,28 +102,30 @@ impl Intake {
         let Some(key) = self.prefix.strip(sample.key_expr()) else {
             return;
         };
-        let written = match (sample.kind(), self.stamp_of(sample)) {
-            (SampleKind::Put, stamp) => self.replica.put(key, self.value(sample, stamp)),
-            (SampleKind::Delete, Some(stamp)) => self.replica.put(key, convert::tombstone(&stamp)),
+        let written = match (sample.kind(), self.timestamp_of_client(sample)) {
+            (SampleKind::Put, timestamp) => self.replica.put(key, self.value(sample, timestamp)),
+            (SampleKind::Delete, Some(timestamp)) => {
+                self.replica.put(key, convert::tombstone(&timestamp))
+            }
             (SampleKind::Delete, None) => self.replica.delete_known(key),
         };
         self.offered(written, sample.kind(), sample.key_expr());
         self.operator.put_durations.observe(start.elapsed());
     }
 
-    /// The timestamp of a client. Routers stamp the puts of those that do not; a delete
+    /// The timestamp of a client. Routers timestamp the puts of those that do not; a delete
     /// that a router stamped, as its REST plugin does, was not stamped by its client.
-    fn stamp_of(&self, sample: &Sample) -> Option<ZenohTimestamp> {
-        let stamp = *sample.timestamp()?;
-        let by_router =
-            sample.kind() == SampleKind::Delete && self.routers.has(&stamp.get_id().to_le_bytes());
-        (!by_router).then_some(stamp)
+    fn timestamp_of_client(&self, sample: &Sample) -> Option<ZenohTimestamp> {
+        let timestamp = *sample.timestamp()?;
+        let by_router = sample.kind() == SampleKind::Delete
+            && self.routers.has(&timestamp.get_id().to_le_bytes());
+        (!by_router).then_some(timestamp)
     }
 
     /// A put as a cell. One without a timestamp gets that of its arrival.
-    fn value(&self, sample: &Sample, stamp: Option<ZenohTimestamp>) -> Cell {
-        let stamp = stamp.unwrap_or_else(|| self.session.new_timestamp());
-        convert::value_cell(sample.payload(), sample.encoding(), &stamp)
+    fn value(&self, sample: &Sample, timestamp: Option<ZenohTimestamp>) -> Cell {
+        let timestamp = timestamp.unwrap_or_else(|| self.session.new_timestamp());
+        convert::value_cell(sample.payload(), sample.encoding(), &timestamp)
     }
 
     /// Whether there is room in the queue, by `deadline` if one is given.
@@ -195,9 +197,11 @@ impl Intake {
     /// found out at once, so whatever comes later is not hit by it.
     fn expand(self: &Arc<Self>, sample: &Sample) {
         let pattern: OwnedKeyExpr = sample.key_expr().clone().into();
-        let what = match (sample.kind(), self.stamp_of(sample)) {
-            (SampleKind::Put, stamp) => Expanded::Write(self.value(sample, stamp)),
-            (SampleKind::Delete, Some(stamp)) => Expanded::Write(convert::tombstone(&stamp)),
+        let what = match (sample.kind(), self.timestamp_of_client(sample)) {
+            (SampleKind::Put, timestamp) => Expanded::Write(self.value(sample, timestamp)),
+            (SampleKind::Delete, Some(timestamp)) => {
+                Expanded::Write(convert::tombstone(&timestamp))
+            }
             (SampleKind::Delete, None) => Expanded::DeleteKnown,
         };
         let places = self.prefix.places(&pattern);

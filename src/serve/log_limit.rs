@@ -13,12 +13,12 @@ struct State {
 }
 
 /// Lets one of many through each span of time, with how many there were.
-pub(super) struct Pace {
+pub(super) struct LogLimit {
     every: Duration,
     state: Mutex<State>,
 }
 
-impl Pace {
+impl LogLimit {
     pub(super) fn new(every: Duration) -> Self {
         let state = Mutex::default();
         Self { every, state }
@@ -43,9 +43,9 @@ mod tests {
 
     #[test]
     fn one_is_let_through_in_each_span() {
-        let pace = Pace::new(Duration::from_secs(60));
+        let limit = LogLimit::new(Duration::from_secs(60));
         let start = Instant::now();
-        let at = |seconds| pace.one_more(start + Duration::from_secs(seconds));
+        let at = |seconds| limit.one_more(start + Duration::from_secs(seconds));
         assert_eq!(at(0), Some(1));
         assert_eq!((at(1), at(59)), (None, None));
         assert_eq!(at(60), Some(3));
