@@ -138,6 +138,43 @@ fn a_value_that_came_another_way_is_not_fetched() {
     assert!(matches!(next, Ask::Nothing));
 }
 
+/// Two values bear one timestamp: which wins their digests say, so both have to know both.
+#[test]
+fn another_value_of_the_same_timestamp_is_fetched() {
+    let theirs = Cells::from([(key(1), cell(3, &text(3_000, 7)))]);
+    let own = Cells::from([(key(1), cell(3, &text(3_000, 8)))]);
+    let source = Holder(&theirs);
+    for (has, is_fetched) in [(&own, true), (&theirs, false)] {
+        let tree = Holder(has).snapshot().expect("a snapshot").tree;
+        let newest = |key: &CellKey| has.get(key).map(|cell| cell.timestamp);
+        let (cell_key, value) = theirs.first_key_value().expect("one");
+        let version = Version::of(cell_key, value);
+        let mut pull = pull_from(1);
+        pull.fetch(Notice::of(
+            cell_key,
+            &version,
+            value.value().expect("a value"),
+        ));
+        let mut assembly = None;
+        let mut came = Vec::new();
+        for _ in 0..100 {
+            let answer = match pull.ask(&tree, &newest, &mut assembly, NOW) {
+                Ask::Nothing => break,
+                Ask::Digests(query) => {
+                    let tree = source.snapshot().expect("a snapshot").tree;
+                    answer_digests(&tree, &query).expect("answered")
+                }
+                Ask::Entries(query) => answer_entries(&source, &query, true).expect("answered"),
+            };
+            let brought = pull
+                .answer(&answer, &tree, &mut assembly, NOW)
+                .expect("read");
+            came.extend(brought.cells.into_iter().map(|received| received.cell));
+        }
+        assert_eq!(came.contains(value), is_fetched);
+    }
+}
+
 #[test]
 fn more_than_the_notice_said_is_refused() {
     let value = cell(1, &text(3_000, 3));

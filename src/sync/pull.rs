@@ -8,7 +8,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use super::{
-    cells::Received,
+    cells::{Received, CELL_OVERHEAD},
     compare::{self, first_fragment, fragment, Found, Place},
     delta::{DeltaQuery, DeltaReply, Progress},
     digests::{read_reply, Differing, DigestQueryWriter},
@@ -83,6 +83,21 @@ pub(super) struct Brought {
     pub(super) cells: Vec<Received>,
     /// Cells that are to be fetched in pieces, if they are wanted.
     pub(super) notices: Vec<Notice>,
+    /// Bytes of the answer, unpacked, about.
+    pub(super) bytes: usize,
+}
+
+impl Brought {
+    fn new(answer: &[u8], cells: Vec<Received>, notices: Vec<Notice>) -> Self {
+        let carried = cells.iter().map(|received| {
+            received.key.text_and_part_len() + received.cell.value_bytes() + CELL_OVERHEAD / 2
+        });
+        Self {
+            bytes: carried.sum::<usize>().max(answer.len()),
+            cells,
+            notices,
+        }
+    }
 }
 
 /// The next question.
@@ -165,7 +180,7 @@ impl Pull {
         now: Duration,
     ) -> Ask {
         if self.large.len() >= MAX_NOTICES {
-            if let Some(query) = self.ask_piece(newest, assembly, now) {
+            if let Some(query) = self.ask_piece(tree, newest, assembly, now) {
                 return Ask::Entries(query);
             }
         }
@@ -182,7 +197,7 @@ impl Pull {
         }
         if self.wants.is_empty() {
             // What is small has come first.
-            let piece = self.ask_piece(newest, assembly, now);
+            let piece = self.ask_piece(tree, newest, assembly, now);
             return piece.map_or(Ask::Nothing, Ask::Entries);
         }
         // A cell that came another way meanwhile need not be sent again.
@@ -210,13 +225,24 @@ impl Pull {
     /// The query for the next piece, of what was begun first, and else of the smallest value.
     fn ask_piece(
         &mut self,
+        tree: &Tree,
         newest: &dyn Fn(&CellKey) -> Option<Timestamp>,
         assembly: &mut Option<Assembly>,
         now: Duration,
     ) -> Option<Vec<u8>> {
-        // What came another way meanwhile, in this or a later version, is not fetched.
-        self.large
-            .retain(|notice| newest(&notice.key) < Some(notice.timestamp));
+        // What came another way meanwhile, in this or a later version, is not fetched. What is
+        // pending with this timestamp is the same write; if it is another, the next pull sees it in
+        // the tree.
+        self.large.retain(|notice| {
+            let Ok(settled) = tree.get(&notice.key);
+            let settled = settled.map(|entry| entry.version());
+            let newest = newest(&notice.key).max(settled.map(|version| version.timestamp));
+            let is_tie = newest == Some(notice.timestamp)
+                && settled.is_some_and(|settled| {
+                    settled.timestamp == notice.timestamp && settled.digest != notice.digest
+                });
+            newest < Some(notice.timestamp) || is_tie
+        });
         let is_begun = |notice: &&Notice| {
             let begun = assembly.as_ref();
             begun.is_some_and(|assembly| assembly.is_of(notice))
@@ -282,10 +308,11 @@ impl Pull {
         match self.asked.take() {
             None => Ok(Brought::default()),
             Some(Asked::Piece(max_bytes)) => {
-                let cells = self.add_piece(bytes, max_bytes, assembly, now)?;
+                let (cell, piece) = self.add_piece(bytes, max_bytes, assembly, now)?;
                 Ok(Brought {
-                    cells: cells.into_iter().collect(),
+                    cells: cell.into_iter().collect(),
                     notices: Vec::new(),
+                    bytes: piece,
                 })
             }
             Some(Asked::Delta) => {
@@ -306,11 +333,11 @@ impl Pull {
                         self.delta = Some(delta);
                     }
                 }
-                Ok(Brought { cells, notices })
+                Ok(Brought::new(bytes, cells, notices))
             }
             Some(Asked::Digests(asked, places)) => {
                 self.look(tree, &asked, &places, bytes)?;
-                Ok(Brought::default())
+                Ok(Brought::new(bytes, Vec::new(), Vec::new()))
             }
             Some(Asked::Entries(count)) => {
                 let wanted = &self.wants.make_contiguous()[..count];
@@ -328,33 +355,33 @@ impl Pull {
                         range.low = Some(last.clone());
                     }
                 }
-                Ok(Brought { cells, notices })
+                Ok(Brought::new(bytes, cells, notices))
             }
         }
     }
 
-    /// Adds a piece, and returns the cell when that was the last one of it.
+    /// Adds a piece, and returns its length, and the cell when that was the last one of it.
     fn add_piece(
         &mut self,
         bytes: &[u8],
         max_bytes: usize,
         assembly: &mut Option<Assembly>,
         now: Duration,
-    ) -> Result<Option<Received>, MessageError> {
+    ) -> Result<(Option<Received>, usize), MessageError> {
         let Some(mut begun) = assembly.take() else {
-            return Ok(None);
+            return Ok((None, 0));
         };
-        let added = match PieceReply::decode(bytes, max_bytes)? {
-            // There is a newer cell, or it is damaged there: the next pull will see.
-            PieceReply(None) => None,
-            PieceReply(Some(piece)) => Some(begun.add(&piece, now)?),
+        // There is a newer cell, or it is damaged there: the next pull will see.
+        let PieceReply(Some(piece)) = PieceReply::decode(bytes, max_bytes)? else {
+            self.large.retain(|notice| !begun.is_of(notice));
+            return Ok((None, 0));
         };
-        if added == Some(false) {
-            *assembly = Some(begun);
-            return Ok(None);
+        if begun.add(&piece, now)? {
+            self.large.retain(|notice| !begun.is_of(notice));
+            return Ok((Some(begun.finish()?), piece.len()));
         }
-        self.large.retain(|notice| !begun.is_of(notice));
-        added.map(|_| begun.finish()).transpose()
+        *assembly = Some(begun);
+        Ok((None, piece.len()))
     }
 
     /// The number of wanted cells and ranges.

@@ -241,14 +241,16 @@ impl Machine {
         going.drops = 0;
         if let Some(peer) = self.peers.get_mut(&going.pull.peer) {
             peer.is_retried = false;
-            peer.pace
-                .answered(bytes.len(), context.now.saturating_sub(going.asked_at));
         }
         self.status.round_trips += 1;
         self.status.bytes_received += bytes.len() as u64;
         let tree = context.view.tree();
         let answer = (going.pull).answer(&bytes, &tree, &mut self.assembly, context.now);
-        let Brought { cells, notices } = match answer {
+        let Brought {
+            cells,
+            notices,
+            bytes: unpacked,
+        } = match answer {
             Ok(brought) => brought,
             Err(error) => {
                 self.status.rejected.malformed += 1;
@@ -259,6 +261,10 @@ impl Machine {
                 return self.fail(text, context, actions);
             }
         };
+        let took = context.now.saturating_sub(going.asked_at);
+        if let Some(pace) = self.pace_of_pull() {
+            pace.answered(unpacked, took);
+        }
         let State::Pulling(mut going) = std::mem::replace(&mut self.state, State::Idle) else {
             return;
         };

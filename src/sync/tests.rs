@@ -110,7 +110,7 @@ fn pull(own: &mut Cells, theirs: &Cells, message_bytes: usize) -> Cost {
             }
         };
         let brought = pull.answer(&answer, &own_tree, &mut assembly, now);
-        let Brought { cells, notices } = brought.expect("read");
+        let Brought { cells, notices, .. } = brought.expect("read");
         for notice in notices {
             assert!(notice.bytes as usize > message_bytes - CELL_OVERHEAD - 16);
             pull.fetch(notice);
@@ -192,7 +192,7 @@ proptest! {
                 false => answer[at] = byte,
             }
             let brought = pull.answer(&answer, &own_tree, &mut assembly, now);
-            let Ok(Brought { cells, notices }) = brought else {
+            let Ok(Brought { cells, notices, .. }) = brought else {
                 break;
             };
             for notice in notices {
