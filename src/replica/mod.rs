@@ -167,6 +167,18 @@ pub struct Options {
     pub keep_changes: bool,
 }
 
+impl Options {
+    /// How long updates may be acknowledged and not committed: whoever writes when the oldest of them
+    /// is older waits.
+    fn patience(&self) -> Duration {
+        match self.durability {
+            Durability::Always => Duration::ZERO,
+            Durability::Interval => self.sync_every,
+            Durability::None => Duration::MAX,
+        }
+    }
+}
+
 /// What came of a put or a delete.
 #[derive(Debug)]
 pub struct Outcome {

@@ -163,11 +163,7 @@ impl SimulatedReplica {
             commits,
             ..
         } = &*self.state;
-        let patience = match options.durability {
-            Durability::Always => Duration::ZERO,
-            Durability::Interval => options.sync_every,
-            Durability::None => Duration::MAX,
-        };
+        let patience = options.patience();
         let taken = queue.offer(offers.collect(), patience, self.now.monotonic, tree);
         let outcome = match taken {
             Taken::Closed | Taken::Outdated => (false, None),

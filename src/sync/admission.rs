@@ -6,14 +6,10 @@ use zenoh_keyexpr::{keyexpr, OwnedKeyExpr};
 
 use super::{cells::Received, identity::Group, pieces::Notice, pull::Rejections};
 use crate::{
-    cell::{intersect, ntp64_span, Cell, CellKey, Version, MAX_KEY_BYTES},
+    cell::{intersect, ntp64_span, Cell, CellKey, Timestamp, Version, MAX_KEY_BYTES},
     merge,
     replica::MAX_VALUE_BYTES,
 };
-
-fn is_key_too_large(key: &CellKey) -> bool {
-    key.canonical_len() > MAX_KEY_BYTES || key.key.has_too_many_chunks()
-}
 
 /// The conditions for a storage to accept a cell.
 pub struct Admission {
@@ -61,24 +57,16 @@ impl Admission {
         rejected: &'a mut Rejections,
         wall: u64,
     ) -> impl Iterator<Item = (CellKey, Cell, Version)> + 'a {
-        let latest = wall.saturating_add(ntp64_span(self.max_clock_drift));
         received.into_iter().filter_map(move |received| {
-            let counter = if !self.includes(&received.key) {
-                &mut rejected.key_expr
-            } else if received.cell.value_bytes() > MAX_VALUE_BYTES
-                || is_key_too_large(&received.key)
-            {
-                &mut rejected.too_large
-            } else if received.cell.timestamp.time > latest {
-                &mut rejected.clock
-            } else {
-                match received.intact() {
+            let Received { key, cell, .. } = &received;
+            let bytes = cell.value_bytes();
+            let counter = match self.refuses(key, bytes, cell.timestamp, wall, rejected) {
+                Some(counter) => counter,
+                None => match received.intact() {
                     None => &mut rejected.digest,
-                    Some(_) if merge::check(&received.key.part, &received.cell).is_err() => {
-                        &mut rejected.strategy
-                    }
+                    Some(_) if merge::check(&key.part, cell).is_err() => &mut rejected.strategy,
                     Some(version) => return Some((received.key, received.cell, version)),
-                }
+                },
             };
             *counter += 1;
             None
@@ -93,21 +81,40 @@ impl Admission {
         rejected: &mut Rejections,
         wall: u64,
     ) -> Vec<Notice> {
-        let latest = wall.saturating_add(ntp64_span(self.max_clock_drift));
         let admitted = notices.into_iter().filter(|notice| {
-            let counter = if !self.includes(&notice.key) {
-                &mut rejected.key_expr
-            } else if is_key_too_large(&notice.key) {
-                &mut rejected.too_large
-            } else if notice.timestamp.time > latest {
-                &mut rejected.clock
-            } else {
-                return true;
-            };
-            *counter += 1;
+            // How long its value may be was checked when it was read.
+            match self.refuses(&notice.key, 0, notice.timestamp, wall, rejected) {
+                Some(counter) => *counter += 1,
+                None => return true,
+            }
             false
         });
         admitted.collect()
+    }
+
+    /// Where a cell is counted that is refused for its key, the length of its value, or its
+    /// timestamp.
+    fn refuses<'a>(
+        &self,
+        key: &CellKey,
+        value_bytes: usize,
+        timestamp: Timestamp,
+        wall: u64,
+        rejected: &'a mut Rejections,
+    ) -> Option<&'a mut u64> {
+        let latest = wall.saturating_add(ntp64_span(self.max_clock_drift));
+        if !self.includes(key) {
+            Some(&mut rejected.key_expr)
+        } else if value_bytes > MAX_VALUE_BYTES
+            || key.canonical_len() > MAX_KEY_BYTES
+            || key.key.has_too_many_chunks()
+        {
+            Some(&mut rejected.too_large)
+        } else if timestamp.time > latest {
+            Some(&mut rejected.clock)
+        } else {
+            None
+        }
     }
 
     /// Whether a key, with its prefix, is within the storage's key expression.

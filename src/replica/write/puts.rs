@@ -1,6 +1,6 @@
 //! Puts, deletes, and what other replicas hold: checked, turned into cells, and offered to the queue.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use smallvec::smallvec;
 
@@ -11,9 +11,7 @@ use super::{
 };
 use crate::{
     cell::{ntp64_span, Cell, CellKey, Key, Version, MAX_KEY_BYTES},
-    replica::{
-        counters::Counter, Durability, Outcome, Refusal, Replica, ReplicaError, MAX_VALUE_BYTES,
-    },
+    replica::{counters::Counter, Outcome, Refusal, Replica, ReplicaError, MAX_VALUE_BYTES},
 };
 
 impl Replica {
@@ -62,11 +60,7 @@ impl Replica {
 
     pub(super) fn write(&self, offers: Offers, counter: &Counter) -> Result<Outcome, ReplicaError> {
         let state = &*self.shared.state;
-        let patience = match state.options.durability {
-            Durability::Always => Duration::ZERO,
-            Durability::Interval => state.options.sync_every,
-            Durability::None => Duration::MAX,
-        };
+        let patience = state.options.patience();
         let now = state.queue.now();
         let (is_newest, committed, is_full) =
             match state.queue.offer(offers, patience, now, &state.tree) {
