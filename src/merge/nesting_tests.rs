@@ -353,7 +353,7 @@ proptest! {
 
 /// As the rules make it of [`deep_object`].
 fn object_of(objects: usize) -> Object {
-    use crate::merge::rules::registry::Chosen;
+    use crate::merge::{rules::registry::strategy_of, strategy::Chosen};
     let leaves = || {
         BTreeMap::from([
             (
@@ -366,11 +366,11 @@ fn object_of(objects: usize) -> Object {
             ),
         ])
     };
-    (1..objects).fold(Object::with_fields(leaves()), |inner, _| {
+    (1..objects).fold(Object::with_fields(leaves(), strategy_of), |inner, _| {
         let mut fields = leaves();
         let inner = Chosen::built_in("object", tag::OBJECT, inner);
         fields.insert("in".to_owned(), inner);
-        Object::with_fields(fields)
+        Object::with_fields(fields, strategy_of)
     })
 }
 

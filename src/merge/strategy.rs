@@ -1,10 +1,11 @@
 //! What a strategy is.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use thiserror::Error;
 
+use super::part::{Nesting, Writer};
 use crate::cell::{Cell, Content, Timestamp, Value};
 
 /// A put: what a strategy turns into cells.
@@ -143,3 +144,30 @@ pub trait Fold: Send {
     /// Bytes of memory that it takes, about.
     fn weight(&self) -> usize;
 }
+
+/// A strategy by which puts are merged, and what its parts begin with.
+#[derive(Clone)]
+pub(in crate::merge) struct Chosen {
+    pub(in crate::merge) name: Arc<str>,
+    pub(in crate::merge) prefix: Arc<[u8]>,
+    pub(in crate::merge) strategy: Arc<dyn Strategy>,
+}
+
+impl Chosen {
+    pub(in crate::merge) fn built_in(
+        name: &str,
+        tag: u8,
+        strategy: impl Strategy + 'static,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            prefix: Arc::new([tag]),
+            strategy: Arc::new(strategy),
+        }
+    }
+}
+
+/// Tells the strategy that reads, in a place that is within the nesting, what the writer wrote:
+/// nothing, if this build does not have it. A strategy whose cells are within it, as `object` has
+/// them, is told by this what it cannot know itself.
+pub(in crate::merge) type StrategyOf = fn(Writer<'_>, Nesting) -> Option<Arc<dyn Strategy>>;

@@ -12,6 +12,7 @@ use crate::{
     merge::{
         encoding,
         part::{End, Nesting, Path, Tagged, Writer},
+        rules::registry::strategy_of,
         strategy::{Applied, Form, InvalidPut, PartCell},
         values::element::write_element,
     },
@@ -41,7 +42,7 @@ impl Merged {
     #[must_use]
     pub fn fold(cells: &[PartCell<'_>]) -> Self {
         Self {
-            slot: ValueSlot::fold(Nesting::KEY, cells),
+            slot: ValueSlot::fold(Nesting::KEY, cells, strategy_of),
             usual: None,
         }
     }
@@ -88,7 +89,7 @@ impl Merged {
 /// # Errors
 /// If it is not.
 pub fn check(part: &Part, cell: &Cell) -> Result<(), InvalidPut> {
-    slot::check(&Path::of(Nesting::KEY, part.as_bytes()), cell)
+    slot::check(&Path::of(Nesting::KEY, part.as_bytes()), cell, strategy_of)
 }
 
 /// The cells of a key as JSON, for people: of each part the newest, ascending by

@@ -25,8 +25,7 @@ use crate::{
     cell::{Cell, Content, Timestamp, Value},
     merge::{
         part::{End, Nesting, Path, Tagged, Writer, MAX_NESTING},
-        rules::registry::strategy_of,
-        strategy::{Applied, Fold, Form, InvalidPut, PartCell, Put, Strategy},
+        strategy::{Applied, Fold, Form, InvalidPut, PartCell, Put, Strategy, StrategyOf},
     },
 };
 
@@ -104,7 +103,11 @@ pub(in crate::merge) struct ValueSlot {
 
 impl ValueSlot {
     /// Folds the cells of a place: of each part the newest, ascending by part.
-    pub(in crate::merge) fn fold(nesting: Nesting, cells: &[PartCell<'_>]) -> Self {
+    pub(in crate::merge) fn fold(
+        nesting: Nesting,
+        cells: &[PartCell<'_>],
+        strategy_of: StrategyOf,
+    ) -> Self {
         let (own, parts) = match cells.split_first() {
             Some((first, rest)) if first.part.is_empty() => (Some(first.cell), rest),
             _ => (None, cells),
@@ -261,7 +264,11 @@ fn fold_group(
 }
 
 /// Whether a cell is one that the strategy that its part names could have written.
-pub(in crate::merge) fn check(path: &Path<'_>, cell: &Cell) -> Result<(), InvalidPut> {
+pub(in crate::merge) fn check(
+    path: &Path<'_>,
+    cell: &Cell,
+    strategy_of: StrategyOf,
+) -> Result<(), InvalidPut> {
     let fits = match path.end {
         // Whatever is put to a key.
         End::Own if path.fields.is_empty() => Ok(()),
@@ -276,7 +283,7 @@ pub(in crate::merge) fn check(path: &Path<'_>, cell: &Cell) -> Result<(), Invali
             _ => Err(InvalidPut::new("an object is removed as a key is")),
         },
         End::NoField => Err(InvalidPut::new("the part is not that of a field")),
-        End::Tagged(tagged) => check_tagged(&tagged, cell),
+        End::Tagged(tagged) => check_tagged(&tagged, cell, strategy_of),
     };
     // Each name is copied once, however many there are.
     fits.map_err(|reason| match path.fields.is_empty() {
@@ -289,7 +296,11 @@ pub(in crate::merge) fn check(path: &Path<'_>, cell: &Cell) -> Result<(), Invali
     })
 }
 
-fn check_tagged(tagged: &Tagged<'_>, cell: &Cell) -> Result<(), InvalidPut> {
+fn check_tagged(
+    tagged: &Tagged<'_>,
+    cell: &Cell,
+    strategy_of: StrategyOf,
+) -> Result<(), InvalidPut> {
     if tagged.writer == Writer::TooDeep {
         return Err(InvalidPut::new(format!(
             "the part goes deeper than parts may: allowed are {MAX_NESTING} objects within each \

@@ -10,7 +10,7 @@ use std::{
 use zenoh_keyexpr::{keyexpr, OwnedKeyExpr};
 
 use super::{
-    registry::{self, Chosen, BUILT_IN},
+    registry::{self, BUILT_IN},
     specificity,
 };
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
     merge::{
         encoding::is_of_type,
         part::{tag, MAX_NESTING},
-        strategy::{InvalidPut, Put},
+        strategy::{Chosen, InvalidPut, Put},
         Additive, Object, SetUnion,
     },
 };
@@ -118,7 +118,11 @@ fn choose(
                     fields.insert(name.clone(), chosen);
                 }
             }
-            Chosen::built_in("object", tag::OBJECT, Object::with_fields(fields))
+            Chosen::built_in(
+                "object",
+                tag::OBJECT,
+                Object::with_fields(fields, registry::strategy_of),
+            )
         }
         name => match registry::custom(name) {
             Some((chosen, version)) => {

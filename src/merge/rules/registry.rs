@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use crate::merge::{
     part::{custom_prefix, Nesting, Writer},
-    strategy::Strategy,
+    strategy::{Chosen, Strategy},
     Additive, Object, SetUnion,
 };
 
@@ -19,28 +19,6 @@ pub(in crate::merge) const BUILT_IN: [&str; 5] =
 
 /// Bytes of the name of a custom strategy: it is in the part of each cell.
 const MAX_NAME: usize = 32;
-
-/// A strategy by which puts are merged, and what its parts begin with.
-#[derive(Clone)]
-pub(in crate::merge) struct Chosen {
-    pub(in crate::merge) name: Arc<str>,
-    pub(in crate::merge) prefix: Arc<[u8]>,
-    pub(in crate::merge) strategy: Arc<dyn Strategy>,
-}
-
-impl Chosen {
-    pub(in crate::merge) fn built_in(
-        name: &str,
-        tag: u8,
-        strategy: impl Strategy + 'static,
-    ) -> Self {
-        Self {
-            name: name.into(),
-            prefix: Arc::new([tag]),
-            strategy: Arc::new(strategy),
-        }
-    }
-}
 
 struct Custom {
     version: u32,
@@ -124,7 +102,7 @@ pub(in crate::merge) fn strategy_of(
     Some(match writer {
         Writer::Additive => Arc::new(Additive),
         Writer::SetUnion => Arc::new(SetUnion),
-        Writer::Object => Arc::new(Object::of_fields_within(nesting.object())),
+        Writer::Object => Arc::new(Object::of_fields_within(nesting.object(), strategy_of)),
         #[cfg(feature = "automerge")]
         Writer::Automerge => Arc::new(crate::merge::AutomergeCrdt),
         #[cfg(not(feature = "automerge"))]
@@ -132,6 +110,14 @@ pub(in crate::merge) fn strategy_of(
         Writer::Custom(name) => Arc::clone(&read().get(name)?.strategy),
         Writer::Unknown | Writer::TooDeep => return None,
     })
+}
+
+impl Default for Object {
+    /// Of all fields the last writer wins. Made outside of this crate it is part of
+    /// a custom strategy: no custom strategy is found in its fields.
+    fn default() -> Self {
+        Self::of_fields_within(Nesting::CUSTOM.object(), strategy_of)
+    }
 }
 
 #[cfg(test)]

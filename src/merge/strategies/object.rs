@@ -16,8 +16,10 @@ use crate::{
         encoding,
         fold::slot::{self, own_content, ValueSlot},
         part::{field_prefix, split_field, Nesting, Path},
-        rules::registry::Chosen,
-        strategy::{Applied, Fold, Form, InvalidPut, PartCell, PartWrite, Put, Reading, Strategy},
+        strategy::{
+            Applied, Chosen, Fold, Form, InvalidPut, PartCell, PartWrite, Put, Reading, Strategy,
+            StrategyOf,
+        },
     },
 };
 
@@ -28,14 +30,7 @@ pub struct Object {
     fields: BTreeMap<String, Chosen>,
     /// What a field is within.
     nesting: Nesting,
-}
-
-impl Default for Object {
-    /// Of all fields the last writer wins. Made outside of this crate it is part of
-    /// a custom strategy: no custom strategy is found in its fields.
-    fn default() -> Self {
-        Self::of_fields_within(Nesting::CUSTOM.object())
-    }
+    strategy_of: StrategyOf,
 }
 
 /// The part of the cell that says that there is an object, written by a put of
@@ -44,15 +39,24 @@ const EXISTS: &[u8] = &[];
 
 impl Object {
     /// What writes by a rule that gives fields strategies of their own.
-    pub(in crate::merge) fn with_fields(fields: BTreeMap<String, Chosen>) -> Self {
-        let nesting = Nesting::KEY.object();
-        Self { fields, nesting }
+    pub(in crate::merge) fn with_fields(
+        fields: BTreeMap<String, Chosen>,
+        strategy_of: StrategyOf,
+    ) -> Self {
+        Self {
+            fields,
+            nesting: Nesting::KEY.object(),
+            strategy_of,
+        }
     }
 
     /// What reads the cells of an object whose fields are within `nesting`.
-    pub(in crate::merge) fn of_fields_within(nesting: Nesting) -> Self {
-        let fields = BTreeMap::new();
-        Self { fields, nesting }
+    pub(in crate::merge) fn of_fields_within(nesting: Nesting, strategy_of: StrategyOf) -> Self {
+        Self {
+            fields: BTreeMap::new(),
+            nesting,
+            strategy_of,
+        }
     }
 }
 
@@ -111,7 +115,11 @@ impl Strategy for Object {
     }
 
     fn check(&self, part: &[u8], cell: &Cell) -> Result<(), InvalidPut> {
-        slot::check(&Path::within_object(self.nesting, part), cell)
+        slot::check(
+            &Path::within_object(self.nesting, part),
+            cell,
+            self.strategy_of,
+        )
     }
 
     fn fold(&self, cells: &[PartCell<'_>]) -> Box<dyn Fold> {
@@ -124,12 +132,13 @@ impl Strategy for Object {
             .collect();
         let fields = split.chunk_by(|(a, _), (b, _)| a == b).map(|field| {
             let cells: Vec<_> = field.iter().map(|(_, cell)| *cell).collect();
-            let slot = ValueSlot::fold(self.nesting, &cells);
+            let slot = ValueSlot::fold(self.nesting, &cells, self.strategy_of);
             (field[0].0.clone().into_owned(), slot)
         });
         Box::new(ObjectFold {
             fields: fields.collect(),
             nesting: self.nesting,
+            strategy_of: self.strategy_of,
         })
     }
 }
@@ -138,6 +147,7 @@ struct ObjectFold {
     fields: BTreeMap<String, ValueSlot>,
     /// What a field is within.
     nesting: Nesting,
+    strategy_of: StrategyOf,
 }
 
 impl Fold for ObjectFold {
@@ -148,7 +158,8 @@ impl Fold for ObjectFold {
         match self.fields.get_mut(&*name) {
             Some(slot) => slot.apply(part, cell),
             None => {
-                let slot = ValueSlot::fold(self.nesting, &[PartCell { part, cell }]);
+                let slot =
+                    ValueSlot::fold(self.nesting, &[PartCell { part, cell }], self.strategy_of);
                 self.fields.insert(name.into_owned(), slot);
                 Applied::Yes
             }
