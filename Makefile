@@ -69,8 +69,9 @@ $(AUTOMERGE): tests/e2e/automerge/package.json | $(PYTHON_READY)
 check:
 	cargo fmt --all --check
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
-	cargo clippy --release --locked --no-default-features --lib -- -D warnings
+	cargo clippy --release --locked --no-default-features --lib --tests -- -D warnings
 	cargo clippy --release --locked --no-default-features --features automerge --lib --tests -- -D warnings
+	cargo clippy --release --locked --no-default-features --features durable --lib -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps --lib
 
 ## Benchmarks beside the peers; see benches/README.md.

@@ -1,4 +1,5 @@
-//! Puts and gets through a real zenohd, beside Zenoh's own memory volume: gets of keys
+//! Puts and gets through a real zenohd, by the volume and by the plugin, beside Zenoh's own
+//! memory volume: gets of keys
 //! right after the puts, wildcard gets when the router has come to rest.
 //!
 //! `cargo bench --bench router [-- KEYS]`, after `make build tools`; with
@@ -51,6 +52,30 @@ fn zenohd() -> PathBuf {
     zenohd
 }
 
+/// The storage behind one door: of the volume, or, if the options begin with a `key_expr`, of
+/// the plugin.
+fn plugins(storage: &str, libraries: &Path, root: &Path) -> String {
+    let (libraries, root) = (libraries.display(), root.display());
+    if storage.starts_with("{ key_expr") {
+        return format!(
+            r#"{{ mst: {{
+                __required__: true,
+                backend: "{libraries}/libzenoh_backend_mst.so",
+                root: "{root}",
+                storages: {{ bench: {storage} }},
+            }} }}"#
+        );
+    }
+    format!(
+        r#"{{ storage_manager: {{
+            __required__: true,
+            backend_search_dirs: ["{libraries}"],
+            volumes: {{ mst: {{ root: "{root}" }} }},
+            storages: {{ bench: {{ key_expr: "bench/**", volume: {storage} }} }},
+        }} }}"#
+    )
+}
+
 impl Router {
     fn start(volume: &str, root: &Path) -> Self {
         let free = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -64,15 +89,10 @@ impl Router {
                 scouting: {{ multicast: {{ enabled: false }} }},
                 timestamping: {{ enabled: {{ router: true, peer: true, client: true }} }},
                 plugins_loading: {{ enabled: true, search_dirs: ["{libraries}/examples"] }},
-                plugins: {{ storage_manager: {{
-                    __required__: true,
-                    backend_search_dirs: ["{libraries}"],
-                    volumes: {{ mst: {{ root: "{root}" }} }},
-                    storages: {{ bench: {{ key_expr: "bench/**", volume: {volume} }} }},
-                }} }},
+                plugins: {plugins},
             }}"#,
             libraries = libraries.display(),
-            root = root.display(),
+            plugins = plugins(volume, &libraries, root),
         );
         let path = root.join("zenohd.json5");
         std::fs::write(&path, config).expect("the configuration is written");
@@ -233,6 +253,11 @@ fn main() {
         ("zenoh's memory volume", r#""memory""#),
         ("mst, memory", r#"{ id: "mst", persistence: "memory" }"#),
         ("mst, durable, interval", r#"{ id: "mst" }"#),
+        (
+            "plugin, memory",
+            r#"{ key_expr: "bench/**", persistence: "memory" }"#,
+        ),
+        ("plugin, durable", r#"{ key_expr: "bench/**" }"#),
     ];
     let only = std::env::var("ONLY").unwrap_or_default();
     let volumes: Vec<_> = volumes

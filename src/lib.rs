@@ -8,27 +8,26 @@
 //!
 //! # Layers
 //!
-//! Each layer knows those above it in this table, and none below. But for the
-//! last three, which are the feature `plugin`, there is no network, no async
-//! runtime and no clock in them: time is a parameter. Whoever uses these layers alone, as to
-//! verify a proof, can leave out Automerge too, which is the feature `automerge`.
+//! Each layer knows those above it in this table, and none below. But for the last three there is no
+//! network, no async runtime and no clock in them: time is a parameter. Whoever wants some of them
+//! alone names the feature, and gets no crate that only others need.
 //!
-//! | layer | what it is |
-//! |---|---|
-//! | [`mst`] | the Merkle Search Tree |
-//! | [`cell`] | the record: key, part, timestamp, value or tombstone; its bytes and its digest |
-//! | [`config`] | typed configuration |
-//! | [`merge`] | the strategies: how a put becomes cells, and cells become a value |
-//! | [`store`] | where cells are kept, in memory or on disk |
-//! | [`replica`] | the replicated map: local writes, settling, snapshots |
-//! | [`proof`] | proofs that a key has these cells, or none, under a root |
-//! | [`sync`] | anti-entropy: when to compare with whom, and what to fetch |
-//! | [`backup`] | the file of a backup: written, read and verified |
-//! | [`admin`] | what an operator can ask of a storage in use |
-//! | [`metrics`] | what a storage measures of itself, as text for Prometheus |
-//! | `net` | the Zenoh session: does what `sync` decides, and answers others and operators |
-//! | `serve` | a storage on a Zenoh session: takes puts, answers gets |
-//! | `plugin` | what zenohd sees: a volume, and the plugin `mst` with storages of its own |
+//! | layer | what it is | feature |
+//! |---|---|---|
+//! | [`mst`] | the Merkle Search Tree | |
+//! | [`cell`] | the record: key, part, timestamp, value or tombstone; its bytes and its digest | |
+//! | [`config`] | typed configuration | `replica` |
+//! | [`merge`] | the strategies: how a put becomes cells, and cells become a value | `replica`; `automerge_crdt` is `automerge` |
+//! | [`store`] | where cells are kept, in memory or on disk | `replica`; on disk `durable` |
+//! | [`replica`] | the replicated map: local writes, settling, snapshots | `replica` |
+//! | [`proof`] | proofs that a key has these cells, or none, under a root | verifying: none; making: `replica` |
+//! | [`sync`] | anti-entropy: when to compare with whom, and what to fetch | `replica` |
+//! | [`backup`] | the file of a backup: written, read and verified | `replica` |
+//! | [`admin`] | what an operator can ask of a storage in use | `durable` |
+//! | [`metrics`] | what a storage measures of itself, as text for Prometheus | `replica` |
+//! | `net` | the Zenoh session: does what `sync` decides, and answers others and operators | `plugin` |
+//! | `serve` | a storage on a Zenoh session: takes puts, answers gets | `plugin` |
+//! | `plugin` | what zenohd sees: a volume, and the plugin `mst` with storages of its own | `plugin` |
 //!
 //! # Invariants
 //!
@@ -56,14 +55,22 @@
 )]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 #![forbid(unsafe_op_in_unsafe_fn)]
+// What only layers that are left out use of those that are there.
+#![cfg_attr(not(feature = "durable"), allow(dead_code))]
+#![cfg_attr(not(feature = "replica"), allow(unused_imports))]
 
+#[cfg(feature = "durable")]
 pub mod admin;
+#[cfg(feature = "replica")]
 pub mod backup;
 pub mod cell;
+#[cfg(feature = "replica")]
 pub mod config;
 mod hash;
 pub mod hex;
+#[cfg(feature = "replica")]
 pub mod merge;
+#[cfg(feature = "replica")]
 pub mod metrics;
 pub mod mst;
 #[cfg(feature = "plugin")]
@@ -71,10 +78,13 @@ pub mod net;
 #[cfg(feature = "plugin")]
 pub mod plugin;
 pub mod proof;
+#[cfg(feature = "replica")]
 pub mod replica;
 #[cfg(feature = "plugin")]
 pub mod serve;
+#[cfg(feature = "replica")]
 pub mod store;
+#[cfg(feature = "replica")]
 pub mod sync;
 
 pub use hash::HASH_BYTES;

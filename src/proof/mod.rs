@@ -67,14 +67,15 @@
 //! shows; checking it costs a few dozen hashes. No I/O is in here.
 
 mod error;
+#[cfg(feature = "replica")]
 mod prove;
 mod sequence;
+#[cfg(all(test, feature = "replica"))]
+mod tests;
 mod verify;
 
-#[cfg(test)]
-mod tests;
-
 pub use error::{ProofError, ProveError};
+#[cfg(feature = "replica")]
 pub use prove::prove;
 pub use verify::{read, verify};
 

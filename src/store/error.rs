@@ -27,8 +27,10 @@ pub enum StoreError {
         action: &'static str,
         /// In which folder.
         path: PathBuf,
+        /// Whether it found files that are not what was written.
+        is_damage: bool,
         /// Why it failed.
-        source: Box<fjall::Error>,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// Another process, or another storage of this one, has the folder open.
     #[error(
@@ -154,29 +156,8 @@ impl StoreError {
                 true
             }
             Self::Log { .. } | Self::Missing { .. } | Self::List { .. } | Self::Lost { .. } => true,
-            Self::Engine { source, .. } => is_damage(source),
+            Self::Engine { is_damage, .. } => *is_damage,
             _ => false,
         }
     }
-}
-
-fn is_damage(error: &fjall::Error) -> bool {
-    match error {
-        fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) => {
-            is_unreadable(error)
-        }
-        fjall::Error::Poisoned | fjall::Error::Locked | fjall::Error::KeyspaceDeleted => false,
-        _ => true,
-    }
-}
-
-/// What a bad sector, a file that is too short or one with nonsense in it gives;
-/// and one that is missing.
-fn is_unreadable(error: &io::Error) -> bool {
-    use io::ErrorKind::{InvalidData, InvalidInput, NotFound, UnexpectedEof};
-    const EIO: i32 = 5;
-    matches!(
-        error.kind(),
-        UnexpectedEof | InvalidData | InvalidInput | NotFound
-    ) || error.raw_os_error() == Some(EIO)
 }

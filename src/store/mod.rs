@@ -8,38 +8,36 @@
 //! Where nothing is to outlive the process there is no store, but [`MemoryStore`] in its place: the
 //! tree then holds the cells themselves.
 
-mod catch_up;
+#[cfg(feature = "durable")]
 mod durable;
-mod engine;
 mod error;
-mod folder;
-mod layout;
+#[cfg(test)]
+pub(crate) mod faulty;
 mod memory;
 #[cfg(test)]
 pub(crate) mod model;
-mod quarantine;
-mod readable;
-mod rows;
-mod salvage;
-mod sidecar;
-mod wal;
-
-#[cfg(test)]
-pub(crate) mod faulty;
-#[cfg(test)]
+#[cfg(all(test, feature = "durable"))]
 mod tests;
 
 use std::sync::Arc;
 
-pub(crate) use durable::is_apart;
-pub use durable::DurableStore;
+#[cfg(feature = "durable")]
+pub use durable::{
+    complete_recovery, recover, DurableStore, Recovered, Sidecar, FORMAT_VERSION, SNAPSHOTS,
+};
 pub use error::StoreError;
-pub use folder::FORMAT_VERSION;
 pub use memory::MemoryStore;
-pub use salvage::{complete_recovery, recover, Recovered, SNAPSHOTS};
-pub use sidecar::Sidecar;
 
 use crate::cell::{Cell, CellKey, Key, Part, Version};
+
+/// Payloads of more bytes than this have rows of their own.
+const INLINE_LIMIT: usize = 1024;
+
+/// Whether the payload of a cell has a row of its own.
+pub(crate) fn is_apart(cell: &Cell) -> bool {
+    let value = cell.value();
+    value.is_some_and(|value| value.payload.len() > INLINE_LIMIT)
+}
 
 /// A cell to be written to its row.
 #[derive(Clone, Debug)]
@@ -54,6 +52,7 @@ pub struct Write {
 
 impl Write {
     /// Hashes the cell.
+    #[cfg(feature = "durable")]
     fn of(key: CellKey, cell: Cell) -> Self {
         Self {
             version: Version::of(&key, &cell),

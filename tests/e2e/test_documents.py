@@ -1,4 +1,5 @@
-"""What the documents quote is there: messages, fields of a status, commands and options of mstctl.
+"""What the documents quote is there: messages, files, fields of a status, commands and options of
+mstctl.
 
 Options of storages and volumes are compared with the documents by `src/config/documented.rs`,
 metrics by `src/metrics/tests.rs`.
@@ -118,6 +119,15 @@ def test_a_message_that_the_code_does_not_say_is_found(code, wrong):
 )
 def test_a_message_that_the_code_says_is_found(code, right):
     assert code.make(right)
+
+
+_FOLDERS = "src|tests|benches|scripts|plugin|examples|config|docs|fuzz"
+
+
+@pytest.mark.parametrize("document", _DOCUMENTS, ids=lambda path: path.name)
+def test_the_files_that_a_document_names_are_there(document):
+    named = re.findall(rf"`((?:{_FOLDERS})/[\w./-]*)`", document.read_text())
+    assert [path for path in named if not (_PROJECT / path).exists()] == []
 
 
 def _fields(status, prefix=""):

@@ -10,10 +10,13 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use smallvec::smallvec;
 
+#[cfg(feature = "durable")]
 mod concurrency;
+#[cfg(feature = "durable")]
 mod failures;
+#[cfg(feature = "durable")]
 mod integrity;
-#[cfg(feature = "automerge")]
+#[cfg(all(feature = "automerge", feature = "durable"))]
 mod merging;
 
 use super::{
@@ -24,6 +27,8 @@ use super::{
     },
     *,
 };
+#[cfg(feature = "durable")]
+use crate::store::DurableStore;
 use crate::{
     cell::{tests::key, Cell, CellKey, Content, Key, Timestamp, Value, Version, MAX_KEY_BYTES},
     merge::Form,
@@ -31,7 +36,7 @@ use crate::{
     store::{
         faulty::{FaultyStore, Verdict},
         model::ModelStore,
-        DurableStore, MemoryStore,
+        MemoryStore,
     },
 };
 
@@ -197,6 +202,7 @@ fn assert_reads(replica: &Replica, updates: &[(u8, Cell)]) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 20, ..ProptestConfig::default() })]
 
+    #[cfg(feature = "durable")]
     #[test]
     fn reads_see_the_winner_at_once_and_ever_after(updates in any_updates(), durable in any::<bool>()) {
         let folder = tempfile::tempdir().expect("a folder");
@@ -269,6 +275,7 @@ fn an_update_is_not_in_the_root_before_its_time() {
     assert_eq!(snapshot.root(), root_of([&update]));
 }
 
+#[cfg(feature = "durable")]
 #[test]
 fn a_clock_that_is_set_back_stops_nothing() {
     let clock = ManualClock::at(1_000 * BUCKET);
@@ -327,6 +334,7 @@ fn what_cannot_be_taken_is_refused_and_counted() {
     assert_eq!(replica.counts().deletes, 1);
 }
 
+#[cfg(feature = "durable")]
 #[test]
 fn what_was_acknowledged_is_there_after_a_failure_and_nothing_more_is_taken() {
     let faults = [Verdict::Lost, Verdict::Kept];
@@ -370,6 +378,7 @@ fn what_was_acknowledged_is_there_after_a_failure_and_nothing_more_is_taken() {
     }
 }
 
+#[cfg(feature = "durable")]
 #[test]
 fn the_longest_key_is_stored_and_read_back() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -477,6 +486,7 @@ fn a_tombstone_wins_over_a_value_of_the_same_timestamp() {
     }
 }
 
+#[cfg(feature = "durable")]
 #[test]
 fn a_large_value_is_shown_before_and_after_it_is_applied() {
     let clock = ManualClock::at(1_000 * BUCKET);

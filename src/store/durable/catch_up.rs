@@ -2,9 +2,7 @@
 
 use std::{collections::BTreeMap, sync::atomic::Ordering};
 
-use super::{
-    durable::is_apart, CellStore as _, DurableStore, RowBatch, RowHead, StoreError, Write,
-};
+use super::{is_apart, CellStore as _, DurableStore, RowBatch, RowHead, StoreError, Write};
 use crate::cell::{CellKey, Row};
 
 /// Rows that are written at a time when the log is applied at opening.

@@ -2,7 +2,7 @@
 //! have not.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -52,15 +52,11 @@ impl Engine {
         folders: &Folders,
         cache_size: u64,
     ) -> Result<Self, StoreError> {
-        let failed = |source| match source {
+        let failed = |error| match error {
             fjall::Error::Locked => StoreError::Locked {
                 path: path.to_owned(),
             },
-            source => StoreError::Engine {
-                action: "open",
-                path: path.to_owned(),
-                source: Box::new(source),
-            },
+            error => engine_error("open", path, error),
         };
         let open = || {
             Database::builder(&folders.engine)
@@ -116,6 +112,36 @@ impl Engine {
             is_journal_lost,
         })
     }
+}
+
+pub(super) fn engine_error(action: &'static str, path: &Path, error: fjall::Error) -> StoreError {
+    StoreError::Engine {
+        action,
+        path: path.to_owned(),
+        is_damage: is_damage(&error),
+        source: Box::new(error),
+    }
+}
+
+fn is_damage(error: &fjall::Error) -> bool {
+    match error {
+        fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) => {
+            is_unreadable(error)
+        }
+        fjall::Error::Poisoned | fjall::Error::Locked | fjall::Error::KeyspaceDeleted => false,
+        _ => true,
+    }
+}
+
+/// What a bad sector, a file that is too short or one with nonsense in it gives;
+/// and one that is missing.
+fn is_unreadable(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidData, InvalidInput, NotFound, UnexpectedEof};
+    const EIO: i32 = 5;
+    matches!(
+        error.kind(),
+        UnexpectedEof | InvalidData | InvalidInput | NotFound
+    ) || error.raw_os_error() == Some(EIO)
 }
 
 /// Whether the engine says so of its journal, and not of a table.

@@ -5,7 +5,7 @@ use std::{ops::Bound, path::PathBuf, sync::Arc};
 use bytes::Bytes;
 use fjall::{Keyspace, Readable, Snapshot};
 
-use super::{durable::CellCache, RowRead, StoreError, StoreView, Write};
+use super::{engine::engine_error, CellCache, RowRead, StoreError, StoreView, Write};
 use crate::cell::{Cell, CellKey, DecodeError, Key, Part, Reader, Row, Version};
 
 /// The key, in the keyspace of the rows, of the last group of the log that is in rows. No cell's key
@@ -22,11 +22,7 @@ pub(super) struct Rows {
 
 impl Rows {
     pub(super) fn failed(&self, action: &'static str) -> impl Fn(fjall::Error) -> StoreError + '_ {
-        move |source| StoreError::Engine {
-            action,
-            path: self.path.clone(),
-            source: Box::new(source),
-        }
+        move |error| engine_error(action, &self.path, error)
     }
 
     /// Costs nothing until there is an error: a scan asks for it at every row.

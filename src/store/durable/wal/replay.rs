@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     cell::{read_logged, Cell, CellKey},
-    store::{folder::io_error, StoreError},
+    store::{durable::folder::io_error, StoreError},
 };
 
 /// How far the numbers of the groups behind a hole may be from that of the hole.

@@ -1,4 +1,4 @@
-//! The store on disk: rows on the fjall storage engine, and a [write-ahead log](super::wal).
+//! The store on disk: rows on the fjall storage engine, and a [write-ahead log](wal).
 //!
 //! Three keyspaces: `cells` holds the rows, and the number of the last group of the log that is in
 //! rows; `payloads` holds, under the same keys, the payloads of more than [`INLINE_LIMIT`] bytes, so
@@ -8,6 +8,21 @@
 //! Rows are not synced. The log keeps a group until the engine has written it to tables, so the
 //! engine's own journal is not needed for anything: whatever a loss of power left of it, the log has
 //! the rest.
+
+mod catch_up;
+mod engine;
+mod folder;
+mod layout;
+mod quarantine;
+mod readable;
+mod rows;
+mod salvage;
+mod sidecar;
+mod wal;
+
+pub use folder::FORMAT_VERSION;
+pub use salvage::{complete_recovery, recover, Recovered, SNAPSHOTS};
+pub use sidecar::Sidecar;
 
 use std::{
     path::Path,
@@ -21,21 +36,20 @@ use std::{
 use fjall::{Database, Keyspace, OwnedWriteBatch, PersistMode};
 use quick_cache::{sync::Cache, Weighter};
 
-use super::{
+use self::{
     catch_up::Newest,
     engine::Engine,
-    folder,
     rows::{Rows, RowsView, APPLIED_KEY},
     wal::Wal,
-    CellStore, Commit, RowBatch, RowHead, StoreError, StoreView, Versioned, Write,
+};
+use super::{
+    is_apart, CellStore, Commit, QuarantineStore, RowBatch, RowHead, RowRead, StoreError,
+    StoreView, Versioned, Write, INLINE_LIMIT,
 };
 use crate::{
     cell::{Cell, CellKey, Row, Version},
     mst::TreeKey,
 };
-
-/// Payloads of more bytes than this have rows of their own.
-const INLINE_LIMIT: usize = 1024;
 
 /// For how long a flush is waited for, and how often
 /// one looks.
@@ -51,10 +65,10 @@ const CELL_OVERHEAD: u64 = 224;
 
 /// The version tells whether a cached cell is still the one to be shown: a slow
 /// reader may put one back that a later one has replaced.
-pub(super) type Cached = (Arc<Cell>, Version);
+type Cached = (Arc<Cell>, Version);
 
 #[derive(Clone)]
-pub(super) struct CellWeight;
+struct CellWeight;
 
 impl Weighter<CellKey, Cached> for CellWeight {
     fn weight(&self, key: &CellKey, (cell, _): &Cached) -> u64 {
@@ -63,21 +77,21 @@ impl Weighter<CellKey, Cached> for CellWeight {
 }
 
 /// Cells that were read or written lately.
-pub(super) type CellCache = Cache<CellKey, Cached, CellWeight>;
+type CellCache = Cache<CellKey, Cached, CellWeight>;
 
 /// Keeps cells in a folder. One at a time can have a folder open.
 pub struct DurableStore {
-    pub(super) cached: Arc<CellCache>,
-    pub(super) rows: Rows,
-    pub(super) wal: Wal,
+    cached: Arc<CellCache>,
+    rows: Rows,
+    wal: Wal,
     /// The last group of the log that is in rows.
-    pub(super) applied: AtomicU64,
+    applied: AtomicU64,
     /// Beyond so many bytes of the log tables are written.
     log_kept: u64,
     /// The groups up to this one were in rows when tables began to be written, if they are being
     /// written.
     flushing: Mutex<Option<u64>>,
-    pub(super) quarantine: Keyspace,
+    quarantine: Keyspace,
     database: Database,
 }
 
@@ -123,7 +137,7 @@ impl DurableStore {
         Ok(store)
     }
 
-    pub(super) fn batch(&self, len: usize, commit: Commit) -> OwnedWriteBatch {
+    fn batch(&self, len: usize, commit: Commit) -> OwnedWriteBatch {
         let mode = match commit {
             Commit::Synced => PersistMode::SyncData,
             Commit::Buffered => PersistMode::Buffer,
@@ -210,12 +224,6 @@ impl DurableStore {
         assert_eq!(self.rows.payloads.len().ok(), Some(apart));
         apart
     }
-}
-
-/// Whether the payload of a cell has a row of its own.
-pub(crate) fn is_apart(cell: &Cell) -> bool {
-    let value = cell.value();
-    value.is_some_and(|value| value.payload.len() > INLINE_LIMIT)
 }
 
 impl CellStore for DurableStore {
