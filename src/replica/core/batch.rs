@@ -123,6 +123,7 @@ impl Core {
 
     fn cover_some(&mut self, mut batch: Box<Batch>, now: Now) -> Task {
         let most = self.state.tuning.joined_at_once;
+        self.owed = self.owed.saturating_sub(most);
         if batch.joined.is_covering() && self.state.applied_mut().cover(&mut batch.joined, most) {
             self.apply = ApplyPhase::Covering(batch);
             return Task::Again;
@@ -209,6 +210,8 @@ impl Core {
                 }
             }
         };
+        // The rows that are written are of cells that were joined, and counted then.
+        self.owed = self.owed.saturating_sub(some.removes.len());
         self.apply = ApplyPhase::Storing(batch);
         Task::Store(some)
     }

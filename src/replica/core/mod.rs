@@ -119,6 +119,8 @@ pub(crate) struct Core {
     logged: VecDeque<Logged>,
     /// Cells that are to be applied before the next group is committed, if any are due: as many as
     /// were committed, so that what is pending does not grow for as long as there is more to commit.
+    /// A cell that is taken out since another covers it counts, too, in the tree and in its row:
+    /// else one delete that covers many would hold up all who write.
     owed: usize,
     deferral: WriteDeferral,
     /// The last update that is committed, and the last of which all up to it are in the tree, or wait

@@ -365,3 +365,65 @@ fn what_is_deferred_wakes_nobody_before() {
     }
     assert!(overdue > 3, "{overdue}");
 }
+
+/// What a delete covers is much; who writes meanwhile waits for a step of it, not for all.
+#[test]
+fn groups_are_committed_while_much_is_covered() {
+    const PARTS: u64 = 600;
+    for has_rows in [false, true] {
+        let mut driver = Driver::new(has_rows);
+        let set = cell_key(9);
+        let part = |number: u64| CellKey {
+            key: set.key.clone(),
+            part: number.to_be_bytes().as_slice().into(),
+        };
+        let offer = |driver: &Driver, key: CellKey, cell: Cell| {
+            let (queue, tree): (_, &RwLock<AppliedTree>) =
+                (&driver.state.queue, &driver.state.tree);
+            let offers = smallvec![(key, Arc::new(cell), None)];
+            let taken = queue.offer(offers, Duration::MAX, driver.now.monotonic, tree);
+            assert!(matches!(taken, Taken::Yes { .. }));
+            queue.request_commit();
+        };
+        driver.now.clock = 100 * BUCKET;
+        for number in 0..PARTS {
+            let cell = cell(100 * BUCKET + number, 1, Some(1));
+            offer(&driver, part(number), cell);
+        }
+        driver.run(10_000, false);
+        driver.now.clock = 110 * BUCKET;
+        assert!(driver.run(10_000, false), "all is applied");
+        offer(&driver, set.clone(), cell(110 * BUCKET, 1, None));
+        driver.run(10, false);
+        driver.now.clock = 120 * BUCKET;
+        // From when the delete is applied until what it covers is gone.
+        let (mut groups, mut longest) = (0, 0);
+        for number in 0.. {
+            let time = 120 * BUCKET + number;
+            offer(&driver, cell_key(1), cell(time, 1, Some(1)));
+            let mut steps = 0;
+            while driver.state.queue.queues().uncommitted > 0 {
+                steps += 1;
+                assert!(steps < 1000, "it is committed in the end");
+                match driver.core.next_task(driver.now) {
+                    Task::Append(group) => {
+                        driver.appending = Some(group);
+                        driver.finish_append();
+                    }
+                    Task::Store(_) => driver.core.stored(Ok(()), driver.now, &|_| {}),
+                    Task::Again | Task::Tell { .. } => {}
+                    _ => panic!("nothing else is to be done"),
+                }
+            }
+            longest = longest.max(steps);
+            groups += 1;
+            if driver.state.applied().len() < PARTS as usize / 2 {
+                break;
+            }
+        }
+        assert!(
+            groups > 50 && longest < 10,
+            "{groups} groups, {longest} steps"
+        );
+    }
+}
