@@ -36,6 +36,8 @@ pub struct PeerMetrics {
     /// Seconds that its clock was ahead of this one's when it last announced a root; negative if
     /// it was behind.
     pub clock_offset: Option<f64>,
+    /// Cells that it has and this one does not take, as far as they are remembered.
+    pub refused_cells: u64,
 }
 
 /// Pulls from peers.
@@ -154,6 +156,12 @@ impl ReplicationMetrics {
             "How far the peer's clock was ahead of this replica's when it last said something.",
             "peer",
             peers().filter_map(|(name, peer)| Some((name, peer.clock_offset?))),
+        );
+        writer.gauges(
+            "zenoh_mst_peer_refused_cells",
+            "Cells that the peer has and this replica rejected.",
+            "peer",
+            peers().map(|(name, peer)| (name, peer.refused_cells)),
         );
     }
 }

@@ -34,6 +34,7 @@ fn sample() -> StorageMetrics {
         relation,
         last_equal,
         clock_offset: last_equal.map(|_| -0.25),
+        refused_cells: 3,
     };
     StorageMetrics {
         storage: "demo".to_owned(),
@@ -176,13 +177,14 @@ fn the_content_type_is_an_encoding() {
 fn peers() -> impl Strategy<Value = BTreeMap<String, PeerMetrics>> {
     let relation = prop_oneof![select(&RELATIONS[..]), Just("something else")];
     let seconds = || option::of(any::<f64>());
-    let peer = (any::<bool>(), relation, seconds(), seconds());
+    let peer = (any::<bool>(), relation, seconds(), seconds(), any::<u64>());
     let peer = peer.prop_map(
-        |(is_present, relation, last_equal, clock_offset)| PeerMetrics {
+        |(is_present, relation, last_equal, clock_offset, refused_cells)| PeerMetrics {
             is_present,
             relation,
             last_equal,
             clock_offset,
+            refused_cells,
         },
     );
     btree_map(any::<String>(), peer, 0..5)

@@ -83,6 +83,7 @@ fn peer(peer: &PeerStatus) -> (String, PeerMetrics) {
         relation: peer.relation.name(),
         last_equal: peer.last_equal.map(seconds),
         clock_offset: peer.clock_offset_ms.map(|offset| offset as f64 / 1000.0),
+        refused_cells: peer.refused_cells as u64,
     };
     (peer.replica.to_string(), metrics)
 }

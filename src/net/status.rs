@@ -108,6 +108,7 @@ fn peer(peer: &PeerStatus) -> Value {
         "clock_offset_ms": peer.clock_offset_ms,
         "since": ntp64_text(peer.since),
         "last_equal": peer.last_equal.map(ntp64_text),
+        "refused_cells": peer.refused_cells,
     })
 }
 

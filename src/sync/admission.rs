@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use zenoh_keyexpr::{keyexpr, OwnedKeyExpr};
 
-use super::{cells::Received, identity::Group, pieces::Notice, pull::Rejections};
+use super::{
+    cells::Received, identity::Group, pieces::Notice, pull::Rejections, refused::Refusal,
+};
 use crate::{
     cell::{intersect, ntp64_span, Cell, CellKey, Timestamp, Version, MAX_KEY_BYTES},
     merge,
@@ -37,63 +39,90 @@ impl Admission {
         both.is_some_and(|(own, other)| intersect(own, other))
     }
 
-    /// The cells that may be joined when the clock shows `wall`; counts the others.
-    /// Hashes them.
-    #[must_use]
-    pub fn admit(
-        &self,
-        received: Vec<Received>,
-        rejected: &mut Rejections,
-        wall: u64,
-    ) -> Vec<(CellKey, Cell)> {
-        let admitted = self.admit_hashed(received, rejected, wall);
-        admitted.map(|(key, cell, _)| (key, cell)).collect()
-    }
-
-    /// As [`admit`](Self::admit), one by one, each with the result of hashing it.
+    /// The cells that may be joined when the clock shows `wall`, one by one, each with the result of
+    /// hashing it; counts the others.
     pub fn admit_hashed<'a>(
         &'a self,
         received: Vec<Received>,
         rejected: &'a mut Rejections,
         wall: u64,
     ) -> impl Iterator<Item = (CellKey, Cell, Version)> + 'a {
-        received.into_iter().filter_map(move |received| {
-            let Received { key, cell, .. } = &received;
-            let bytes = cell.value_bytes();
-            let counter = match self.refuses(key, bytes, cell.timestamp, wall, rejected) {
-                Some(counter) => counter,
-                None => match received.intact() {
-                    None => &mut rejected.digest,
-                    Some(_) if merge::check(&key.part, cell).is_err() => &mut rejected.strategy,
-                    Some(version) => return Some((received.key, received.cell, version)),
-                },
-            };
-            *counter += 1;
-            None
-        })
+        let each = received.into_iter();
+        each.filter_map(move |received| self.admit_one(received, rejected, wall, |_| {}))
     }
 
-    /// The notices of cells that may be joined when the clock shows `wall`, as far as they tell;
-    /// counts the others.
-    pub(super) fn admit_notices(
+    /// The cells that may be joined when the clock shows `wall`; and the others, as far as they are
+    /// what the sender meant, which it counts. Hashes them.
+    pub(super) fn sort(
+        &self,
+        received: Vec<Received>,
+        rejected: &mut Rejections,
+        wall: u64,
+    ) -> (Vec<(CellKey, Cell)>, Vec<Refusal>) {
+        let (mut admitted, mut refused) = (Vec::new(), Vec::new());
+        for received in received {
+            let refuse = |refusal| refused.push(refusal);
+            if let Some((key, cell, _)) = self.admit_one(received, rejected, wall, refuse) {
+                admitted.push((key, cell));
+            }
+        }
+        (admitted, refused)
+    }
+
+    fn admit_one(
+        &self,
+        received: Received,
+        rejected: &mut Rejections,
+        wall: u64,
+        refuse: impl FnOnce(Refusal),
+    ) -> Option<(CellKey, Cell, Version)> {
+        let Received { key, cell, .. } = &received;
+        let refused = self.refuses(key, cell.value_bytes(), cell.timestamp, wall, rejected);
+        let intact = received.intact();
+        let (counter, until) = match (refused, intact) {
+            (Some(refused), _) => refused,
+            (None, None) => (&mut rejected.digest, None),
+            (None, Some(_)) if merge::check(&key.part, cell).is_err() => {
+                (&mut rejected.strategy, None)
+            }
+            (None, Some(version)) => return Some((received.key, received.cell, version)),
+        };
+        *counter += 1;
+        if let Some(version) = intact {
+            let key = received.key;
+            refuse(Refusal {
+                key,
+                version,
+                until,
+            });
+        }
+        None
+    }
+
+    /// The notices of cells that may be joined when the clock shows `wall`, as far as they tell, and
+    /// the others, which it counts.
+    pub(super) fn sort_notices(
         &self,
         notices: Vec<Notice>,
         rejected: &mut Rejections,
         wall: u64,
-    ) -> Vec<Notice> {
+    ) -> (Vec<Notice>, Vec<Refusal>) {
+        let mut refused = Vec::new();
         let admitted = notices.into_iter().filter(|notice| {
             // How long its value may be was checked when it was read.
-            match self.refuses(&notice.key, 0, notice.timestamp, wall, rejected) {
-                Some(counter) => *counter += 1,
-                None => return true,
+            let refuses = self.refuses(&notice.key, 0, notice.timestamp, wall, rejected);
+            if let Some((counter, until)) = refuses {
+                *counter += 1;
+                refused.push(Refusal::of(notice, until));
+                return false;
             }
-            false
+            true
         });
-        admitted.collect()
+        (admitted.collect(), refused)
     }
 
     /// Where a cell is counted that is refused for its key, the length of its value, or its
-    /// timestamp.
+    /// timestamp; and what the clock has to show until it is not, if it is that.
     fn refuses<'a>(
         &self,
         key: &CellKey,
@@ -101,17 +130,19 @@ impl Admission {
         timestamp: Timestamp,
         wall: u64,
         rejected: &'a mut Rejections,
-    ) -> Option<&'a mut u64> {
-        let latest = wall.saturating_add(ntp64_span(self.max_clock_drift));
+    ) -> Option<(&'a mut u64, Option<u64>)> {
+        let drift = ntp64_span(self.max_clock_drift);
+        let latest = wall.saturating_add(drift);
         if !self.includes(key) {
-            Some(&mut rejected.key_expr)
+            Some((&mut rejected.key_expr, None))
         } else if value_bytes > MAX_VALUE_BYTES
             || key.canonical_len() > MAX_KEY_BYTES
             || key.key.has_too_many_chunks()
         {
-            Some(&mut rejected.too_large)
+            Some((&mut rejected.too_large, None))
         } else if timestamp.time > latest {
-            Some(&mut rejected.clock)
+            let until = timestamp.time.saturating_sub(drift);
+            Some((&mut rejected.clock, Some(until)))
         } else {
             None
         }

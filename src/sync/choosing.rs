@@ -19,12 +19,27 @@ use crate::mst::RootHash;
 const SPREAD_EACH: Duration = Duration::from_millis(2);
 const MAX_SPREAD: Duration = Duration::from_millis(500);
 
+/// Cells that are not taken and that a delta query names, at the most: to compare the trees costs less
+/// than to name more each time.
+const MAX_REFUSED_IN_DELTA: usize = 128;
+
 /// Whether a peer has something to pull.
 pub(super) fn is_candidate(peer: &Peer) -> bool {
     peer.relation == Relation::Divergent
 }
 
 impl Machine {
+    /// Whether all that a peer has announced is here, or was rejected: then there is nothing to pull.
+    pub(super) fn is_all_refused(&mut self, id: &ReplicaId, context: &Context<'_>) -> bool {
+        self.refused.tidy(id, context.wall, context.now);
+        let announced = self.peers.get(id).and_then(|peer| peer.announced);
+        let beside = self.refused.beside(&context.view.tree(), id);
+        announced.zip(beside).is_some_and(|(announced, beside)| {
+            let Ok(root) = beside.root();
+            root == announced.span.root
+        })
+    }
+
     /// A pull from a peer, according to its state.
     pub(super) fn pull_from(&self, id: ReplicaId, salt: [u8; 8], context: &Context<'_>) -> Pull {
         let Some(peer) = self.peers.get(&id) else {
@@ -32,8 +47,10 @@ impl Machine {
         };
         // Other digests find what these missed by chance.
         let salted = Salted::new(salt, *WIDTHS.start() << peer.failures.min(1));
-        let pull = Pull::new(id, salted, peer.pace.message_bytes());
-        if peer.is_walk_due || context.view.tree().is_empty() {
+        let beside = self.refused.beside(&context.view.tree(), &id);
+        let pull = Pull::new(id, salted, peer.pace.message_bytes()).beside(beside);
+        let is_much_refused = self.refused.count(&id) > MAX_REFUSED_IN_DELTA;
+        if peer.is_walk_due || is_much_refused || context.view.tree().is_empty() {
             return pull;
         }
         // A replica that is behind had its own root in common with the peer. Otherwise
@@ -42,7 +59,8 @@ impl Machine {
         let latest = context.view.latest().map(|(span, _)| span.root);
         let of_others = self.peers.iter().filter_map(|(_, peer)| peer.common);
         let roots = latest.into_iter().chain(peer.common).chain(of_others);
-        let delta = DeltaQuery::new(roots, context.view, salted);
+        let refused = self.refused.versions(&id);
+        let delta = DeltaQuery::new(roots, refused, context.view, salted);
         pull.with_delta(delta.map(|delta| DeltaQuery {
             max_bytes: peer.pace.message_bytes() as u32,
             ..delta

@@ -20,7 +20,7 @@ use super::{
     wire::{begin, kind, open, MessageError},
     MESSAGE_BYTES,
 };
-use crate::{hash::HASH_BYTES, mst::RootHash};
+use crate::{cell::Version, hash::HASH_BYTES, mst::RootHash};
 
 /// Roots that an asker names, at the most.
 pub const MAX_ROOTS: usize = 4;
@@ -40,15 +40,16 @@ pub struct DeltaQuery {
     pub after: u64,
     /// Roots that the asker has had.
     pub roots: Vec<RootHash>,
-    /// Digests of cells that the asker has, ascending.
+    /// Digests of cells that the asker has, or does not take, ascending.
     pub held: Vec<Short>,
 }
 
 impl DeltaQuery {
     /// A query that names those of `candidates` since which not too much has changed
-    /// at the own side; nothing if there is none.
-    pub(super) fn new(
+    /// at the own side; nothing if there is none. Those `refused` need not be sent either.
+    pub(super) fn new<'a>(
         candidates: impl Iterator<Item = RootHash>,
+        refused: impl Iterator<Item = &'a Version>,
         view: &dyn View,
         salted: Salted,
     ) -> Option<Self> {
@@ -77,7 +78,10 @@ impl DeltaQuery {
             version
         });
         let held: BTreeSet<Short> = versions
-            .map(|entry| salted.short(&entry.version().digest.0))
+            .map(|entry| entry.version().digest)
+            .chain(refused.map(|version| version.digest))
+            .take(MAX_HELD)
+            .map(|digest| salted.short(&digest.0))
             .collect();
         Some(Self {
             salted,

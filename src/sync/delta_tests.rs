@@ -84,7 +84,13 @@ impl Side {
     }
 
     fn query(&self, roots: &[RootHash]) -> Option<DeltaQuery> {
-        DeltaQuery::new(roots.iter().copied(), self, Salted::new(*b"saltsalt", 4))
+        let refused = std::iter::empty();
+        DeltaQuery::new(
+            roots.iter().copied(),
+            refused,
+            self,
+            Salted::new(*b"saltsalt", 4),
+        )
     }
 
     /// Pulls from `peer`, and returns the cells that came, the queries, and whether it

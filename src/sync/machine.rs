@@ -7,9 +7,10 @@ use super::{
     announcement::Announcement,
     identity::{Incarnation, ReplicaId, Token, PROTOCOL},
     interface::{Action, Context, Event, Settings, Status, View},
-    peers::{Isolation, OwnRoot, Peers, Relation},
+    peers::{Isolation, OwnRoot, PeerStatus, Peers, Relation},
     pieces::Assembly,
     pulling::State,
+    refused::Refused,
     report::Report,
 };
 use crate::mst::RootHash;
@@ -48,6 +49,8 @@ pub struct Machine {
     /// Replicas of other groups, and why they are isolated.
     foreign: Peers,
     pub(super) state: State,
+    /// What peers have that this replica does not take.
+    pub(super) refused: Refused,
     /// The value that is being put together of pieces.
     pub(super) assembly: Option<Assembly>,
     pub(super) requests: u64,
@@ -80,6 +83,7 @@ impl Machine {
             peers: Peers::default(),
             foreign: Peers::default(),
             state: State::Idle,
+            refused: Refused::default(),
             assembly: None,
             requests: 0,
             joined: 0,
@@ -115,7 +119,12 @@ impl Machine {
     pub fn status(&self) -> Status {
         let peers = self.peers.iter().chain(self.foreign.iter());
         Status {
-            peers: peers.map(|(id, peer)| peer.status(*id)).collect(),
+            peers: peers
+                .map(|(id, peer)| PeerStatus {
+                    refused_cells: self.refused.count(id),
+                    ..peer.status(*id)
+                })
+                .collect(),
             ..self.status.clone()
         }
     }
@@ -333,6 +342,12 @@ impl Machine {
     fn time_passes(&mut self, context: &mut Context<'_>, actions: &mut Vec<Action>) {
         let now = context.now;
         self.assembly.take_if(|assembly| assembly.is_stale(now));
+        // Who is found to have nothing has nothing that was refused.
+        let peers = &self.peers;
+        self.refused.retain(|peer| {
+            let relation = peers.get(peer).map(|peer| peer.relation);
+            matches!(relation, Some(Relation::Divergent | Relation::Unknown))
+        });
         let own = self.own_root(context);
         if now >= self.announce_at {
             self.announce(context, actions);

@@ -180,6 +180,18 @@ impl Run {
         asked(&actions).expect("asked")
     }
 
+    /// Goes on until a query is made, or for so many seconds.
+    pub(super) fn until_asked_or(&mut self, seconds: u64) -> Vec<Action> {
+        while self.now < Duration::from_secs(seconds) {
+            let actions = self.handle(Event::Tick);
+            if asked(&actions).is_some() {
+                return actions;
+            }
+            self.now = self.machine.wake_at().max(self.now + Duration::from_millis(1));
+        }
+        Vec::new()
+    }
+
     /// Goes on until a pull begins.
     pub(super) fn until_asked(&mut self) -> Vec<Action> {
         for _ in 0..100 {

@@ -21,6 +21,7 @@
 //! | `pull` | one repair: from the first query to the last cell |
 //! | `peers` | the state of each peer |
 //! | `admission` | checks the cells of others |
+//! | `refused` | remembers what was not taken |
 //! | `machine` | announcements, and the relations of peers |
 //! | `choosing` | chooses the peer to pull from |
 //! | `pulling` | begins, continues and ends pulls, and handles the outcome |
@@ -51,6 +52,7 @@ mod peers;
 mod pieces;
 mod pull;
 mod pulling;
+mod refused;
 mod report;
 mod respond;
 mod salted;

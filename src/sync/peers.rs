@@ -111,6 +111,8 @@ pub struct PeerStatus {
     pub since: u64,
     /// When both were last known to hold the same.
     pub last_equal: Option<u64>,
+    /// Cells that it has and this one rejected, as far as they are remembered.
+    pub refused_cells: usize,
 }
 
 /// A root that a replica announced.
@@ -320,6 +322,7 @@ impl Peer {
             clock_offset_ms: self.clock_offset_ms,
             since: self.since,
             last_equal: self.last_equal,
+            refused_cells: 0,
         }
     }
 }

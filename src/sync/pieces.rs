@@ -341,17 +341,22 @@ impl Assembly {
         Ok(has == self.notice.bytes)
     }
 
-    /// The cell, when all of it is here. Whether its digest is right the receiver checks.
-    pub(super) fn finish(self) -> Result<Received, MessageError> {
+    /// The cell, when all of it is here; nothing if it is no content. Whether its digest is right the
+    /// receiver checks.
+    pub(super) fn finish(self) -> (Notice, Option<Received>) {
+        let Self {
+            notice, content, ..
+        } = self;
         let mut check = [0; CHECK_BYTES];
-        check.copy_from_slice(&self.notice.digest.0[..CHECK_BYTES]);
-        Ok(Received {
-            key: self.notice.key,
+        check.copy_from_slice(&notice.digest.0[..CHECK_BYTES]);
+        let cell = read_content(content).ok().map(|value| Received {
+            key: notice.key.clone(),
             cell: Cell {
-                timestamp: self.notice.timestamp,
-                content: Content::Value(read_content(self.content)?),
+                timestamp: notice.timestamp,
+                content: Content::Value(value),
             },
             check,
-        })
+        });
+        (notice, cell)
     }
 }

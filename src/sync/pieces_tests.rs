@@ -216,7 +216,7 @@ fn pieces_are_the_content_wherever_they_begin() {
                     break;
                 }
             }
-            let received = assembly.finish().expect("a value");
+            let received = assembly.finish().1.expect("a value");
             assert_eq!(received.intact(), Some(version));
             assert_eq!(received.cell, cell);
         }

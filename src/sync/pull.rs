@@ -83,6 +83,8 @@ pub(super) struct Brought {
     pub(super) cells: Vec<Received>,
     /// Cells that are to be fetched in pieces, if they are wanted.
     pub(super) notices: Vec<Notice>,
+    /// The value of which all pieces are here: it is the cell, if that can be read.
+    pub(super) whole: Option<Notice>,
     /// Bytes of the answer, unpacked, about.
     pub(super) bytes: usize,
 }
@@ -96,6 +98,7 @@ impl Brought {
             bytes: carried.sum::<usize>().max(answer.len()),
             cells,
             notices,
+            whole: None,
         }
     }
 }
@@ -124,6 +127,9 @@ pub(super) struct Pull {
     /// Cells to be fetched in pieces.
     large: Vec<Notice>,
     asked: Option<Asked>,
+    /// The own tree, with what of the peer is not taken in it, if there is any: it is compared in the
+    /// place of the own.
+    beside: Option<Tree>,
     /// Cells that were received and not rejected.
     pub(super) received: u64,
 }
@@ -140,6 +146,7 @@ impl Pull {
             wants: VecDeque::new(),
             large: Vec::new(),
             asked: None,
+            beside: None,
             received: 0,
         }
     }
@@ -163,6 +170,16 @@ impl Pull {
     /// Fetches this cell in pieces, too.
     pub(super) fn fetch(&mut self, notice: Notice) {
         self.large.push(notice);
+    }
+
+    /// Compares this tree, if there is one, in the place of the own.
+    pub(super) fn beside(self, beside: Option<Tree>) -> Self {
+        Self { beside, ..self }
+    }
+
+    /// Whether there is something that the peer has and this replica does not take.
+    pub(super) fn is_beside(&self) -> bool {
+        self.beside.is_some()
     }
 
     /// Asks for a delta before it compares the trees.
@@ -259,6 +276,8 @@ impl Pull {
 
     /// The next digest query, if there are open ranges.
     pub(super) fn ask_digests(&mut self, tree: &Tree) -> Option<Vec<u8>> {
+        let beside = self.beside.clone();
+        let tree = beside.as_ref().unwrap_or(tree);
         let room = self.message_bytes;
         let mut writer = DigestQueryWriter::new(self.salted, room as u32);
         let (mut asked, mut places) = (Vec::new(), Vec::new());
@@ -308,12 +327,7 @@ impl Pull {
         match self.asked.take() {
             None => Ok(Brought::default()),
             Some(Asked::Piece(max_bytes)) => {
-                let (cell, piece) = self.add_piece(bytes, max_bytes, assembly, now)?;
-                Ok(Brought {
-                    cells: cell.into_iter().collect(),
-                    notices: Vec::new(),
-                    bytes: piece,
-                })
+                self.add_piece(bytes, max_bytes, assembly, now)
             }
             Some(Asked::Delta) => {
                 let Some(mut delta) = self.delta.take() else {
@@ -360,28 +374,35 @@ impl Pull {
         }
     }
 
-    /// Adds a piece, and returns its length, and the cell when that was the last one of it.
+    /// Adds a piece; brings the cell when that was the last one of it.
     fn add_piece(
         &mut self,
         bytes: &[u8],
         max_bytes: usize,
         assembly: &mut Option<Assembly>,
         now: Duration,
-    ) -> Result<(Option<Received>, usize), MessageError> {
+    ) -> Result<Brought, MessageError> {
         let Some(mut begun) = assembly.take() else {
-            return Ok((None, 0));
+            return Ok(Brought::default());
         };
         // There is a newer cell, or it is damaged there: the next pull will see.
         let PieceReply(Some(piece)) = PieceReply::decode(bytes, max_bytes)? else {
             self.large.retain(|notice| !begun.is_of(notice));
-            return Ok((None, 0));
+            return Ok(Brought::default());
+        };
+        let mut brought = Brought {
+            bytes: piece.len(),
+            ..Brought::default()
         };
         if begun.add(&piece, now)? {
             self.large.retain(|notice| !begun.is_of(notice));
-            return Ok((Some(begun.finish()?), piece.len()));
+            let (notice, cell) = begun.finish();
+            brought.whole = Some(notice);
+            brought.cells.extend(cell);
+        } else {
+            *assembly = Some(begun);
         }
-        *assembly = Some(begun);
-        Ok((None, piece.len()))
+        Ok(brought)
     }
 
     /// The number of wanted cells and ranges.
@@ -401,13 +422,14 @@ impl Pull {
         reply: &[u8],
     ) -> Result<(), MessageError> {
         let mut found = Found::default();
+        let own = tree;
+        let tree = self.beside.as_ref().unwrap_or(own);
         read_reply(reply, &self.salted, asked, |at, differing| {
             let (range, fragment) = &asked[at];
             match differing {
                 Differing::Entry(place) => {
                     let (key, _) = &fragment.entries[place];
-                    let Ok(own) = tree.get(key);
-                    let have = own.map(|version| version.timestamp().time);
+                    let have = time_of(own, key);
                     found.wants.push(Want::Key(key.clone(), have));
                 }
                 Differing::All(place) => found.wants.push(Want::All(fragment.gap(range, place))),
@@ -421,8 +443,22 @@ impl Pull {
                 }
             }
         })?;
+        if self.beside.is_some() {
+            // What is not taken is not had.
+            for want in &mut found.wants {
+                if let Want::Key(key, have) = want {
+                    *have = time_of(own, key);
+                }
+            }
+        }
         self.wants.extend(found.wants);
         self.open.extend(found.open.into_iter().rev());
         Ok(())
     }
+}
+
+/// The time of the cell that a tree has of a key.
+fn time_of(tree: &Tree, key: &CellKey) -> Option<u64> {
+    let Ok(entry) = tree.get(key);
+    entry.map(|entry| entry.timestamp().time)
 }

@@ -10,6 +10,7 @@ use super::{
     pace::{Pace, Terms},
     peers::Included,
     pull::{Ask, Brought, Pull, Rejections},
+    refused::Refusal,
     report::Report,
 };
 use crate::{cell::CellKey, mst::RootHash};
@@ -78,6 +79,7 @@ impl Going {
             found_nothing: self.is_wide
                 && !self.pull.is_delta
                 && self.pull.received == 0
+                && !self.pull.is_beside()
                 && self.rejected == Rejections::default(),
             deadline: now + JOINING,
         }
@@ -151,6 +153,15 @@ impl Machine {
         let Some((peer, root)) = self.choose_peer(context) else {
             return;
         };
+        if self.is_all_refused(&peer, context) {
+            let pause = context.about(self.settings.sync_interval);
+            if let Some(peer) = self.peers.get_mut(&peer) {
+                // Another root is looked at when it is announced.
+                peer.failures = 0;
+                peer.not_before = context.now + pause;
+            }
+            return;
+        }
         self.pull_at = None;
         self.status.started += 1;
         let salt = (context.random)().to_be_bytes();
@@ -249,6 +260,7 @@ impl Machine {
         let Brought {
             cells,
             notices,
+            whole,
             bytes: unpacked,
         } = match answer {
             Ok(brought) => brought,
@@ -268,19 +280,36 @@ impl Machine {
         let State::Pulling(mut going) = std::mem::replace(&mut self.state, State::Idle) else {
             return;
         };
-        let rejected = &mut going.rejected;
+        let (peer, rejected) = (going.pull.peer, &mut going.rejected);
+        let mut refused = Vec::new();
         if !notices.is_empty() {
-            let count = notices.len();
-            let notices = (self.admission).admit_notices(notices, rejected, context.wall);
-            if notices.len() < count && notices.is_empty() && cells.is_empty() {
+            let had_cells = !cells.is_empty();
+            let (notices, others) = self
+                .admission
+                .sort_notices(notices, rejected, context.wall);
+            if !others.is_empty() && notices.is_empty() && !had_cells {
                 going.rejected_answers += 1;
             }
+            refused.extend(others);
             for notice in notices {
-                going.pull.fetch(notice);
+                if !self.refused.has(&peer, &notice) {
+                    going.pull.fetch(notice);
+                }
             }
         }
+        if let (Some(whole), true) = (&whole, cells.is_empty()) {
+            rejected.digest += 1;
+            refused.push(Refusal::of(whole, None));
+        }
         if !cells.is_empty() {
-            let cells = self.admission.admit(cells, rejected, context.wall);
+            let (cells, others) = self.admission.sort(cells, rejected, context.wall);
+            if let (Some(whole), true, true) = (&whole, cells.is_empty(), others.is_empty()) {
+                refused.push(Refusal::of(whole, None));
+            }
+            refused.extend(others);
+            for (key, _) in &cells {
+                self.refused.replaced(&peer, key);
+            }
             going.pull.received += cells.len() as u64;
             self.status.cells_received += cells.len() as u64;
             self.joined += cells.len() as u64;
@@ -290,6 +319,9 @@ impl Machine {
                 going.rejected_answers = 0;
                 actions.push(Action::Join(cells));
             }
+        }
+        for refusal in refused {
+            self.refused.add(peer, refusal, context.now);
         }
         // The report on this answer comes before that on the next.
         if context.view.useful() > going.useful {

@@ -7,6 +7,7 @@ use super::{
     machine_tests::{announcement, asked, of_group, received, Run, NOW, PEER},
     *,
 };
+use crate::replica::Tree;
 
 /// The query in `actions`, if there is one.
 fn query(actions: &[Action]) -> Option<(u64, ReplicaId, Query, Vec<u8>)> {
@@ -47,6 +48,39 @@ fn changes_that_are_made_up_end_a_pull() {
     let status = run.machine.status();
     assert_eq!((status.failed, status.rejected.clock), (1, 64));
     assert!(run.machine.is_idle());
+}
+
+/// A peer that has nothing but what is rejected is asked once, until the clock has come so far.
+#[test]
+fn what_was_rejected_is_asked_for_once() {
+    let mut run = Run::with_peer();
+    let mut theirs = Tree::default();
+    let future = received("future", NOW + (60 << 32));
+    let version = future.intact().expect("it is what it says");
+    let Ok(_) = theirs.upsert(future.key.clone(), version.into());
+    let mut pulls = 0;
+    run.hear(9);
+    while run.now < Duration::from_secs(300) {
+        let Some((request, _, kind, bytes)) = query(&run.until_asked_or(300)) else {
+            break;
+        };
+        let answer = match kind {
+            Query::Digest => answer_digests(&theirs, &bytes).expect("answered"),
+            Query::Entries => {
+                pulls += 1;
+                let cells = vec![future.clone()];
+                let reply = EntriesReply {
+                    done: 1,
+                    cells,
+                    notices: Vec::new(),
+                };
+                reply.encode(false)
+            }
+        };
+        run.handle(Event::Answer(request, Ok(answer)));
+    }
+    assert_eq!((pulls, run.machine.status().rejected.clock), (1, 1));
+    assert_eq!(run.machine.status().peers[0].refused_cells, 1);
 }
 
 /// An answer that says that there is more, with a cell that may not be joined.
@@ -217,7 +251,11 @@ fn cells_that_are_rejected_are_asked_for_less_and_less_often() {
     let mut pulls = 0;
     while run.now < Duration::from_secs(300) {
         pulls += 1;
-        let cells = vec![received("future", NOW + (60 << 32))];
+        // What its sender meant nobody knows, so it is not remembered.
+        let cells = vec![Received {
+            check: [0; CHECK_BYTES],
+            ..received("damaged", NOW)
+        }];
         let reply = EntriesReply {
             done: 1,
             cells,
@@ -227,7 +265,7 @@ fn cells_that_are_rejected_are_asked_for_less_and_less_often() {
         request = run.pull();
     }
     assert!((10..=20).contains(&pulls), "{pulls} in 300 s");
-    assert_eq!(run.machine.status().rejected.clock, pulls);
+    assert_eq!(run.machine.status().rejected.digest, pulls);
 }
 
 #[test]

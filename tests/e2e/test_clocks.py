@@ -1,6 +1,8 @@
 """Routers whose clocks differ: nothing that may be taken is missing, nobody claims to be equal who
 is not, and each says how far the others' clocks are off."""
 
+import random
+
 import pytest
 
 from cluster import chain, mesh
@@ -9,6 +11,9 @@ from router import storage
 
 #: What is heard of a peer is heard when something happens, or not at all.
 DEMO = {"demo": storage("demo/**", settle="100ms", replication={"sync_interval": "24h"})}
+
+#: A second between two announcements.
+SOON = {"demo": storage("demo/**", settle="100ms", replication={"sync_interval": "1s"})}
 
 HOUR = 3600_000
 
@@ -88,3 +93,30 @@ def test_what_a_fast_clock_stamps_is_rejected_and_nobody_looks_equal(start_clust
     first.client.put("demo/now", b"2")
     for router in cluster.routers:
         router.client.wait_for("demo/now", {"demo/now": b"2"})
+
+
+def test_what_a_slow_clock_refuses_is_sent_once(start_cluster, disturbed):
+    """Its peers do not pay for the clock of one router: what it rejects is not sent again."""
+    cluster = start_cluster(chain(2), SOON, environments=[None, disturbed(clock=-24 * HOUR)])
+    right, slow = cluster.routers
+    values = {f"demo/{number}": random.Random(number).randbytes(4000) for number in range(250)}
+    for key, value in values.items():
+        right.client.put(key, value)
+    bytes_of_values = sum(len(value) for value in values.values())
+    slow.wait_for_status(
+        "demo",
+        lambda status: peer(slow, right)["refused_cells"] == len(values),
+        "all of it is rejected, and remembered",
+    )
+    assert peer(slow, right)["relation"] == "divergent"
+    served = right.status("demo")["replication"]["served"]
+    assert served["bytes_sent"] > bytes_of_values, "it was sent once"
+    # What is properly stamped for both still comes, so pulls go on.
+    heard = slow.status("demo")["replication"]["announcements"]["received"]
+    slow.wait_for_status(
+        "demo",
+        lambda status: status["replication"]["announcements"]["received"] >= heard + 5,
+        "several intervals are over",
+    )
+    after = right.status("demo")["replication"]["served"]
+    assert after["bytes_sent"] - served["bytes_sent"] < bytes_of_values / 100, (served, after)

@@ -100,6 +100,8 @@ pub(crate) struct Peer {
     pub(crate) cells: Option<u64>,
     /// By how much its clock is ahead of that of the replica that says so.
     pub(crate) clock_offset_ms: Option<i64>,
+    /// Cells that it has and the one that says so does not take.
+    pub(crate) refused_cells: u64,
     pub(crate) since: String,
 }
 

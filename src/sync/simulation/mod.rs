@@ -10,6 +10,7 @@
 //! | `network`, `acts`, `faults` | what becomes of messages, what a replica does, what goes wrong |
 //! | `model`, `checks` | what was written, and what has to come of it |
 //! | `clocks` | clocks that differ, on a group at rest |
+//! | `refusals` | what a replica does not take |
 
 mod acts;
 mod checks;
@@ -19,6 +20,7 @@ mod kinds;
 mod model;
 mod network;
 mod node;
+mod refusals;
 mod scenario;
 mod world;
 

@@ -213,8 +213,15 @@ fn peer(peer: &Peer, output: Output) -> String {
         }
         _ => String::new(),
     };
+    let refused = match peer.refused_cells {
+        0 => String::new(),
+        count => {
+            let text = format!(", {} of it rejected", counted(count, "cell", "cells"));
+            output.paint(Tone::Warn, &text)
+        }
+    };
     format!(
-        "{}  {relation}  since {since}{presence}{clock}{reason}",
+        "{}  {relation}  since {since}{presence}{clock}{refused}{reason}",
         short(&peer.replica)
     )
 }
@@ -265,7 +272,7 @@ mod tests {
                 { "replica": "0123456789", "relation": "equal", "present": true, "since": "s",
                   "clock_offset_ms": -499 },
                 { "replica": "89abcdef01", "relation": "behind", "present": true, "since": "s",
-                  "clock_offset_ms": 3600000 },
+                  "clock_offset_ms": 3600000, "refused_cells": 1200 },
                 { "replica": "fedcba9876", "relation": "isolated", "reason": "r\u{1b}", "since": "s" },
             ] },
         }));
@@ -279,7 +286,7 @@ mod tests {
   damaged     key k, timestamp 1/a
   session     none yet
   peers       01234567  equal      since s
-              89abcdef  behind     since s, its clock is 3600.0 s ahead
+              89abcdef  behind     since s, its clock is 3600.0 s ahead, 1,200 cells of it rejected
               fedcba98  isolated   since s, absent: r\\u{1b}";
         assert_eq!(block(&status, Output::new(true)), expected);
     }
