@@ -159,6 +159,11 @@ impl Links {
         self.events.has_missed_tokens.load(Ordering::Relaxed)
     }
 
+    /// Has all tokens looked at anew.
+    pub(super) fn look_again(&self) {
+        self.events.has_missed_tokens.store(true, Ordering::Relaxed);
+    }
+
     /// Stops watching tokens.
     pub(super) fn look_away(&mut self) {
         self.tokens = None;

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     cell::{Cell, CellKey},
     replica::ReplicaError,
-    sync::{Action, Event, Machine},
+    sync::{Action, Event},
 };
 
 /// The pause after a declaration has failed; it doubles, up to the longest.
@@ -163,6 +163,7 @@ impl Replicator {
                 return Some(End::DeclareAgain);
             }
             Action::DeclareAgain => return Some(End::DeclareAgain),
+            Action::LookAtTokens => links.look_again(),
             Action::Report(report) => tell(&self.told, &self.name, &report),
         }
         None
@@ -218,7 +219,7 @@ impl Replicator {
         }
         tracing::warn!("storage '{name}': it is replica {identity} from now on");
         *machine = with_context(self.epoch, &self.clock, view, |context| {
-            Machine::renamed(settings, context)
+            machine.renamed(settings, context)
         });
     }
 }

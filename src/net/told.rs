@@ -45,7 +45,10 @@ impl Told {
             Report::Rejected(peer, rejections) => self.level_of(*peer, &causes(rejections)),
             Report::Pulled { cells: 0, .. } => Level::DEBUG,
             Report::Pulled { .. } => Level::INFO,
-            Report::SameIdentity { .. } | Report::Malformed(..) | Report::Failed(..) => Level::WARN,
+            Report::SameIdentity { .. }
+            | Report::NameClaimed { .. }
+            | Report::Malformed(..)
+            | Report::Failed(..) => Level::WARN,
         }
     }
 

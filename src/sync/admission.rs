@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use zenoh_keyexpr::{keyexpr, OwnedKeyExpr};
 
-use super::{
-    cells::Received, identity::Group, pieces::Notice, pull::Rejections, refused::Refusal,
-};
+use super::{cells::Received, identity::Group, pieces::Notice, pull::Rejections, refused::Refusal};
 use crate::{
     cell::{intersect, ntp64_span, Cell, CellKey, Timestamp, Version, MAX_KEY_BYTES},
     merge,

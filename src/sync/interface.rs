@@ -82,7 +82,7 @@ impl Context<'_> {
 pub enum Event {
     /// The token of a replica, perhaps of another group, appeared.
     Appeared(Token),
-    /// A token disappeared.
+    /// A token disappeared, which may be this replica's own.
     Gone(Token),
     /// Tokens may have come and gone unseen: those that are there will appear anew.
     TokensMissed,
@@ -124,6 +124,8 @@ pub enum Action {
     /// A replica with this identity has given it up: declare again what that undeclared,
     /// since routers take the one for the other.
     DeclareAgain,
+    /// Look at all tokens anew: [`Event::TokensMissed`] has to follow, and then those that are there.
+    LookAtTokens,
     /// Tell the operator.
     Report(Report),
 }

@@ -31,9 +31,15 @@ const RENAMING: Duration = Duration::from_secs(1);
 const EARLY: u64 = 4;
 const EARLY_PAUSE: Duration = Duration::from_secs(1);
 
-/// The shortest time between two new names of this replica: anyone who may announce can
-/// claim its name.
+/// The time between two new names of this replica, and between two declarations of what a double
+/// undeclared; it doubles each time, up to the longest: anyone who may announce can claim its name.
 const RENAME_EVERY: Duration = Duration::from_secs(10);
+const LONGEST_RENAMING: Duration = Duration::from_secs(3600);
+
+/// How long after an announcement of a replica without a token to look at all tokens anew; it doubles
+/// each time, up to the sync interval. And how often for a replica whose token is not seen then.
+const LOOK: Duration = Duration::from_secs(2);
+const MAX_LOOKS: u32 = 6;
 
 /// The shortest time between two reports that others can provoke at any rate.
 const TELL_EVERY: Duration = Duration::from_secs(10);
@@ -61,13 +67,17 @@ pub struct Machine {
     announced: Option<(Duration, RootHash)>,
     /// The latest root of the replica, and since when it has it.
     own_root: Option<(Duration, RootHash)>,
-    /// The earliest time for a new name.
-    rename_after: Duration,
+    /// New names, and declarations of what a double undeclared, and how they follow each other.
+    renames: Doubling,
+    declarations: Doubling,
     /// When an unreadable message, and a double, were last reported.
     told_malformed: Option<Duration>,
     told_identity: Option<Duration>,
     /// When to declare again what a double undeclared.
     declare_at: Option<Duration>,
+    /// When to look at all tokens anew, because one without a token is heard, and how often that was.
+    look_at: Option<Duration>,
+    looks: u32,
     /// The earliest time for a pull.
     pub(super) pull_at: Option<Duration>,
     pub(super) status: Status,
@@ -90,20 +100,25 @@ impl Machine {
             announce_at: context.now,
             announced: None,
             own_root: None,
-            rename_after: Duration::ZERO,
+            renames: Doubling::default(),
+            declarations: Doubling::default(),
             told_malformed: None,
             told_identity: None,
             declare_at: None,
+            look_at: None,
+            looks: 0,
             pull_at: None,
             status: Status::default(),
         }
     }
 
-    /// A machine that has just taken a new name.
+    /// A machine like this that has just taken the new name in `settings`.
     #[must_use]
-    pub fn renamed(settings: Settings, context: &mut Context<'_>) -> Self {
+    pub fn renamed(&self, settings: Settings, context: &mut Context<'_>) -> Self {
+        let mut renames = self.renames;
+        renames.happens(context.now);
         Self {
-            rename_after: context.now + RENAME_EVERY,
+            renames,
             ..Self::new(settings, context)
         }
     }
@@ -142,7 +157,7 @@ impl Machine {
         let asks = self.peers.present().map(|(_, peer)| peer.ask_root_at);
         let compares = self.peers.present().filter_map(|(_, peer)| peer.compare_at);
         let all = asks.chain(compares).chain(of_state);
-        let all = all.chain(self.declare_at);
+        let all = all.chain(self.declare_at).chain(self.look_at);
         all.chain([self.announce_at]).min().unwrap_or(Duration::MAX)
     }
 
@@ -151,6 +166,11 @@ impl Machine {
         let mut actions = Vec::new();
         match event {
             Event::Appeared(token) => self.appeared(token, context, &mut actions),
+            Event::Gone(token) if self.is_own(&token) => {
+                // A double has given the name up, and routers take the one token for the other.
+                let at = (context.now + GREETING).max(self.declarations.not_before);
+                self.declare_at = Some(self.declare_at.map_or(at, |known| known.min(at)));
+            }
             Event::Gone(token) => {
                 let peer = match token.group == self.settings.group && token.protocol == PROTOCOL {
                     true => self.peers.get_mut(&token.replica),
@@ -190,6 +210,11 @@ impl Machine {
         actions
     }
 
+    fn is_own(&self, token: &Token) -> bool {
+        let is_of_group = token.group == self.settings.group && token.protocol == PROTOCOL;
+        is_of_group && token.replica == self.settings.replica
+    }
+
     fn appeared(&mut self, token: Token, context: &mut Context<'_>, actions: &mut Vec<Action>) {
         let id = token.replica;
         if let Some(isolation) = self.isolation(&token) {
@@ -216,6 +241,8 @@ impl Machine {
             return;
         };
         peer.present = true;
+        peer.is_heard_without_token = false;
+        peer.looks = 0;
         peer.failures = 0;
         peer.unanswered = 0;
         peer.is_retried = false;
@@ -269,6 +296,12 @@ impl Machine {
         };
         peer.unanswered = 0;
         peer.ask_root_at = context.now + stale;
+        if !peer.present && peer.looks < MAX_LOOKS {
+            peer.is_heard_without_token = true;
+            let pause = LOOK * 2u32.saturating_pow(self.looks.min(16));
+            let at = context.now + pause.min(self.settings.sync_interval);
+            self.look_at.get_or_insert(at);
+        }
         let known = peer.announced.map(|known| known.span.root);
         if peer.failures == 0 && known != Some(announcement.span.root) {
             peer.not_before = Duration::ZERO;
@@ -300,22 +333,28 @@ impl Machine {
             return;
         }
         let is_younger = own > other;
-        if is_younger && context.now < self.rename_after {
-            return;
+        let pause = self.renames.not_before.saturating_sub(context.now);
+        let report = match is_younger && !pause.is_zero() {
+            true => Report::NameClaimed {
+                pause: pause.as_secs() + 1,
+            },
+            false => Report::SameIdentity { is_younger },
+        };
+        let is_renaming = is_younger && pause.is_zero();
+        if is_renaming || is_due(&mut self.told_identity, context.now) {
+            actions.push(Action::Report(report));
         }
-        if is_younger || is_due(&mut self.told_identity, context.now) {
-            actions.push(Action::Report(Report::SameIdentity { is_younger }));
-        }
-        if is_younger {
+        if is_renaming {
             // Announces this one to the double, under the name that they share.
             let announcement = self.announcement(context.view, context.wall);
             actions.extend(announcement.map(Action::Announce));
             actions.push(Action::TakeNewIdentity);
-        } else {
+        } else if !is_younger {
             // Announces this one to the double.
             let last = self.announced.map_or(Duration::ZERO, |(at, _)| at);
             self.announce_at = self.announce_at.min((last + GREETING).max(context.now));
-            self.declare_at = Some(context.now + RENAMING);
+            let at = (context.now + RENAMING).max(self.declarations.not_before);
+            self.declare_at = Some(at);
         }
     }
 
@@ -353,7 +392,11 @@ impl Machine {
             self.announce(context, actions);
         }
         if self.declare_at.take_if(|at| now >= *at).is_some() {
+            self.declarations.happens(now);
             actions.push(Action::DeclareAgain);
+        }
+        if self.look_at.take_if(|at| now >= *at).is_some() {
+            self.look_for_tokens(actions);
         }
         let mut asks = Vec::new();
         for (id, peer) in self.peers.iter_mut() {
@@ -370,6 +413,23 @@ impl Machine {
         }
         actions.extend(asks.into_iter().map(Action::AskRoot));
         self.go_on_pulling(context, actions);
+    }
+
+    /// Looks at all tokens anew if there are replicas that are heard, and whose token is not seen: it
+    /// was missed, or that of a double was taken for it.
+    fn look_for_tokens(&mut self, actions: &mut Vec<Action>) {
+        let peers = self.peers.iter_mut().map(|(_, peer)| peer);
+        let mut is_any = false;
+        for peer in peers.filter(|peer| !peer.present && peer.is_heard_without_token) {
+            peer.is_heard_without_token = false;
+            peer.looks += 1;
+            is_any = true;
+        }
+        self.looks = match is_any {
+            true => self.looks.saturating_add(1),
+            false => 0,
+        };
+        actions.extend(is_any.then_some(Action::LookAtTokens));
     }
 
     fn announce(&mut self, context: &mut Context<'_>, actions: &mut Vec<Action>) {
@@ -404,6 +464,27 @@ impl Machine {
             span,
             cells,
         })
+    }
+}
+
+/// What others can provoke, and so has longer and longer pauses.
+#[derive(Clone, Copy, Default)]
+struct Doubling {
+    /// The earliest time for the next.
+    not_before: Duration,
+    /// The pause after the last.
+    pause: Duration,
+}
+
+impl Doubling {
+    /// It happens now. The pause after it is twice that before, unless it was long ago.
+    fn happens(&mut self, now: Duration) {
+        let is_long_ago = now >= self.not_before + LONGEST_RENAMING;
+        self.pause = match self.pause.is_zero() || is_long_ago {
+            true => RENAME_EVERY,
+            false => (self.pause * 2).min(LONGEST_RENAMING),
+        };
+        self.not_before = now + self.pause;
     }
 }
 

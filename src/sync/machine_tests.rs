@@ -171,7 +171,7 @@ impl Run {
             random: &mut || 0,
             view: &self.view,
         };
-        self.machine = Machine::renamed(settings, &mut context);
+        self.machine = self.machine.renamed(settings, &mut context);
     }
 
     /// Goes on until a pull begins; its query.
@@ -187,7 +187,10 @@ impl Run {
             if asked(&actions).is_some() {
                 return actions;
             }
-            self.now = self.machine.wake_at().max(self.now + Duration::from_millis(1));
+            self.now = self
+                .machine
+                .wake_at()
+                .max(self.now + Duration::from_millis(1));
         }
         Vec::new()
     }
@@ -759,15 +762,88 @@ fn what_anyone_can_make_happen_is_told_now_and_then_and_renames_are_bounded() {
         },
         ..announcement(9)
     };
-    let mut renamed = 0;
-    for _ in 0..3000 {
+    let (mut renamed, mut told) = (0, 0);
+    for _ in 0..360_000 {
         run.now += Duration::from_millis(10);
-        if renames(&run.handle(Event::Announced(OWN, forged.encode()))) {
+        let actions = run.handle(Event::Announced(OWN, forged.encode()));
+        told += reports(&actions);
+        if renames(&actions) {
             renamed += 1;
             run.rename();
         }
     }
-    assert!((3..=4).contains(&renamed), "{renamed} times in 30 s");
+    assert!((5..=9).contains(&renamed), "{renamed} times in an hour");
+    assert!((renamed..=400).contains(&told), "{told} reports in an hour");
+}
+
+#[test]
+fn what_a_double_undeclares_is_declared_again_but_not_again_and_again() {
+    let mut run = Run::with_peer();
+    let declares = |run: &mut Run, seconds: u64, event: &dyn Fn() -> Event| {
+        let mut count = 0;
+        for _ in 0..seconds * 10 {
+            run.now += Duration::from_millis(100);
+            let actions = run.handle(event());
+            count += actions
+                .iter()
+                .filter(|a| **a == Action::DeclareAgain)
+                .count();
+        }
+        count
+    };
+    let gone = || Event::Gone(of_group(OWN));
+    assert!(run.handle(gone()).is_empty());
+    assert_eq!(
+        declares(&mut run, 1, &|| Event::Tick),
+        1,
+        "its own token is gone"
+    );
+    assert_eq!(declares(&mut run, 60, &|| Event::Tick), 0);
+    assert!((5..=9).contains(&declares(&mut run, 3600, &gone)));
+    // Of another group it is not its own.
+    let mut run = Run::with_peer();
+    let other = || Event::Gone(token(group("demo/*", None), OWN));
+    assert_eq!(declares(&mut run, 60, &other), 0);
+    // Younger ones that are made up, every second.
+    let forged = || {
+        let incarnation = Incarnation {
+            started: 6,
+            nonce: 5,
+        };
+        let announced = Announcement {
+            incarnation,
+            ..announcement(9)
+        };
+        Event::Announced(OWN, announced.encode())
+    };
+    assert!(declares(&mut run, 10, &forged) <= 1);
+    assert!(declares(&mut run, 3600, &forged) <= 9);
+}
+
+#[test]
+fn who_is_heard_and_not_seen_is_looked_for() {
+    let mut run = Run::with_peer();
+    let looks = |run: &mut Run, seconds: u64| {
+        let mut count = 0;
+        for _ in 0..seconds {
+            run.now += Duration::from_secs(1);
+            let actions = run.hear(9);
+            count += actions
+                .iter()
+                .filter(|a| **a == Action::LookAtTokens)
+                .count();
+        }
+        count
+    };
+    assert_eq!(looks(&mut run, 60), 0, "it is there");
+    run.handle(Event::Gone(of_group(PEER)));
+    assert_eq!(looks(&mut run, 3), 1);
+    run.handle(Event::TokensMissed);
+    run.handle(Event::Appeared(of_group(PEER)));
+    assert_eq!(looks(&mut run, 60), 0);
+    // One that has none is not looked for for ever.
+    run.handle(Event::Gone(of_group(PEER)));
+    assert_eq!(looks(&mut run, 3600), 6);
 }
 
 #[test]

@@ -161,6 +161,10 @@ impl OwnRoot {
 /// The state of a replica.
 pub(super) struct Peer {
     pub(super) present: bool,
+    /// Whether it was heard while its token was not there, and how often tokens were looked at anew
+    /// for that.
+    pub(super) is_heard_without_token: bool,
+    pub(super) looks: u32,
     pub(super) relation: Relation,
     pub(super) isolation: Option<Isolation>,
     /// Its last announcement.
@@ -200,6 +204,8 @@ impl Peer {
     pub(super) fn new(wall: u64) -> Self {
         Self {
             present: false,
+            is_heard_without_token: false,
+            looks: 0,
             relation: Relation::Unknown,
             isolation: None,
             announced: None,

@@ -326,9 +326,7 @@ impl Pull {
         }
         match self.asked.take() {
             None => Ok(Brought::default()),
-            Some(Asked::Piece(max_bytes)) => {
-                self.add_piece(bytes, max_bytes, assembly, now)
-            }
+            Some(Asked::Piece(max_bytes)) => self.add_piece(bytes, max_bytes, assembly, now),
             Some(Asked::Delta) => {
                 let Some(mut delta) = self.delta.take() else {
                     return Ok(Brought::default());

@@ -284,9 +284,7 @@ impl Machine {
         let mut refused = Vec::new();
         if !notices.is_empty() {
             let had_cells = !cells.is_empty();
-            let (notices, others) = self
-                .admission
-                .sort_notices(notices, rejected, context.wall);
+            let (notices, others) = self.admission.sort_notices(notices, rejected, context.wall);
             if !others.is_empty() && notices.is_empty() && !had_cells {
                 going.rejected_answers += 1;
             }

@@ -59,10 +59,11 @@ fn what_was_rejected_is_asked_for_once() {
     let version = future.intact().expect("it is what it says");
     let Ok(_) = theirs.upsert(future.key.clone(), version.into());
     let mut pulls = 0;
-    run.hear(9);
+    let mut actions = run.hear(9);
     while run.now < Duration::from_secs(300) {
-        let Some((request, _, kind, bytes)) = query(&run.until_asked_or(300)) else {
-            break;
+        let Some((request, _, kind, bytes)) = query(&actions) else {
+            actions = run.until_asked_or(300);
+            continue;
         };
         let answer = match kind {
             Query::Digest => answer_digests(&theirs, &bytes).expect("answered"),
@@ -77,7 +78,7 @@ fn what_was_rejected_is_asked_for_once() {
                 reply.encode(false)
             }
         };
-        run.handle(Event::Answer(request, Ok(answer)));
+        actions = run.handle(Event::Answer(request, Ok(answer)));
     }
     assert_eq!((pulls, run.machine.status().rejected.clock), (1, 1));
     assert_eq!(run.machine.status().peers[0].refused_cells, 1);

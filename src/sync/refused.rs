@@ -101,7 +101,14 @@ impl Refused {
             version,
             until,
         } = refusal;
-        of_peer.cells.insert(key, Known { version, until, at: now });
+        of_peer.cells.insert(
+            key,
+            Known {
+                version,
+                until,
+                at: now,
+            },
+        );
     }
 
     /// A peer has another cell in the place of this one.
@@ -118,8 +125,7 @@ impl Refused {
         };
         let OfPeer { cells, bytes } = of_peer;
         cells.retain(|key, known| {
-            let is_kept =
-                known.until.is_none_or(|until| wall < until) && now < known.at + KEPT;
+            let is_kept = known.until.is_none_or(|until| wall < until) && now < known.at + KEPT;
             if !is_kept {
                 *bytes -= Refusal::bytes(key);
             }

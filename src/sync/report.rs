@@ -12,8 +12,13 @@ pub enum Report {
     Isolated(ReplicaId, Isolation),
     /// A replica with this one's identity is there.
     SameIdentity {
-        /// Whether this one is the younger.
+        /// Whether this one is the younger, and takes another name.
         is_younger: bool,
+    },
+    /// One with this one's identity is there again, so soon that it is not believed.
+    NameClaimed {
+        /// Seconds until it will be.
+        pause: u64,
     },
     /// A message could not be read.
     Malformed(ReplicaId, MessageError),
@@ -43,6 +48,11 @@ impl fmt::Display for Report {
             Self::SameIdentity { is_younger: false } => f.write_str(
                 "another replica has this one's identity, as after copying its folder, and is \
                  younger: it has to take a new identity",
+            ),
+            Self::NameClaimed { pause } => write!(
+                f,
+                "an announcement claims this one's identity once more: this one took a new identity \
+                 a short time ago, and takes no other for {pause} s"
             ),
             Self::Malformed(peer, error) => {
                 write!(f, "a message of replica {peer} was rejected: {error}")

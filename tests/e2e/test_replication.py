@@ -347,6 +347,36 @@ def test_a_copy_of_a_folder_gets_an_identity_of_its_own(original_and_copy):
     assert identity(copy) == made, "it is kept"
 
 
+def test_others_still_see_the_original_of_a_copy(start_cluster):
+    """The copy gives the name up that it shared, which must not look as if the original had."""
+    often = storage("demo/**", settle="100ms", replication={"sync_interval": "1s"})
+    cluster = start_cluster(chain(3), {"demo": often})
+    original, middle, copy = cluster.routers
+    original.client.put("demo/a", "of all")
+    check_all_have(cluster, {"demo/a": b"of all"})
+    for number in range(3):
+        cluster.end(0)
+        cluster.end(2)
+        shutil.rmtree(copy.data)
+        shutil.copytree(original.data, copy.data)
+        original.start()
+        copy.start()
+        wait_until(lambda: identity(copy) != identity(original), "one has another identity")
+
+        def sees(router, other):
+            peers = router.status("demo")["replication"]["peers"]
+            peers = {peer["replica"]: peer for peer in peers}
+            peer = peers.get(identity(other), {})
+            return peer.get("present") and peer.get("relation") == "equal"
+
+        routers = cluster.routers
+        pairs = [(one, other) for one in routers for other in routers if one is not other]
+        wait_until(lambda: all(sees(*pair) for pair in pairs), "each sees all others")
+        original.client.put(f"demo/b/{number}", "of the original")
+        for router in routers:
+            router.client.wait_for(f"demo/b/{number}", {f"demo/b/{number}": b"of the original"})
+
+
 def test_a_copy_exchanges_data_as_others_do(original_and_copy):
     original, copy = original_and_copy.routers
     original_and_copy.cut()

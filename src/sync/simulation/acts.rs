@@ -170,6 +170,7 @@ impl World {
             Action::Join(cells) => self.join(node, cells),
             Action::TakeNewIdentity => self.take_new_identity(node),
             Action::DeclareAgain => self.declare_again(node),
+            Action::LookAtTokens => self.nodes[node].has_missed_tokens = true,
             Action::Report(_) => {}
         }
     }
@@ -208,7 +209,8 @@ impl World {
             replica: this.identity,
             ..this.machine.settings().clone()
         };
-        let machine = self.with_machine(node, |_, context| Machine::renamed(settings, context));
+        let machine =
+            self.with_machine(node, |machine, context| machine.renamed(settings, context));
         self.nodes[node].machine = machine;
         self.declared(node);
     }

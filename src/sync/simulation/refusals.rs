@@ -1,14 +1,8 @@
 //! What a replica does not take is not sent to it again and again.
 
-
 use rand::RngCore;
 
-use super::{
-    model::key,
-    scenario::Scenario,
-    world::World,
-    *,
-};
+use super::{model::key, scenario::Scenario, world::World, *};
 use crate::sync::Relation;
 
 /// Milliseconds that the last clock is behind.

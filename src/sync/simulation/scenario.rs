@@ -166,9 +166,6 @@ impl Scenario {
             };
         }
         scenario.has_copies = is_copy;
-        // Of two of one name the older hears by an announcement alone that the other gave it up, and
-        // nobody repeats that if it is lost: so links change once more.
-        scenario.is_cut_at_last |= is_copy;
         scenario
     }
 
