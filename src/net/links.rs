@@ -1,11 +1,8 @@
 //! One replica's declarations in Zenoh, and its queries to peers.
 
-use std::sync::{
-    atomic::{AtomicBool, AtomicU64, Ordering},
-    Arc,
-};
+use std::sync::Arc;
 
-use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::sync::mpsc;
 use zenoh::{
     bytes::ZBytes,
     liveliness::LivelinessToken,
@@ -16,13 +13,14 @@ use zenoh::{
     Result as ZResult, Session,
 };
 
-use super::queryable::{self, Route};
-use crate::sync::{
-    Announcement, Event, Precedence, Query, ReplicaId, Terms, Token, PREFIX, REQUEST_TIMEOUT,
+use super::{
+    mailbox::Mailbox,
+    queryable::{self, Route},
+    text::one_line,
 };
-
-/// Events that may wait; more are dropped, as on a bad link.
-pub(super) const MAX_EVENTS: usize = 4096;
+use crate::sync::{
+    Announcement, Precedence, Query, ReplicaId, Terms, Token, MAX_MESSAGE, PREFIX, REQUEST_TIMEOUT,
+};
 
 /// What one replica can ask of another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,51 +44,28 @@ impl Kind {
 /// A peer's query.
 pub(super) type Asked = (Kind, ZQuery);
 
-/// Queries that may wait; more are refused.
-pub(super) const MAX_ASKED: usize = 64;
-
-/// The sending end of the loop's queue of events; counts those for which there was no
-/// room.
-#[derive(Clone)]
-pub(super) struct Events {
-    sender: mpsc::Sender<Event>,
-    dropped: Arc<AtomicU64>,
-    /// Whether a token's event was among those.
-    has_missed_tokens: Arc<AtomicBool>,
+/// Where queries wait. One for a root is answered from memory, and does not wait behind others.
+pub(super) struct AskedSenders {
+    pub(super) roots: mpsc::Sender<Asked>,
+    pub(super) others: mpsc::Sender<Asked>,
 }
 
-impl Events {
-    pub(super) fn new() -> (Self, mpsc::Receiver<Event>) {
-        let (sender, receiver) = mpsc::channel(MAX_EVENTS);
-        let events = Self {
-            sender,
-            dropped: Arc::default(),
-            has_missed_tokens: Arc::default(),
-        };
-        (events, receiver)
-    }
-
-    fn send(&self, event: Event) {
-        // If it is closed, nobody is there to miss it.
-        if let Err(TrySendError::Full(event)) = self.sender.try_send(event) {
-            // What else is dropped comes again by itself.
-            if matches!(event, Event::Appeared(_) | Event::Gone(_)) {
-                self.has_missed_tokens.store(true, Ordering::Relaxed);
-            }
-            let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
-            if dropped.is_power_of_two() {
-                tracing::warn!(
-                    "{dropped} replication events were dropped, as too many came at a time"
-                );
-            }
+impl AskedSenders {
+    fn of(&self, kind: Kind) -> &mpsc::Sender<Asked> {
+        match kind {
+            Kind::Root => &self.roots,
+            Kind::Digest | Kind::Entries => &self.others,
         }
     }
 }
 
+/// Queries that may wait; more are refused.
+pub(super) const MAX_ASKED: usize = 64;
+
 /// A replica's declarations, undeclared on drop.
 pub(super) struct Links {
     session: Session,
-    events: Events,
+    mailbox: Arc<Mailbox>,
     token: Token,
     publisher: Publisher<'static>,
     _subscriber: Subscriber<()>,
@@ -107,26 +82,26 @@ impl Links {
     pub(super) async fn declare(
         session: Session,
         token: Token,
-        events: Events,
-        asked: mpsc::Sender<Asked>,
+        mailbox: Arc<Mailbox>,
+        asked: &AskedSenders,
         of_operators: Vec<Route>,
     ) -> ZResult<Self> {
         let own = token.to_string();
         let group = own
             .rsplit_once('/')
             .map_or(own.as_str(), |(group, _)| group);
-        let heard = events.clone();
+        let heard = Arc::clone(&mailbox);
         let subscriber = session
             .declare_subscriber(format!("{group}/*/root"))
             .callback(move |sample: Sample| {
                 if let Some(replica) = replica_of(sample.key_expr().as_str()) {
                     let bytes = bounded(sample.payload(), Announcement::MAX_BYTES);
-                    heard.send(Event::Announced(replica, bytes));
+                    heard.announced(replica, bytes);
                 }
             })
             .await?;
         let of_replicas = [Kind::Digest, Kind::Entries, Kind::Root].map(|kind| {
-            let asked = asked.clone();
+            let asked = asked.of(kind).clone();
             Route::new(kind.name(), move |query| {
                 // A query that is dropped is answered with nothing, and its
                 // asker comes again later.
@@ -140,11 +115,11 @@ impl Links {
             // It comes again, and must not be what closes a transport that is busy.
             .congestion_control(CongestionControl::Drop)
             .await?;
-        let tokens = look_at_tokens(&session, events.clone()).await?;
+        let tokens = look_at_tokens(&session, &token, &mailbox).await?;
         let declared = session.liveliness().declare_token(own).await?;
         Ok(Self {
             session,
-            events,
+            mailbox,
             token,
             publisher,
             _subscriber: subscriber,
@@ -154,28 +129,16 @@ impl Links {
         })
     }
 
-    /// Whether an event of a token was dropped.
-    pub(super) fn has_missed_tokens(&self) -> bool {
-        self.events.has_missed_tokens.load(Ordering::Relaxed)
-    }
-
-    /// Has all tokens looked at anew.
-    pub(super) fn look_again(&self) {
-        self.events.has_missed_tokens.store(true, Ordering::Relaxed);
+    /// Looks at all tokens anew: reports all that are there, and then those that come and go. What was
+    /// reported before is to be forgotten between [`look_away`](Self::look_away) and this.
+    pub(super) async fn look_at_tokens(&mut self) -> ZResult<()> {
+        self.tokens = Some(look_at_tokens(&self.session, &self.token, &self.mailbox).await?);
+        Ok(())
     }
 
     /// Stops watching tokens.
     pub(super) fn look_away(&mut self) {
         self.tokens = None;
-    }
-
-    /// Starts watching tokens: reports all that are there, and then those that come and
-    /// go.
-    pub(super) async fn look_at_tokens(&mut self) -> ZResult<()> {
-        let events = self.events.clone();
-        events.has_missed_tokens.store(false, Ordering::Relaxed);
-        self.tokens = Some(look_at_tokens(&self.session, events).await?);
-        Ok(())
     }
 
     /// Publishes an announcement.
@@ -204,19 +167,20 @@ impl Links {
             Query::Digest => "digest",
             Query::Entries => "entries",
         };
-        let events = self.events.clone();
-        let get = get(self.session.clone(), self.of(replica, what), terms, bytes);
-        tokio::spawn(async move { events.send(Event::Answer(request, get.await)) });
+        let mailbox = Arc::clone(&self.mailbox);
+        let key_expr = self.of(replica, what);
+        let get = get(self.session.clone(), key_expr, terms, bytes, MAX_MESSAGE);
+        tokio::spawn(async move { mailbox.answered(request, get.await) });
     }
 
     /// Queries a peer's root; the answer comes as an event.
     pub(super) fn ask_root(&self, replica: ReplicaId) {
-        let events = self.events.clone();
-        let key_expr = self.of(replica, "root");
-        let get = get(self.session.clone(), key_expr, QUICKLY, Vec::new());
+        let mailbox = Arc::clone(&self.mailbox);
+        let (key_expr, max) = (self.of(replica, "root"), Announcement::MAX_BYTES);
+        let get = get(self.session.clone(), key_expr, QUICKLY, Vec::new(), max);
         tokio::spawn(async move {
             match get.await {
-                Ok(bytes) => events.send(Event::Announced(replica, bytes)),
+                Ok(bytes) => mailbox.announced(replica, bytes),
                 Err(error) => {
                     tracing::debug!("replica {replica} did not answer with its root: {error}")
                 }
@@ -225,17 +189,21 @@ impl Links {
     }
 }
 
-async fn look_at_tokens(session: &Session, events: Events) -> ZResult<Subscriber<()>> {
+async fn look_at_tokens(
+    session: &Session,
+    own: &Token,
+    mailbox: &Arc<Mailbox>,
+) -> ZResult<Subscriber<()>> {
+    let (group, mailbox) = (own.group.clone(), Arc::clone(mailbox));
     session
         .liveliness()
         .declare_subscriber(format!("{PREFIX}/*/*/*"))
         .history(true)
         .callback(move |sample: Sample| {
-            if let Some(token) = Token::parse(sample.key_expr().as_str()) {
-                events.send(match sample.kind() {
-                    SampleKind::Put => Event::Appeared(token),
-                    SampleKind::Delete => Event::Gone(token),
-                });
+            let token = Token::parse(sample.key_expr().as_str());
+            // Others have nothing to do with this storage, however many they are.
+            if let Some(token) = token.filter(|token| group.overlaps(&token.group)) {
+                mailbox.token(token, sample.kind() == SampleKind::Put);
             }
         })
         .await
@@ -263,13 +231,17 @@ pub(super) const QUICKLY: Terms = Terms {
     timeout: REQUEST_TIMEOUT,
 };
 
-/// The only answer to a query, or why there is none. The answer has the priority and the congestion
-/// control of the query.
+/// The longest text of a peer that says why it does not answer.
+const MAX_REASON: usize = 1024;
+
+/// The only answer to a query, or why there is none. Of one that is longer than `max` no more is copied
+/// than shows that. The answer has the priority and the congestion control of the query.
 pub(super) async fn get(
     session: Session,
     key_expr: String,
     terms: Terms,
     bytes: Vec<u8>,
+    max: usize,
 ) -> Result<Vec<u8>, String> {
     // Of one priority the link's queue holds back whoever comes after a message that waits. So what
     // waits is a batch at the most, and only where nothing else gets through.
@@ -291,8 +263,11 @@ pub(super) async fn get(
         .await
         .map_err(|_| "there was no answer".to_owned())?;
     match reply.into_result() {
-        Ok(sample) => Ok(sample.payload().to_bytes().into_owned()),
-        Err(error) => Err(String::from_utf8_lossy(&error.payload().to_bytes()).into_owned()),
+        Ok(sample) => Ok(bounded(sample.payload(), max)),
+        Err(error) => {
+            let reason = bounded(error.payload(), MAX_REASON);
+            Err(one_line(&String::from_utf8_lossy(&reason)))
+        }
     }
 }
 

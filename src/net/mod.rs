@@ -6,6 +6,7 @@
 //! | `session` | obtains the session |
 //! | `routers` | recognizes timestamps that routers made |
 //! | `replicator`, `replication_loop` | the state of one replica, and its loop: events in, actions out |
+//! | `mailbox` | what waits for the loop |
 //! | `links` | a replica's declarations, and its queries to peers |
 //! | `serve` | answers to peers' queries |
 //! | `view` | the replica, as the state machine reads it |
@@ -23,6 +24,7 @@ mod asker;
 mod authority;
 mod identity;
 mod links;
+mod mailbox;
 mod metrics;
 mod operator;
 mod queryable;

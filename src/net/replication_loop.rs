@@ -2,12 +2,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::{mpsc, Notify};
+use tokio::{
+    sync::{mpsc, Notify},
+    task::JoinHandle,
+};
 use zenoh::Session;
 
 use super::{
     identity,
-    links::{Events, Links, MAX_ASKED},
+    links::{AskedSenders, Links, MAX_ASKED},
+    mailbox::Mailbox,
     queryable::Route,
     random,
     replicator::{with_context, Core, Replicator},
@@ -43,14 +47,20 @@ impl Replicator {
         let made = Arc::clone(&roots);
         self.replica.on_root(move || made.notify_one());
         let mut pause = FIRST_PAUSE;
+        let mailbox = Arc::new(Mailbox::default());
         loop {
-            let (events, received) = Events::new();
-            let (asked_sender, asked) = mpsc::channel(MAX_ASKED);
+            mailbox.declared();
+            let (roots_sender, roots_asked) = mpsc::channel(MAX_ASKED);
+            let (others_sender, others_asked) = mpsc::channel(MAX_ASKED);
+            let senders = AskedSenders {
+                roots: roots_sender,
+                others: others_sender,
+            };
             let token = self.token();
             let own: Arc<str> = Arc::from(token.to_string());
             let (of_operators, routes) = answer_operators(&session, &own);
-            let declared =
-                Links::declare(session.clone(), token, events, asked_sender, routes).await;
+            let (of_links, to) = (session.clone(), Arc::clone(&mailbox));
+            let declared = Links::declare(of_links, token, to, &senders, routes).await;
             let mut links = match declared {
                 Ok(links) => links,
                 Err(error) => {
@@ -67,11 +77,12 @@ impl Replicator {
                 }
             };
             pause = FIRST_PAUSE;
-            let serving = tokio::spawn(serve(Arc::clone(&self), own, asked));
-            let end = self.work(&mut links, received, &roots).await;
+            let serving = [roots_asked, others_asked]
+                .map(|asked| tokio::spawn(serve(Arc::clone(&self), Arc::clone(&own), asked)));
+            let end = self.work(&mut links, &mailbox, &roots).await;
             drop(links);
             drop(of_operators);
-            serving.abort();
+            serving.iter().for_each(JoinHandle::abort);
             match end {
                 End::Stopped => return,
                 End::DeclareAgain => {}
@@ -82,24 +93,21 @@ impl Replicator {
     async fn work(
         &self,
         links: &mut Links,
-        mut events: mpsc::Receiver<Event>,
+        mailbox: &Mailbox,
         roots: &Notify,
     ) -> End {
         // Those that are there are about to appear, and the others are gone.
         let mut next = Event::TokensMissed;
         loop {
-            if let Some(end) = self.happened(next, links, roots).await {
+            if let Some(end) = self.happened(next, links, mailbox, roots).await {
                 return end;
             }
-            if links.has_missed_tokens() {
-                // What was seen before comes before what is seen anew.
+            if mailbox.has_missed_tokens() {
+                // What was seen before does not come after what is seen anew.
                 links.look_away();
-                while let Ok(event) = events.try_recv() {
-                    if let Some(end) = self.happened(event, links, roots).await {
-                        return end;
-                    }
-                }
-                if let Some(end) = self.happened(Event::TokensMissed, links, roots).await {
+                mailbox.forget_tokens();
+                let missed = self.happened(Event::TokensMissed, links, mailbox, roots);
+                if let Some(end) = missed.await {
                     return end;
                 }
                 if let Err(error) = links.look_at_tokens().await {
@@ -113,10 +121,7 @@ impl Replicator {
             let wake_at = self.core().machine.wake_at();
             let pause = wake_at.saturating_sub(self.epoch.elapsed());
             next = tokio::select! {
-                event = events.recv() => match event {
-                    Some(event) => event,
-                    None => return End::Stopped,
-                },
+                event = mailbox.take() => event,
                 () = roots.notified() => Event::Root,
                 () = self.sync_now.notified() => Event::SyncNow,
                 () = tokio::time::sleep(pause) => Event::Tick,
@@ -127,10 +132,16 @@ impl Replicator {
 
     /// Handles an event and carries out all resulting actions, even if the loop then
     /// ends.
-    async fn happened(&self, event: Event, links: &Links, roots: &Notify) -> Option<End> {
+    async fn happened(
+        &self,
+        event: Event,
+        links: &Links,
+        mailbox: &Mailbox,
+        roots: &Notify,
+    ) -> Option<End> {
         let mut end = None;
         for action in self.handle(event) {
-            end = self.act(action, links, roots).await.or(end);
+            end = self.act(action, links, mailbox, roots).await.or(end);
         }
         end
     }
@@ -144,7 +155,13 @@ impl Replicator {
         })
     }
 
-    async fn act(&self, action: Action, links: &Links, roots: &Notify) -> Option<End> {
+    async fn act(
+        &self,
+        action: Action,
+        links: &Links,
+        mailbox: &Mailbox,
+        roots: &Notify,
+    ) -> Option<End> {
         match action {
             Action::Announce(bytes) => {
                 if let Err(error) = links.announce(bytes).await {
@@ -163,7 +180,7 @@ impl Replicator {
                 return Some(End::DeclareAgain);
             }
             Action::DeclareAgain => return Some(End::DeclareAgain),
-            Action::LookAtTokens => links.look_again(),
+            Action::LookAtTokens => mailbox.miss_tokens(),
             Action::Report(report) => tell(&self.told, &self.name, &report),
         }
         None

@@ -27,7 +27,7 @@ use crate::{
     store::StoreError,
     sync::{
         AtHand, Context, Fingerprint, Group, Incarnation, Machine, ReplicaId, Settings, Token,
-        Walk, Want, PROTOCOL,
+        Walk, Want, MAX_MESSAGE, PROTOCOL,
     },
 };
 
@@ -201,7 +201,8 @@ impl Replicator {
         let mut walk = Walk::new(self.replica.current_tree(), peer, random::number());
         while let Some(query) = walk.ask() {
             found.bytes += query.len();
-            let answer = get(session.clone(), format!("{token}/digest"), QUICKLY, query).await?;
+            let key_expr = format!("{token}/digest");
+            let answer = get(session.clone(), key_expr, QUICKLY, query, MAX_MESSAGE).await?;
             found.bytes += answer.len();
             found.round_trips += 1;
             walk.answer(&answer).map_err(|error| error.to_string())?;

@@ -13,10 +13,10 @@
 
 use std::{fmt, str::FromStr};
 
-use zenoh_keyexpr::OwnedKeyExpr;
+use zenoh_keyexpr::{keyexpr, OwnedKeyExpr};
 
 use crate::{
-    cell::Key,
+    cell::{intersect, Key},
     hash::{sha256, tag},
 };
 
@@ -149,6 +149,16 @@ impl Group {
         };
         let key = OwnedKeyExpr::try_from(rest).ok()?;
         (!key.is_wild()).then(|| Some(key).into())
+    }
+
+    /// Whether the two may hold the same keys.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let both = [self, other].map(|group| keyexpr::new(group.key_expr.as_str()));
+        match both {
+            [Ok(own), Ok(theirs)] => intersect(own, theirs),
+            _ => self == other,
+        }
     }
 
     /// Reads a chunk of a key expression; none if it names no group.

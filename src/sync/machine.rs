@@ -119,6 +119,8 @@ impl Machine {
         renames.happens(context.now);
         Self {
             renames,
+            // An answer to one that was asked before is not taken for one to another.
+            requests: self.requests,
             ..Self::new(settings, context)
         }
     }

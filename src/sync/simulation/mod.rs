@@ -11,6 +11,7 @@
 //! | `model`, `checks` | what was written, and what has to come of it |
 //! | `clocks` | clocks that differ, on a group at rest |
 //! | `refusals` | what a replica does not take |
+//! | `rounds` | how many round trips a repair takes |
 
 mod acts;
 mod checks;
@@ -21,6 +22,7 @@ mod model;
 mod network;
 mod node;
 mod refusals;
+mod rounds;
 mod scenario;
 mod world;
 
