@@ -11,7 +11,8 @@ use zenoh_backend_mst::{
     replica::{Change, ReplicaError, Snapshot, Tree},
     store::{CellStore as _, MemoryStore},
     sync::{
-        answer_digests, answer_entries, DeltaQuery, DigestQuery, EntriesQuery, Source, MAX_MESSAGE,
+        answer_digests, answer_entries, DeltaQuery, DigestQuery, EntriesQuery, PieceQuery,
+        PieceReply, Source, MAX_MESSAGE,
     },
 };
 
@@ -68,5 +69,11 @@ fuzz_target!(|bytes: &[u8]| {
         assert_eq!(query.encode(), bytes);
         let answer = answer_entries(&Holder, bytes, true);
         assert!(answer.expect("it was read").len() <= MAX_MESSAGE);
+    }
+    if let Ok(query) = PieceQuery::decode(bytes) {
+        assert_eq!(query.encode(), bytes);
+        let answer = answer_entries(&Holder, bytes, true).expect("it was read");
+        // What is there has no value.
+        assert_eq!(PieceReply::decode(&answer, 1), Ok(PieceReply(None)));
     }
 });

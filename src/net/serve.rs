@@ -16,7 +16,7 @@ use crate::{
     cell::{CellKey, Version},
     mst::RootHash,
     replica::{Change, ReplicaError, Snapshot},
-    sync::{answer_digests, answer_entries, AtHand, RespondError, Source, MAX_MESSAGE},
+    sync::{answer_digests, answer_entries, AtHand, RespondError, Source, MAX_QUERY},
 };
 
 /// Queries that are answered at a time.
@@ -105,7 +105,7 @@ impl Replicator {
     fn answer(&self, kind: Kind, query: &ZQuery) -> Result<Answer, RespondError> {
         let payload = || {
             let payload = query.payload();
-            payload.map_or_else(Vec::new, |payload| bounded(payload, MAX_MESSAGE))
+            payload.map_or_else(Vec::new, |payload| bounded(payload, MAX_QUERY))
         };
         Ok(match kind {
             Kind::Digest => {

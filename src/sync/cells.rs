@@ -68,7 +68,8 @@ impl CellsWriter {
     /// room for one.
     pub(crate) fn has_room(&self, key: &CellKey, bytes: usize, max_bytes: usize) -> bool {
         self.cells == 0
-            || self.writer.len() + key.canonical_len() + bytes <= max_bytes
+            || self.cells < super::MAX_CELLS
+                && self.writer.len() + key.canonical_len() + bytes <= max_bytes
                 && self.writer.key_text() + MAX_KEY_BYTES <= super::MAX_KEY_TEXT_SENT
     }
 

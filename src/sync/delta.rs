@@ -18,7 +18,7 @@ use super::{
     pieces::{read_notices, write_notices, Notice},
     salted::{Salted, Short},
     wire::{begin, kind, open, MessageError},
-    MESSAGE_BYTES,
+    MAX_CELLS, MESSAGE_BYTES,
 };
 use crate::{cell::Version, hash::HASH_BYTES, mst::RootHash};
 
@@ -239,7 +239,7 @@ impl DeltaReply {
         let mut reader = open_cells(reader, &mut room, max_bytes)?;
         let mut cells: Vec<Received> = Vec::new();
         while let Some(received) = reader.next()? {
-            if reader.bytes > max_bytes {
+            if reader.bytes > max_bytes || cells.len() >= MAX_CELLS {
                 return Err(MessageError::TooLarge("bytes"));
             }
             if let Some(last) = cells.last() {

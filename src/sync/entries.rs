@@ -9,6 +9,7 @@ use super::{
     pieces::{read_notices, write_notices, Notice},
     wire::{begin, kind, open, MessageError},
 };
+use super::{MAX_CELLS, MAX_WANTS};
 use crate::cell::CellKey;
 
 /// What the asker wants: a cell, or all in a range.
@@ -60,6 +61,9 @@ impl EntriesQuery {
         let max_bytes = u32::try_from(max_bytes).map_err(|_| MessageError::Range("size"))?;
         let mut wants = Vec::new();
         while reader.left() > 0 {
+            if wants.len() >= MAX_WANTS {
+                return Err(MessageError::TooLarge("wants"));
+            }
             wants.push(match reader.u8("want")? {
                 MISSING => Want::Key(reader.key()?, None),
                 NEWER => {
@@ -76,8 +80,25 @@ impl EntriesQuery {
                 _ => return Err(MessageError::Range("kind of want")),
             });
         }
-        Ok(Self { max_bytes, wants })
+        match are_apart(&wants) {
+            true => Ok(Self { max_bytes, wants }),
+            false => Err(MessageError::Range("range of a want")),
+        }
     }
+}
+
+/// Whether no two ranges have something in common: so an answer reads each cell once.
+fn are_apart(wants: &[Want]) -> bool {
+    let ranges = wants.iter().filter_map(|want| match want {
+        Want::All(range) => Some(range),
+        Want::Key(..) => None,
+    });
+    let mut ranges: Vec<&Range> = ranges.collect();
+    ranges.sort_unstable_by(|a, b| a.low.cmp(&b.low));
+    ranges.windows(2).all(|pair| {
+        let ends = pair[0].high.as_ref();
+        ends.is_some() && ends <= pair[1].low.as_ref()
+    })
 }
 
 /// The message that asks for as many of `wants` as there is room for, and their number.
@@ -86,7 +107,8 @@ pub(super) fn encode_wants(max_bytes: u32, wants: &[Want], room: usize) -> (Vec<
     writer.number(max_bytes.into());
     let mut written = 0;
     for want in wants {
-        if written > 0 && (writer.len() >= room || writer.key_text() >= super::MAX_KEY_TEXT_SENT) {
+        let is_full = written >= MAX_WANTS;
+        if written > 0 && (is_full || writer.len() >= room || writer.key_text() >= super::MAX_KEY_TEXT_SENT) {
             break;
         }
         match want {
@@ -167,7 +189,7 @@ impl EntriesReply {
         let mut reader = open_cells(reader, &mut room, max_bytes)?;
         let mut cells: Vec<Received> = Vec::new();
         while let Some(received) = reader.next()? {
-            if reader.bytes > max_bytes {
+            if reader.bytes > max_bytes || cells.len() >= MAX_CELLS {
                 return Err(MessageError::TooLarge("bytes"));
             }
             answers.admit(&received.key, done)?;

@@ -104,6 +104,21 @@ pub const MESSAGE_BYTES: usize = 512 << 10;
 /// add. A value that does not fit comes in [pieces](PieceQuery).
 pub const MAX_MESSAGE: usize = 4 << 20;
 
+/// The most bytes of a query that is read: one that is asked with [`MESSAGE_BYTES`] is longer by its last
+/// part alone.
+pub const MAX_QUERY: usize = 2 * MESSAGE_BYTES + (128 << 10);
+
+/// The most bytes of an answer for which `asked` were asked, as it was packed, and unpacked: the last key
+/// may make it longer, and the notices of large values.
+#[must_use]
+pub fn max_answer(asked: usize) -> usize {
+    (asked + asked / 2 + (128 << 10)).min(MAX_MESSAGE)
+}
+
+/// The most wants of a query, and cells of an answer: what is small on its way takes more in memory.
+const MAX_WANTS: usize = MESSAGE_BYTES / 16;
+const MAX_CELLS: usize = MESSAGE_BYTES / 16;
+
 /// Bytes of written-out keys after which a sender ends a message, so that the receiver
 /// finds less than [`MAX_KEY_TEXT`].
 const MAX_KEY_TEXT_SENT: usize = MAX_KEY_TEXT / 2;

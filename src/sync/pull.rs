@@ -18,7 +18,7 @@ use super::{
     pieces::{Assembly, Notice, PieceReply, MAX_NOTICES},
     salted::Salted,
     wire::MessageError,
-    MAX_MESSAGE,
+    max_answer,
 };
 use crate::{
     cell::{CellKey, Timestamp},
@@ -321,7 +321,8 @@ impl Pull {
         assembly: &mut Option<Assembly>,
         now: Duration,
     ) -> Result<Brought, MessageError> {
-        if bytes.len() > MAX_MESSAGE {
+        let max_bytes = max_answer(self.message_bytes);
+        if bytes.len() > max_bytes {
             return Err(MessageError::TooLarge("bytes"));
         }
         match self.asked.take() {
@@ -335,7 +336,7 @@ impl Pull {
                     progress,
                     cells,
                     notices,
-                } = DeltaReply::decode(bytes, delta.after, MAX_MESSAGE)?;
+                } = DeltaReply::decode(bytes, delta.after, max_bytes)?;
                 self.is_delta = progress != Progress::Unknown;
                 match progress {
                     Progress::Unknown => {}
@@ -357,7 +358,7 @@ impl Pull {
                     done,
                     cells,
                     notices,
-                } = EntriesReply::decode(bytes, wanted, MAX_MESSAGE)?;
+                } = EntriesReply::decode(bytes, wanted, max_bytes)?;
                 self.wants.drain(..done);
                 // For a range that goes on: what is above the last of its cells.
                 if let Some(Want::All(range)) = self.wants.front_mut().filter(|_| done < count) {

@@ -16,7 +16,7 @@ use super::{
     entries::{entries_reply, EntriesQuery, Want},
     pieces::{piece, AtHand, Notice, PieceQuery, PieceReply, MAX_NOTICES},
     wire::{kind, MessageError},
-    MAX_MESSAGE, MESSAGE_BYTES,
+    MAX_CELLS, MAX_QUERY, MESSAGE_BYTES,
 };
 use crate::{
     cell::{Cell, CellKey, Version},
@@ -58,7 +58,7 @@ pub enum RespondError {
 }
 
 fn check_length(query: &[u8]) -> Result<(), MessageError> {
-    match query.len() > MAX_MESSAGE {
+    match query.len() > MAX_QUERY {
         true => Err(MessageError::TooLarge("bytes")),
         false => Ok(()),
     }
@@ -259,7 +259,9 @@ fn answer_delta(
                         None => cell.value_bytes() + CELL_OVERHEAD,
                     };
                 let is_empty = cells.is_empty() && notices.is_empty();
-                let is_full = bytes > max_bytes || notices.len() >= MAX_NOTICES;
+                let is_full = bytes > max_bytes
+                    || notices.len() >= MAX_NOTICES
+                    || cells.len() >= MAX_CELLS;
                 if is_full && !is_empty {
                     progress = Progress::After(last);
                     break;

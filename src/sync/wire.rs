@@ -17,7 +17,7 @@ use crate::{
 
 /// The most bytes of all keys of one message, written out. A few bytes can repeat a long
 /// key, so the size of a message does not bound them.
-pub const MAX_KEY_TEXT: usize = 16 << 20;
+pub const MAX_KEY_TEXT: usize = 8 << 20;
 
 /// Why a message is invalid.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
