@@ -9,7 +9,7 @@ use std::{
     collections::BTreeMap,
     future::Future,
     path::PathBuf,
-    sync::{mpsc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{mpsc, Mutex, MutexGuard, PoisonError},
 };
 
 use serde_json::{Map, Value};
@@ -53,14 +53,14 @@ pub fn serve(
     let options = config.as_object().cloned().unwrap_or_default();
     let config = PluginConfig::parse(options, zenoh_home())
         .map_err(|error| format!("plugin '{name}': {error}"))?;
-    if config.graceful_stop && !config.storages.is_empty() {
-        stop::handle_signals().map_err(|error| {
-            format!("plugin '{name}': cannot handle SIGTERM and SIGINT: {error}")
-        })?;
-    }
+    // Now, and not with the first storage: that may be added by a change of the router's configuration,
+    // which is locked then, and a session reads it.
+    let router = runtime.clone();
+    let session = block_on(async move { zenoh::session::init(router).await })
+        .map_err(|error| format!("plugin '{name}': no session with the router: {error}"))?;
     let served = Served {
-        runtime: runtime.clone(),
-        session: OnceLock::new(),
+        is_stop_graceful: config.graceful_stop,
+        session,
         storages: Mutex::default(),
     };
     let mut storages = served.storages();
@@ -92,8 +92,9 @@ fn zenoh_backend_mst_serve(
 type Storages = BTreeMap<String, (ServedConfig, PathBuf, Storage)>;
 
 struct Served {
-    runtime: DynamicRuntime,
-    session: OnceLock<Session>,
+    is_stop_graceful: bool,
+    /// The router's own session.
+    session: Session,
     storages: Mutex<Storages>,
 }
 
@@ -114,18 +115,13 @@ impl Served {
         self.storages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The router's own session.
-    fn session(&self) -> ZResult<Session> {
-        if let Some(session) = self.session.get() {
-            return Ok(session.clone());
-        }
-        let runtime = self.runtime.clone();
-        let session = block_on(async move { zenoh::session::init(runtime).await })?;
-        Ok(self.session.get_or_init(|| session).clone())
-    }
-
     fn open(&self, storages: &mut Storages, config: ServedConfig, root: PathBuf) -> ZResult<()> {
-        let session = self.session()?;
+        // A plugin without storages leaves the signals to others.
+        if self.is_stop_graceful {
+            stop::handle_signals()
+                .map_err(|error| format!("cannot handle SIGTERM and SIGINT: {error}"))?;
+        }
+        let session = self.session.clone();
         let (parsed, folder) = (config.clone(), root.clone());
         let storage = block_on(async move { Storage::open(parsed, folder, &session).await })?;
         storages.insert(config.name.clone(), (config, root, storage));
