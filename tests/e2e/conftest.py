@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 from contextlib import ExitStack
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -63,12 +64,15 @@ def _library(name):
 
 @pytest.fixture(scope="session")
 def programs(tmp_path_factory):
-    """The programs, the libraries as they are now: they may be built anew meanwhile."""
+    """The programs, those of the repository as they are now: they may be built anew meanwhile."""
     zenohd = _zenohd()
     folder = tmp_path_factory.mktemp("libraries")
     for name in LIBRARIES:
         shutil.copy(_library(name), folder)
-    return Programs(zenohd, folder)
+    mst_router = REPOSITORY / "target/release/mst-router"
+    if mst_router.is_file():
+        mst_router = shutil.copy(mst_router, tmp_path_factory.mktemp("programs"))
+    return Programs(zenohd, folder, Path(mst_router))
 
 
 def starting(make, programs, folder):
@@ -86,27 +90,64 @@ def starting(make, programs, folder):
         yield start
 
 
-@pytest.fixture
-def door():
-    """Who serves the storages of a router if a test does not say it; see `Router`. A module whose
-    tests are of both doors has a fixture of this name with both."""
-    return "volume"
+#: By which doors the storages of a test are served: "volume", the storage manager's; "plugin", the
+#: plugin itself; "mixed", one and the other by turns, so that replicas behind different doors are
+#: replicas of each other. A test runs by two of them, unless it or its module has the marker `doors`:
+#: what is of one door, such as the options of volumes, and what is behind both and does not know them,
+#: such as backups, the commands of mstctl and access control, runs once. Its module says why.
+ONE_ROUTER = ("volume", "plugin")
+LINKED_ROUTERS = ("volume", "mixed")
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--door",
+        choices=["volume", "plugin", "mixed"],
+        help="runs each test with this door only",
+    )
+
+
+def pytest_generate_tests(metafunc):
+    if "door" not in metafunc.fixturenames:
+        return
+    marker = metafunc.definition.get_closest_marker("doors")
+    if marker is not None:
+        doors = marker.args
+    elif "start_cluster" in metafunc.fixturenames:
+        doors = LINKED_ROUTERS
+    else:
+        doors = ONE_ROUTER
+    only = metafunc.config.getoption("--door")
+    if only is not None:
+        doors = [door for door in doors if only == door]
+    metafunc.parametrize("door", doors, scope="module")
+
+
+def doors_by_turns(door):
+    """The doors of one router after the other."""
+    return cycle(ONE_ROUTER if door == "mixed" else [door])
 
 
 @pytest.fixture
 def start_router(programs, tmp_path, door):
     """Starts routers: `start_router({"demo": storage("demo/**")})`. They end with the test."""
+    doors = doors_by_turns(door)
 
     def make(*arguments, **options):
-        return Router(*arguments, **{"door": door, **options})
+        return Router(*arguments, **{"door": next(doors), **options})
 
     yield from starting(make, programs, tmp_path)
 
 
 @pytest.fixture(scope="module")
-def start_shared_router(programs, tmp_path_factory):
+def start_shared_router(programs, tmp_path_factory, door):
     """Starts routers that all tests of a module share. They end with the module."""
-    yield from starting(Router, programs, tmp_path_factory.mktemp("shared"))
+    doors = doors_by_turns(door)
+
+    def make(*arguments, **options):
+        return Router(*arguments, **{"door": next(doors), **options})
+
+    yield from starting(make, programs, tmp_path_factory.mktemp("shared"))
 
 
 @pytest.fixture

@@ -62,8 +62,10 @@ class Programs:
     """What a router is made of."""
 
     zenohd: Path
-    #: The folder with the backend and the two plugins.
+    #: The folder with the backend and its plugins.
     libraries: Path
+    #: The router that has all in it.
+    mst_router: Path
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,10 @@ class Response:
 
     def json(self):
         return json.loads(self.body)
+
+
+#: Options of the volume that the plugin has as well.
+_OF_BOTH_DOORS = ("root", "graceful_stop")
 
 
 def served(config):
@@ -110,7 +116,8 @@ class Router:
 
     `door` is who serves the storages: "volume", the storage manager's; or "plugin", the plugin
     itself, in a router without a storage manager. `served` are storages that the plugin serves
-    beside those of the volume, as `storage` makes them.
+    beside those of the volume, as `storage` makes them. `program` is "zenohd", or "mst-router",
+    which has the plugin in it.
     """
 
     def __init__(
@@ -130,9 +137,11 @@ class Router:
         session=None,
         door="volume",
         served=None,
+        program="zenohd",
     ):
         self.folder = Path(folder)
         self.door = door
+        self._program = programs.zenohd if program == "zenohd" else programs.mst_router
         self._served = served or {}
         self.folder.mkdir(parents=True, exist_ok=True)
         self.data = Path(data) if data else self.folder / "data"
@@ -168,7 +177,7 @@ class Router:
     def start(self):
         """Starts zenohd, and returns when the expected storages answer."""
         assert self._process is None, "the router runs already"
-        command = [self._programs.zenohd, "-c", *self._config_arguments()]
+        command = [self._program, "-c", *self._config_arguments()]
         if shutil.which("setpriv"):
             # Should the tests be killed, the router ends, too.
             command = ["setpriv", "--pdeathsig", "KILL", "--", *command]
@@ -311,7 +320,11 @@ class Router:
             return {}
         flat = {name: served(config) for name, config in storages.items()}
         path = str(self._programs.libraries / COMPANION)
-        return {"mst": {"__path__": path, **({"storages": flat} if flat else {})}}
+        options = {"__path__": path, **({"storages": flat} if flat else {})}
+        if self.door == "plugin":
+            of_volume = self._volumes.get("mst", {})
+            options |= {name: of_volume[name] for name in _OF_BOTH_DOORS if name in of_volume}
+        return {"mst": options}
 
     def _is_up(self):
         code = self._process.poll()
@@ -383,25 +396,36 @@ class Router:
 
     def add_storage(self, name, config):
         """Adds a storage, or changes its configuration, at run time; waits until it is up."""
-        if self.door == "plugin":
-            config = served(config)
+        config = self.config_of(config)
         self.configure(f"storages/{name}", config)
         self.wait_for_status(
             name, lambda status: status["configuration"] == config, f"it has {config}"
         )
 
     @property
-    def _configured(self):
+    def configured(self):
+        """Where its storages are configured, below `config` and `status` of its admin space."""
         return _PLUGIN if self.door == "plugin" else _MANAGER
 
+    @property
+    def session(self):
+        """What the status of a replicated storage says of its session."""
+        return "given" if self.door == "plugin" else self._session
+
+    def config_of(self, storage):
+        """The configuration of a storage as its door has it."""
+        is_served = self.door == "plugin" and "volume" in storage
+        return served(storage) if is_served else storage
+
     def configure(self, path, config):
-        """Changes the storage manager's configuration at run time.
+        """Changes the configuration of the storages, or of volumes, at run time.
 
         Returns when that is done, or refused: then the log says so.
         """
+        config = self.config_of(config)
         response = self.request(
             "PUT",
-            f"@/local/router/config/{self._configured}/{path}",
+            f"@/local/router/config/{self.configured}/{path}",
             body=json.dumps(config),
             headers={"content-type": "application/json"},
         )
@@ -414,7 +438,7 @@ class Router:
         queue to a storage has one place, and the question would take that of the
         order to stop.
         """
-        response = self.request("DELETE", f"@/local/router/config/{self._configured}/storages/{name}")
+        response = self.request("DELETE", f"@/local/router/config/{self.configured}/storages/{name}")
         assert response.status == 200, response
 
     # Waiting for what it does.

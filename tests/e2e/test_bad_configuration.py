@@ -9,6 +9,8 @@ import pytest
 from polling import wait_until
 from router import storage
 
+pytestmark = pytest.mark.doors("volume")
+
 #: The manager's own replication, for which this backend is not made.
 MANAGER_REPLICATION = {
     "interval": 3.0,
@@ -242,6 +244,7 @@ def test_a_folder_under_two_names_is_one_folder(start_router, tmp_path):
     assert "is in use" in line, line
 
 
+@pytest.mark.doors("volume", "plugin")
 def test_a_folder_that_another_router_has_open_is_refused(start_router):
     first = start_router({"demo": storage("demo/**")})
     first.client.put("demo/a", "value")

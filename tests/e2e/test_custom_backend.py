@@ -8,6 +8,8 @@ from conftest import REPOSITORY
 from polling import wait_until
 from router import storage
 
+pytestmark = pytest.mark.doors("volume")
+
 LIBRARY = REPOSITORY / "target" / "release" / "libzenoh_backend_custom.so"
 KEY = "cellar/temperature"
 RULES = {"key_overrides": {KEY: "median"}}

@@ -13,6 +13,8 @@ from cluster import Cluster, chain
 from polling import wait_until
 from router import storage
 
+pytestmark = pytest.mark.doors("volume")
+
 DEFAULT_LOG = {"RUST_LOG": None}
 
 #: Announced often, so that what is wrong is met often.

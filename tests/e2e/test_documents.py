@@ -22,6 +22,8 @@ import pytest
 from quoted import Templates, dependencies, rust_files
 from router import storage
 
+pytestmark = pytest.mark.doors("volume")
+
 _PROJECT = Path(__file__).parents[2]
 _DOCUMENTS = [_PROJECT / "README.md", *sorted(_PROJECT.glob("docs/*.md"))]
 _MSTCTL = _PROJECT / "target/release/mstctl"

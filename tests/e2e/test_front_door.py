@@ -12,13 +12,11 @@ import zenoh
 from client import timestamp
 from polling import PATIENCE, wait_until
 from router import storage
+from test_mstctl import mstctl, wait_for_replicas
+
+pytestmark = pytest.mark.doors("plugin")
 
 DEMO = storage("demo/**")
-
-
-@pytest.fixture
-def door():
-    return "plugin"
 
 
 def test_puts_gets_and_deletes(start_router):
@@ -117,17 +115,37 @@ def test_replicas_behind_any_door_are_replicas_of_each_other(start_router, doors
 
 
 def test_a_folder_of_one_door_opens_at_the_other(start_router, tmp_path):
+    """The options move, as docs/operators.md says, and the folder stays: all of it is there."""
     data = tmp_path / "data"
-    values = {}
-    for number, door in enumerate(["volume", "plugin", "volume"]):
+    values, before = {}, None
+    options = {"settle": "50ms", "replication": {"key_overrides": {"demo/count": "additive"}}}
+    for number, door in enumerate(["volume", "plugin", "volume", "plugin"]):
         router = start_router(
-            {"demo": storage("demo/**", strip_prefix="demo")}, door=door, data=data
+            {"demo": storage("demo/**", strip_prefix="demo", **options)},
+            door=door,
+            session="runtime",
+            data=data,
         )
         assert router.client.get("demo/**") == values
+        if before is not None:
+            now = router.status("demo")
+            same = ("root", "identity", "keys", "cells", "tombstones")
+            assert [now[field] for field in same] == [before[field] for field in same]
         values[f"demo/{number}"] = door.encode()
+        values["demo/count"] = str(number + 1).encode()
         router.client.put(f"demo/{number}", door)
+        router.client.put("demo/gone", door)
+        router.client.put("demo/count", "1")
+        router.client.wait_for("demo/**", {**values, "demo/gone": door.encode()})
+        router.client.delete("demo/gone")
         router.client.wait_for("demo/**", values)
-        router.wait_until_settled("demo", keys=len(values))
+        before = router.wait_until_settled("demo", keys=len(values), tombstones=1)
+        wait_for_replicas(router, 1)
+        made = ["snapshot", "create", f"by-{number}"]
+        mstctl(*made, router=router, check=0)
+        listed = mstctl("--json", "snapshot", "list", router=router, check=0).json()
+        names = [snapshot["name"] for snapshot in listed[0]["snapshots"]]
+        assert sorted(names) == [f"by-{n}" for n in range(number + 1)]
         router.stop()
 
 
@@ -204,6 +222,13 @@ def test_storages_are_added_changed_and_removed_at_run_time(start_router):
     router.wait_for_log("ERROR", "'added'", "/demo is in use")
     assert router.client.get("added/**") == {"added/a": b"2"}
     assert router.client.get("demo/**") == {"demo/a": b"1"}
+
+
+def test_the_first_storage_is_added_at_run_time(start_router):
+    router = start_router({}, config_is_writable=True)
+    router.add_storage("added", storage("added/**"))
+    router.client.put("added/a", b"1")
+    router.client.wait_for("added/**", {"added/a": b"1"})
 
 
 def test_parameters_of_a_get(start_router):

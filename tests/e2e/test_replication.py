@@ -87,7 +87,7 @@ def test_different_writes_on_all_sides_of_cut_links_end_the_same_everywhere(
     check_all_have(cluster, writes.values, cells=writes.cells)
     for router in cluster.routers:
         router.wait_for_status("demo", knows_all_are_equal(cluster), "it knows that all are equal")
-        assert router.status("demo")["replication"]["session"] == session
+        assert router.status("demo")["replication"]["session"] == router.session
 
 
 def knows_all_are_equal(cluster):
@@ -280,6 +280,7 @@ def is_isolated(status):
     return [peer["relation"] for peer in peers] == ["isolated"] and peers[0]["reason"]
 
 
+@pytest.mark.doors("volume")
 def test_without_a_session_a_storage_works_alone(start_router):
     nobody = f"tcp/127.0.0.1:{free_port()}"
     volumes = {"mst": {"session": {"connect": {"endpoints": [nobody]}}}}

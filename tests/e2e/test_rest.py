@@ -83,9 +83,12 @@ def test_a_key_that_is_not_text_is_refused_and_the_router_goes_on(router):
 
 def test_curl_adds_and_removes_a_storage(start_router):
     router = start_router({"demo": storage("demo/**")}, config_is_writable=True)
-    storages = f"{router.rest_url}/@/local/router/config/plugins/storage_manager/storages"
+    storages = f"{router.rest_url}/@/local/router/config/{router.configured}/storages"
     # As people write it: JSON5.
-    config = '{key_expr: "fleet/**", volume: {id: "mst"}}'
+    config = {
+        "volume": '{key_expr: "fleet/**", volume: {id: "mst"}}',
+        "plugin": '{key_expr: "fleet/**"}',
+    }[router.door]
     status, _ = curl("-X", "PUT", f"{storages}/fleet", "-d", config)
     assert status == 200
     wait_until(lambda: router.status("fleet"), "the storage is there")
@@ -101,7 +104,7 @@ def test_curl_adds_and_removes_a_storage(start_router):
 
 def test_the_admin_space_answers_curl(router):
     status, body = curl(
-        f"{router.rest_url}/@/local/router/status/plugins/storage_manager/storages/demo"
+        f"{router.rest_url}/@/local/router/status/{router.configured}/storages/demo"
     )
     assert status == 200
     [reply] = json.loads(body)

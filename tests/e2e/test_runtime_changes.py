@@ -144,6 +144,7 @@ def test_others_work_while_a_storage_waits_for_its_folder(router):
     assert router.is_alive()
 
 
+@pytest.mark.doors("volume")
 def test_a_volume_is_added_with_a_storage(router, tmp_path):
     root = tmp_path / "another root"
     router.configure("volumes/mst2", {"backend": "mst", "root": str(root)})

@@ -11,11 +11,6 @@ from router import storage
 PAIRS = 300
 
 
-@pytest.fixture(params=["volume", "plugin"])
-def door(request):
-    return request.param
-
-
 def demo(**options):
     return {"demo": storage("demo/**", **options)}
 

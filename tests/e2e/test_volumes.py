@@ -1,6 +1,10 @@
 """Several volumes and storages in one router keep their data apart."""
 
+import pytest
+
 from router import storage
+
+pytestmark = pytest.mark.doors("volume")
 
 
 def test_storages_keep_their_data_apart(start_router, tmp_path):
