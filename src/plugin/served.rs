@@ -15,14 +15,14 @@ use std::{
 use serde_json::{Map, Value};
 use zenoh::{
     internal::{
-        plugins::{Response, RunningPlugin, RunningPluginTrait},
+        plugins::{Response, RunningPlugin, RunningPluginTrait, ZenohPlugin},
         runtime::DynamicRuntime,
         zenoh_home,
     },
     key_expr::{keyexpr, KeyExpr},
     Result as ZResult, Session,
 };
-use zenoh_plugin_trait::PluginControl;
+use zenoh_plugin_trait::{plugin_long_version, plugin_version, Plugin, PluginControl};
 use zenoh_util::ffi::JsonKeyValueMap;
 
 use crate::{
@@ -75,6 +75,28 @@ pub fn serve(
     }
     drop(storages);
     Ok(Box::new(served))
+}
+
+/// The plugin `mst`, for a program that has this library in it. zenohd loads it from a file of its
+/// own.
+#[derive(Debug)]
+pub struct MstPlugin;
+
+impl ZenohPlugin for MstPlugin {}
+
+impl Plugin for MstPlugin {
+    type StartArgs = DynamicRuntime;
+    type Instance = RunningPlugin;
+
+    const DEFAULT_NAME: &'static str = "mst";
+    const PLUGIN_VERSION: &'static str = plugin_version!();
+    const PLUGIN_LONG_VERSION: &'static str = plugin_long_version!();
+
+    fn start(name: &str, runtime: &DynamicRuntime) -> ZResult<RunningPlugin> {
+        let config = runtime.get_config().get_plugin_config(name);
+        let config = config.unwrap_or_default();
+        Ok(serve(Self::PLUGIN_VERSION, name, runtime, &config)?)
+    }
 }
 
 #[cfg(feature = "dynamic_plugin")]
