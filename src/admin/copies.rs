@@ -9,6 +9,7 @@ use std::{
 use super::{AdminError, Administration};
 use crate::{
     backup::{read_restore_frame, BackupWriter, Header},
+    cell::{CellKey, Timestamp},
     mst::{RootHash, Violation},
     replica::{Damage, Replica, ReplicaError, Snapshot},
     sync::Rejections,
@@ -46,6 +47,9 @@ pub struct Copied {
     /// Its cells.
     pub cells: u64,
 }
+
+/// Hears of each cell that was written and is the newest of its key and part.
+pub type OnChange<'a> = &'a mut dyn FnMut(&CellKey, Timestamp);
 
 /// What came of restoring some cells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -180,11 +184,11 @@ impl Administration {
     }
 
     /// Joins the cells of a frame of a backup: each as it was written, so that what
-    /// is newer here stays. They are committed when it returns. Blocks on disk.
+    /// is newer here stays. `changed` hears of those that were newer. They are committed when it returns. Blocks on disk.
     ///
     /// # Errors
     /// If the frame cannot be read, or the replica takes no writes.
-    pub fn restore(&self, frame: &[u8]) -> Result<Restored, AdminError> {
+    pub fn restore(&self, frame: &[u8], changed: OnChange<'_>) -> Result<Restored, AdminError> {
         let received = read_restore_frame(frame)?;
         let mut restored = Restored {
             cells: received.len() as u64,
@@ -195,9 +199,13 @@ impl Administration {
             .admission
             .admit_hashed(received, &mut rejected, (self.clock)());
         for (key, cell, version) in admitted {
+            let (told, timestamp) = (key.clone(), cell.timestamp);
             match self.replica.merge_hashed(key, cell, version) {
                 Ok(outcome) => {
                     restored.newest += u64::from(outcome.is_newest);
+                    if outcome.is_newest {
+                        changed(&told, timestamp);
+                    }
                     if outcome.committed.is_some() {
                         // There is more on its way than may be.
                         self.replica.sync()?;

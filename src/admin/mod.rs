@@ -30,7 +30,7 @@ use std::{
     time::Duration,
 };
 
-pub use copies::{Copied, OnProgress, Progress, Restored, Verified};
+pub use copies::{Copied, OnChange, OnProgress, Progress, Restored, Verified};
 pub use error::AdminError;
 pub use listing::{Listed, Listing, Page};
 pub use proofs::KeyProof;

@@ -13,10 +13,10 @@ use std::{
     panic::{catch_unwind, AssertUnwindSafe},
 };
 
-use super::{AdminError, Administration};
+use super::{AdminError, Administration, OnChange};
 use crate::{
     backup::RollbackFrame,
-    cell::{Cell, Content, Key, Part, Timestamp, Value, TIMESTAMP_ID_BYTES},
+    cell::{Cell, CellKey, Content, Key, Part, Timestamp, Value, TIMESTAMP_ID_BYTES},
     merge::{Form, Merged, PartCell},
     replica::{GetError, Lookup},
 };
@@ -44,7 +44,8 @@ impl RolledBack {
 type PastCells = BTreeMap<Part, Cell>;
 
 impl Administration {
-    /// Restores the keys of a range to what they were, by new writes with the ID `id`.
+    /// Restores the keys of a range to what they were, by new writes with the ID `id`; `changed` hears
+    /// of each key that differed.
     /// The writes are committed when it returns. Blocks on disk.
     ///
     /// # Errors
@@ -55,6 +56,7 @@ impl Administration {
         &self,
         frame: RollbackFrame,
         id: [u8; TIMESTAMP_ID_BYTES],
+        changed: OnChange<'_>,
     ) -> Result<RolledBack, AdminError> {
         let mut keys = frame.cells.iter().map(|(key, _)| key);
         if let Some(foreign) = keys.find(|key| !self.admission.includes(key)) {
@@ -72,10 +74,10 @@ impl Administration {
             .replica
             .keys_within(frame.low.as_ref(), frame.high.as_ref());
         for key in now.difference(&past.keys().cloned().collect()) {
-            self.make(key, &PastCells::new(), id, &mut done)?;
+            self.make(key, &PastCells::new(), id, &mut done, changed)?;
         }
         for (key, cells) in &past {
-            self.make(key, cells, id, &mut done)?;
+            self.make(key, cells, id, &mut done, changed)?;
         }
         if done.restored + done.deleted > 0 {
             self.replica.sync()?;
@@ -90,6 +92,7 @@ impl Administration {
         past: &PastCells,
         id: [u8; TIMESTAMP_ID_BYTES],
         done: &mut RolledBack,
+        changed: OnChange<'_>,
     ) -> Result<(), AdminError> {
         // Compared as JSON where possible: a document may be saved in several ways.
         let shown = value_of(past, Form::Json)?;
@@ -102,15 +105,19 @@ impl Administration {
         let is_plain = self.replica.is_lww() && past.keys().all(Part::is_empty);
         if was.is_none() || !is_plain {
             self.write(key, timestamp, Content::Tombstone)?;
-            timestamp.time += 1;
         }
         match was {
             None => done.deleted += 1,
             Some(was) => {
+                if !is_plain {
+                    // After the tombstone.
+                    timestamp.time += 1;
+                }
                 self.write(key, timestamp, Content::Value(was))?;
                 done.restored += 1;
             }
         }
+        changed(&CellKey::own(key.clone()), timestamp);
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    copies::{OnProgress, Progress},
+    copies::{OnChange, OnProgress, Progress},
     error::failed,
     AdminError, Administration, RolledBack,
 };
@@ -139,6 +139,7 @@ impl Administration {
         &self,
         name: &str,
         id: [u8; TIMESTAMP_ID_BYTES],
+        changed: OnChange<'_>,
         progress: &mut dyn FnMut(Progress, &RolledBack) -> bool,
     ) -> Result<RolledBack, AdminError> {
         let _busy = self.begin()?;
@@ -168,7 +169,7 @@ impl Administration {
         for frame in reader.rollback_frames() {
             let frame = frame.map_err(unusable)?;
             cells += frame.cells.len() as u64;
-            done.add(self.roll_back(frame, id)?);
+            done.add(self.roll_back(frame, id, changed)?);
             let of = header.cells;
             if !progress(Progress { cells, of }, &done) {
                 return Err(AdminError::Gone);

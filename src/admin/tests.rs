@@ -158,7 +158,7 @@ proptest! {
         let mut reader = BackupReader::open(&bytes[..]).expect("a backup");
         let mut cells = 0;
         while let Some(frame) = reader.next_raw_frame().expect("a frame") {
-            let done = restored.restore(&frame).expect("restored");
+            let done = restored.restore(&frame, &mut |_, _| ()).expect("restored");
             prop_assert_eq!(done.rejected, 0);
             cells += done.newest;
         }
@@ -177,7 +177,7 @@ proptest! {
             low = frame.high.clone();
             let sent = RollbackFrame::decode(&frame.encode(), 1 << 20).expect("a frame");
             prop_assert_eq!(&sent, &frame);
-            done.add(admin.roll_back(sent, [6; 16]).expect("rolled back"));
+            done.add(admin.roll_back(sent, [6; 16], &mut |_, _| ()).expect("rolled back"));
         }
         prop_assert_eq!(low, None);
         prop_assert_eq!(values(&admin), was.clone());
@@ -189,7 +189,7 @@ proptest! {
         let (newer, _) = backup(&admin);
         let mut reader = BackupReader::open(&newer[..]).expect("a backup");
         while let Some(frame) = reader.next_raw_frame().expect("a frame") {
-            admin.restore(&frame).expect("restored");
+            admin.restore(&frame, &mut |_, _| ()).expect("restored");
         }
         prop_assert_eq!(values(&admin), was);
     }
@@ -272,7 +272,7 @@ fn snapshots_have_names_and_stay() {
         &admin,
         &[(0, 1, value("other")), (0, 2, None), (0, 0, value("new"))],
     );
-    let back = |name| admin.roll_back_to(name, [6; 16], &mut |_, _| true);
+    let back = |name| admin.roll_back_to(name, [6; 16], &mut |_, _| (), &mut |_, _| true);
     let done = back("before").expect("rolled back");
     let (restored, deleted, kept) = (done.restored, done.deleted, done.kept);
     assert_eq!((restored, deleted, kept), (2, 1, 0));
@@ -368,14 +368,16 @@ fn a_rollback_to_the_keys_of_another_storage_writes_nothing() {
         high: None,
         cells: texts.iter().map(|text| cell(text)).collect(),
     };
-    let refused = admin.roll_back(frame(&["a", "b/c"]), [6; 16]);
+    let refused = admin.roll_back(frame(&["a", "b/c"]), [6; 16], &mut |_, _| ());
     let error = refused.expect_err("refused").to_string();
     assert!(
         error.contains("'b/c'") && error.contains("'demo/*'"),
         "{error}"
     );
     assert_eq!(admin.replica.keys_hint(), 0);
-    let done = admin.roll_back(frame(&["a"]), [6; 16]).expect("done");
+    let done = admin
+        .roll_back(frame(&["a"]), [6; 16], &mut |_, _| ())
+        .expect("done");
     assert_eq!(done.restored, 1);
 }
 
@@ -443,7 +445,7 @@ fn a_store_with_cells_that_nest_too_deep_is_used_and_a_backup_of_it_restored_wit
         let mut reader = BackupReader::open(&bytes[..]).expect("a backup");
         let (mut newest, mut rejected) = (0, 0);
         while let Some(frame) = reader.next_raw_frame().expect("a frame") {
-            let done = restored.restore(&frame).expect("restored");
+            let done = restored.restore(&frame, &mut |_, _| ()).expect("restored");
             (newest, rejected) = (newest + done.newest, rejected + done.rejected);
         }
         assert_eq!((newest, rejected), (1, 2));
@@ -456,7 +458,9 @@ fn a_store_with_cells_that_nest_too_deep_is_used_and_a_backup_of_it_restored_wit
         let frames = BackupReader::open(&bytes[..]).expect("a backup");
         for frame in frames.rollback_frames() {
             let frame = frame.expect("a frame");
-            admin.roll_back(frame, [6; 16]).expect("rolled back");
+            admin
+                .roll_back(frame, [6; 16], &mut |_, _| ())
+                .expect("rolled back");
         }
         assert_eq!(values(&admin), was);
     };

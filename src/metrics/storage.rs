@@ -44,6 +44,8 @@ pub struct StorageMetrics {
     pub quarantined_cells: u64,
     /// The counts of operations.
     pub operations: OperationMetrics,
+    /// The feed of changes.
+    pub changes: ChangeMetrics,
     /// How long puts and deletes took.
     pub put_durations: Snapshot,
     /// How long gets took.
@@ -88,6 +90,15 @@ pub struct OperationMetrics {
     pub committed_cells: u64,
 }
 
+/// The feed of changes that pub/sub did not bring.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ChangeMetrics {
+    /// Samples published.
+    pub published: u64,
+    /// Changes that were not published, though somebody listened.
+    pub dropped: u64,
+}
+
 impl StorageMetrics {
     /// The text, with [`CONTENT_TYPE`](super::CONTENT_TYPE). About 16 kB, and 1 kB more
     /// for each peer.
@@ -100,6 +111,7 @@ impl StorageMetrics {
         self.write_state(&mut writer);
         self.queues.write(&mut writer);
         self.operations.write(&mut writer);
+        self.changes.write(&mut writer);
         writer.histogram(
             "zenoh_mst_put_duration_seconds",
             "How long puts and deletes took.",
@@ -195,6 +207,21 @@ impl QueueMetrics {
             "zenoh_mst_unsettled_cells",
             "Cells of which the newest update is not part of the tree.",
             self.unsettled,
+        );
+    }
+}
+
+impl ChangeMetrics {
+    fn write(&self, writer: &mut Writer) {
+        writer.counter(
+            "zenoh_mst_changes_published",
+            "Changes that came by repair, restore or rollback and were published.",
+            self.published,
+        );
+        writer.counter(
+            "zenoh_mst_changes_dropped",
+            "Changes that were not published, though somebody listened.",
+            self.dropped,
         );
     }
 }

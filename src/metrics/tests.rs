@@ -67,6 +67,10 @@ fn sample() -> StorageMetrics {
             commits: 100,
             committed_cells: 5700,
         },
+        changes: ChangeMetrics {
+            published: 70,
+            dropped: 7,
+        },
         put_durations: durations(&[1, 3, 3, 4, 20, 1500]),
         get_durations: durations(&[2, 30, 11_000_000]),
         replication: Some(ReplicationMetrics {

@@ -1,12 +1,14 @@
 //! Answers to operators: parses the parameters of a query, and encodes the answer.
 
-use std::cell::Cell as StdCell;
+use std::{cell::Cell as StdCell, sync::Arc};
 
 use serde_json::{json, Value};
 use zenoh::{bytes::Encoding, key_expr::OwnedKeyExpr, query::Query as ZQuery};
 
 use super::{
+    asker::Asker,
     authority::{confirm, Demand, Reach},
+    changes::Way,
     operator::Operator,
     replicator::Differences,
     replier::{Pieces, Replier},
@@ -18,7 +20,7 @@ use super::{
 use crate::{
     admin::{AdminError, Listing, Progress, RolledBack, SnapshotEntry},
     backup::RollbackFrame,
-    cell::CellKey,
+    cell::{CellKey, Timestamp},
     hex,
     metrics::CONTENT_TYPE,
     mst::RootHash,
@@ -178,7 +180,7 @@ impl Operator {
             }
             Request::Restore => {
                 let frame = words.payload.as_deref().unwrap_or_default();
-                let restored = admin.restore(frame)?;
+                let restored = admin.restore(frame, &mut self.teller(Way::Restore, replier))?;
                 replier.json(&json!({
                     "cells": restored.cells,
                     "newest": restored.newest,
@@ -188,6 +190,16 @@ impl Operator {
             Request::Rollback => self.rollback(words, replier)?,
         }
         Ok(())
+    }
+
+    /// Tells the feed of what is changed for whoever asks.
+    fn teller<'a>(
+        &'a self,
+        way: Way,
+        replier: &Replier<'_>,
+    ) -> impl FnMut(&CellKey, Timestamp) + 'a {
+        let from: Arc<str> = replier.asker().map_or("", Asker::id).into();
+        move |key, timestamp| self.changes.tell(key, timestamp, way, &from)
     }
 
     fn keys(&self, words: &Words<'_>) -> Result<Value, AdminError> {
@@ -306,15 +318,21 @@ impl Operator {
         let Some(name) = words.get("snapshot") else {
             let frame = words.payload.as_deref().unwrap_or_default();
             let frame = RollbackFrame::decode(frame, MAX_ROLLBACK)?;
-            replier.json(&rolled_back_json(&self.admin.roll_back(frame, id)?));
+            let changed = &mut self.teller(Way::Rollback, replier);
+            replier.json(&rolled_back_json(
+                &self.admin.roll_back(frame, id, changed)?,
+            ));
             return Ok(());
         };
-        let done = self.admin.roll_back_to(name, id, &mut |progress, done| {
-            let mut part = rolled_back_json(done);
-            part["cells"] = progress.cells.into();
-            part["of"] = progress.of.into();
-            replier.json(&part)
-        })?;
+        let changed = &mut self.teller(Way::Rollback, replier);
+        let done = self
+            .admin
+            .roll_back_to(name, id, changed, &mut |progress, done| {
+                let mut part = rolled_back_json(done);
+                part["cells"] = progress.cells.into();
+                part["of"] = progress.of.into();
+                replier.json(&part)
+            })?;
         let mut last = rolled_back_json(&done);
         last["done"] = true.into();
         replier.json(&last);

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::{operator::Operator, replicator::Replicator, serve::Served};
 use crate::{
     metrics::{
-        AnnouncementMetrics, OperationMetrics, PeerMetrics, PullMetrics, QueueMetrics,
-        RejectionMetrics, ReplicationMetrics, ScrubMetrics, ServedMetrics, StorageMetrics,
+        AnnouncementMetrics, ChangeMetrics, OperationMetrics, PeerMetrics, PullMetrics,
+        QueueMetrics, RejectionMetrics, ReplicationMetrics, ScrubMetrics, ServedMetrics,
+        StorageMetrics,
     },
     sync::{PeerStatus, Status},
 };
@@ -23,6 +24,7 @@ impl Operator {
         let replica = &admin.replica;
         let published = replica.published();
         let (queues, counts) = (replica.queues(), replica.counts());
+        let changes = self.changes.counts();
         // The root of an idle storage is over cuts that go on with the clock.
         let latest = replica.roots().latest(replica.cut());
         StorageMetrics {
@@ -55,6 +57,10 @@ impl Operator {
                 dropped: counts.dropped,
                 commits: counts.commits,
                 committed_cells: counts.committed_cells,
+            },
+            changes: ChangeMetrics {
+                published: changes.published,
+                dropped: changes.dropped,
             },
             put_durations: self.put_durations.snapshot(),
             get_durations: self.get_durations.snapshot(),

@@ -22,6 +22,7 @@
 mod answers;
 mod asker;
 mod authority;
+mod changes;
 mod identity;
 mod links;
 mod mailbox;

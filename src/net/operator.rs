@@ -5,6 +5,7 @@
 //! @mst/2/<group>/<replica>/metrics            the same, for Prometheus
 //! @mst/2/<group>/<replica>/proof              a proof of a key
 //! @mst/2/<group>/<replica>/keys, cells        what it holds
+//! @mst/2/<group>/<replica>/changes/<key>       samples of what pub/sub did not bring
 //! @mst/2/<group>/<replica>/control/<verb>     what changes something, or takes long
 //! @mst/2/<group>/<replica>/asker/<session>    a liveliness token of whoever asks for that
 //! ```
@@ -17,7 +18,7 @@ use std::sync::{atomic::AtomicU64, Arc, Mutex, PoisonError};
 use serde_json::Value;
 use tokio::sync::Notify;
 
-use super::{identity, replicator::Replicator, status};
+use super::{changes::Changes, identity, replicator::Replicator, status};
 use crate::{
     admin::Administration, config::Operators, metrics::Histogram, store::StoreError,
     sync::ReplicaId,
@@ -38,6 +39,8 @@ pub struct Operator {
     configuration: Value,
     /// What is done for those who ask.
     pub(super) operators: Operators,
+    /// What is published that pub/sub did not bring.
+    pub(super) changes: Arc<Changes>,
     /// Queries that were refused.
     pub(super) refused: AtomicU64,
     /// The change that was written to the log last: a restore is one, of many frames.
@@ -61,6 +64,9 @@ impl Operator {
             Some(replicator) => replicator.identity(),
             None => identity::load(&admin.name, admin.folder())?,
         };
+        let changes = replicator
+            .as_ref()
+            .map_or_else(Arc::default, |replicator| Arc::clone(&replicator.changes));
         Ok(Self {
             admin,
             replicator,
@@ -69,6 +75,7 @@ impl Operator {
             own_identity,
             configuration,
             operators,
+            changes,
             refused: AtomicU64::new(0),
             last_change: Mutex::default(),
             stop: Notify::new(),

@@ -9,6 +9,7 @@ use tokio::{
 use zenoh::Session;
 
 use super::{
+    changes::Way,
     identity,
     links::{AskedSenders, Links, MAX_ASKED},
     mailbox::Mailbox,
@@ -22,7 +23,7 @@ use super::{
 use crate::{
     cell::{Cell, CellKey},
     replica::ReplicaError,
-    sync::{Action, Event},
+    sync::{Action, Event, ReplicaId},
 };
 
 /// The pause after a declaration has failed; it doubles, up to the longest.
@@ -174,7 +175,7 @@ impl Replicator {
                 let terms = self.core().machine.terms(&replica);
                 links.ask(request, replica, query, terms, bytes);
             }
-            Action::Join(cells) => self.join(cells, roots).await,
+            Action::Join(from, cells) => self.join(from, cells, roots).await,
             Action::TakeNewIdentity => {
                 self.take_new_identity();
                 return Some(End::DeclareAgain);
@@ -187,13 +188,18 @@ impl Replicator {
     }
 
     /// Joins a peer's cells, no faster than they can be committed.
-    async fn join(&self, cells: Vec<(CellKey, Cell)>, roots: &Notify) {
+    async fn join(&self, from: ReplicaId, cells: Vec<(CellKey, Cell)>, roots: &Notify) {
+        let from: Arc<str> = from.to_string().into();
         let (count, mut useful) = (cells.len() as u64, 0);
         let (mut waits, mut refused) = (None, None);
         for (key, cell) in cells {
+            let (told, timestamp) = (key.clone(), cell.timestamp);
             match self.replica.merge(key, cell) {
                 Ok(outcome) => {
                     useful += u64::from(outcome.is_newest);
+                    if outcome.is_newest {
+                        self.changes.tell(&told, timestamp, Way::Repair, &from);
+                    }
                     waits = outcome.committed.or(waits);
                 }
                 // What a client's put would be refused for.

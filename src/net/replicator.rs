@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use zenoh::Session;
 
 use super::{
+    changes::Changes,
     identity,
     links::{get, QUICKLY},
     metrics, random,
@@ -59,6 +60,7 @@ pub(super) struct Core {
 pub struct Replicator {
     pub(super) name: String,
     pub(super) replica: Arc<Replica>,
+    pub(super) changes: Arc<Changes>,
     pub(super) compression: bool,
     pub(super) served: Served,
     pub(super) at_hand: AtHand,
@@ -118,6 +120,7 @@ impl Replicator {
         Ok(Self {
             name,
             replica,
+            changes: Arc::default(),
             compression: config.compression,
             served: Served::default(),
             at_hand: AtHand::default(),

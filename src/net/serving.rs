@@ -8,6 +8,7 @@ use zenoh::{query::Query as ZQuery, session::Session};
 use super::{
     asker::Asker,
     authority::{admit, Demand, Pace},
+    changes::Feed,
     operator::Operator,
     queryable::{self, Route},
     queues::Queues,
@@ -64,7 +65,7 @@ impl Operator {
 }
 
 /// Answers operators, for as long as this is there.
-struct Serving(tokio::task::JoinHandle<()>);
+struct Serving(Vec<tokio::task::JoinHandle<()>>);
 
 impl Serving {
     /// Answers for what is below `own`. The routes lead to it, and have to be declared.
@@ -82,15 +83,32 @@ impl Serving {
             })
         });
         let routes = routes.collect();
+        let mut serving = Vec::new();
+        if operator.operators != Operators::None {
+            let feed = Feed {
+                changes: Arc::clone(&operator.changes),
+                replica: Arc::clone(&operator.admin.replica),
+                group: operator.admin.group.clone(),
+                name: operator.admin.name.clone(),
+                session: session.clone(),
+                own: own.to_owned(),
+            };
+            serving.push(tokio::spawn(feed.run()));
+        }
         let (session, operator) = (session.clone(), Arc::clone(operator));
-        let serving = tokio::spawn(serve(session, operator, Arc::from(own), asked));
+        serving.push(tokio::spawn(serve(
+            session,
+            operator,
+            Arc::from(own),
+            asked,
+        )));
         (Self(serving), routes)
     }
 }
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        self.0.abort();
+        self.0.iter().for_each(tokio::task::JoinHandle::abort);
     }
 }
 

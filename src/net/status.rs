@@ -50,6 +50,7 @@ pub(super) fn storage_status(operator: &Operator, configuration: Value) -> Value
             "commits": counts.commits,
             "committed_cells": counts.committed_cells,
         },
+        "changes": operator.changes.status(),
         "scrub": scrub_json(operator),
         "replication": replication,
         "recovered": admin.recovered(),

@@ -116,9 +116,9 @@ pub enum Action {
     AskRoot(ReplicaId),
     /// Query a replica; the answer bears the number.
     Ask(u64, ReplicaId, Query, Vec<u8>),
-    /// Join these cells. When they are part of the root, [`View::joined`] has to count
+    /// Join these cells, which this replica sent. When they are part of the root, [`View::joined`] has to count
     /// them, and [`Event::Root`] has to follow.
-    Join(Vec<(CellKey, Cell)>),
+    Join(ReplicaId, Vec<(CellKey, Cell)>),
     /// An older replica has this identity: take a new one, and make a new machine.
     TakeNewIdentity,
     /// A replica with this identity has given it up: declare again what that undeclared,

@@ -273,7 +273,7 @@ fn only_what_may_be_believed_is_joined() {
     let joined: Vec<&CellKey> = actions
         .iter()
         .flat_map(|action| match action {
-            Action::Join(cells) => cells.iter().map(|(key, _)| key).collect(),
+            Action::Join(_, cells) => cells.iter().map(|(key, _)| key).collect(),
             _ => Vec::new(),
         })
         .collect();
@@ -311,7 +311,7 @@ fn cells_whose_parts_nest_too_deep_are_rejected_and_counted() {
         .encode(false);
         let actions = run.handle(Event::Answer(request, Ok(reply)));
         let joined = actions.iter().find_map(|action| match action {
-            Action::Join(cells) => Some(cells.iter().map(|(key, _)| key).collect::<Vec<_>>()),
+            Action::Join(_, cells) => Some(cells.iter().map(|(key, _)| key).collect::<Vec<_>>()),
             _ => None,
         });
         assert_eq!(joined, Some(vec![&expected]));
@@ -617,7 +617,7 @@ fn cells_of_a_delta_are_checked_as_any() {
     ];
     let actions = run.handle(Event::Answer(request, Ok(delta(cells))));
     let joined = actions.iter().find_map(|action| match action {
-        Action::Join(cells) => Some(cells.len()),
+        Action::Join(_, cells) => Some(cells.len()),
         _ => None,
     });
     assert_eq!(joined, Some(1));

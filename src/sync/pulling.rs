@@ -315,7 +315,7 @@ impl Machine {
             going.rejected_answers += 1;
             if !cells.is_empty() {
                 going.rejected_answers = 0;
-                actions.push(Action::Join(cells));
+                actions.push(Action::Join(going.pull.peer, cells));
             }
         }
         for refusal in refused {

@@ -200,6 +200,13 @@ impl Replica {
         keys
     }
 
+    /// Whether `key` has cells beside its own, of which its value is folded.
+    #[must_use]
+    pub fn is_merged(&self, key: &Key) -> bool {
+        let own = CellKey::own(key.clone());
+        self.shared.state.queue.look_up(&own).0
+    }
+
     /// Whether last writer wins for all keys.
     #[must_use]
     pub fn is_lww(&self) -> bool {

@@ -167,7 +167,7 @@ impl World {
                     }
                 }
             }
-            Action::Join(cells) => self.join(node, cells),
+            Action::Join(_, cells) => self.join(node, cells),
             Action::TakeNewIdentity => self.take_new_identity(node),
             Action::DeclareAgain => self.declare_again(node),
             Action::LookAtTokens => self.nodes[node].has_missed_tokens = true,
