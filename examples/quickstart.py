@@ -58,5 +58,5 @@ with zenoh.open(config) as session:
     show(session, "demo/robot/*", count=2)
     session.delete("demo/robot/1", congestion_control=block)
     show(session, "demo/robot/*", count=1)
-    for reply in session.get("@/*/router/status/plugins/storage_manager/storages/demo"):
+    for reply in session.get("@/*/router/status/plugins/*/storages/demo"):
         print("status:", reply.ok.payload.to_string())

@@ -14,17 +14,22 @@ from router import SHIPPED_LIBRARIES, free_port
 _PROJECT = Path(__file__).parents[2]
 _README = _PROJECT / "README.md"
 
+pytestmark = pytest.mark.doors("volume")
+
 #: Has tests of its own, as it needs certificates.
 _SECURED = "secured.json5"
 
-#: Of each other configuration its storages, with a key of each.
+#: Of each other configuration its door, and its storages with a key of each.
 _CONFIGURATIONS = {
-    "zenohd.json5": {"demo": "demo/a"},
-    "fleet.json5": {
-        "missions": "fleet/missions/a",
-        "telemetry": "fleet/telemetry/a",
-        "presence": "fleet/presence/a",
-    },
+    "zenohd.json5": ("plugin", {"demo": "demo/a"}),
+    "fleet.json5": (
+        "volume",
+        {
+            "missions": "fleet/missions/a",
+            "telemetry": "fleet/telemetry/a",
+            "presence": "fleet/presence/a",
+        },
+    ),
 }
 
 
@@ -35,18 +40,20 @@ def test_every_configuration_is_tested():
 
 @pytest.mark.parametrize("name", _CONFIGURATIONS)
 def test_a_shipped_configuration_starts_and_stores(start_router, name):
-    keys = _CONFIGURATIONS[name]
-    router = start_router(dict.fromkeys(keys), config_file=_PROJECT / "config" / name)
+    door, keys = _CONFIGURATIONS[name]
+    router = start_router(
+        dict.fromkeys(keys), config_file=_PROJECT / "config" / name, door=door, session="runtime"
+    )
     check_it_stores(router, keys)
 
 
 def test_the_configuration_in_the_readme_starts_and_stores(start_router, tmp_path):
     blocks = re.findall(r"^```json5\n(.*?)^```", _README.read_text(), re.DOTALL | re.MULTILINE)
-    [block] = [block for block in blocks if "storage_manager" in block]
+    [block] = blocks
     config = tmp_path / "readme.json5"
     config.write_text(block)
     keys = {"fleet": "fleet/a"}
-    check_it_stores(start_router(dict.fromkeys(keys), config_file=config), keys)
+    check_it_stores(start_router(dict.fromkeys(keys), config_file=config, door="plugin"), keys)
 
 
 def check_it_stores(router, keys):
@@ -60,7 +67,7 @@ def check_it_stores(router, keys):
         if replication is not None:
             router.wait_for_status(
                 name,
-                lambda status: status["replication"]["session"] == "runtime",
+                lambda status: status["replication"]["session"] == router.session,
                 "it has the router's session",
             )
 
@@ -78,7 +85,7 @@ def test_nothing_is_dropped_on_its_way_from_a_shipped_client(path):
 
 def test_data_in_use_is_not_taken(start_router, programs):
     demo = {"demo": None}
-    router = start_router(demo, config_file=_PROJECT / "config/zenohd.json5")
+    router = start_router(demo, config_file=_PROJECT / "config/zenohd.json5", door="plugin")
     ports = [str(free_port()), str(free_port())]
     second = subprocess.run(
         [_PROJECT / "scripts/run-router", programs.zenohd, *ports, router.data],
@@ -102,7 +109,7 @@ def test_the_readme_says_which_libraries_there_are():
 
 def test_the_quickstart_prints_what_is_stored(start_router):
     config = _PROJECT / "config/zenohd.json5"
-    router = start_router({"demo": None}, config_file=config)
+    router = start_router({"demo": None}, config_file=config, door="plugin")
     quickstart = subprocess.run(
         [sys.executable, _PROJECT / "examples/quickstart.py", f"tcp/127.0.0.1:{router.port}"],
         capture_output=True,
