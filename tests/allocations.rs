@@ -176,7 +176,9 @@ fn whatever_a_message_says_it_takes_little_to_read() {
             let what = format!("an answer of {head:?} and {body:?}");
             check(&what, || EntriesReply::decode(&reply, &wants, most).is_ok());
             check(&what, || DeltaReply::decode(&reply, 0, most).is_ok());
-            check(&what, || DigestReply::decode(&reply, &salted, &asked).is_ok());
+            check(&what, || {
+                DigestReply::decode(&reply, &salted, &asked).is_ok()
+            });
             check(&what, || PieceReply::decode(&reply, most).is_ok());
             check(&what, || Announcement::decode(&reply).is_ok());
             check(&what, || PieceQuery::decode(&reply).is_ok());
@@ -215,8 +217,9 @@ fn as_many_cells_as_fit_take_little() {
     let most = max_answer(MESSAGE_BYTES);
     let received = (0..60_000u64).map(|number| {
         let (key, cell) = (key(&format!("{number:05}")), tombstone(number));
-        let mut check = [0; zenoh_backend_mst::sync::CHECK_BYTES];
-        check.copy_from_slice(&Version::of(&key, &cell).digest.0[..check.len()]);
+        const BYTES: usize = zenoh_backend_mst::sync::CHECK_BYTES;
+        let mut check = [0; BYTES];
+        check.copy_from_slice(&Version::of(&key, &cell).digest.0[..BYTES]);
         zenoh_backend_mst::sync::Received { key, cell, check }
     });
     let cells: Vec<_> = received.collect();

@@ -91,12 +91,7 @@ impl Replicator {
         }
     }
 
-    async fn work(
-        &self,
-        links: &mut Links,
-        mailbox: &Mailbox,
-        roots: &Notify,
-    ) -> End {
+    async fn work(&self, links: &mut Links, mailbox: &Mailbox, roots: &Notify) -> End {
         // Those that are there are about to appear, and the others are gone.
         let mut next = Event::TokensMissed;
         loop {

@@ -108,7 +108,9 @@ pub(super) fn encode_wants(max_bytes: u32, wants: &[Want], room: usize) -> (Vec<
     let mut written = 0;
     for want in wants {
         let is_full = written >= MAX_WANTS;
-        if written > 0 && (is_full || writer.len() >= room || writer.key_text() >= super::MAX_KEY_TEXT_SENT) {
+        if written > 0
+            && (is_full || writer.len() >= room || writer.key_text() >= super::MAX_KEY_TEXT_SENT)
+        {
             break;
         }
         match want {

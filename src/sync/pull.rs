@@ -15,10 +15,10 @@ use super::{
     entries::{encode_wants, EntriesReply, Want},
     fragment::{Fragment, Range},
     identity::ReplicaId,
+    max_answer,
     pieces::{Assembly, Notice, PieceReply, MAX_NOTICES},
     salted::Salted,
     wire::MessageError,
-    max_answer,
 };
 use crate::{
     cell::{CellKey, Timestamp},

@@ -259,9 +259,8 @@ fn answer_delta(
                         None => cell.value_bytes() + CELL_OVERHEAD,
                     };
                 let is_empty = cells.is_empty() && notices.is_empty();
-                let is_full = bytes > max_bytes
-                    || notices.len() >= MAX_NOTICES
-                    || cells.len() >= MAX_CELLS;
+                let is_full =
+                    bytes > max_bytes || notices.len() >= MAX_NOTICES || cells.len() >= MAX_CELLS;
                 if is_full && !is_empty {
                     progress = Progress::After(last);
                     break;
