@@ -12,7 +12,9 @@ mod served;
 mod units;
 
 use std::{
-    env, fmt,
+    env,
+    ffi::OsStr,
+    fmt,
     ops::RangeInclusive,
     path::{Component, Path, PathBuf},
     time::Duration,
@@ -330,6 +332,15 @@ fn sync_every(given: Option<Span>, settle: Span) -> Result<Span, ConfigError> {
     Ok(sync_every)
 }
 
+/// Whether a folder of this name may be taken for one that a recovery or a restore made.
+fn is_reserved(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    let aside = name.rsplit_once(".damaged-");
+    let is_aside =
+        aside.is_some_and(|(_, number)| number.bytes().all(|byte| byte.is_ascii_digit()));
+    is_aside || name.ends_with(".saving") || name.ends_with(".restoring")
+}
+
 /// A relative path that stays below its parent.
 fn parse_dir(dir: &str) -> Result<PathBuf, ConfigError> {
     let path = PathBuf::from(dir);
@@ -340,6 +351,15 @@ fn parse_dir(dir: &str) -> Result<PathBuf, ConfigError> {
         return Err(option_error(
             "dir",
             format!("found {dir:?}, allowed is a relative path without `.` and `..`"),
+        ));
+    }
+    if path.iter().any(is_reserved) {
+        return Err(option_error(
+            "dir",
+            format!(
+                "found {dir:?}, and no folder in it may be called as those that are made beside a \
+                 storage's, which end in `.saving`, `.restoring` or `.damaged-` and a number"
+            ),
         ));
     }
     Ok(path)

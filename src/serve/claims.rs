@@ -14,6 +14,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::store::StoreError;
+
 /// How long to wait for a folder whose storage is being closed.
 const CLOSING_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -29,30 +31,61 @@ fn claimed() -> MutexGuard<'static, BTreeMap<PathBuf, bool>> {
     CLAIMED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The one path of a folder, by whatever links it is reached.
+fn real(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let found = path.ancestors().find_map(|ancestor| {
+        let real = ancestor.canonicalize().ok()?;
+        // The rest is not there yet.
+        let rest = path.strip_prefix(ancestor).ok()?;
+        // Without a slash at the end if that is nothing.
+        Some(real.join(rest).components().collect())
+    });
+    found.unwrap_or(path)
+}
+
 /// The right to open a folder, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Claim(PathBuf);
 
 impl Claim {
-    /// Blocks while another storage has the folder, as long as that may be expected to
-    /// release it; then returns nothing.
-    pub(crate) fn wait_for(path: &Path) -> Option<Self> {
+    /// Blocks while another storage has the folder, one in it or one around it, as long as that may
+    /// be expected to release it.
+    ///
+    /// # Errors
+    /// If another storage has it all the same.
+    pub(crate) fn wait_for(path: &Path) -> Result<Self, StoreError> {
         Self::wait(path, PATIENCE, CLOSING_PATIENCE)
     }
 
-    fn wait(path: &Path, patience: Duration, closing_patience: Duration) -> Option<Self> {
+    fn wait(
+        path: &Path,
+        patience: Duration,
+        closing_patience: Duration,
+    ) -> Result<Self, StoreError> {
+        let path = real(path);
         let start = Instant::now();
         let mut claimed = claimed();
         loop {
-            let Some(is_closing) = claimed.get(path) else {
-                claimed.insert(path.to_owned(), false);
-                return Some(Self(path.to_owned()));
+            let overlaps = |other: &Path| path.starts_with(other) || other.starts_with(&path);
+            let Some((other, is_closing)) = claimed.iter().find(|(other, _)| overlaps(other))
+            else {
+                claimed.insert(path.clone(), false);
+                return Ok(Self(path));
             };
             let patience = match is_closing {
                 true => closing_patience,
                 false => patience,
             };
-            let left = patience.checked_sub(start.elapsed())?;
+            let Some(left) = patience.checked_sub(start.elapsed()) else {
+                return Err(match *other == path {
+                    true => StoreError::Locked { path },
+                    false => StoreError::Overlap {
+                        other: other.clone(),
+                        path,
+                    },
+                });
+            };
             claimed = CHANGED
                 .wait_timeout(claimed, left)
                 .unwrap_or_else(PoisonError::into_inner)
@@ -62,7 +95,7 @@ impl Claim {
 
     /// Announces that the claim on `path`, if there is one, will soon be dropped.
     pub(crate) fn announce_closing(path: &Path) {
-        if let Some(is_closing) = claimed().get_mut(path) {
+        if let Some(is_closing) = claimed().get_mut(&real(path)) {
             *is_closing = true;
             CHANGED.notify_all();
         }
@@ -79,6 +112,7 @@ impl Drop for Claim {
 /// Blocks until nobody has `path`, or for as long as a storage that is being closed may
 /// take; true if nobody has it.
 pub(crate) fn wait_until_released(path: &Path) -> bool {
+    let path = &real(path);
     let claimed = claimed();
     let waited = CHANGED.wait_timeout_while(claimed, CLOSING_PATIENCE, |claimed| {
         claimed.contains_key(path)
@@ -164,15 +198,32 @@ mod tests {
         let try_claim = |path: &Path| Claim::wait(path, Duration::ZERO, LONG);
         let claim = try_claim(path).expect("free");
         assert!(
-            try_claim(path).is_none(),
+            try_claim(path).is_err(),
             "in use, and not about to be released"
         );
-        assert!(try_claim(&path.join("other")).is_some());
+        for other in ["/claimed/in/a/test/inside", "/claimed/in/a", "/claimed"] {
+            assert!(try_claim(Path::new(other)).is_err(), "{other}");
+        }
+        assert!(try_claim(Path::new("/claimed/in/a/tests")).is_ok());
         Claim::announce_closing(path);
-        let waiting = std::thread::spawn(move || try_claim(path).is_some());
+        let waiting = std::thread::spawn(move || try_claim(path).is_ok());
         drop(claim);
         assert!(waiting.join().expect("no panic"));
-        assert!(try_claim(path).is_some());
+        assert!(try_claim(path).is_ok());
+    }
+
+    #[test]
+    fn a_folder_is_the_same_by_whatever_link() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (real, link) = (folder.path().join("real"), folder.path().join("link"));
+        std::fs::create_dir(&real).expect("made");
+        std::os::unix::fs::symlink(&real, &link).expect("made");
+        let claim = |path: &Path| Claim::wait(path, Duration::ZERO, LONG);
+        let first = claim(&real.join("not/there")).expect("free");
+        assert!(claim(&link.join("not/there")).is_err());
+        assert!(claim(&link).is_err());
+        drop(first);
+        assert!(claim(&link).is_ok());
     }
 
     #[test]

@@ -24,7 +24,7 @@ use crate::{
     merge::MergeRules,
     net::{Operator, Replication, Replicator, Sessions},
     replica::{Clock, OpenError, Options, Replica, ReplicaError},
-    store::{complete_recovery, recover, DurableStore, MemoryStore, Recovered, StoreError},
+    store::{complete_recovery, recover, DurableStore, MemoryStore, Owner, Recovered, StoreError},
     sync::Group,
 };
 
@@ -83,12 +83,18 @@ impl Opening {
             Persistence::Memory => None,
             Persistence::Durable => Some(root.join(&options.dir)),
         };
-        let opened = open_replica(&name, &options, folder.as_deref(), Arc::new(rules))?;
+        let owner = Owner {
+            key_expr,
+            strip_prefix,
+        };
+        let rules = Arc::new(rules);
+        let opened = open_replica(&name, &options, folder.as_deref(), &owner, rules)?;
         let (replica, recovered) = (Arc::new(opened.0), opened.1);
         stop::closes(&replica);
         let published = replica.published();
         tracing::info!(
-            "storage '{name}' on {key_expr}: {} keys, {} cells, root {}",
+            "storage '{name}' on {}: {} keys, {} cells, root {}",
+            owner.key_expr,
             published.keys,
             published.cells,
             published.root
@@ -200,6 +206,7 @@ fn open_replica(
     name: &str,
     options: &StorageConfig,
     folder: Option<&Path>,
+    owner: &Owner,
     rules: Arc<MergeRules>,
 ) -> ZResult<(Replica, Option<Recovered>)> {
     let replica_options = Options {
@@ -217,11 +224,9 @@ fn open_replica(
             None,
         ));
     };
-    let claim = Claim::wait_for(folder).ok_or(StoreError::Locked {
-        path: folder.to_owned(),
-    })?;
-    let claim = Arc::new(claim);
+    let claim = Arc::new(Claim::wait_for(folder)?);
     complete_recovery(folder)?;
+    owner.take(folder, true)?;
     let open = |store: DurableStore| {
         let (rules, clock) = (Arc::clone(&rules), Arc::clone(&clock));
         let claim = Arc::clone(&claim);

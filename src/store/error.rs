@@ -4,6 +4,8 @@ use std::{io, path::PathBuf, time::Duration};
 
 use thiserror::Error;
 
+#[cfg(feature = "durable")]
+use super::Owner;
 use crate::cell::DecodeError;
 
 /// Why a store cannot be opened, read or written.
@@ -50,6 +52,41 @@ pub enum StoreError {
         path: PathBuf,
         /// One of the files in it.
         found: String,
+    },
+    /// The folder is of another storage, or does not say of which.
+    #[cfg(feature = "durable")]
+    #[error(
+        "{path} {}, and this storage is on {asked}; it is left as it is: choose another `dir`, or have \
+         it be this storage's with `{}`",
+        whose(owner.as_deref()), asked.adopt_command(path)
+    )]
+    Owner {
+        /// The folder.
+        path: PathBuf,
+        /// Whose it is, if it says so.
+        owner: Option<Box<Owner>>,
+        /// The storage that it was opened for.
+        asked: Box<Owner>,
+    },
+    /// Of two folders one is inside the other.
+    #[error(
+        "{path} and {other}, which is a storage's, are one inside the other; give each storage a `dir` \
+         of its own"
+    )]
+    Overlap {
+        /// The folder.
+        path: PathBuf,
+        /// The other.
+        other: PathBuf,
+    },
+    /// There is no storage in the folder, and there has to be one.
+    #[error(
+        "{path} holds no storage, and with `create: false` none is made: correct `dir` or `root`, or \
+         mount the disk"
+    )]
+    Absent {
+        /// The folder.
+        path: PathBuf,
     },
     /// The folder was written by a version whose format this one does not know.
     #[error(
@@ -144,6 +181,14 @@ pub enum StoreError {
     #[cfg(test)]
     #[error("this commit was made to fail")]
     Made,
+}
+
+#[cfg(feature = "durable")]
+fn whose(owner: Option<&Owner>) -> String {
+    match owner {
+        Some(owner) => format!("is of a storage on {owner}"),
+        None => "does not say whose it is, as its file OWNER is missing or damaged".to_owned(),
+    }
 }
 
 impl StoreError {

@@ -18,7 +18,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{layout, StoreError};
+use super::{layout, Sidecar, StoreError};
 
 /// The format that this version writes and reads.
 pub const FORMAT_VERSION: u32 = 3;
@@ -58,13 +58,22 @@ impl Folders {
     }
 }
 
-/// Makes `dir` ours if it is new or empty, checks that it is if not, and returns the folders in it.
-/// The caller opens them, then calls [`finish`].
-pub(super) fn prepare(dir: &Path) -> Result<Folders, StoreError> {
-    create(dir).map_err(io_error("create the folder", dir))?;
-    let folders = Folders::in_store(dir);
+/// What is in the place of a folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Nothing, or what was left by a making that was cut short.
+    New,
+    /// A store.
+    Made,
+}
+
+/// What is in the place of a folder.
+///
+/// # Errors
+/// If it is something else, or of another version.
+pub(super) fn state(dir: &Path) -> Result<State, StoreError> {
     match read_version(dir)? {
-        Some(FORMAT_VERSION) => layout::check(dir, &folders)?,
+        Some(FORMAT_VERSION) => return Ok(State::Made),
         Some(found) => {
             return Err(StoreError::Version {
                 path: dir.to_owned(),
@@ -72,20 +81,53 @@ pub(super) fn prepare(dir: &Path) -> Result<Folders, StoreError> {
                 known: FORMAT_VERSION,
             })
         }
-        None => {
-            let is_unfinished = dir.join(UNFINISHED).is_file();
-            for entry in fs::read_dir(dir).map_err(io_error("list", dir))? {
-                let name = entry.map_err(io_error("list", dir))?.file_name();
-                let is_ours = name == UNFINISHED || name == ENGINE || name == LOG;
-                if !(is_unfinished && is_ours) {
-                    return Err(foreign(dir, &name.to_string_lossy()));
-                }
-            }
+        None => {}
+    }
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(State::New),
+        entries => entries.map_err(io_error("list", dir))?,
+    };
+    let is_unfinished = dir.join(UNFINISHED).is_file();
+    let owner = Sidecar::Owner.name();
+    let unfinished_owner = format!("{owner}.new");
+    for entry in entries {
+        let name = entry.map_err(io_error("list", dir))?.file_name();
+        let is_ours = name == UNFINISHED || name == ENGINE || name == LOG;
+        // Which is written first.
+        let is_owner = name == owner || name == unfinished_owner.as_str();
+        if !(is_owner || is_unfinished && is_ours) {
+            return Err(foreign(dir, &name.to_string_lossy()));
+        }
+    }
+    Ok(State::New)
+}
+
+/// The folder of a store in which `dir` is, if it is in one.
+pub(super) fn enclosing(dir: &Path) -> Result<Option<PathBuf>, StoreError> {
+    let dir = std::path::absolute(dir).map_err(io_error("find", dir))?;
+    let is_made = |folder: &&Path| folder.join(FORMAT_FILE).is_file();
+    let is_ours = |folder: &&Path| is_made(folder) && read_version(folder).is_ok();
+    Ok(dir.ancestors().skip(1).find(is_ours).map(Path::to_owned))
+}
+
+/// Makes `dir` ours if it is new or empty, checks that it is if not, and returns the folders in it.
+/// The caller opens them, then calls [`finish`].
+pub(super) fn prepare(dir: &Path) -> Result<Folders, StoreError> {
+    create_folder(dir)?;
+    let folders = Folders::in_store(dir);
+    match state(dir)? {
+        State::Made => layout::check(dir, &folders)?,
+        State::New => {
             write_version(dir)?;
             create(&folders.log).map_err(io_error("create the folder", &folders.log))?;
         }
     }
     Ok(folders)
+}
+
+/// Creates the folder, and those above it.
+pub(super) fn create_folder(dir: &Path) -> Result<(), StoreError> {
+    create(dir).map_err(io_error("create the folder", dir))
 }
 
 /// Creates the folder and those above it. Their names have to survive a loss of

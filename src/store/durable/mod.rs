@@ -13,6 +13,7 @@ mod catch_up;
 mod engine;
 mod folder;
 mod layout;
+mod owner;
 mod quarantine;
 mod readable;
 mod rows;
@@ -21,6 +22,7 @@ mod sidecar;
 mod wal;
 
 pub use folder::FORMAT_VERSION;
+pub use owner::Owner;
 pub use salvage::{complete_recovery, recover, Recovered, SNAPSHOTS};
 pub use sidecar::Sidecar;
 

@@ -25,7 +25,7 @@ use super::{
     catch_up::Newest,
     folder::{io_error, sync_parent},
     readable::read_damaged,
-    CellStore as _, DurableStore, StoreError, Write,
+    CellStore as _, DurableStore, Owner, StoreError, Write,
 };
 
 /// Folders that may have been moved aside before.
@@ -60,6 +60,9 @@ pub fn recover(path: &Path, cache_size: u64) -> Result<(DurableStore, Recovered)
         fs::remove_dir_all(&saving).map_err(io_error("remove", &saving))?;
     }
     let store = DurableStore::open(&saving, cache_size)?;
+    if let Some(owner) = Owner::read(path)? {
+        owner.write(&saving)?;
+    }
     let saved = save_readable(path, cache_size, &store)?;
     store.flush()?;
     drop(store);

@@ -3,6 +3,7 @@
 //! ```text
 //! <dir>/REPLICA   the replica's identity: 32 hexadecimal digits and "\n"
 //! <dir>/SCRUB     how far the scrub has come: a line of JSON
+//! <dir>/OWNER     the storage that the folder is of: a line of JSON
 //! ```
 
 use std::{
@@ -23,16 +24,19 @@ pub enum Sidecar {
     Identity,
     /// How far the scrub has come.
     Scrub,
+    /// The storage that the folder is of.
+    Owner,
 }
 
 /// More than any of them has: a key of a cell in hexadecimal is the longest.
 const MAX_BYTES: u64 = 256 << 10;
 
 impl Sidecar {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Identity => "REPLICA",
             Self::Scrub => "SCRUB",
+            Self::Owner => "OWNER",
         }
     }
 
@@ -52,6 +56,21 @@ impl Sidecar {
         }
         let text = fs::read(&path).map_err(io_error("read", &path))?;
         Ok(Some(String::from_utf8_lossy(&text).trim_end().to_owned()))
+    }
+
+    /// Removes the file, if there is one.
+    ///
+    /// # Errors
+    /// If it cannot be removed.
+    pub fn remove(self, dir: &Path) -> Result<(), StoreError> {
+        let path = dir.join(self.name());
+        let removed = fs::remove_file(&path).and_then(|()| sync_parent(&path));
+        match removed {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(io_error("remove", &path)(error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Writes the line: either the old one or the new one is there after a loss of

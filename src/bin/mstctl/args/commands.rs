@@ -87,7 +87,7 @@ The backup is of one moment, whatever is written meanwhile. It is FILE.part unti
 Examples:
   mstctl -s 'fleet/**' backup fleet.mst
   mstctl -s 'fleet/**' backup - | ssh vault 'cat > fleet.mst'
-  mstctl --dir /data/fleet -s 'fleet/**' --strip-prefix fleet backup fleet.mst")]
+  mstctl --dir /data/fleet backup fleet.mst")]
     Backup(Backup),
     /// Joins a backup into a storage
     #[command(long_about = "\
@@ -116,6 +116,19 @@ Examples:
 Replicas, roots, lag and traffic, live; q or Ctrl-C ends it. Where the output is no terminal, it prints a table each \
 time; with --json a line of JSON.")]
     Watch(Watch),
+    /// Has a data folder be another storage's
+    #[command(long_about = "\
+Has a data folder be of the storage that -s and --strip-prefix say. A storage opens only a folder that is its own, or \
+one of a storage with the same prefix and fewer keys.
+
+Keys are kept without the prefix, so another prefix gives all of them other names. Keys that are outside of the key \
+expression are removed, for good, with --drop; without it nothing is changed if there are any. It says how many keys \
+there are, and asks before it begins, unless --yes is given.
+
+Examples:
+  mstctl --dir /data/demo -s 'demo/**' adopt
+  mstctl --dir /data/demo -s 'demo/a/**' adopt --drop --yes")]
+    Adopt(Adopt),
     /// Writes the completions of a shell to standard output
     #[command(after_long_help = "\
 Example:
@@ -237,9 +250,23 @@ pub(crate) struct Backup {
     /// Replaces the file, if there is one
     #[arg(long)]
     pub(crate) force: bool,
-    /// With --dir: what the storage takes off its keys
+    /// With --dir, of a folder that does not say whose it is: what the storage takes off its keys
+    #[arg(long, value_name = "PREFIX", requires = "storage")]
+    pub(crate) strip_prefix: Option<String>,
+}
+
+/// Of `adopt`.
+#[derive(Debug, Args)]
+pub(crate) struct Adopt {
+    /// What the storage takes off its keys
     #[arg(long, value_name = "PREFIX")]
     pub(crate) strip_prefix: Option<String>,
+    /// Removes the keys that are outside of the storage's key expression
+    #[arg(long)]
+    pub(crate) drop: bool,
+    /// Does not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 /// Of `restore`.

@@ -66,7 +66,7 @@ pub(crate) struct Global {
     )]
     pub(crate) replica: Option<String>,
     /// The data folder of a storage that no router has open, in place of a
-    /// connection: for status, root, keys, get, verify, backup, restore
+    /// connection: for status, root, keys, get, verify, backup, restore, adopt
     #[arg(long, global = true, value_name = "FOLDER", help_heading = "Choice")]
     pub(crate) dir: Option<PathBuf>,
     /// One JSON document on standard output, or a line of JSON for each item;

@@ -15,8 +15,8 @@ use std::ffi::OsString;
 use clap::{error::ErrorKind, CommandFactory as _, Parser};
 
 pub(crate) use commands::{
-    Backup, Command, Diff, Get, Keys, Prove, Restore, Rollback, Root, Scrub, ScrubAction, Snapshot,
-    Sync, Verify, Watch,
+    Adopt, Backup, Command, Diff, Get, Keys, Prove, Restore, Rollback, Root, Scrub, ScrubAction,
+    Snapshot, Sync, Verify, Watch,
 };
 pub(crate) use global::{Global, Mode};
 
@@ -181,6 +181,8 @@ mod tests {
             "sync now",
             "sync now --wait 0s",
             "watch --every 2s",
+            "--dir d -s demo/** adopt",
+            "--dir d -s demo/** adopt --strip-prefix demo --drop --yes",
             "completions bash",
         ] {
             let parsed = parse(&format!("mstctl {line}"));

@@ -91,6 +91,9 @@ pub(crate) fn run(cli: Cli) -> Result<Answer, Error> {
         Command::Snapshot(args) => snapshot::run(&context, args),
         Command::Sync(args) => sync::run(&context, args),
         Command::Watch(args) => watch::run(&context, args),
+        Command::Adopt(_) => Err(Error::Usage(
+            "adopt is for a data folder: give it with --dir".to_owned(),
+        )),
         Command::Completions { shell } => completions::run(&context, *shell),
     }
 }

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use zenoh_backend_mst::{
     backup::{BackupWriter, Header},
-    store::{CellStore as _, DurableStore},
+    store::{CellStore as _, DurableStore, Owner},
 };
 
 use super::folder::{load, open, Loaded};
@@ -18,13 +18,24 @@ use crate::{
 
 /// Backs a folder up.
 pub(super) fn backup(context: &Context, dir: &Path, args: &Backup) -> Result<Answer, Error> {
-    // The folder does not know what its storage is called in Zenoh.
-    let Some(key_expr) = &context.global.storage else {
-        return Err(Error::Usage(
-            "a folder does not know its key expression: give it with -s, and what the storage \
-             takes off its keys with --strip-prefix"
+    let owner = Owner::read(dir)?;
+    let (key_expr, strip_prefix) = match (&context.global.storage, owner) {
+        (Some(key_expr), _) => (key_expr.clone(), args.strip_prefix.clone()),
+        (
+            None,
+            Some(Owner {
+                key_expr,
+                strip_prefix,
+            }),
+        ) => (
+            key_expr.to_string(),
+            strip_prefix.map(|prefix| prefix.to_string()),
+        ),
+        (None, None) => return Err(Error::Usage(
+            "the folder does not say whose it is: give the storage's key expression with -s, and \
+                 what it takes off its keys with --strip-prefix"
                 .to_owned(),
-        ));
+        )),
     };
     if is_standard(&args.file) {
         return Err(Error::Usage(
@@ -34,8 +45,8 @@ pub(super) fn backup(context: &Context, dir: &Path, args: &Backup) -> Result<Ans
     let store = open(dir)?;
     let loaded = load(&store)?;
     let header = Header {
-        key_expr: key_expr.clone(),
-        strip_prefix: args.strip_prefix.clone(),
+        key_expr,
+        strip_prefix,
         cut: loaded.latest.saturating_add(1),
         root: loaded.root(),
         cells: loaded.entries.len() as u64,

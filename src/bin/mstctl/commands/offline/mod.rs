@@ -4,8 +4,9 @@
 //! | part | what it is |
 //! |---|---|
 //! | `folder` | the folder, and what it holds |
-//! | `verify`, `backup`, `restore` | the commands that are more than a listing |
+//! | `adopt`, `verify`, `backup`, `restore` | the commands that are more than a listing |
 
+mod adopt;
 mod backup;
 mod folder;
 mod restore;
@@ -21,7 +22,7 @@ use zenoh::key_expr::keyexpr;
 use zenoh_backend_mst::{
     cell::{intersect, Cell, Key},
     merge::{encoding, raw, Form, Merged, PartCell},
-    store::CellStore as _,
+    store::{CellStore as _, Owner},
 };
 
 use super::{
@@ -52,6 +53,7 @@ pub(super) fn run(context: &Context, dir: &Path, command: &Command) -> Result<An
         },
         Command::Backup(args) => backup::backup(context, dir, args),
         Command::Restore(args) => restore::restore(context.output, dir, args),
+        Command::Adopt(args) => adopt::adopt(context, dir, args),
         Command::Completions { shell } => completions::run(context, *shell),
         Command::Replicas
         | Command::Diff(_)
@@ -61,8 +63,8 @@ pub(super) fn run(context: &Context, dir: &Path, command: &Command) -> Result<An
         | Command::Snapshot(_)
         | Command::Sync(_)
         | Command::Watch(_) => Err(Error::Usage(
-            "a folder has status, root, keys, get, verify, backup and restore; the other commands \
-             ask a router: leave --dir out"
+            "a folder has status, root, keys, get, verify, backup, restore and adopt; the other \
+             commands ask a router: leave --dir out"
                 .to_owned(),
         )),
     }
@@ -70,6 +72,7 @@ pub(super) fn run(context: &Context, dir: &Path, command: &Command) -> Result<An
 
 fn status(output: Output, dir: &Path) -> Result<Answer, Error> {
     let store = open(dir)?;
+    let owner = Owner::read(dir)?;
     let loaded = load(&store)?;
     let status = Status {
         root: loaded.root().to_string(),
@@ -82,6 +85,8 @@ fn status(output: Output, dir: &Path) -> Result<Answer, Error> {
     let lost = loaded.quarantined.len();
     let document = json!({
         "dir": dir.display().to_string(),
+        "key_expr": owner.as_ref().map(|owner| owner.key_expr.as_str()),
+        "strip_prefix": owner.as_ref().and_then(|owner| owner.strip_prefix.as_deref()).map(|p| p.as_str()),
         "root": status.root,
         "latest": time(loaded.latest),
         "keys": status.keys,
@@ -92,7 +97,12 @@ fn status(output: Output, dir: &Path) -> Result<Answer, Error> {
     });
     output.either(&document, |output| {
         let title = output.paint(Tone::Strong, &dir.display().to_string());
+        let owner = owner.as_ref().map(ToString::to_string);
         let mut lines = vec![
+            (
+                "of",
+                owner.unwrap_or_else(|| "no storage that it names".to_owned()),
+            ),
             ("root", status.root.clone()),
             ("last write", time(loaded.latest)),
             ("holds", status::holds(&status)),

@@ -6,10 +6,11 @@ use std::{
 };
 
 use serde_json::json;
+use zenoh::key_expr::OwnedKeyExpr;
 use zenoh_backend_mst::{
     backup::{BackupReader, Header},
     cell::Version,
-    store::{CellStore as _, DurableStore, Write},
+    store::{CellStore as _, DurableStore, Owner, Write},
 };
 
 use super::folder::{load, CACHE, FORMAT};
@@ -109,9 +110,24 @@ pub(super) fn vacant(dir: &Path) -> Result<PathBuf, Error> {
     Ok(unfinished)
 }
 
+/// The storage that a backup is of.
+fn owner_of(header: &Header, path: &Path) -> Result<Owner, Error> {
+    let parse = |text: &str| {
+        OwnedKeyExpr::autocanonize(text.to_owned()).map_err(|_| Error::Place {
+            path: path.to_owned(),
+            problem: "the storage that it is of has no key expression".to_owned(),
+        })
+    };
+    Ok(Owner {
+        key_expr: parse(&header.key_expr)?,
+        strip_prefix: header.strip_prefix.as_deref().map(parse).transpose()?,
+    })
+}
+
 fn fill(dir: &Path, path: &Path, header: &Header) -> Result<(), Error> {
     let damaged = backup_error(path);
     let store = DurableStore::open(dir, CACHE)?;
+    owner_of(header, path)?.write(dir)?;
     let mut reader = BackupReader::open(files::open(path)?).map_err(&damaged)?;
     let progress = Progress::new("restoring");
     let mut done = 0;

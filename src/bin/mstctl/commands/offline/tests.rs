@@ -2,14 +2,16 @@
 
 use std::{fs, sync::Arc};
 
+use zenoh::key_expr::OwnedKeyExpr;
 use zenoh_backend_mst::{
     backup::Header,
     cell::{Cell, CellKey, Content, Part, Timestamp, Value as CellValue, Version},
     mst::{Mst, Resident, RootHash},
-    store::{CellStore as _, DurableStore, Write},
+    store::{CellStore as _, DurableStore, Owner, QuarantineStore as _, Sidecar, Write},
 };
 
 use super::{
+    adopt,
     folder::CACHE,
     restore::{restore, vacant},
     verify::examine,
@@ -167,4 +169,47 @@ fn only_what_a_restore_left_is_removed() {
     vacant(&target).expect("empty");
     fs::write(target.join("mine"), "").expect("written");
     assert_eq!(vacant(&target).expect_err("not empty").code(), 5);
+}
+
+#[test]
+fn a_folder_is_handed_over_with_the_keys_that_are_within() {
+    let dir = folder();
+    let owner = |key_expr: &str, prefix: Option<&str>| {
+        let parse = |text: &str| OwnedKeyExpr::try_from(text).expect("a key expression");
+        Owner {
+            key_expr: parse(key_expr),
+            strip_prefix: prefix.map(parse),
+        }
+    };
+    let first = owner("**", None);
+    first.write(dir.path()).expect("written");
+    Sidecar::Identity.write(dir.path(), "me").expect("written");
+    let store = open(dir.path()).expect("opened");
+    let lost = write("lost", b"", 3, Some("x"));
+    store.apply(&vec![lost.clone()].into()).expect("written");
+    store
+        .quarantine(&lost.key, &lost.version)
+        .expect("taken out");
+
+    let prefixed = adopt::examine(&store, &owner("x/**", Some("x"))).expect("read");
+    assert_eq!(
+        (prefixed.keys, prefixed.outside),
+        (3, 0),
+        "all are below it"
+    );
+    let new = owner("c", None);
+    let found = adopt::examine(&store, &new).expect("read");
+    assert_eq!((found.keys, found.outside), (3, 2));
+    // Looking changes nothing.
+    assert_eq!(load(&store).expect("read").entries.len(), 4);
+    assert_eq!(Owner::read(dir.path()).expect("read"), Some(first));
+
+    adopt::hand_over(&store, dir.path(), &new, &found).expect("handed over");
+    drop(store);
+    let store = open(dir.path()).expect("opened");
+    let left = load(&store).expect("read");
+    assert_eq!((left.entries.len(), left.keys), (2, 1));
+    assert_eq!(store.quarantined().expect("read"), []);
+    assert_eq!(Owner::read(dir.path()).expect("read"), Some(new));
+    assert_eq!(Sidecar::Identity.read(dir.path()).expect("read"), None);
 }

@@ -1,0 +1,108 @@
+"""A storage's folder: whose it is, and what the options say of it."""
+
+import json
+
+import pytest
+
+from polling import wait_until
+from router import storage
+from test_mstctl import failure, mstctl
+
+#: Both doors.
+DOORS = ("volume", "plugin")
+
+
+def fill(router, values):
+    """Puts, and waits until all of it is in the root."""
+    for key, value in values.items():
+        router.client.put(key, value)
+    router.wait_until_settled("demo", keys=len(values))
+
+
+def at(start_router, door, config, data, **options):
+    """A router whose only storage is `demo`, at this door, with its folder below `data`."""
+    return start_router({"demo": config}, data=data, door=door, **options)
+
+
+def refusal(router):
+    """What the log says of the storage that is not there."""
+    assert router.status("demo") is None
+
+    def errors():
+        lines = router.log().splitlines()
+        return [line for line in lines if " ERROR " in line and "storage 'demo': " in line]
+
+    return wait_until(errors, router.log_tail)[0]
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_folder_of_another_storage_is_refused_until_it_is_adopted(start_router, tmp_path, door):
+    wide = storage("kv/**", settle="50ms", dir="d")
+    narrow = storage("kv/a/**", settle="50ms", dir="d")
+    data, folder = tmp_path / "data", tmp_path / "data/d"
+    other_door = DOORS[1 - DOORS.index(door)]
+    router = at(start_router, other_door, wide, data)
+    fill(router, {"kv/a/1": b"1", "kv/a/2": b"2", "kv/b/1": b"3"})
+    router.stop()
+    before = (folder / "OWNER").read_bytes()
+    assert json.loads(before) == {"key_expr": "kv/**", "strip_prefix": None}
+
+    # Not its own: refused at either door, with the way out.
+    refused = at(start_router, door, narrow, data, expected=())
+    command = f"mstctl --dir {folder} -s 'kv/a/**' adopt"
+    assert command in refusal(refused)
+    refused.stop()
+    assert (folder / "OWNER").read_bytes() == before
+
+    adopt = ("--dir", folder, "-s", "kv/a/**", "adopt")
+    error = failure(*adopt, code=5)
+    assert "1 of its 3 keys" in error and "kv/b/1" in error and "--drop" in error
+    error = failure(*adopt, "--drop", code=2)
+    assert "2 keys" in error and "1 key is outside" in error and "--yes" in error
+    assert (folder / "OWNER").read_bytes() == before
+    done = mstctl("--json", *adopt, "--drop", "--yes", check=0).json()
+    assert (done["keys"], done["dropped"]) == (2, 1)
+
+    router = at(start_router, door, narrow, data)
+    router.client.wait_for("kv/**", {"kv/a/1": b"1", "kv/a/2": b"2"})
+    router.stop()
+    # One that is wider has all of it, and is recorded.
+    router = at(start_router, door, wide, data)
+    router.client.wait_for("kv/**", {"kv/a/1": b"1", "kv/a/2": b"2"})
+    assert json.loads((folder / "OWNER").read_bytes())["key_expr"] == "kv/**"
+
+
+def test_keys_are_not_called_otherwise_by_another_prefix(start_router, tmp_path):
+    data, folder = tmp_path / "data", tmp_path / "data/demo"
+    router = at(start_router, "volume", storage("fleet/**", settle="50ms"), data)
+    fill(router, {"fleet/robot": b"1"})
+    router.stop()
+    stripped = storage("fleet/**", strip_prefix="fleet", settle="50ms")
+    refused = at(start_router, "volume", stripped, data, expected=())
+    line = refusal(refused)
+    assert f"is of a storage on 'fleet/**', and this storage is on 'fleet/**' (strip_prefix 'fleet')" in line
+    refused.stop()
+    error = failure("--dir", folder, "-s", "fleet/**", "adopt", "--strip-prefix", "fleet", code=2)
+    assert "what is `fleet/robot` in the folder is `fleet/fleet/robot`" in error
+    # A backup needs not be told whose it is, and what is restored from it is the same storage's.
+    backup, other = tmp_path / "f.mst", tmp_path / "other"
+    mstctl("--dir", folder, "backup", backup, check=0)
+    mstctl("--dir", other / "demo", "restore", backup, check=0)
+    router = at(start_router, "plugin", storage("fleet/**", settle="50ms"), other)
+    router.client.wait_for("fleet/**", {"fleet/robot": b"1"})
+
+
+def test_folders_are_not_inside_each_other(start_router):
+    router = start_router(
+        {"outer": storage("a/**", dir="one"), "inner": storage("b/**", dir="one/two")},
+        served={"other": storage("c/**", dir="one/three")},
+        expected=(),
+    )
+    refused = (" one inside the other", " is left as it is")
+
+    def is_decided():
+        up = [name for name in ("outer", "inner", "other") if router.status(name) is not None]
+        errors = [line for line in router.log().splitlines() if any(text in line for text in refused)]
+        return up in (["outer"], ["inner", "other"]) and len(errors) == 3 - len(up)
+
+    wait_until(is_decided, router.log_tail)
