@@ -32,37 +32,24 @@ mod due;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::VecDeque,
-    sync::{mpsc, Arc},
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use self::batch::Batch;
 use super::{
     apply::{buckets::PendingBuckets, watermark::cut_above},
     state::State,
-    write::{deferral::WriteDeferral, group::Group, hand_over::Work},
-    Failure, Now, ReplicaError, Snapshot,
+    write::{
+        deferral::WriteDeferral,
+        group::Group,
+        hand_over::Work,
+        request::{Receiver, Request},
+    },
+    Failure, Now,
 };
 use crate::{
     cell::{CellKey, Version},
     store::{RowBatch, StoreError, Versioned},
 };
-
-/// Where a snapshot is sent to.
-pub(crate) type Receiver = mpsc::SyncSender<Result<Snapshot, ReplicaError>>;
-
-/// What the thread is asked for beside updates.
-pub(crate) enum Request {
-    /// A snapshot that has all that was acknowledged before.
-    Checkpoint(Receiver),
-    /// To look at cells of which the tree says this, and to mend what is damaged.
-    Mend(Vec<(CellKey, Version)>),
-    /// To say that all before this is done.
-    #[cfg(test)]
-    Answer(mpsc::SyncSender<()>),
-}
 
 /// What is to be done next.
 pub(crate) enum Task {

@@ -12,7 +12,7 @@ pub(in crate::replica) mod quarantine;
 
 use std::{fmt, ops::Bound, sync::Arc};
 
-use super::{core::Request, Replica, ReplicaError, Shared, Snapshot, Tree, TreeEntry};
+use super::{write::request::Request, Replica, ReplicaError, Shared, Snapshot, Tree, TreeEntry};
 use crate::{
     cell::{Cell, CellKey, Part, Timestamp, Version},
     mst::Violation,

@@ -74,7 +74,7 @@ fn wait_for_thread(replica: &Replica) {
         .shared
         .state
         .queue
-        .request(core::Request::Answer(sender));
+        .request(write::request::Request::Answer(sender));
     // Nothing, if it has failed.
     let _ = done.recv();
 }

@@ -5,10 +5,11 @@ use std::{sync::PoisonError, time::Duration};
 use super::{
     group::{Group, Update},
     queue::WriteQueue,
+    request::Request,
 };
 use crate::{
     cell::{CellKey, Key},
-    replica::{core::Request, TreeEntry},
+    replica::TreeEntry,
     store::Versioned,
 };
 

@@ -9,4 +9,5 @@ pub(in crate::replica) mod hand_over;
 pub(in crate::replica) mod memtable;
 mod puts;
 pub(in crate::replica) mod queue;
+pub(in crate::replica) mod request;
 pub(in crate::replica) mod state;

@@ -17,13 +17,13 @@ use super::{
     batch_gate::BatchGate,
     group::Group,
     memtable::{Memtable, Tie},
+    request::Request,
     state::{Offers, State, Ties},
 };
 use crate::{
     cell::{Cell, CellKey, Key, Part},
     replica::{
         apply::tree::{AppliedTree, Verdict},
-        core::Request,
         read::{fold_cache::FoldSlot, liveness::KeyLiveness},
         Queues, Tuning,
     },

@@ -7,10 +7,11 @@ use smallvec::SmallVec;
 use super::{
     group::{Group, Update},
     memtable::{bytes_of, Memtable, Offered, Tie},
+    request::Request,
 };
 use crate::{
     cell::{Cell, CellKey, Version},
-    replica::{core::Request, Tuning},
+    replica::Tuning,
 };
 
 /// A cell that is offered, and its digest and version, if it was hashed before.

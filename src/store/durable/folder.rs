@@ -18,7 +18,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{layout, Sidecar, StoreError};
+use super::{Sidecar, StoreError};
 
 /// The format that this version writes and reads.
 pub const FORMAT_VERSION: u32 = 3;
@@ -110,19 +110,17 @@ pub(super) fn enclosing(dir: &Path) -> Result<Option<PathBuf>, StoreError> {
     Ok(dir.ancestors().skip(1).find(is_ours).map(Path::to_owned))
 }
 
-/// Makes `dir` ours if it is new or empty, checks that it is if not, and returns the folders in it.
-/// The caller opens them, then calls [`finish`].
-pub(super) fn prepare(dir: &Path) -> Result<Folders, StoreError> {
+/// Makes `dir` ours if it is new or empty, and says which it was. The caller checks what a folder
+/// that was made has to have, opens the folders in it, then calls [`finish`].
+pub(super) fn prepare(dir: &Path) -> Result<State, StoreError> {
     create_folder(dir)?;
-    let folders = Folders::in_store(dir);
-    match state(dir)? {
-        State::Made => layout::check(dir, &folders)?,
-        State::New => {
-            write_version(dir)?;
-            create(&folders.log).map_err(io_error("create the folder", &folders.log))?;
-        }
+    let state = state(dir)?;
+    if state == State::New {
+        write_version(dir)?;
+        let log = Folders::in_store(dir).log;
+        create(&log).map_err(io_error("create the folder", &log))?;
     }
-    Ok(folders)
+    Ok(state)
 }
 
 /// Creates the folder, and those above it.

@@ -11,6 +11,7 @@
 
 mod catch_up;
 mod engine;
+mod failure;
 mod folder;
 mod layout;
 mod owner;
@@ -41,6 +42,7 @@ use quick_cache::{sync::Cache, Weighter};
 use self::{
     catch_up::Newest,
     engine::Engine,
+    folder::{Folders, State},
     rows::{Rows, RowsView, APPLIED_KEY},
     wal::Wal,
 };
@@ -107,7 +109,10 @@ impl DurableStore {
     /// If the folder cannot be used, is in use, or holds something else; it is then left as it was
     /// found.
     pub fn open(path: &Path, cache_size: u64) -> Result<Self, StoreError> {
-        let folders = folder::prepare(path)?;
+        let folders = Folders::in_store(path);
+        if folder::prepare(path)? == State::Made {
+            layout::check(path, &folders)?;
+        }
         let engine = Engine::open(path, &folders, cache_size)?;
         let is_journal_lost = engine.is_journal_lost;
         let shown = match is_journal_lost {

@@ -5,7 +5,7 @@ use std::{ops::Bound, path::PathBuf, sync::Arc};
 use bytes::Bytes;
 use fjall::{Keyspace, Readable, Snapshot};
 
-use super::{engine::engine_error, CellCache, RowRead, StoreError, StoreView, Write};
+use super::{failure::engine_error, CellCache, RowRead, StoreError, StoreView, Write};
 use crate::cell::{Cell, CellKey, DecodeError, Key, Part, Reader, Row, Version};
 
 /// The key, in the keyspace of the rows, of the last group of the log that is in rows. No cell's key
