@@ -14,9 +14,9 @@ use std::collections::BTreeSet;
 
 use super::{
     cells::{open_cells, CellsWriter, Received},
-    interface::View,
     pieces::{read_notices, write_notices, Notice},
     salted::{Salted, Short},
+    view::View,
     wire::{begin, kind, open, MessageError},
     MAX_CELLS, MESSAGE_BYTES,
 };

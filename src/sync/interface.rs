@@ -7,11 +7,11 @@ use super::{
     peers::PeerStatus,
     pull::Rejections,
     report::Report,
+    view::View,
 };
 use crate::{
-    cell::{Cell, CellKey, Timestamp},
+    cell::{Cell, CellKey},
     mst::RootHash,
-    replica::{Change, Comparison, Span, Tree},
 };
 
 /// The settings of a machine.
@@ -29,27 +29,6 @@ pub struct Settings {
     pub sync_interval: Duration,
     /// How far ahead of the clock a timestamp may be.
     pub max_clock_drift: Duration,
-}
-
-/// A machine's view of its replica.
-pub trait View {
-    /// The settled tree.
-    fn tree(&self) -> Tree;
-    /// Whether the tree has or had this root. What was held with it is still held.
-    fn has_had(&self, root: &RootHash) -> bool;
-    /// Compares a root with the replica's own.
-    fn compare(&self, theirs: &Span) -> Comparison;
-    /// The latest root and the number of cells, if there is a root.
-    fn latest(&self) -> Option<(Span, u64)>;
-    /// The timestamp of the newest cell of a key, settled or not.
-    fn newest(&self, key: &CellKey) -> Option<Timestamp>;
-    /// As [`RootHistory::changes_since`](crate::replica::RootHistory::changes_since).
-    fn changes_since(&self, root: &RootHash, after: u64) -> Option<Vec<Change>>;
-    /// How many of the cells that the machine joined are part of the root, or need not be
-    /// because there are newer ones, or their time has not come.
-    fn joined(&self) -> u64;
-    /// How many of the cells that the machine joined were newer than what was there.
-    fn useful(&self) -> u64;
 }
 
 /// The time, and other inputs of each call.

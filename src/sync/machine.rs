@@ -6,12 +6,13 @@ use super::{
     admission::Admission,
     announcement::Announcement,
     identity::{Incarnation, ReplicaId, Token, PROTOCOL},
-    interface::{Action, Context, Event, Settings, Status, View},
+    interface::{Action, Context, Event, Settings, Status},
     peers::{Isolation, OwnRoot, PeerStatus, Peers, Relation},
     pieces::Assembly,
     pulling::State,
     refused::Refused,
     report::Report,
+    view::View,
 };
 use crate::mst::RootHash;
 

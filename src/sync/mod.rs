@@ -26,6 +26,7 @@
 //! | `choosing` | chooses the peer to pull from |
 //! | `pulling` | begins, continues and ends pulls, and handles the outcome |
 //! | `interface`, `report` | the machine's inputs and outputs |
+//! | `view` | what it sees of its replica |
 //! | `joins` | which of the joined cells are part of the root |
 //! | `respond` | answers to queries |
 //! | `walk` | lists where two replicas differ, for operators |
@@ -56,6 +57,7 @@ mod refused;
 mod report;
 mod respond;
 mod salted;
+mod view;
 mod walk;
 mod wire;
 
@@ -83,7 +85,7 @@ pub use fragment::{Fragment, Range};
 pub use identity::{
     Fingerprint, Group, Incarnation, InvalidReplicaId, ReplicaId, Token, PREFIX, PROTOCOL,
 };
-pub use interface::{Action, Context, Event, Query, Settings, Status, View};
+pub use interface::{Action, Context, Event, Query, Settings, Status};
 pub use joins::Joins;
 pub use machine::Machine;
 pub use pace::{Precedence, Terms, REQUEST_TIMEOUT};
@@ -93,6 +95,7 @@ pub use pull::Rejections;
 pub use report::Report;
 pub use respond::{answer_digests, answer_entries, RespondError, Source};
 pub use salted::{Salted, Short, WIDTHS};
+pub use view::View;
 pub use walk::Walk;
 pub use wire::{MessageError, MAX_KEY_TEXT};
 

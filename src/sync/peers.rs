@@ -7,9 +7,7 @@ use std::{
 
 use thiserror::Error;
 
-use super::{
-    announcement::Announcement, identity::ReplicaId, interface::View, pace::Pace, Fingerprint,
-};
+use super::{announcement::Announcement, identity::ReplicaId, pace::Pace, view::View, Fingerprint};
 use crate::{
     mst::RootHash,
     replica::{Comparison, Span},
