@@ -9,10 +9,7 @@ use super::{
     report::Report,
     view::View,
 };
-use crate::{
-    cell::{Cell, CellKey},
-    mst::RootHash,
-};
+use crate::cell::{Cell, CellKey};
 
 /// The settings of a machine.
 #[derive(Clone, Debug)]

@@ -1,11 +1,8 @@
 //! The core against a model, with commits, rows and the watermark in any order.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, RwLock},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use parking_lot::RwLock;
 use proptest::prelude::*;
 use rand::{rngs::StdRng, Rng, SeedableRng};
 use smallvec::smallvec;

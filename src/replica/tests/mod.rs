@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{mpsc, Mutex, RwLock},
+    sync::{mpsc, Mutex},
 };
 
 use bytes::Bytes;
@@ -435,7 +435,7 @@ fn different_writes_of_one_timestamp_have_one_winner_whenever_they_come() {
     tied.sort_by_key(|cell| Version::of(&cell_key(1), cell));
     let (least, between, greatest) = (&tied[0], &tied[1], &tied[2]);
     let queue = WriteQueue::new(Tuning::small(), Duration::MAX, 0, std::iter::empty());
-    let tree = RwLock::new(Loader::new().finish());
+    let tree = parking_lot::RwLock::new(Loader::new().finish());
     let offer = |cell: &Cell| {
         let offers = smallvec![(cell_key(1), Arc::new(cell.clone()), None)];
         match queue.offer(offers, Duration::MAX, Duration::ZERO, &tree) {

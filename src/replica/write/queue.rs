@@ -7,10 +7,11 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
+use parking_lot::RwLock;
 use smallvec::SmallVec;
 
 use super::{
@@ -132,7 +133,7 @@ impl WriteQueue {
             if !is_judged && offers.iter().any(|offer| state.is_late(offer)) {
                 let forgotten = state.forgotten;
                 drop(state);
-                let tree = tree.read().unwrap_or_else(PoisonError::into_inner);
+                let tree = tree.read();
                 let verdicts = offers.iter().map(|(key, cell, _)| tree.judge(key, cell));
                 judged = Some((forgotten, verdicts.collect()));
                 drop(tree);
