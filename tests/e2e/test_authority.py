@@ -5,6 +5,9 @@ import pytest
 from operators import Operator, base
 from router import storage
 
+#: What operators ask is answered behind the doors: each is asked once, by one door or the other.
+pytestmark = pytest.mark.doors("mixed")
+
 
 def demo(operators, **options):
     chosen = {} if operators is None else {"operators": operators}

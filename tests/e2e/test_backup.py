@@ -17,6 +17,9 @@ from router import storage
 from test_merging import OBJECT
 from test_replication import check_all_have
 
+#: What operators ask is answered behind the doors: each is asked once, by one door or the other.
+pytestmark = pytest.mark.doors("mixed")
+
 DEMO = storage("demo/**", settle="50ms")
 MEMORY = storage("demo/**", settle="50ms", persistence="memory")
 FLEET = storage("fleet/**", strip_prefix="fleet", settle="50ms")

@@ -15,6 +15,9 @@ from test_rest import curl
 from test_verify_proof import run as run_verifier
 from test_verify_proof import verify_proof
 
+#: What operators ask is answered behind the doors: each is asked once, by one door or the other.
+pytestmark = pytest.mark.doors("mixed")
+
 STORAGES = {
     "demo": storage("demo/**", settle="50ms", replication={}),
     "fleet": storage("fleet/**", strip_prefix="fleet", settle="50ms"),
@@ -71,10 +74,11 @@ def fill(router):
         router.wait_until_settled(name, keys=len(values), tombstones=1)
 
 
-@pytest.fixture(scope="module", params=["runtime", "client"])
+@pytest.fixture(scope="module", params=[("plugin", "runtime"), ("volume", "client")], ids="-".join)
 def router(request, start_shared_router):
     """Its storages have what `fill` writes, and nobody writes any more."""
-    router = start_shared_router(STORAGES, session=request.param, config_is_writable=True)
+    door, session = request.param
+    router = start_shared_router(STORAGES, door=door, session=session, config_is_writable=True)
     fill(router)
     return router
 
@@ -109,7 +113,7 @@ def test_each_storage_answers_with_its_status(router, operator):
         assert answer.key == f"{base(router, name)}/status"
         assert answer.encoding == "application/json"
         assert status == router.status(name)
-        assert status["configuration"] == STORAGES[name]
+        assert status["configuration"] == router.config_of(STORAGES[name])
         assert status["keys"] == len(WRITTEN[name])
         assert (status["replication"] is not None) == (name in REPLICATED)
         assert status["recovered"] is None

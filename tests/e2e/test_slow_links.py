@@ -3,10 +3,15 @@
 import os
 import threading
 
+import pytest
+
 from client import timestamp
 from cluster import chain
 from polling import wait_until
 from router import storage
+
+#: Repair is behind the doors, and these take long: once, with a replica behind each.
+pytestmark = pytest.mark.doors("mixed")
 
 DEMO = {"demo": storage("demo/**", settle="100ms", replication={})}
 CLOSED = "Closing transport"
