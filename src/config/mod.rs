@@ -3,6 +3,7 @@
 //! A storage or volume with an invalid configuration is refused with a message that names
 //! the option, what was found, and what is allowed.
 
+mod folder;
 mod levels;
 mod merge;
 mod operators;
@@ -12,11 +13,9 @@ mod served;
 mod units;
 
 use std::{
-    env,
-    ffi::OsStr,
-    fmt,
+    env, fmt,
     ops::RangeInclusive,
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -24,6 +23,7 @@ use serde::{de::DeserializeOwned, Deserialize};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
+pub use folder::OnClosure;
 pub use merge::{MergeConfig, StrategyConfig};
 pub use operators::Operators;
 pub use replication::ReplicationConfig;
@@ -31,6 +31,7 @@ pub use scrub::ScrubConfig;
 pub use served::{PluginConfig, ServedConfig};
 pub use units::{ByteSize, Span};
 
+use folder::{may_create, parse_dir, refuse_foreign};
 use levels::shallow;
 use replication::ReplicationOptions;
 use scrub::ScrubOptions;
@@ -174,6 +175,9 @@ struct StorageOptions {
     #[serde(default)]
     persistence: Persistence,
     dir: Option<String>,
+    create: Option<bool>,
+    #[serde(default)]
+    on_closure: OnClosure,
     #[serde(default)]
     durability: Durability,
     sync_every: Option<Span>,
@@ -194,6 +198,10 @@ pub struct StorageConfig {
     pub persistence: Persistence,
     /// The storage's folder, below the volume's.
     pub dir: PathBuf,
+    /// Whether a storage is made where there is none.
+    pub create: bool,
+    /// What becomes of the folder when the storage is closed.
+    pub on_closure: OnClosure,
     /// What a put that has returned survives.
     pub durability: Durability,
     /// The sync interval: with [`Durability::Interval`], the longest time that puts may
@@ -277,6 +285,9 @@ impl StorageConfig {
             options @ Value::Object(_) => options,
             other => return Err(ConfigError::NotAnObject(other)),
         };
+        if let Value::Object(options) = &options {
+            refuse_foreign(options)?;
+        }
         let options: StorageOptions = parse(options)?;
         let settle = within(
             "settle",
@@ -291,6 +302,8 @@ impl StorageConfig {
         Ok(Self {
             persistence: options.persistence,
             dir: parse_dir(options.dir.as_deref().unwrap_or(name))?,
+            create: may_create(options.create, options.persistence)?,
+            on_closure: options.on_closure,
             durability: options.durability,
             sync_every: sync_every(options.sync_every, settle)?.0,
             settle: settle.0,
@@ -332,39 +345,6 @@ fn sync_every(given: Option<Span>, settle: Span) -> Result<Span, ConfigError> {
     Ok(sync_every)
 }
 
-/// Whether a folder of this name may be taken for one that a recovery or a restore made.
-fn is_reserved(name: &OsStr) -> bool {
-    let name = name.to_string_lossy();
-    let aside = name.rsplit_once(".damaged-");
-    let is_aside =
-        aside.is_some_and(|(_, number)| number.bytes().all(|byte| byte.is_ascii_digit()));
-    is_aside || name.ends_with(".saving") || name.ends_with(".restoring")
-}
-
-/// A relative path that stays below its parent.
-fn parse_dir(dir: &str) -> Result<PathBuf, ConfigError> {
-    let path = PathBuf::from(dir);
-    let is_below = path
-        .components()
-        .all(|component| matches!(component, Component::Normal(_)));
-    if dir.is_empty() || !is_below {
-        return Err(option_error(
-            "dir",
-            format!("found {dir:?}, allowed is a relative path without `.` and `..`"),
-        ));
-    }
-    if path.iter().any(is_reserved) {
-        return Err(option_error(
-            "dir",
-            format!(
-                "found {dir:?}, and no folder in it may be called as those that are made beside a \
-                 storage's, which end in `.saving`, `.restoring` or `.damaged-` and a number"
-            ),
-        ));
-    }
-    Ok(path)
-}
-
 #[cfg(test)]
 mod documented;
 #[cfg(test)]
@@ -388,6 +368,8 @@ mod tests {
         let expected = StorageConfig {
             persistence: Persistence::Durable,
             dir: "demo".into(),
+            create: true,
+            on_closure: OnClosure::DoNothing,
             durability: Durability::Interval,
             sync_every: Duration::from_millis(100),
             settle: Duration::from_millis(500),
@@ -407,7 +389,8 @@ mod tests {
     #[test]
     fn every_option_is_taken() {
         let options = json!({
-            "persistence": "memory", "dir": "a/b", "durability": "always", "sync_every": "1s",
+            "persistence": "memory", "dir": "a/b", "create": true, "on_closure": "destroy",
+            "durability": "always", "sync_every": "1s",
             "settle": "2s", "max_clock_drift": "2m", "cache_size": "16MiB",
             "scrub": { "enabled": false, "interval": "30d" }, "operators": "all",
             "replication": {
@@ -422,6 +405,8 @@ mod tests {
         let expected = StorageConfig {
             persistence: Persistence::Memory,
             dir: "a/b".into(),
+            create: true,
+            on_closure: OnClosure::Destroy,
             durability: Durability::Always,
             sync_every: Duration::from_secs(1),
             settle: Duration::from_secs(2),

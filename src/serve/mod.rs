@@ -25,6 +25,7 @@
 //! |---|---|
 //! | `opening` | opens a storage and runs its background work, for both doors |
 //! | `claims` | who has which folder and group |
+//! | `held` | the folder of an open storage, and its end |
 //! | `puts` | takes puts and deletes |
 //! | `gets`, `lanes` | answers gets, and the pools in which they wait |
 //! | `keys` | strips the prefix; where the keys of a pattern are |
@@ -33,6 +34,7 @@
 mod claims;
 pub(crate) mod convert;
 mod gets;
+mod held;
 mod keys;
 mod lanes;
 mod log_limit;

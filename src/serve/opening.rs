@@ -3,7 +3,7 @@
 use std::{
     panic::{catch_unwind, AssertUnwindSafe},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Weak},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -13,6 +13,7 @@ use zenoh::{key_expr::OwnedKeyExpr, Error as ZError, Result as ZResult};
 
 use super::{
     claims::{wait_until_released, Claim, Door, GroupClaim},
+    held::HeldFolder,
     runtime,
     scrub::scrub,
     stop,
@@ -20,7 +21,7 @@ use super::{
 use crate::{
     admin::{Administration, Scrubbing, Subject},
     cell::ntp64_span,
-    config::{Persistence, StorageConfig},
+    config::{OnClosure, Persistence, StorageConfig},
     merge::MergeRules,
     net::{Operator, Replication, Replicator, Sessions},
     replica::{Clock, OpenError, Options, Replica, ReplicaError},
@@ -48,6 +49,8 @@ pub(crate) struct Opened {
     stop_scrub: Arc<Notify>,
     /// Given up when the storage takes no more puts.
     group: Option<GroupClaim>,
+    /// To be deleted when the storage is closed.
+    destroyed: Option<Weak<HeldFolder>>,
 }
 
 impl Opening {
@@ -89,7 +92,7 @@ impl Opening {
         };
         let rules = Arc::new(rules);
         let opened = open_replica(&name, &options, folder.as_deref(), &owner, rules)?;
-        let (replica, recovered) = (Arc::new(opened.0), opened.1);
+        let (replica, recovered, held) = (Arc::new(opened.replica), opened.recovered, opened.held);
         stop::closes(&replica);
         let published = replica.published();
         tracing::info!(
@@ -131,6 +134,10 @@ impl Opening {
             operator: Arc::new(operator),
             stop_scrub: Arc::default(),
             group: Some(claim),
+            destroyed: match options.on_closure {
+                OnClosure::Destroy => held,
+                OnClosure::DoNothing => None,
+            },
         })
     }
 }
@@ -156,6 +163,10 @@ impl Opened {
     /// Begins to close the storage: it takes no more, and commits what it took.
     pub(crate) fn begin_close(&mut self) {
         self.group = None;
+        let destroyed = self.destroyed.take().and_then(|held| held.upgrade());
+        if let Some(held) = destroyed {
+            held.destroy_when_closed();
+        }
         if let Some(path) = self.folder() {
             Claim::announce_closing(path);
         }
@@ -199,6 +210,14 @@ impl Drop for Opened {
     }
 }
 
+/// A replica that was opened.
+struct OpenedReplica {
+    replica: Replica,
+    recovered: Option<Recovered>,
+    /// Its folder, which the replica holds.
+    held: Option<Weak<HeldFolder>>,
+}
+
 /// Opens the replica whose data is in `folder`, if it is on disk. If damage prevents
 /// that, a replicated store is moved aside, as its peers can send the data again; a store
 /// without replicas is left as it is, since there is nothing better.
@@ -208,7 +227,7 @@ fn open_replica(
     folder: Option<&Path>,
     owner: &Owner,
     rules: Arc<MergeRules>,
-) -> ZResult<(Replica, Option<Recovered>)> {
+) -> ZResult<OpenedReplica> {
     let replica_options = Options {
         durability: options.durability,
         sync_every: options.sync_every,
@@ -219,24 +238,31 @@ fn open_replica(
     let clock = system_clock();
     let Some(folder) = folder else {
         let store = Box::new(MemoryStore);
-        return Ok((
-            Replica::open(name, store, replica_options, rules, clock, ())?,
-            None,
-        ));
+        return Ok(OpenedReplica {
+            replica: Replica::open(name, store, replica_options, rules, clock, ())?,
+            recovered: None,
+            held: None,
+        });
     };
-    let claim = Arc::new(Claim::wait_for(folder)?);
+    let claim = Claim::wait_for(folder)?;
+    let held = Arc::new(HeldFolder::new(name, folder.to_owned(), claim));
     complete_recovery(folder)?;
-    owner.take(folder, true)?;
+    owner.take(folder, options.create)?;
     let open = |store: DurableStore| {
         let (rules, clock) = (Arc::clone(&rules), Arc::clone(&clock));
-        let claim = Arc::clone(&claim);
-        Replica::open(name, Box::new(store), replica_options, rules, clock, claim)
+        let held = Arc::clone(&held);
+        Replica::open(name, Box::new(store), replica_options, rules, clock, held)
+    };
+    let opened = |replica, recovered| OpenedReplica {
+        replica,
+        recovered,
+        held: Some(Arc::downgrade(&held)),
     };
     let attempt =
         || -> Result<Replica, OpenError> { open(DurableStore::open(folder, options.cache_size)?) };
     // The engine may panic over contents that it takes for impossible.
     let error: ZError = match catch_unwind(AssertUnwindSafe(attempt)) {
-        Ok(Ok(replica)) => return Ok((replica, None)),
+        Ok(Ok(replica)) => return Ok(opened(replica, None)),
         Ok(Err(OpenError::Store(error))) if error.is_damage() => error.into(),
         Ok(Err(error)) => return Err(error.into()),
         Err(_) => "the storage engine panicked, as it does when its files are damaged".into(),
@@ -257,7 +283,7 @@ fn open_replica(
         recovered.aside.display(),
         recovered.saved
     );
-    Ok((open(store)?, Some(recovered)))
+    Ok(opened(open(store)?, Some(recovered)))
 }
 
 pub(crate) fn system_clock() -> Clock {

@@ -106,3 +106,44 @@ def test_folders_are_not_inside_each_other(start_router):
         return up in (["outer"], ["inner", "other"]) and len(errors) == 3 - len(up)
 
     wait_until(is_decided, router.log_tail)
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_storage_that_has_to_be_there_is_not_made(start_router, tmp_path, door):
+    data = tmp_path / "data"
+    there = storage("demo/**", settle="50ms", create=False)
+    refused = at(start_router, door, there, data, expected=())
+    assert f"{data}/demo holds no storage, and with `create: false` none is made" in refusal(refused)
+    assert not (data / "demo").exists()
+    refused.stop()
+    router = at(start_router, door, storage("demo/**", settle="50ms"), data)
+    fill(router, {"demo/a": b"1"})
+    router.stop()
+    router = at(start_router, door, there, data)
+    router.client.wait_for("demo/**", {"demo/a": b"1"})
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_folder_is_deleted_with_its_storage_if_that_is_wanted(start_router, tmp_path, door):
+    data = tmp_path / "data"
+    passing = storage("demo/**", settle="50ms", on_closure="destroy")
+    router = at(start_router, door, passing, data, config_is_writable=True)
+    fill(router, {"demo/a": b"1"})
+    # The end of the router is none of the storage.
+    router.stop()
+    router.start()
+    router.client.wait_for("demo/**", {"demo/a": b"1"})
+    router.remove_storage("demo")
+    wait_until(lambda: not (data / "demo").exists(), router.log_tail)
+    router.add_storage("demo", passing)
+    fill(router, {"demo/b": b"2"})
+    (data / "demo/notes.txt").write_text("mine")
+    router.remove_storage("demo")
+    wait_until(lambda: "there is something else in it" in router.log(), router.log_tail)
+    assert [path.name for path in (data / "demo").iterdir()] == ["notes.txt"]
+
+
+def test_options_of_other_backends_are_refused_with_ours(start_router, tmp_path):
+    config = storage("demo/**", create_db=True)
+    refused = at(start_router, "volume", config, tmp_path / "data", expected=())
+    assert "option `create_db`: it is not of this backend; use `create`" in refusal(refused)

@@ -165,6 +165,30 @@ pub(super) fn finish(dir: &Path) -> Result<(), StoreError> {
     finish().map_err(io_error("write", &path))
 }
 
+/// Makes a store one whose making was cut short, so that it is none until all is deleted.
+pub(super) fn begin_destroying(dir: &Path) -> Result<(), StoreError> {
+    let (path, unfinished) = (dir.join(FORMAT_FILE), dir.join(UNFINISHED));
+    if state(dir).is_ok_and(|state| state == State::Made) {
+        let begin = || {
+            fs::rename(&path, &unfinished)?;
+            sync_parent(&path)
+        };
+        return begin().map_err(io_error("rename", &path));
+    }
+    match unfinished.is_file() {
+        true => Ok(()),
+        false => Err(StoreError::Absent {
+            path: dir.to_owned(),
+        }),
+    }
+}
+
+/// Removes what says that there was a store.
+pub(super) fn end_destroying(dir: &Path) -> Result<(), StoreError> {
+    let path = dir.join(UNFINISHED);
+    fs::remove_file(&path).map_err(io_error("remove", &path))
+}
+
 fn foreign(dir: &Path, found: &str) -> StoreError {
     StoreError::Foreign {
         path: dir.to_owned(),

@@ -10,6 +10,7 @@
 //! the rest.
 
 mod catch_up;
+mod destroy;
 mod engine;
 mod failure;
 mod folder;
@@ -22,6 +23,7 @@ mod salvage;
 mod sidecar;
 mod wal;
 
+pub use destroy::destroy;
 pub use folder::FORMAT_VERSION;
 pub use owner::Owner;
 pub use salvage::{complete_recovery, recover, Recovered, SNAPSHOTS};

@@ -32,6 +32,9 @@ pub enum Sidecar {
 const MAX_BYTES: u64 = 256 << 10;
 
 impl Sidecar {
+    /// All of them.
+    pub(super) const ALL: [Self; 3] = [Self::Identity, Self::Scrub, Self::Owner];
+
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Identity => "REPLICA",
