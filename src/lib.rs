@@ -18,6 +18,7 @@
 //! | [`cell`] | the record: key, part, timestamp, value or tombstone; its bytes and its digest | |
 //! | [`config`] | typed configuration | `replica` |
 //! | [`merge`] | the strategies: how a put becomes cells, and cells become a value | `replica`; `automerge_crdt` is `automerge` |
+//! | [`wildcard`] | rules: a put or delete of a pattern, as one cell | `replica` |
 //! | [`store`] | where cells are kept, in memory or on disk | `replica`; on disk `durable` |
 //! | [`replica`] | the replicated map: local writes, settling, snapshots | `replica` |
 //! | [`proof`] | proofs that a key has these cells, or none, under a root | verifying: none; making: `replica` |
@@ -86,5 +87,7 @@ pub mod serve;
 pub mod store;
 #[cfg(feature = "replica")]
 pub mod sync;
+#[cfg(feature = "replica")]
+pub mod wildcard;
 
 pub use hash::HASH_BYTES;

@@ -24,8 +24,9 @@ pub(crate) const END: [u8; 2] = [0, 1];
 /// A zero byte within a key.
 const ZERO: [u8; 2] = [0, 0xff];
 
-/// A storage's key: a key expression without wildcards, or nothing where the
-/// storage's `strip_prefix` is the whole key. Nothing comes first.
+/// A storage's key: a key expression, or nothing where the storage's `strip_prefix` is the
+/// whole key. Nothing comes first. One with wildcards is a *pattern*: its cells are rules
+/// ([`rule`](crate::wildcard)), and no client's value.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Key(Option<OwnedKeyExpr>);
 
@@ -43,6 +44,14 @@ impl Key {
     #[must_use]
     pub fn as_str(&self) -> Option<&str> {
         self.0.as_ref().map(|key| key.as_str())
+    }
+}
+
+impl Key {
+    /// Whether it has wildcards. O(length).
+    #[must_use]
+    pub fn is_pattern(&self) -> bool {
+        self.as_str().is_some_and(|key| key.contains('*'))
     }
 }
 
@@ -190,8 +199,8 @@ impl CellKey {
     /// Reads canonical bytes.
     ///
     /// # Errors
-    /// If they are not a key's: a key that is not UTF-8, or no key expression,
-    /// or one with wildcards; an unknown tag; an end that is missing.
+    /// If they are not a key's: a key that is not UTF-8, or no key expression; an
+    /// unknown tag; an end that is missing.
     pub fn from_canonical(bytes: &[u8]) -> Result<Self, DecodeError> {
         if bytes.len() > MAX_KEY_BYTES {
             return Err(DecodeError::KeyTooLong(bytes.len()));
@@ -206,8 +215,8 @@ impl CellKey {
                 rest = after;
                 let text = std::str::from_utf8(&text).map_err(|_| DecodeError::KeyNotUtf8)?;
                 match keyexpr::new(text) {
-                    Ok(key) if !key.is_wild() => Some(key.to_owned()),
-                    _ => return Err(DecodeError::NotAKey),
+                    Ok(key) => Some(key.to_owned()),
+                    Err(_) => return Err(DecodeError::NotAKey),
                 }
             }
             tag => return Err(DecodeError::Tag { what: "key", tag }),
@@ -290,10 +299,8 @@ pub(crate) mod tests {
 
     /// Keys with chunks of letters that sort below and above the separators.
     pub(crate) fn any_cell_key() -> impl Strategy<Value = CellKey> {
-        let text = "[\0\u{1}a-c\u{ff}é/]{0,6}".prop_filter_map("not a key expression", |text| {
-            OwnedKeyExpr::try_from(text)
-                .ok()
-                .filter(|key| !key.is_wild())
+        let text = "[\0\u{1}a-c\u{ff}é/*$]{0,6}".prop_filter_map("not a key expression", |text| {
+            OwnedKeyExpr::try_from(text).ok()
         });
         let key = prop_oneof![1 => Just(None), 8 => text.prop_map(Some)];
         (key, prop::collection::vec(any::<u8>(), 0..4)).prop_map(|(key, part)| CellKey {
@@ -330,6 +337,9 @@ pub(crate) mod tests {
             part: b"\0p"[..].into(),
         };
         assert_eq!(part.to_canonical(), b"\x01a\0\xffb\0\x01\0p");
+        let rule = CellKey::own(key("a/**"));
+        assert_eq!(rule.to_canonical(), b"\x01a/**\0\x01");
+        assert_eq!(CellKey::from_canonical(b"\x01a/**\0\x01"), Ok(rule));
     }
 
     #[test]
@@ -341,7 +351,7 @@ pub(crate) mod tests {
         assert_eq!(error(b"\x01a\0\x02"), DecodeError::KeyEscape);
         assert_eq!(error(b"\x01\xff\xfe\0\x01"), DecodeError::KeyNotUtf8);
         assert_eq!(error(b"\x01a//b\0\x01"), DecodeError::NotAKey);
-        assert_eq!(error(b"\x01a/*\0\x01"), DecodeError::NotAKey);
+        assert_eq!(error(b"\x01a/**/**\0\x01"), DecodeError::NotAKey);
         assert_eq!(
             error(b"\x02"),
             DecodeError::Tag {

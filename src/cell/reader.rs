@@ -28,8 +28,8 @@ pub enum DecodeError {
     /// A key that is not text.
     #[error("the key is not valid UTF-8")]
     KeyNotUtf8,
-    /// A key that is not a key expression, or one with wildcards.
-    #[error("the key is not a key expression without wildcards")]
+    /// A key that is not a key expression.
+    #[error("the key is not a key expression")]
     NotAKey,
     /// A key longer than [`MAX_KEY_BYTES`](super::MAX_KEY_BYTES).
     #[error("the key has {0} bytes, more than the {max} that are allowed", max = super::MAX_KEY_BYTES)]

@@ -51,7 +51,7 @@ impl View for ReplicaView {
     }
 
     fn newest(&self, key: &CellKey) -> Option<Timestamp> {
-        self.replica.newest(key)
+        self.replica.newest_or_covering(key)
     }
 
     fn changes_since(&self, root: &RootHash, after: u64) -> Option<Vec<Change>> {

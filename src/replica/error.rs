@@ -9,6 +9,7 @@ use crate::{
     cell::{Timestamp, MAX_KEY_BYTES, MAX_KEY_CHUNKS},
     merge::{InvalidPut, ReadError, RejectedPut},
     store::StoreError,
+    wildcard::InvalidRule,
 };
 
 /// Why a write is not taken, though nothing is wrong with the replica.
@@ -47,6 +48,12 @@ pub enum Refusal {
         /// Bytes of the value.
         bytes: usize,
     },
+    /// The key is a pattern, and the cell is no rule for it.
+    #[error("its key has wildcards: {0}")]
+    InvalidRule(#[from] InvalidRule),
+    /// There are too many rules.
+    #[error("its key has wildcards, and the storage has as many rules as it takes")]
+    TooManyRules,
     /// The strategy that merges the key cannot take the value.
     #[error("`{strategy}` cannot take it: {reason}")]
     InvalidPut {

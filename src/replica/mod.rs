@@ -309,6 +309,7 @@ impl Replica {
         let Loaded {
             mut tree,
             covered,
+            put_rules,
             quarantined,
             replaced,
             latest,
@@ -326,8 +327,18 @@ impl Replica {
         // set back, the watermark is where they are.
         tree.set_cut(cut_at(clock(), options.settle).max(cut_above(latest)));
         let disk_bytes = store.disk_bytes()?;
+        // Readers find the values of rules in memory.
+        let (mut puts, mut damaged) = (Vec::new(), Vec::new());
+        for (key, version) in put_rules {
+            match store.read(&key, version) {
+                Ok(Some(cell)) if cell.timestamp == version.timestamp => puts.push((key, cell)),
+                Ok(_) => damaged.push((key, version)),
+                Err(error) if error.is_damage() => damaged.push((key, version)),
+                Err(error) => return Err(error.into()),
+            }
+        }
         let shared = Arc::new(Shared {
-            state: Arc::new(State::new(name, options, tuning, tree, quarantined)),
+            state: Arc::new(State::new(name, options, tuning, tree, puts, quarantined)),
             clock,
             store,
             rules,
@@ -336,6 +347,9 @@ impl Replica {
             disk_bytes: AtomicU64::new(disk_bytes),
             _when_closed: Box::new(when_closed),
         });
+        if !damaged.is_empty() {
+            shared.state.queue.request(write::request::Request::Mend(damaged));
+        }
         let driver = Driver::new(Arc::clone(&shared));
         let thread = std::thread::Builder::new()
             .name(format!("mst {name}"))

@@ -12,7 +12,10 @@ pub(crate) use image::{check_promised, Image, Lost};
 use image::{load, Promised};
 
 use super::{
-    apply::watermark::{cut_above, cut_at},
+    apply::{
+        loader::Built,
+        watermark::{cut_above, cut_at},
+    },
     core::{Core, Task},
     state::State,
     write::{
@@ -104,10 +107,17 @@ impl SimulatedReplica {
     ) -> Self {
         let Image { mut disk, promised } = image;
         disk.catch_up();
-        let (mut tree, covered) = load(&disk.rows);
-        for covered in covered {
+        let Built {
+            mut tree,
+            covered,
+            put_rules,
+        } = load(&disk.rows);
+        for (covered, _) in covered {
             Arc::make_mut(&mut disk.rows).remove(&covered);
         }
+        let put_rules = put_rules.into_iter();
+        let put_rules = put_rules.map(|(key, _)| (key.clone(), Arc::clone(&disk.rows[&key])));
+        let put_rules = put_rules.collect();
         check_promised(&disk.rows, &promised);
         let latest = disk.rows.values().map(|cell| cell.timestamp.time).max();
         tree.set_cut(cut_at(now.clock, settle).max(cut_above(latest.unwrap_or(0))));
@@ -118,7 +128,14 @@ impl SimulatedReplica {
             max_clock_drift: Duration::from_secs(10),
             keep_changes: true,
         };
-        let state = State::new("simulated", options, Tuning::default(), tree, Vec::new());
+        let state = State::new(
+            "simulated",
+            options,
+            Tuning::default(),
+            tree,
+            put_rules,
+            Vec::new(),
+        );
         let state = Arc::new(state);
         Self {
             core: Core::new(Arc::clone(&state), true),
@@ -360,7 +377,7 @@ impl SimulatedReplica {
     }
 
     pub(crate) fn newest(&self, key: &CellKey) -> Option<Timestamp> {
-        self.state.newest(key)
+        self.state.newest_or_covering(key)
     }
 
     /// The rows that there would be after a crash.
@@ -372,7 +389,7 @@ impl SimulatedReplica {
 
     /// What a tree says of itself that is built anew from what is stored.
     pub(crate) fn rebuilt(&self) -> RootInfo {
-        let (tree, covered) = load(&self.disk());
+        let Built { tree, covered, .. } = load(&self.disk());
         assert!(covered.is_empty(), "stored although covered: {covered:?}");
         tree.publish()
     }

@@ -12,10 +12,11 @@ use super::{
     },
     counters::Counters,
     integrity::quarantine::Quarantine,
+    read::liveness::KeyLiveness,
     write::{acks::CommitTracker, group::Group, queue::WriteQueue},
     Failure, Options, RootHistory, Tree, Tuning,
 };
-use crate::cell::{CellKey, Timestamp, Version};
+use crate::cell::{Cell, CellKey, Key, Part, Timestamp, Version};
 
 pub(crate) struct State {
     /// Of the storage, for the log.
@@ -38,17 +39,20 @@ impl State {
         options: Options,
         tuning: Tuning,
         tree: AppliedTree,
+        put_rules: Vec<(CellKey, Arc<Cell>)>,
         quarantined: Vec<(CellKey, Version)>,
     ) -> Self {
         // The commit itself takes time: begun at half of the interval, it is over by the end of it,
         // unless the disk is slow; then writers wait. And what is not committed holds the watermark
         // back, which is not to be noticed.
         let linger = options.sync_every.min(options.settle) / 2;
+        let mut rules = tree.delete_rules();
+        put_rules.iter().for_each(|(key, put)| rules.join(key, put));
         Self {
             name: name.to_owned(),
             options,
             tuning,
-            queue: WriteQueue::new(tuning, linger, tree.cut(), tree.merged_keys()),
+            queue: WriteQueue::new(tuning, linger, tree.cut(), tree.merged_keys(), rules),
             roots: RwLock::new(RootHistory::new(tree.publish(), options.keep_changes)),
             tree: FairLock::new(tree),
             quarantine: Quarantine::new(quarantined),
@@ -91,6 +95,28 @@ impl State {
             (_, Some(pending)) => Some(pending.timestamp),
             (_, None) => self.applied().get(key).map(TreeEntry::timestamp),
         }
+    }
+
+    /// As [`newest`](Self::newest); or when the newest delete rule was written that matches the key,
+    /// if that is later. A cell that is not newer is not taken.
+    pub(super) fn newest_or_covering(&self, key: &CellKey) -> Option<Timestamp> {
+        let rules = self.queue.rules();
+        self.newest(key).max(rules.deleted(&key.key))
+    }
+
+    /// When the cells of a key were written that are pending or settled: enough to say whether it
+    /// has a value. O(log n).
+    pub(super) fn liveness(&self, key: &Key) -> KeyLiveness {
+        // First what is pending, then what is settled: what settles between is in both.
+        let mut timestamps = self.queue.liveness(key);
+        let settled = self.applied();
+        if let Some(own) = settled.get(&CellKey::own(key.clone())) {
+            timestamps.see(&Part::EMPTY, own.timestamp(), own.is_tombstone());
+        }
+        if let Some(newest) = settled.newest_part(key) {
+            timestamps.see_part(newest);
+        }
+        timestamps
     }
 
     /// Tells those who wait for a group that it is committed.

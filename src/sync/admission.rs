@@ -9,6 +9,7 @@ use crate::{
     cell::{intersect, ntp64_span, Cell, CellKey, Timestamp, Version, MAX_KEY_BYTES},
     merge,
     replica::MAX_VALUE_BYTES,
+    wildcard::{self, MAX_PATTERN_BYTES, MAX_RULE_VALUE_BYTES},
 };
 
 /// The conditions for a storage to accept a cell.
@@ -80,9 +81,7 @@ impl Admission {
         let (counter, until) = match (refused, intact) {
             (Some(refused), _) => refused,
             (None, None) => (&mut rejected.digest, None),
-            (None, Some(_)) if merge::check(&key.part, cell).is_err() => {
-                (&mut rejected.strategy, None)
-            }
+            (None, Some(_)) if !is_of_a_strategy(key, cell) => (&mut rejected.strategy, None),
             (None, Some(version)) => return Some((received.key, received.cell, version)),
         };
         *counter += 1;
@@ -136,6 +135,7 @@ impl Admission {
         } else if value_bytes > MAX_VALUE_BYTES
             || key.canonical_len() > MAX_KEY_BYTES
             || key.key.has_too_many_chunks()
+            || key.key.is_pattern() && is_too_large_for_a_rule(key, value_bytes)
         {
             Some((&mut rejected.too_large, None))
         } else if timestamp.time > latest {
@@ -146,7 +146,8 @@ impl Admission {
         }
     }
 
-    /// Whether a key, with its prefix, is within the storage's key expression.
+    /// Whether a key, with its prefix, is within the storage's key expression; or a pattern has
+    /// keys in common with it.
     #[must_use]
     pub fn includes(&self, key: &CellKey) -> bool {
         let Some(storage) = &self.key_expr else {
@@ -155,6 +156,19 @@ impl Admission {
         let Some(full) = self.group.full_key(&key.key) else {
             return false;
         };
-        keyexpr::new(full.as_str()).is_ok_and(|full| storage.includes(full))
+        keyexpr::new(full.as_str()).is_ok_and(|full| intersect(storage, full))
     }
+}
+
+/// Whether a strategy writes such a cell, or, if its key is a pattern, a rule is.
+fn is_of_a_strategy(key: &CellKey, cell: &Cell) -> bool {
+    match key.key.is_pattern() {
+        true => wildcard::check(key, cell).is_ok(),
+        false => merge::check(&key.part, cell).is_ok(),
+    }
+}
+
+fn is_too_large_for_a_rule(key: &CellKey, value_bytes: usize) -> bool {
+    let pattern = key.key.as_str().map_or(0, str::len);
+    pattern > MAX_PATTERN_BYTES || value_bytes > MAX_RULE_VALUE_BYTES
 }

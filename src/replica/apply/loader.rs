@@ -1,11 +1,13 @@
 //! Building the tree from the rows of a store, ascending.
 
+use std::sync::Arc;
+
 use super::{
     entry::TreeEntry,
     tree::{AppliedTree, Parts},
 };
 use crate::{
-    cell::{CellKey, Key, Version},
+    cell::{Cell, CellKey, Key, Version},
     mst::{Builder, Resident},
 };
 
@@ -15,7 +17,17 @@ pub(in crate::replica) struct Loader {
     counts: AppliedTree,
     /// The own cell of the key that comes last.
     own: Option<(Key, Version)>,
+    covered: Vec<(CellKey, bool)>,
+    put_rules: Vec<(CellKey, Version)>,
+}
+
+/// A tree that was built.
+pub(in crate::replica) struct Built {
+    pub(in crate::replica) tree: AppliedTree,
+    /// What was covered, and whether its payload is apart.
     pub(in crate::replica) covered: Vec<(CellKey, bool)>,
+    /// The put rules in the tree, whose values are elsewhere.
+    pub(in crate::replica) put_rules: Vec<(CellKey, Version)>,
 }
 
 impl Loader {
@@ -25,6 +37,7 @@ impl Loader {
             counts: AppliedTree::new(0),
             own: None,
             covered: Vec::new(),
+            put_rules: Vec::new(),
         }
     }
 
@@ -32,6 +45,9 @@ impl Loader {
         let version = held.version();
         let own = self.own.as_ref().filter(|(own, _)| *own == key.key);
         let own = own.map(|(_, version)| *version);
+        if key.key.is_pattern() {
+            return self.push_rule(key, held, own);
+        }
         if key.part.is_empty() {
             self.own = Some((key.key.clone(), version));
             self.counts.own_values += usize::from(!version.tombstone);
@@ -55,10 +71,32 @@ impl Loader {
         self.builder.push(key, held);
     }
 
-    pub(in crate::replica) fn finish(self) -> AppliedTree {
-        AppliedTree {
+    /// `own` is the delete rule of the pattern, if that came before.
+    fn push_rule(&mut self, key: CellKey, held: TreeEntry, own: Option<Version>) {
+        let version = held.version();
+        if key.part.is_empty() {
+            self.own = Some((key.key.clone(), version));
+            let tombstone = Arc::new(Cell::tombstone(version.timestamp));
+            self.counts.rules.join(&key, &tombstone);
+        } else if own.is_some_and(|own| own.timestamp >= version.timestamp) {
+            return self.covered.push((key, held.is_apart()));
+        } else {
+            self.put_rules.push((key.clone(), version));
+        }
+        self.builder.push(key, held);
+    }
+
+    pub(in crate::replica) fn finish(self) -> Built {
+        let mut tree = AppliedTree {
             tree: self.builder.finish(),
             ..self.counts
+        };
+        let mut covered = self.covered;
+        covered.extend(tree.cover_all());
+        Built {
+            tree,
+            covered,
+            put_rules: self.put_rules,
         }
     }
 }

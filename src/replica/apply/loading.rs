@@ -2,7 +2,11 @@
 
 use std::sync::mpsc;
 
-use super::{entry::TreeEntry, loader::Loader, tree::AppliedTree};
+use super::{
+    entry::TreeEntry,
+    loader::{Built, Loader},
+    tree::AppliedTree,
+};
 use crate::{
     cell::{CellKey, Version},
     replica::OpenError,
@@ -14,6 +18,8 @@ pub(in crate::replica) struct Loaded {
     pub(in crate::replica) tree: AppliedTree,
     /// Rows that a crash left behind, and whether their payload is apart.
     pub(in crate::replica) covered: Vec<(CellKey, bool)>,
+    /// The put rules in the tree.
+    pub(in crate::replica) put_rules: Vec<(CellKey, Version)>,
     /// Cells that were damaged, and have not been replaced.
     pub(in crate::replica) quarantined: Vec<(CellKey, Version)>,
     /// Cells in quarantine that were replaced just before a crash.
@@ -37,11 +43,17 @@ pub(in crate::replica) fn load(store: &dyn Store) -> Result<Loaded, OpenError> {
                 latest = latest.max(held.timestamp().time);
                 loader.push(key, held);
             }
+            let Built {
+                tree,
+                covered,
+                put_rules,
+            } = loader.finish();
             Loaded {
-                covered: std::mem::take(&mut loader.covered),
+                covered,
+                put_rules,
                 quarantined: Vec::new(),
                 replaced: Vec::new(),
-                tree: loader.finish(),
+                tree,
                 latest,
             }
         })?;

@@ -5,5 +5,8 @@ pub(in crate::replica) mod buckets;
 pub(in crate::replica) mod entry;
 pub(in crate::replica) mod loader;
 pub(in crate::replica) mod loading;
+mod rules;
+#[cfg(test)]
+mod rules_tests;
 pub(in crate::replica) mod tree;
 pub(in crate::replica) mod watermark;

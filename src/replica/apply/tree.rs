@@ -7,6 +7,7 @@ use crate::{
     cell::{Cell, CellKey, Key, Timestamp, Version},
     mst::{Mst, Resident},
     replica::RootInfo,
+    wildcard::WildcardRules,
 };
 
 /// The tree of a replica.
@@ -42,10 +43,13 @@ pub(in crate::replica) struct Joined {
     pub(in crate::replica) covered: Vec<(CellKey, bool)>,
     /// Keys that had no cells any more but their own, for a moment at least.
     pub(in crate::replica) unmerged: Vec<Key>,
-    /// Own cells that may cover others that are in the tree.
-    covering: Vec<CellKey>,
+    /// Own cells that may cover others that are in the tree, and delete rules.
+    pub(super) covering: Vec<CellKey>,
     /// The last cell that was looked at of those that the last of them may cover.
-    looked_at: Option<CellKey>,
+    pub(super) looked_at: Option<CellKey>,
+    /// Whether there is a delete rule among what was joined: it covers cells that were joined
+    /// before it.
+    pub(in crate::replica) has_delete_rule: bool,
 }
 
 impl Joined {
@@ -63,7 +67,7 @@ impl Joined {
     }
 
     /// A cell goes into the tree, in the place of what its key had.
-    fn see(
+    pub(super) fn see(
         &mut self,
         key: &CellKey,
         old: Option<&TreeEntry>,
@@ -82,6 +86,13 @@ impl Joined {
         self.earliest = Some(self.earliest.map_or(time, |earliest| earliest.min(time)));
     }
 
+    /// A cell was covered, and is not in the tree any more.
+    pub(super) fn cover(&mut self, key: CellKey, is_apart: bool) {
+        if self.has_rows {
+            self.covered.push((key, is_apart));
+        }
+    }
+
     /// After a batch: keys that had no cells but their own may have got others with it.
     pub(in crate::replica) fn forget_what_is_there(&mut self, tree: &AppliedTree) {
         self.unmerged.retain(|key| !tree.parts.contains_key(key));
@@ -91,7 +102,8 @@ impl Joined {
 /// The tree, and what can be said of it without walking it.
 ///
 /// Invariants: every cell in the tree has a time below `cut`; and none is covered,
-/// that is, each is newer than the own cell of its key, if it is not that itself.
+/// that is, each is newer than the own cell of its key, if it is not that itself, and than
+/// the delete rules in the tree that match its key.
 /// So the tree is a function of the cells that were joined, whatever their order:
 /// what covers a cell, or is newer than what does, is never dropped for it.
 pub(in crate::replica) struct AppliedTree {
@@ -104,11 +116,21 @@ pub(in crate::replica) struct AppliedTree {
     pub(super) own_values: usize,
     /// Those of them that have other cells too.
     pub(super) own_values_with_parts: usize,
+    /// The delete rules in the tree.
+    pub(super) rules: WildcardRules,
 }
 
 /// Last writer wins.
-fn wins(old: Option<&TreeEntry>, new: &TreeEntry) -> bool {
+pub(super) fn wins(old: Option<&TreeEntry>, new: &TreeEntry) -> bool {
     old.is_none_or(|old| old.version() < new.version())
+}
+
+/// How a cell is joined.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Own,
+    Part,
+    Rule,
 }
 
 /// What is known of a key that has cells beside its own.
@@ -130,6 +152,7 @@ impl AppliedTree {
             parts: HashMap::new(),
             own_values: 0,
             own_values_with_parts: 0,
+            rules: WildcardRules::default(),
         }
     }
 
@@ -138,17 +161,18 @@ impl AppliedTree {
         held
     }
 
-    /// When the own cell of a key was written, if `key` is another cell of it: what
-    /// is not newer is covered.
+    /// When the newest was written of what covers a cell: the own cell of its key, if it is
+    /// another one, and the delete rules that match. What is not newer is covered.
     pub(in crate::replica) fn covering(&self, key: &CellKey) -> Option<Timestamp> {
+        let ruled = self.rules.deleted(&key.key);
         if key.part.is_empty() {
-            return None;
+            return ruled;
         }
         if let Some(parts) = self.parts.get(&key.key) {
-            return parts.own;
+            return parts.own.max(ruled);
         }
-        let own = self.get(&CellKey::own(key.key.clone()))?;
-        Some(own.timestamp())
+        let own = self.get(&CellKey::own(key.key.clone()));
+        own.map(TreeEntry::timestamp).max(ruled)
     }
 
     /// Whether a cell that is offered is newer than what there is. Hashes it if that has its
@@ -164,6 +188,11 @@ impl AppliedTree {
             true => Verdict::Outdated,
             false => Verdict::Newer { is_tied },
         }
+    }
+
+    /// The delete rules in the tree.
+    pub(in crate::replica) fn delete_rules(&self) -> WildcardRules {
+        self.rules.clone()
     }
 
     /// When the newest cell of a key was written, beside its own. It may be gone since.
@@ -189,8 +218,20 @@ impl AppliedTree {
         })
     }
 
-    /// Joins cells that are their keys' own into the tree: last writer wins.
+    /// Joins cells that are their keys' own into the tree, unless rules cover them.
     fn join_own(&mut self, cells: &[(CellKey, TreeEntry)], joined: &mut Joined) {
+        if self.rules.is_empty() {
+            return self.join_uncovered(cells, joined);
+        }
+        let deleted = |key: &CellKey| self.rules.deleted(&key.key);
+        let cells = cells.iter();
+        let uncovered = cells.filter(|(key, held)| deleted(key) < Some(held.timestamp()));
+        let uncovered: Vec<_> = uncovered.cloned().collect();
+        self.join_uncovered(&uncovered, joined);
+    }
+
+    /// Joins cells that are their keys' own into the tree: last writer wins.
+    fn join_uncovered(&mut self, cells: &[(CellKey, TreeEntry)], joined: &mut Joined) {
         let Self {
             tree,
             tombstones,
@@ -255,6 +296,9 @@ impl AppliedTree {
         let Some(version) = self.get(&own).map(TreeEntry::version) else {
             return joined.covering.pop().is_some();
         };
+        if own.key.is_pattern() {
+            return self.cover_by_rule(&own, version.timestamp, after, joined, most);
+        }
         let after = after.as_ref().unwrap_or(&own);
         let (covered, last) = self.parts_covered_by(after, version.timestamp, most);
         for key in &covered {
@@ -262,9 +306,7 @@ impl AppliedTree {
             let is_tombstone = removed.as_ref().is_some_and(TreeEntry::is_tombstone);
             self.tombstones -= usize::from(is_tombstone);
             let is_apart = removed.is_some_and(|held| held.is_apart());
-            if joined.has_rows {
-                joined.covered.push((key.clone(), is_apart));
-            }
+            joined.cover(key.clone(), is_apart);
         }
         if let Some(parts) = self.parts.get_mut(&own.key) {
             parts.cells -= covered.len();
@@ -339,11 +381,17 @@ impl AppliedTree {
             cells.is_sorted_by(|(a, _), (b, _)| a < b),
             "cells ascend strictly"
         );
-        let is_own = |cell: &(CellKey, TreeEntry)| cell.0.part.is_empty();
-        for alike in cells.chunk_by(|a, b| is_own(a) == is_own(b)) {
-            match alike.first().is_some_and(is_own) {
-                true => self.join_own(alike, joined),
-                false => alike.iter().for_each(|cell| self.join_part(cell, joined)),
+        let kind = |(key, _): &(CellKey, TreeEntry)| match key.part.is_empty() {
+            _ if key.key.is_pattern() => Kind::Rule,
+            true => Kind::Own,
+            false => Kind::Part,
+        };
+        for alike in cells.chunk_by(|a, b| kind(a) == kind(b)) {
+            match alike.first().map(kind) {
+                Some(Kind::Own) => self.join_own(alike, joined),
+                Some(Kind::Part) => alike.iter().for_each(|cell| self.join_part(cell, joined)),
+                Some(Kind::Rule) => alike.iter().for_each(|cell| self.join_rule(cell, joined)),
+                None => {}
             }
         }
     }
@@ -351,32 +399,41 @@ impl AppliedTree {
     /// Takes a cell out of the tree that is not to be had any more, as if it had
     /// never come; true if it was the last of its key beside the own one.
     pub(in crate::replica) fn evict(&mut self, key: &CellKey) -> bool {
-        let Ok(removed) = self.tree.remove(key);
-        let Some(version) = removed else {
+        if key.key.is_pattern() {
+            let Ok(_) = self.tree.remove(key);
+            self.rules.remove(key);
             return false;
-        };
-        self.tombstones -= usize::from(version.is_tombstone());
-        let is_value = usize::from(!version.is_tombstone());
+        }
+        self.remove(key).is_some_and(|(_, was_last)| was_last)
+    }
+
+    /// Takes a cell out of the tree that is no rule; and whether it was the last of its key
+    /// beside the own one.
+    pub(super) fn remove(&mut self, key: &CellKey) -> Option<(TreeEntry, bool)> {
+        let Ok(removed) = self.tree.remove(key);
+        let removed = removed?;
+        self.tombstones -= usize::from(removed.is_tombstone());
+        let is_value = usize::from(!removed.is_tombstone());
         if key.part.is_empty() {
             self.own_values -= is_value;
             if let Some(parts) = self.parts.get_mut(&key.key) {
                 parts.own = None;
                 self.own_values_with_parts -= is_value;
             }
-            return false;
+            return Some((removed, false));
         }
         let Some(parts) = self.parts.get_mut(&key.key) else {
-            return false;
+            return Some((removed, false));
         };
         parts.cells -= 1;
         if parts.cells > 0 {
-            return false;
+            return Some((removed, false));
         }
         self.parts.remove(&key.key);
         let own = self.get(&CellKey::own(key.key.clone()));
         let is_value = own.is_some_and(|own| !own.is_tombstone());
         self.own_values_with_parts -= usize::from(is_value);
-        true
+        Some((removed, true))
     }
 
     pub(in crate::replica) fn set_cut(&mut self, cut: u64) {

@@ -156,15 +156,23 @@ impl Core {
         let joined = &mut batch.joined;
         let mut won = std::mem::take(&mut joined.won).into_iter().peekable();
         let done = batch.done.iter().zip(&batch.cells);
+        let applied = joined.has_delete_rule.then(|| self.state.current_tree());
+        let is_there = |key: &CellKey, held: &TreeEntry| {
+            applied.as_ref().is_none_or(|tree| {
+                let Ok(found) = tree.get(key);
+                found == Some(held)
+            })
+        };
         let puts = done.filter_map(|((key, held), cell)| {
             won.next_if_eq(key)?;
-            Some(Write {
+            // A rule of the batch may have covered it since.
+            is_there(key, held).then(|| Write {
                 key: key.clone(),
                 cell: Arc::clone(cell),
                 version: held.version(),
             })
         });
-        let puts = puts.collect();
+        let puts: Vec<_> = puts.collect();
         debug_assert!(
             won.peek().is_none(),
             "what won is of the batch, in its order"
@@ -301,6 +309,9 @@ impl Core {
         self.state.quarantine.insert(key, version);
         queue.begin_batch(self.buckets.watermark());
         let is_unmerged = self.state.applied_mut().evict(key);
+        if key.key.is_pattern() {
+            queue.lose_rule(key);
+        }
         queue.gate.end();
         if is_unmerged {
             queue.unmerged(std::slice::from_ref(&key.key));

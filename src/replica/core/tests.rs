@@ -38,7 +38,7 @@ struct Driver {
 }
 
 fn empty_tree() -> AppliedTree {
-    Loader::new().finish()
+    Loader::new().finish().tree
 }
 
 impl Driver {
@@ -61,6 +61,7 @@ impl Driver {
             options,
             tuning,
             empty_tree(),
+            Vec::new(),
             Vec::new(),
         ));
         Self {
@@ -291,6 +292,7 @@ fn when_there_is_no_room_the_watermark_goes_on() {
         driver.state.options,
         tuning,
         empty_tree(),
+        Vec::new(),
         Vec::new(),
     );
     driver.state = Arc::new(state);

@@ -191,6 +191,13 @@ impl Shared {
         if version.tombstone {
             return Some(Arc::new(Cell::tombstone(version.timestamp)));
         }
+        if key.key.is_pattern() {
+            // Rules are in memory.
+            let rules = self.state.queue.rules();
+            let put = rules.put_rule(key);
+            let put = put.filter(|put| Version::of(key, put) == *version);
+            return put.map(Arc::clone);
+        }
         let held = self.held_cell(key);
         let cell = held.or_else(|| self.store.peek(key, *version))?;
         (Version::of(key, &cell) == *version).then_some(cell)

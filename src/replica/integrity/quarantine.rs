@@ -8,7 +8,10 @@ use std::{
     },
 };
 
-use crate::cell::{CellKey, Key, Part, Version};
+use crate::{
+    cell::{CellKey, Key, Part, Version},
+    wildcard::matches,
+};
 
 /// What is in quarantine, by key, and what the tree said of it.
 #[derive(Debug, Default)]
@@ -16,14 +19,29 @@ pub(in crate::replica) struct Quarantine {
     cells: Mutex<BTreeMap<CellKey, Version>>,
     /// So that what is sound costs nothing.
     len: AtomicUsize,
+    /// How many of them are wildcard rules.
+    rules: AtomicUsize,
 }
 
 impl Quarantine {
     pub(in crate::replica) fn new(cells: Vec<(CellKey, Version)>) -> Self {
-        Self {
-            len: AtomicUsize::new(cells.len()),
+        let quarantine = Self {
             cells: Mutex::new(cells.into_iter().collect()),
-        }
+            ..Self::default()
+        };
+        quarantine.count(&quarantine.cells());
+        quarantine
+    }
+
+    fn count(&self, cells: &BTreeMap<CellKey, Version>) {
+        let rules = cells.keys().filter(|cell| cell.key.is_pattern());
+        self.rules.store(rules.count(), Ordering::Relaxed);
+        self.len.store(cells.len(), Ordering::Relaxed);
+    }
+
+    /// Whether a wildcard rule is here.
+    pub(in crate::replica) fn has_rules(&self) -> bool {
+        self.rules.load(Ordering::Relaxed) > 0
     }
 
     fn cells(&self) -> MutexGuard<'_, BTreeMap<CellKey, Version>> {
@@ -45,7 +63,7 @@ impl Quarantine {
     pub(in crate::replica) fn insert(&self, key: &CellKey, version: Version) {
         let mut cells = self.cells();
         cells.insert(key.clone(), version);
-        self.len.store(cells.len(), Ordering::Relaxed);
+        self.count(&cells);
     }
 
     /// Whether a cell of `key` is here.
@@ -64,7 +82,7 @@ impl Quarantine {
     }
 
     /// Lets go of what these cells replace: the cell itself in this or a later
-    /// version, or what the key's own cell covers.
+    /// version, or what the key's own cell covers, or a delete rule.
     pub(in crate::replica) fn replaced_by<'a>(
         &self,
         cells: impl Iterator<Item = (&'a CellKey, Version)>,
@@ -78,6 +96,15 @@ impl Quarantine {
             if lost.get(key).is_some_and(|lost| *lost <= version) {
                 replaced.push(key.clone());
             }
+            if key.part == Part::EMPTY && key.key.is_pattern() {
+                let pattern = key.key.as_key_expr();
+                let covered = lost.iter().filter(|(cell, lost)| {
+                    lost.timestamp <= version.timestamp
+                        && !cell.key.is_pattern()
+                        && pattern.is_some_and(|pattern| matches(pattern, &cell.key))
+                });
+                replaced.extend(covered.map(|(cell, _)| cell.clone()));
+            }
             if key.part == Part::EMPTY {
                 let parts = lost
                     .range(key.clone()..)
@@ -90,7 +117,7 @@ impl Quarantine {
         for key in &replaced {
             lost.remove(key);
         }
-        self.len.store(lost.len(), Ordering::Relaxed);
+        self.count(&lost);
         replaced
     }
 }

@@ -295,7 +295,13 @@ fn gather(
             cells.insert(part, cell);
         }
     }
+    // What came after the log was begun ends it, be it a rule.
+    let deleted = shared.state.queue.rules().deleted(key);
+    cells.retain(|_, cell| Some(cell.timestamp) > deleted);
     for (key, held) in settled {
+        if deleted >= Some(held.timestamp()) {
+            continue;
+        }
         let found = cells.get(&key.part).map(|cell| cell.timestamp);
         let is_there = found.is_some_and(|found| found >= held.timestamp());
         if !is_there && shared.state.applied().get(&key) == Some(&held) {

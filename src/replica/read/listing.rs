@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     ops::Bound,
+    sync::Arc,
 };
 
 use zenoh_keyexpr::OwnedKeyExpr;
@@ -11,6 +12,7 @@ use super::liveness::KeyLiveness;
 use crate::{
     cell::{CellKey, Key, Timestamp},
     replica::{Replica, Tree, TreeEntry},
+    wildcard::WildcardRules,
 };
 
 /// The keys whose text begins so. Those that begin with nothing are all, the key that
@@ -32,7 +34,7 @@ impl Keys {
     }
 
     /// Below this, or at it, the first of them is found.
-    fn start(&self) -> Bound<CellKey> {
+    pub(in crate::replica) fn start(&self) -> Bound<CellKey> {
         // No chunk sorts before a zero byte; and text that ends within a chunk is a key.
         let first = match self.0.ends_with('/') {
             true => format!("{}\0", self.0),
@@ -53,6 +55,7 @@ pub struct Listing {
     pending: HashMap<Key, KeyLiveness, ahash::RandomState>,
     tree: Tree,
     lost: BTreeMap<Key, Timestamp>,
+    rules: Arc<WildcardRules>,
 }
 
 impl Replica {
@@ -69,6 +72,8 @@ impl Replica {
             pending,
             tree: self.shared.state.current_tree(),
             lost,
+            // What settles after this was pending by the rules that are.
+            rules: self.shared.state.queue.rules(),
         }
     }
 }
@@ -78,7 +83,11 @@ impl Listing {
     /// quarantine among them. O(log n), and O(1) for each cell there.
     pub fn for_each(mut self, mut visit: impl FnMut(&Key, Timestamp) -> bool) {
         let mut lost = std::mem::take(&mut self.lost);
-        let mut show = |key: &Key, timestamps: KeyLiveness| match timestamps.last_write() {
+        let rules = Arc::clone(&self.rules);
+        let shown = |key: &Key, timestamps: KeyLiveness| {
+            timestamps.last_write_by(rules.of_key(key).as_ref())
+        };
+        let mut show = |key: &Key, timestamps: KeyLiveness| match shown(key, timestamps) {
             Some(timestamp) => {
                 lost.remove(key);
                 visit(key, timestamp)
@@ -93,6 +102,7 @@ impl Listing {
         let within = cells.take_while(|(cell, _)| self.keys.has(&cell.key));
         // A key's own cell comes first, so where one is the key is another.
         let mut of_key: Option<(&Key, KeyLiveness)> = None;
+        let within = within.filter(|(cell, _)| !cell.key.is_pattern());
         for (CellKey { key, part }, held) in within {
             let (timestamp, is_tombstone) = (held.timestamp(), TreeEntry::is_tombstone(held));
             if let Some(timestamps) = self.pending.get_mut(key) {

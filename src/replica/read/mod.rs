@@ -12,12 +12,16 @@ use std::{
     sync::Arc,
 };
 
-use self::{fold_cache::Folds, liveness::KeyLiveness};
+use self::{
+    fold_cache::Folds,
+    liveness::{KeyLiveness, Shown},
+};
 use super::{GetError, Replica, Shared, Tree, TreeEntry};
 use crate::{
     cell::{Cell, CellKey, Key, Timestamp, Version},
     merge::Form,
     store::StoreError,
+    wildcard::{matches, WildcardRules},
 };
 
 /// How often a row is read that is not what the tree says, before it is taken for lost: while a batch
@@ -69,7 +73,18 @@ impl Replica {
             return Lookup::Stored(Stored(Place::Quarantined(key.clone(), timestamp)));
         }
         let key = CellKey::own(key.clone());
-        let version = match shared.state.queue.look_up(&key) {
+        let (mut is_merged, mut pending, rules) = shared.state.queue.look_up_ruled(&key);
+        if let Some(ruled) = rules.and_then(|rules| rules.of_key(&key.key)) {
+            match (shared.state.liveness(&key.key).shown(&ruled), ruled.put) {
+                (Shown::Nothing, _) => return Lookup::Absent,
+                (Shown::Put(_), Some(put)) => return Lookup::Found(put),
+                // What was pending then may be covered.
+                (Shown::Put(_) | Shown::Cells(_), _) => {
+                    (is_merged, pending) = shared.state.queue.look_up(&key);
+                }
+            }
+        }
+        let version = match (is_merged, pending) {
             (true, _) => {
                 let key = key.key;
                 return match shared.folds.try_read(shared, &key, form) {
@@ -163,17 +178,33 @@ impl Replica {
         self.shared.state.newest(key)
     }
 
-    /// The timestamp of the newest of all cells of `key`, pending or settled. O(cells of
-    /// the key).
+    /// As [`newest`](Self::newest); or when the newest delete rule was written that matches the
+    /// key, if that is later: a cell that is not newer is not taken.
+    #[must_use]
+    pub fn newest_or_covering(&self, key: &CellKey) -> Option<Timestamp> {
+        self.shared.state.newest_or_covering(key)
+    }
+
+    /// The wildcard rules, pending or settled.
+    #[must_use]
+    pub fn wildcard_rules(&self) -> Arc<WildcardRules> {
+        self.shared.state.queue.rules()
+    }
+
+    /// The timestamp of the newest of all cells of `key`, pending or settled, and of the rules that
+    /// match it. O(cells of the key).
     #[must_use]
     pub fn latest(&self, key: &Key) -> Option<Timestamp> {
         let pending = self.shared.state.queue.begin_log(key, None).into_iter();
         let pending = pending.map(|(_, cell)| cell.timestamp).max();
         let settled = cells_of(&self.shared.state.current_tree(), key).into_iter();
-        settled
-            .map(|(_, version)| version.timestamp())
-            .max()
-            .max(pending)
+        let latest = settled.map(|(_, version)| version.timestamp()).max();
+        let ruled = self.shared.state.queue.rules().of_key(key);
+        let ruled = ruled.and_then(|ruled| {
+            let put = ruled.put.map(|put| put.timestamp);
+            ruled.deleted.max(put)
+        });
+        latest.max(pending).max(ruled)
     }
 
     /// The keys above one and up to the other that have cells, be they tombstones.
@@ -191,6 +222,9 @@ impl Replica {
         let Ok(cells) = tree.range((from, Bound::Unbounded));
         for entry in cells {
             let Ok((key, _)) = entry;
+            if key.key.is_pattern() {
+                continue;
+            }
             if is_within(&key.key) {
                 keys.insert(key.key.clone());
             } else if low.is_none_or(|low| low < &key.key) {
@@ -234,13 +268,20 @@ impl Replica {
         let tree = self.shared.state.current_tree();
         // A key's own cell comes first, so where one is the key is another.
         let mut of_key: Option<(&Key, KeyLiveness)> = None;
+        let rules = self.shared.state.queue.rules();
         let mut show = |shown: Option<(&Key, KeyLiveness)>| {
-            let written = shown.and_then(|(key, timestamps)| Some((key, timestamps.last_write()?)));
+            let written = shown.and_then(|(key, timestamps)| {
+                let ruled = rules.of_key(key);
+                Some((key, timestamps.last_write_by(ruled.as_ref())?))
+            });
             if let Some((key, timestamp)) = written {
                 visit(key, timestamp);
             }
         };
         let Ok(()) = tree.for_each(|CellKey { key, part }, held| {
+            if key.is_pattern() {
+                return;
+            }
             let (timestamp, is_tombstone) = (held.timestamp(), held.is_tombstone());
             if !pending.is_empty() {
                 if let Some(timestamps) = pending.get_mut(key) {
@@ -270,15 +311,34 @@ impl Shared {
     /// When a cell of `key` was written that is in quarantine, and that nothing has
     /// replaced; nothing if there is none.
     pub(in crate::replica) fn missing(&self, key: &Key) -> Option<Timestamp> {
+        if self.state.quarantine.has_rules() {
+            if let Some(missing) = self.missing_rule(key) {
+                return Some(missing);
+            }
+        }
         if !self.state.quarantine.has(key) {
             return None;
         }
+        let deleted = self.state.queue.rules().deleted(key);
         let lost = self.state.quarantine.of_key(key);
         let missing = lost.into_iter().find(|(key, version)| {
             let pending = self.state.queue.look_up(key).1.map(|cell| cell.timestamp);
-            pending.max(self.own_timestamp(key)) < Some(version.timestamp)
+            pending.max(self.own_timestamp(key)).max(deleted) < Some(version.timestamp)
         });
         missing.map(|(_, version)| version.timestamp)
+    }
+
+    /// When a rule was written that is in quarantine, and that says what is shown of `key`.
+    fn missing_rule(&self, key: &Key) -> Option<Timestamp> {
+        let ruled = self.state.queue.rules().of_key(key);
+        let shown = self.state.liveness(key).last_write_by(ruled.as_ref())?;
+        let lost = self.state.quarantine.list().into_iter();
+        let lost = lost.filter(|(rule, version)| {
+            let pattern = rule.key.as_key_expr().filter(|_| rule.key.is_pattern());
+            let is_ours = pattern.is_some_and(|pattern| matches(pattern, key));
+            is_ours && version.timestamp > shown
+        });
+        lost.map(|(_, version)| version.timestamp).max()
     }
 
     /// All keys of which a cell is [`missing`](Self::missing), with its time.
@@ -288,7 +348,8 @@ impl Shared {
             .quarantine
             .list()
             .into_iter()
-            .map(|(key, _)| key.key);
+            .map(|(key, _)| key.key)
+            .filter(|key| !key.is_pattern());
         keys.filter_map(|key| Some((key.clone(), self.missing(&key)?)))
             .collect()
     }

@@ -5,8 +5,12 @@ use std::collections::BTreeMap;
 use super::disk::Disk;
 use crate::{
     cell::{CellKey, Version},
-    replica::apply::{entry::TreeEntry, loader::Loader, tree::AppliedTree},
+    replica::apply::{
+        entry::TreeEntry,
+        loader::{Built, Loader},
+    },
     store::model::Rows,
+    wildcard::WildcardRules,
 };
 
 /// The newest version of each cell of which a writer was told that it is on the disk.
@@ -31,25 +35,30 @@ pub(crate) struct Lost {
 }
 
 /// The tree of what is stored, and what a crash left behind.
-pub(super) fn load(rows: &Rows) -> (AppliedTree, Vec<CellKey>) {
+pub(super) fn load(rows: &Rows) -> Built {
     let mut loader = Loader::new();
     for (key, cell) in rows {
         let version = Version::of(key, cell);
         loader.push(key.clone(), TreeEntry::in_row(version, false));
     }
-    let covered = std::mem::take(&mut loader.covered);
-    let covered = covered.into_iter().map(|(key, _)| key).collect();
-    (loader.finish(), covered)
+    loader.finish()
 }
 
 /// That rows have what was promised, or what is newer, or covers it.
 pub(crate) fn check_promised(rows: &Rows, promised: &Promised) {
+    let mut rules = WildcardRules::default();
+    for (key, cell) in rows.iter().filter(|(key, _)| key.key.is_pattern()) {
+        rules.join(key, cell);
+    }
     for (key, version) in promised {
         let held = rows.get(key).map(|cell| Version::of(key, cell));
         let own = rows.get(&CellKey::own(key.key.clone()));
-        let is_covered = own.is_some_and(|own| own.timestamp >= version.timestamp);
+        let own = own
+            .map(|own| own.timestamp)
+            .filter(|_| !key.part.is_empty());
+        let is_covered = own.max(rules.deleted(&key.key)) >= Some(version.timestamp);
         assert!(
-            held >= Some(*version) || (!key.part.is_empty() && is_covered),
+            held >= Some(*version) || is_covered,
             "{key:?} was promised as {version:?}, and there is {held:?}"
         );
     }

@@ -38,6 +38,7 @@ use crate::{
         model::ModelStore,
         MemoryStore,
     },
+    wildcard::WildcardRules,
 };
 
 pub(super) const CACHE: u64 = 4 << 20;
@@ -434,8 +435,14 @@ fn different_writes_of_one_timestamp_have_one_winner_whenever_they_come() {
         .collect();
     tied.sort_by_key(|cell| Version::of(&cell_key(1), cell));
     let (least, between, greatest) = (&tied[0], &tied[1], &tied[2]);
-    let queue = WriteQueue::new(Tuning::small(), Duration::MAX, 0, std::iter::empty());
-    let tree = parking_lot::RwLock::new(Loader::new().finish());
+    let queue = WriteQueue::new(
+        Tuning::small(),
+        Duration::MAX,
+        0,
+        std::iter::empty(),
+        WildcardRules::default(),
+    );
+    let tree = parking_lot::RwLock::new(Loader::new().finish().tree);
     let offer = |cell: &Cell| {
         let offers = smallvec![(cell_key(1), Arc::new(cell.clone()), None)];
         match queue.offer(offers, Duration::MAX, Duration::ZERO, &tree) {

@@ -10,7 +10,7 @@
 use smallvec::smallvec;
 
 use crate::{
-    cell::{Cell, CellKey, Key, Part, Timestamp},
+    cell::{Cell, CellKey, Key, Timestamp},
     replica::{Outcome, Replica, ReplicaError, Shared},
 };
 
@@ -68,16 +68,8 @@ impl Shared {
     /// When the value of `key` was last written, of what is pending, settled and in quarantine;
     /// nothing if it has none.
     fn last_write(&self, key: &Key) -> Option<Timestamp> {
-        // First what is pending, then what is settled: what settles between is in both.
-        let mut timestamps = self.state.queue.liveness(key);
-        let settled = self.state.applied();
-        if let Some(own) = settled.get(&CellKey::own(key.clone())) {
-            timestamps.see(&Part::EMPTY, own.timestamp(), own.is_tombstone());
-        }
-        if let Some(newest) = settled.newest_part(key) {
-            timestamps.see_part(newest);
-        }
-        drop(settled);
-        timestamps.last_write().max(self.missing(key))
+        let ruled = self.state.queue.rules().of_key(key);
+        let shown = self.state.liveness(key).last_write_by(ruled.as_ref());
+        shown.max(self.missing(key))
     }
 }

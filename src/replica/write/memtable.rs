@@ -14,6 +14,7 @@ use crate::{
         liveness::KeyLiveness,
         merging::{Merging, MAX_LOGGED_BYTES},
     },
+    wildcard::WildcardRules,
 };
 
 /// What an update takes in memory beside its key and value.
@@ -81,9 +82,36 @@ pub(in crate::replica) struct Memtable {
     merging: HashMap<Key, Merging>,
     /// Bytes that their logs keep, never more than [`MAX_LOGGED_BYTES`].
     logged_bytes: usize,
+    /// The wildcard rules, pending or settled.
+    rules: Arc<WildcardRules>,
 }
 
 impl Memtable {
+    pub(in crate::replica) fn with_rules(rules: WildcardRules) -> Self {
+        Self {
+            rules: Arc::new(rules),
+            ..Self::default()
+        }
+    }
+
+    pub(in crate::replica) fn rules(&self) -> &Arc<WildcardRules> {
+        &self.rules
+    }
+
+    /// Readers see the rule from now on. What a delete rule covers may be in folds: all keys are
+    /// folded anew.
+    fn join_rule(&mut self, key: &CellKey, cell: &Arc<Cell>) {
+        Arc::make_mut(&mut self.rules).join(key, cell);
+        if key.part.is_empty() {
+            self.merging.values_mut().for_each(Merging::drop_log);
+            self.logged_bytes = 0;
+        }
+    }
+
+    pub(in crate::replica) fn lose_rule(&mut self, key: &CellKey) {
+        Arc::make_mut(&mut self.rules).remove(key);
+    }
+
     /// The cell that is pending and bears the timestamp of this one.
     pub(in crate::replica) fn tied_with(&self, key: &CellKey, cell: &Cell) -> Option<&Arc<Cell>> {
         if Some(cell.timestamp) > self.latest {
@@ -136,12 +164,17 @@ impl Memtable {
         };
         self.bytes += bytes;
         self.latest = self.latest.max(Some(cell.timestamp));
+        if key.key.is_pattern() {
+            self.join_rule(key, cell);
+            return offered;
+        }
         if !key.part.is_empty() {
             let merging = self.merging.entry(key.key.clone()).or_default();
             let first = Some(&key.part).filter(|_| offered == Offered::First);
             merging.add(first, cell.timestamp);
         }
-        if !self.merging.is_empty() {
+        // No fold has what a rule covers.
+        if !self.merging.is_empty() && self.rules.deleted(&key.key) < Some(cell.timestamp) {
             self.change_log(&key.key, |merging| merging.log(&key.part, cell, is_tied));
         }
         offered

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use smallvec::smallvec;
+use zenoh_keyexpr::OwnedKeyExpr;
 
 use super::{
     acks::CommitTracker,
@@ -12,6 +13,10 @@ use super::{
 use crate::{
     cell::{ntp64_span, Cell, CellKey, Key, Version, MAX_KEY_BYTES},
     replica::{counters::Counter, Outcome, Refusal, Replica, ReplicaError, MAX_VALUE_BYTES},
+    wildcard::{
+        self, rule_key, InvalidRule, MAX_FOREIGN_RULES, MAX_FOREIGN_RULES_BYTES, MAX_RULES,
+        MAX_RULES_BYTES,
+    },
 };
 
 impl Replica {
@@ -27,6 +32,9 @@ impl Replica {
             Some(_) => &shared.state.counters.puts,
             None => &shared.state.counters.deletes,
         };
+        if key.is_pattern() {
+            self.count_refused(Err(Refusal::from(InvalidRule::Kind)))?;
+        }
         if shared.rules.is_lww() {
             let key = CellKey::own(key);
             let checked = self.check(&key, &cell);
@@ -37,6 +45,35 @@ impl Replica {
         let offered = cells.into_iter();
         let offered = offered.map(|(key, cell)| (key, Arc::new(cell), None));
         self.write(offered.collect(), counter)
+    }
+
+    /// Puts a value to all keys that a pattern matches, or deletes them, known or not, by a
+    /// [rule](crate::wildcard). Nothing is written if there is no room for the rule: `None`.
+    ///
+    /// # Errors
+    /// As of [`put`](Self::put).
+    pub fn write_rule(
+        &self,
+        pattern: OwnedKeyExpr,
+        cell: Cell,
+    ) -> Result<Option<Outcome>, ReplicaError> {
+        let shared = &*self.shared;
+        let is_put = cell.value().is_some();
+        let bytes = pattern.len() + cell.value_bytes();
+        let key = rule_key(pattern, is_put);
+        let rules = shared.state.queue.rules();
+        let has_room = rules.len() < MAX_RULES && rules.bytes() + bytes <= MAX_RULES_BYTES;
+        if !(has_room || rules.has(&key)) || wildcard::check(&key, &cell).is_err() {
+            return Ok(None);
+        }
+        let checked = self.check(&key, &cell);
+        self.count_refused(checked)?;
+        let counter = match is_put {
+            true => &shared.state.counters.puts,
+            false => &shared.state.counters.deletes,
+        };
+        let offer = (key, Arc::new(cell), None);
+        self.write(smallvec![offer], counter).map(Some)
     }
 
     /// The cells that a put writes, each of which may be written.
@@ -144,6 +181,15 @@ impl Replica {
         let bytes = cell.value_bytes();
         if bytes > MAX_VALUE_BYTES {
             return Err(Refusal::ValueTooLong { bytes });
+        }
+        if key.key.is_pattern() {
+            wildcard::check(key, cell)?;
+            let rules = self.shared.state.queue.rules();
+            let has_room = rules.len() < MAX_FOREIGN_RULES
+                && rules.bytes() + key.text_and_part_len() + bytes <= MAX_FOREIGN_RULES_BYTES;
+            if !has_room && !rules.has(key) {
+                return Err(Refusal::TooManyRules);
+            }
         }
         Ok(())
     }

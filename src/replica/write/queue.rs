@@ -28,6 +28,7 @@ use crate::{
         read::{fold_cache::FoldSlot, liveness::KeyLiveness},
         Queues, Tuning,
     },
+    wildcard::WildcardRules,
 };
 
 /// What came of a write that was offered.
@@ -62,14 +63,16 @@ pub(in crate::replica) struct WriteQueue {
 }
 
 impl WriteQueue {
-    /// `merged` are the keys of which the tree has cells beside their own.
+    /// `merged` are the keys of which the tree has cells beside their own; `rules` are those that
+    /// it has.
     pub(in crate::replica) fn new<'a>(
         tuning: Tuning,
         linger: Duration,
         watermark: u64,
         merged: impl Iterator<Item = &'a Key>,
+        rules: WildcardRules,
     ) -> Self {
-        let mut memtable = Memtable::default();
+        let mut memtable = Memtable::with_rules(rules);
         merged.for_each(|key| memtable.merged(key.clone()));
         Self {
             tuning,
@@ -195,6 +198,28 @@ impl WriteQueue {
         (is_merged, state.memtable.get(key).cloned())
     }
 
+    /// As [`look_up`](Self::look_up), and the rules, if there are any.
+    pub(in crate::replica) fn look_up_ruled(
+        &self,
+        key: &CellKey,
+    ) -> (bool, Option<Arc<Cell>>, Option<Arc<WildcardRules>>) {
+        let state = self.state();
+        let is_merged = state.memtable.is_merged(&key.key);
+        let rules = Some(state.memtable.rules()).filter(|rules| !rules.is_empty());
+        let rules = rules.map(Arc::clone);
+        (is_merged, state.memtable.get(key).cloned(), rules)
+    }
+
+    /// The rules, pending or applied.
+    pub(in crate::replica) fn rules(&self) -> Arc<WildcardRules> {
+        Arc::clone(self.state().memtable.rules())
+    }
+
+    /// A rule is not to be had any more, as if it had never come.
+    pub(in crate::replica) fn lose_rule(&self, key: &CellKey) {
+        self.state().memtable.lose_rule(key);
+    }
+
     /// What is pending of the keys that `is_wanted`. O(all that is pending).
     pub(in crate::replica) fn pending_of(
         &self,
@@ -202,6 +227,7 @@ impl WriteQueue {
     ) -> HashMap<Key, KeyLiveness, ahash::RandomState> {
         let state = self.state();
         let mut keys = HashMap::<_, KeyLiveness, _>::default();
+        let is_wanted = |key: &Key| is_wanted(key) && !key.is_pattern();
         for (key, cell) in state.memtable.iter().filter(|(key, _)| is_wanted(&key.key)) {
             let liveness = keys.entry(key.key.clone()).or_default();
             liveness.see(&key.part, cell.timestamp, cell.value().is_none());
