@@ -42,6 +42,8 @@ pub struct Listed {
     pub cells: usize,
     /// Whether it has no value.
     pub deleted: bool,
+    /// Whether it is a pattern, and its cells are rules.
+    pub rule: bool,
 }
 
 /// A page of keys.
@@ -61,7 +63,11 @@ impl Administration {
     pub fn list(&self, listing: &Listing) -> Result<Page, AdminError> {
         let limit = listing.limit.unwrap_or(DEFAULT_LISTED).clamp(1, MAX_LISTED);
         let after = listing.after.as_deref();
-        let after = after.map(|after| self.stored_key(after)).transpose()?;
+        let after = after.map(|after| match self.group.stored_expression(after) {
+            Some(rule) if rule.is_pattern() => Ok(rule),
+            _ => self.stored_key(after),
+        });
+        let after = after.transpose()?;
         let low = match (&after, &listing.low) {
             (Some(after), _) => Bound::Included(CellKey::own(after.clone())),
             (None, Some(low)) => Bound::Excluded(low.clone()),
@@ -94,12 +100,15 @@ impl Administration {
             let Some(full) = self.group.full_key(key) else {
                 continue;
             };
+            let rule = key.is_pattern();
+            deleted &= !rule;
             if (listing.deleted || !deleted) && matches(listing, &full) {
                 page.keys.push(Listed {
                     key: full.clone(),
                     timestamp,
                     cells: count,
                     deleted,
+                    rule,
                 });
             }
             let is_full = page.keys.len() == limit || looked_at >= MAX_LOOKED_AT;

@@ -164,9 +164,11 @@ impl Administration {
             });
         }
         let mut done = RolledBack::default();
-        let reader = BackupReader::open(open()?).map_err(unusable)?;
+        let read = || BackupReader::open(open()?).map_err(unusable);
+        let rules = read()?.wildcard_rules().map_err(unusable)?;
+        let reader = read()?;
         let mut cells = 0;
-        for frame in reader.rollback_frames() {
+        for frame in reader.rollback_frames(rules) {
             let frame = frame.map_err(unusable)?;
             cells += frame.cells.len() as u64;
             done.add(self.roll_back(frame, id, changed)?);

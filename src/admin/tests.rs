@@ -18,6 +18,7 @@ use crate::{
     proof,
     replica::{Lookup, Options},
     store::{DurableStore, MemoryStore, Store},
+    wildcard::WildcardRules,
 };
 
 const STRATEGIES: [&str; 5] = ["lww", "additive", "set_union", "object", "automerge_crdt"];
@@ -171,7 +172,7 @@ proptest! {
         put(&admin, &after);
         let mut done = RolledBack::default();
         let mut low = None;
-        for frame in BackupReader::open(&bytes[..]).expect("a backup").rollback_frames() {
+        for frame in BackupReader::open(&bytes[..]).expect("a backup").rollback_frames(WildcardRules::default()) {
             let frame = frame.expect("a frame");
             prop_assert_eq!(&frame.low, &low);
             low = frame.high.clone();
@@ -456,7 +457,7 @@ fn a_store_with_cells_that_nest_too_deep_is_used_and_a_backup_of_it_restored_wit
         put(&admin, &[(object, 1, Some(text(r#"{"a":2,"":null}"#)))]);
         assert_ne!(values(&admin), was);
         let frames = BackupReader::open(&bytes[..]).expect("a backup");
-        for frame in frames.rollback_frames() {
+        for frame in frames.rollback_frames(WildcardRules::default()) {
             let frame = frame.expect("a frame");
             admin
                 .roll_back(frame, [6; 16], &mut |_, _| ())

@@ -3,7 +3,7 @@
 use std::{
     io::{self, Read},
     panic::resume_unwind,
-    sync::mpsc,
+    sync::{mpsc, Arc},
 };
 
 use super::{
@@ -14,6 +14,7 @@ use crate::{
     cell::{Cell, CellKey, Version},
     mst::{Builder, Digesting, NotKept, RootHash},
     sync::{read_cells_block, MessageError, Received, MAX_MESSAGE},
+    wildcard::WildcardRules,
 };
 
 const END_BYTES: usize = 48;
@@ -214,10 +215,28 @@ impl<R: Read> BackupReader<R> {
         VerifiedFrames(self)
     }
 
-    /// The whole backup, in pieces of whole keys for a rollback.
+    /// The wildcard rules of the backup. A rule may come after keys that it matches, so a
+    /// rollback reads them first.
+    ///
+    /// # Errors
+    /// As of [`next_raw_frame`](Self::next_raw_frame).
+    pub fn wildcard_rules(mut self) -> Result<WildcardRules, BackupError> {
+        let mut rules = WildcardRules::default();
+        while let Some(cells) = self.next_frame()? {
+            for (key, cell) in cells {
+                if key.key.is_pattern() {
+                    rules.join(&key, &Arc::new(cell));
+                }
+            }
+        }
+        Ok(rules)
+    }
+
+    /// The whole backup, in pieces of whole keys for a rollback: what its cells and these rules,
+    /// which are [its own](Self::wildcard_rules), showed.
     #[must_use]
-    pub fn rollback_frames(self) -> RollbackFrames<R> {
-        RollbackFrames::new(self)
+    pub fn rollback_frames(self, rules: WildcardRules) -> RollbackFrames<R> {
+        RollbackFrames::new(self, rules)
     }
 
     /// The bytes of the next frame, or of the end.

@@ -6,6 +6,7 @@ use super::{cell_check, check, read_restore_frame, BackupError, BackupReader, EN
 use crate::{
     cell::{Cell, CellKey, Key, Version},
     sync::{cells_block, CellsWriter, MessageError, Received, CELL_OVERHEAD},
+    wildcard::WildcardRules,
 };
 
 /// Bytes of cells after which a piece ends, at the end of a key.
@@ -18,7 +19,7 @@ pub struct RollbackFrame {
     pub low: Option<Key>,
     /// The inclusive upper bound; none for the last key.
     pub high: Option<Key>,
-    /// All cells of the range.
+    /// All cells of the range, as the wildcard rules showed them.
     pub cells: Vec<(CellKey, Cell)>,
 }
 
@@ -138,6 +139,7 @@ fn take_piece<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], MessageError> {
 /// and each begins where the one before ended.
 pub struct RollbackFrames<R> {
     reader: BackupReader<R>,
+    rules: WildcardRules,
     low: Option<Key>,
     /// Cells that were read and not handed out, and their bytes.
     cells: VecDeque<(CellKey, Cell)>,
@@ -146,9 +148,10 @@ pub struct RollbackFrames<R> {
 }
 
 impl<R: Read> RollbackFrames<R> {
-    pub(super) fn new(reader: BackupReader<R>) -> Self {
+    pub(super) fn new(reader: BackupReader<R>, rules: WildcardRules) -> Self {
         Self {
             reader,
+            rules,
             low: None,
             cells: VecDeque::new(),
             bytes: 0,
@@ -170,15 +173,44 @@ impl<R: Read> RollbackFrames<R> {
         Ok(())
     }
 
+    /// The cells of keys, in the place of an own one the put rule by which the key showed another
+    /// value. What a delete rule covers is not in a backup.
+    fn as_shown(&self, cells: Vec<(CellKey, Cell)>) -> Vec<(CellKey, Cell)> {
+        if self.rules.is_empty() {
+            return cells;
+        }
+        let of_keys = cells.chunk_by(|(a, _), (b, _)| a.key == b.key);
+        let of_keys = of_keys.filter(|cells| !cells[0].0.key.is_pattern());
+        let mut shown = Vec::with_capacity(cells.len());
+        for cells in of_keys {
+            let from = shown.len();
+            shown.extend_from_slice(cells);
+            let [(key, own)] = cells else {
+                // It is merged.
+                continue;
+            };
+            let put = self.rules.of_key(&key.key).and_then(|ruled| ruled.put);
+            let put = put.filter(|put| {
+                let is_value = key.part.is_empty() && own.value().is_some();
+                is_value && put.timestamp > own.timestamp
+            });
+            if let Some(put) = put {
+                shown[from].1 = Cell::clone(&put);
+            }
+        }
+        shown
+    }
+
     /// Returns what is there, except the last key, of which more may come.
     fn piece(&mut self) -> Result<RollbackFrame, BackupError> {
         loop {
             self.fill()?;
             if self.is_over {
+                let cells = std::mem::take(&mut self.cells).into();
                 return Ok(RollbackFrame {
                     low: self.low.take(),
                     high: None,
-                    cells: std::mem::take(&mut self.cells).into(),
+                    cells: self.as_shown(cells),
                 });
             }
             let last = self.cells.back().map(|(key, _)| key.key.clone());
@@ -191,6 +223,7 @@ impl<R: Read> RollbackFrames<R> {
                 self.bytes = left.sum();
                 let high = cells.last().map(|(key, _)| key.key.clone());
                 let low = std::mem::replace(&mut self.low, high.clone());
+                let cells = self.as_shown(cells);
                 return Ok(RollbackFrame { low, high, cells });
             }
             // One key has all of these cells.

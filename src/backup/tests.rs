@@ -17,6 +17,7 @@ use crate::{
     hex,
     mst::{Builder, Digesting, Mst, Resident, RootHash, TreeKey, MAX_WIDTH},
     sync::{cells_block, CellsWriter, MessageError, Received},
+    wildcard::WildcardRules,
 };
 
 type Cells = BTreeMap<CellKey, Cell>;
@@ -197,7 +198,7 @@ fn rollback_frames(cells: &Cells) -> Vec<RollbackFrame> {
     let (mut low, mut read, mut is_over) = (None::<Key>, Cells::new(), false);
     let mut frames = Vec::new();
     let reader = BackupReader::open(&bytes[..]).expect("a backup");
-    for frame in reader.rollback_frames() {
+    for frame in reader.rollback_frames(WildcardRules::default()) {
         assert!(!is_over);
         let frame = frame.expect("sound");
         assert_eq!(frame.low, low);
@@ -643,7 +644,7 @@ fn damage_ends_what_is_read() {
     pieces[7][20] ^= 1;
     let bytes = pieces.concat();
     let open = || BackupReader::open(&bytes[..]).expect("a header");
-    let mut rolled: Vec<_> = open().rollback_frames().collect();
+    let mut rolled: Vec<_> = open().rollback_frames(WildcardRules::default()).collect();
     let error = rolled.pop().and_then(Result::err).expect("damaged");
     let place = "in frame 7, after key 'robot/00005'";
     assert!(error.to_string().contains(place), "{error}");

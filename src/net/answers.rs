@@ -224,6 +224,7 @@ impl Operator {
                 "time": ntp64_text(listed.timestamp.time),
                 "cells": listed.cells,
                 "deleted": listed.deleted,
+                "rule": listed.rule,
             })
         });
         Ok(json!({ "keys": keys.collect::<Vec<_>>(), "next": page.next }))

@@ -33,6 +33,7 @@ pub(super) fn storage_status(operator: &Operator, configuration: Value) -> Value
         "keys": published.keys,
         "cells": published.cells,
         "tombstones": published.tombstones,
+        "wildcard_rules": replica.wildcard_rules().len(),
         "disk_bytes": replica.disk_bytes(),
         "queues": {
             "uncommitted": queues.uncommitted,

@@ -140,6 +140,12 @@ impl Group {
     /// with the prefix.
     #[must_use]
     pub fn stored_key(&self, full: &str) -> Option<Key> {
+        self.stored_expression(full).filter(|key| !key.is_pattern())
+    }
+
+    /// As [`stored_key`](Self::stored_key), or the pattern of rules.
+    #[must_use]
+    pub fn stored_expression(&self, full: &str) -> Option<Key> {
         let rest = match self.strip_prefix.as_deref() {
             None => full,
             Some(prefix) => match full.strip_prefix(prefix)? {
@@ -148,7 +154,7 @@ impl Group {
             },
         };
         let key = OwnedKeyExpr::try_from(rest).ok()?;
-        (!key.is_wild()).then(|| Some(key).into())
+        Some(Some(key).into())
     }
 
     /// Whether the two may hold the same keys.

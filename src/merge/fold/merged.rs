@@ -16,6 +16,7 @@ use crate::{
         strategy::{Applied, Form, InvalidPut, PartCell},
         values::element::write_element,
     },
+    wildcard::PUT_PART,
 };
 
 /// Why a key cannot be read, though its cells are there.
@@ -144,6 +145,9 @@ fn text_or_hex(bytes: &[u8]) -> Json {
 /// Who wrote a part, and what it stands for. What nests too deeply is of an unknown
 /// strategy, where the limit is.
 fn describe(part: &[u8]) -> (String, Option<Json>) {
+    if part == PUT_PART {
+        return ("wildcard put".to_owned(), None);
+    }
     let Path { fields, end } = Path::of(Nesting::KEY, part);
     let mut described = match end {
         End::Own => None,

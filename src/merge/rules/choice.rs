@@ -237,6 +237,12 @@ impl MergeRules {
         }
     }
 
+    /// Whether a put of this value to `key` is merged by a strategy, and the last writer does not win.
+    #[must_use]
+    pub fn merges(&self, key: &Key, value: &crate::cell::Value) -> bool {
+        self.strategy(key, value).is_some()
+    }
+
     /// Turns what is put to `key` into cells, each with its part: a delete, and
     /// what last writer wins, into the key's own.
     ///

@@ -18,7 +18,7 @@ use self::{
 };
 use super::{GetError, Replica, Shared, Tree, TreeEntry};
 use crate::{
-    cell::{Cell, CellKey, Key, Timestamp, Version},
+    cell::{Cell, CellKey, Key, Timestamp, Value, Version},
     merge::Form,
     store::StoreError,
     wildcard::{matches, WildcardRules},
@@ -245,6 +245,12 @@ impl Replica {
     #[must_use]
     pub fn is_lww(&self) -> bool {
         self.shared.rules.is_lww()
+    }
+
+    /// Whether a put of this value to `key` is merged by a strategy.
+    #[must_use]
+    pub fn merges(&self, key: &Key, value: &Value) -> bool {
+        self.shared.rules.merges(key, value)
     }
 
     /// Shows all keys that have a value, each with the timestamp of its last

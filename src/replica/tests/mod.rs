@@ -18,6 +18,7 @@ mod failures;
 mod integrity;
 #[cfg(all(feature = "automerge", feature = "durable"))]
 mod merging;
+mod wildcards;
 
 use super::{
     apply::{buckets::PendingBuckets, loader::Loader},
@@ -38,7 +39,7 @@ use crate::{
         model::ModelStore,
         MemoryStore,
     },
-    wildcard::WildcardRules,
+    wildcard::{rule_key, WildcardRules},
 };
 
 pub(super) const CACHE: u64 = 4 << 20;

@@ -21,18 +21,36 @@ impl World {
         if self.nodes[node].is_down {
             return;
         }
-        let wall = self.wall(node);
-        let author = &mut self.nodes[node];
-        author.last_timestamp = wall.max(author.last_timestamp + 1);
-        let timestamp = Timestamp {
-            time: author.last_timestamp,
-            id: id(node).0,
-        };
+        let timestamp = self.timestamp(node);
         let put = (!delete).then(|| self.merging.draw(number, &mut self.rng));
         let cells = self.merging.write(number, timestamp, put);
         for (key, cell) in &cells {
             self.wrote(key, cell);
         }
+        self.publish(node, &Message::Update(cells.clone()));
+        self.offer(node, cells);
+    }
+
+    /// The timestamp of a client at `node`.
+    fn timestamp(&mut self, node: usize) -> Timestamp {
+        let wall = self.wall(node);
+        let author = &mut self.nodes[node];
+        author.last_timestamp = wall.max(author.last_timestamp + 1);
+        Timestamp {
+            time: author.last_timestamp,
+            id: id(node).0,
+        }
+    }
+
+    /// A client at `node` puts to a pattern, or deletes it; whoever can be reached gets it.
+    pub(super) fn write_rule(&mut self, node: usize, delete: bool) {
+        if self.nodes[node].is_down {
+            return;
+        }
+        let timestamp = self.timestamp(node);
+        let (key, cell) = self.merging.draw_rule(timestamp, delete, &mut self.rng);
+        self.wrote(&key, &cell);
+        let cells = vec![(key, cell)];
         self.publish(node, &Message::Update(cells.clone()));
         self.offer(node, cells);
     }

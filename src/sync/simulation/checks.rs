@@ -99,10 +99,11 @@ impl World {
     }
 
     fn check_all(&self, disk: &Rows) {
+        let rules = self.merging.rules_there(None);
         let covers = |key: &CellKey| {
             let own = self.model.get(&CellKey::own(key.key.clone()));
-            own.filter(|_| !key.part.is_empty())
-                .map(|own| own.timestamp)
+            let own = own.filter(|_| !key.part.is_empty());
+            own.map(|own| own.timestamp).max(rules.deleted(&key.key))
         };
         let cells = self
             .model

@@ -1,6 +1,9 @@
 //! What is written in the simulation, and what has to come of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use rand::{rngs::StdRng, Rng};
 
@@ -8,7 +11,21 @@ use crate::{
     cell::{Cell, CellKey, Content, Timestamp, Value, Version},
     merge::{tests::merging, Form, MergeRules, Merged, PartCell},
     store::model::Rows,
+    wildcard::{rule_key, WildcardRules},
 };
+
+fn text_value(text: String) -> Value {
+    Value {
+        encoding_id: 0,
+        schema: None,
+        payload: text.into(),
+    }
+}
+
+fn text_of(cell: &Cell) -> String {
+    let payload = cell.value().expect("a value").payload.to_vec();
+    String::from_utf8(payload).expect("text")
+}
 
 pub(super) fn key(number: u32) -> CellKey {
     let text = format!("k/{number}");
@@ -56,17 +73,66 @@ impl Written {
     }
 }
 
+/// Patterns that are put to, or deleted: of some keys, and of all.
+const PATTERNS: [&str; 5] = ["k/$*3", "k/1$*", "k/2$*", "k/**", "*/*"];
+
 /// The merge rules, and all that was put.
 pub(super) struct Merging {
     pub(super) rules: Vec<MergeRules>,
     pub(super) puts: BTreeMap<u32, Vec<Written>>,
+    /// What was put to patterns, and deletes of them.
+    wildcards: Vec<(CellKey, Arc<Cell>)>,
 }
 
 impl Merging {
     pub(super) fn new() -> Self {
         let rules = KINDS.iter().map(|kind| merging(kind)).collect();
         let puts = BTreeMap::new();
-        Self { rules, puts }
+        Self {
+            rules,
+            puts,
+            wildcards: Vec::new(),
+        }
+    }
+
+    /// A put to a pattern, or a delete of it.
+    pub(super) fn draw_rule(
+        &mut self,
+        timestamp: Timestamp,
+        delete: bool,
+        rng: &mut StdRng,
+    ) -> (CellKey, Cell) {
+        // Those of all keys are seldom.
+        let most = if rng.gen_ratio(1, 4) {
+            PATTERNS.len()
+        } else {
+            3
+        };
+        let pattern = PATTERNS[rng.gen_range(0..most)];
+        let pattern = zenoh_keyexpr::OwnedKeyExpr::try_from(pattern).unwrap();
+        let content = match delete {
+            true => Content::Tombstone,
+            false => Content::Value(text_value(rng.gen::<u32>().to_string())),
+        };
+        let (key, cell) = (rule_key(pattern, !delete), Cell { timestamp, content });
+        self.wildcards.push((key.clone(), Arc::new(cell.clone())));
+        (key, cell)
+    }
+
+    /// The rules that there are; of `disk`, if not all need be there that were written.
+    pub(super) fn rules_there(&self, disk: Option<&Rows>) -> WildcardRules {
+        let mut rules = WildcardRules::default();
+        match disk {
+            Some(disk) => {
+                let there = disk.iter().filter(|(key, _)| key.key.is_pattern());
+                there.for_each(|(key, cell)| rules.join(key, cell));
+            }
+            None => {
+                let written = self.wildcards.iter();
+                written.for_each(|(key, cell)| rules.join(key, cell));
+            }
+        }
+        rules
     }
 
     pub(super) fn kind(number: u32) -> usize {
@@ -98,13 +164,7 @@ impl Merging {
             Put::Element(element, false) => format!("{{\"remove\":[{element}]}}"),
             Put::Fields { plain, hours } => format!("{{\"plain\":{plain},\"hours\":{hours}}}"),
         });
-        let content = text.map_or(Content::Tombstone, |text| {
-            Content::Value(Value {
-                encoding_id: 0,
-                schema: None,
-                payload: text.into(),
-            })
-        });
+        let content = text.map_or(Content::Tombstone, |text| Content::Value(text_value(text)));
         let own = key(number);
         let rules = &self.rules[Self::kind(number)];
         let cells = rules.write(&own.key, Cell { timestamp, content });
@@ -126,12 +186,20 @@ impl Merging {
 
     /// What is read of a key that merges: of all puts that are newer than the last
     /// delete every one counts, once. Of those that `disk` has, if not all need be there.
-    pub(super) fn expected(&self, number: u32, disk: Option<&Rows>) -> Option<String> {
+    pub(super) fn expected(
+        &self,
+        number: u32,
+        disk: Option<&Rows>,
+        rules: &WildcardRules,
+    ) -> Option<String> {
         let puts = &self.puts[&number];
         let deletes = puts
             .iter()
             .filter(|written| written.put.is_none() && written.counts(b"", disk));
         let deleted = deletes.map(|written| written.timestamp).max();
+        let ruled = rules.of_key(&key(number).key);
+        let ruled = ruled.unwrap_or_default();
+        let deleted = deleted.max(ruled.deleted);
         let mut visible: Vec<_> = puts
             .iter()
             .filter_map(|written| Some((written, written.put?)))
@@ -157,6 +225,11 @@ impl Merging {
             }
         }
         let last = last.unwrap_or_default();
+        let written = visible.last().map(|(written, _)| written.timestamp);
+        let put = ruled.put.filter(|put| Some(put.timestamp) > written);
+        if let Some(put) = put.filter(|_| KINDS[Self::kind(number)] == "lww") {
+            return written.map(|_| text_of(&put));
+        }
         (!visible.is_empty()).then(|| match KINDS[Self::kind(number)] {
             "additive" => sum.to_string(),
             "set_union" => {
@@ -171,6 +244,8 @@ impl Merging {
     /// What is read of each key is what has to come of what was put.
     pub(super) fn check(&self, disk: &Rows, loses_writes: bool) {
         let there = loses_writes.then_some(disk);
+        let rules = self.rules_there(Some(disk));
+        let expected_rules = self.rules_there(there);
         for number in self.puts.keys() {
             let key = key(*number).key;
             let cells = disk.range(CellKey::own(key.clone())..);
@@ -182,11 +257,19 @@ impl Merging {
                 })
                 .collect();
             let read = Merged::fold(&cells).read(Form::Native).expect("readable");
-            let text = read.map(|cell| {
-                let payload = cell.value().expect("a value").payload.to_vec();
-                String::from_utf8(payload).expect("text")
+            // A put to a pattern is shown by keys that are not merged.
+            let ruled = rules.of_key(&key);
+            let put = ruled.and_then(|ruled| ruled.put).filter(|put| {
+                let newest = read.as_ref().map(|cell| cell.timestamp);
+                newest.is_some_and(|newest| newest < put.timestamp)
+                    && cells.iter().all(|cell| cell.part.is_empty())
             });
-            assert_eq!(text, self.expected(*number, there), "of key {number}");
+            let text = put.or(read).map(|cell| text_of(&cell));
+            assert_eq!(
+                text,
+                self.expected(*number, there, &expected_rules),
+                "of key {number}"
+            );
         }
     }
 }

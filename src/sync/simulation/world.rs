@@ -244,7 +244,10 @@ impl World {
                 let node = self.rng.gen_range(0..self.nodes.len());
                 let number = self.rng.gen_range(0..self.scenario.keys);
                 let delete = self.rng.gen_ratio(1, 4);
-                self.write(node, number, delete);
+                match self.rng.gen_ratio(1, 40) {
+                    true => self.write_rule(node, delete),
+                    false => self.write(node, number, delete),
+                }
                 let every = u64::from(1000 / self.scenario.writes.max(1));
                 let delay = self.rng.gen_range(1..=every * 2);
                 self.at(delay, Happening::Write);

@@ -147,9 +147,10 @@ fn row(key: &Value, output: Output) -> String {
         None => timestamp(key["timestamp"].as_str().unwrap_or_default()).0,
     };
     let cells = key["cells"].as_u64().unwrap_or(1);
-    let (state, tone) = match key["deleted"] == true {
-        true => ("deleted", Tone::Dim),
-        false => ("", Tone::Plain),
+    let (state, tone) = match (key["deleted"] == true, key["rule"] == true) {
+        (true, _) => ("deleted", Tone::Dim),
+        (false, true) => ("rule", Tone::Plain),
+        (false, false) => ("", Tone::Plain),
     };
     let name = key["key"].as_str().unwrap_or_default();
     let row = format!("{at:30}  {cells:>6}  {state:7}  {}", safe(name));
@@ -158,12 +159,14 @@ fn row(key: &Value, output: Output) -> String {
 
 /// A key as the backend lists it, from the cells that it is made of.
 pub(super) fn listed(key: &str, timestamp: Timestamp, cells: u64, deleted: bool) -> Value {
+    let is_rule = key.contains('*');
     json!({
         "key": key,
         "timestamp": timestamp.to_string(),
         "time": time(timestamp.time),
         "cells": cells,
-        "deleted": deleted,
+        "deleted": deleted && !is_rule,
+        "rule": is_rule,
     })
 }
 
@@ -203,5 +206,7 @@ mod tests {
             "1970-01-01T00:00:00.000000000Z      12           a/\\u{1b}b"
         );
         assert_eq!(row(&deleted, output).find("deleted"), Some(40));
+        let rule = listed("a/**", timestamp, 1, true);
+        assert_eq!(row(&rule, output).find("rule     a/**"), Some(40));
     }
 }

@@ -70,10 +70,12 @@ fn to_file(context: &Context, path: &Path, is_sure: bool) -> Result<Answer, Erro
         confirm(&question(&replica, &format!("at {cut}, with {cells}")))?;
     }
     let damaged = backup_error(path);
-    let reader = BackupReader::open(files::open(path)?).map_err(&damaged)?;
+    let open = || BackupReader::open(files::open(path)?).map_err(&damaged);
+    let rules = open()?.wildcard_rules().map_err(&damaged)?;
+    let reader = open()?;
     // Of the cells that are sent: a frame is done when others are under way.
     let cells = Cell::new(0);
-    let frames = reader.rollback_frames().map(|frame| {
+    let frames = reader.rollback_frames(rules).map(|frame| {
         let frame: RollbackFrame = frame.map_err(&damaged)?;
         cells.set(cells.get() + frame.cells.len() as u64);
         Ok(frame.encode())

@@ -1,11 +1,12 @@
 //! The data folder of a storage, and what it holds.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use zenoh_backend_mst::{
-    cell::{CellKey, Key, Timestamp, Version},
+    cell::{Cell, CellKey, Key, Timestamp, Version},
     mst::{Builder, Mst, Resident, RootHash},
     store::{CellStore as _, DurableStore, QuarantineStore as _, RowHead, StoreError},
+    wildcard::WildcardRules,
 };
 
 use crate::{exit::Error, progress::Progress};
@@ -41,6 +42,8 @@ pub(super) struct Loaded {
     pub(super) latest: u64,
     /// Cells that were found damaged, and have not been replaced.
     pub(super) quarantined: Entries,
+    /// The delete rules.
+    rules: WildcardRules,
 }
 
 impl Loaded {
@@ -61,6 +64,11 @@ impl Loaded {
     pub(super) fn by_key(&self) -> impl Iterator<Item = &[(CellKey, Version)]> {
         self.entries.chunk_by(|(a, _), (b, _)| a.key == b.key)
     }
+}
+
+/// Whether the cells are wildcard rules.
+pub(super) fn is_rule(cells: &[(CellKey, Version)]) -> bool {
+    cells.first().is_some_and(|(key, _)| key.key.is_pattern())
 }
 
 /// Whether a key has no value: it has nothing but a tombstone of its own.
@@ -89,11 +97,26 @@ pub(super) fn scan(store: &DurableStore) -> (Loaded, Result<(), StoreError>) {
             return;
         }
         loaded.latest = loaded.latest.max(timestamp.time);
-        loaded.tombstones += u64::from(version.tombstone);
+        if key.key.is_pattern() && version.tombstone {
+            let tombstone = Arc::new(Cell::tombstone(timestamp));
+            loaded.rules.join(&key, &tombstone);
+        }
         loaded.entries.push((key, version));
         progress.set(loaded.entries.len() as u64, None);
     });
-    let keys = loaded.by_key().filter(|cells| !is_deleted(cells)).count();
+    if !loaded.rules.is_empty() {
+        let rules = &loaded.rules;
+        let is_covered = |key: &CellKey, at: Timestamp| rules.deleted(&key.key) >= Some(at);
+        let entries = &mut loaded.entries;
+        entries.retain(|(key, version)| !is_covered(key, version.timestamp));
+    }
+    let tombstones = loaded.entries.iter();
+    let tombstones = tombstones.filter(|(key, held)| held.tombstone && !key.key.is_pattern());
+    loaded.tombstones = tombstones.count() as u64;
+    let keys = loaded
+        .by_key()
+        .filter(|cells| !is_rule(cells) && !is_deleted(cells))
+        .count();
     loaded.keys = keys as u64;
     let quarantined = scanned.and_then(|()| store.quarantined());
     let quarantined = quarantined.map(|mut lost| {
@@ -111,7 +134,9 @@ fn is_replaced(loaded: &Loaded, key: &CellKey, lost: &Version) -> bool {
         Some(entries.get(place)?.1)
     };
     let own = find(&CellKey::own(key.key.clone()));
-    find(key) >= Some(*lost) || own.map(|own| own.timestamp) >= Some(lost.timestamp)
+    let covers = own.map(|own| own.timestamp);
+    let covers = covers.max(loaded.rules.deleted(&key.key));
+    find(key) >= Some(*lost) || covers >= Some(lost.timestamp)
 }
 
 pub(super) fn load(store: &DurableStore) -> Result<Loaded, Error> {

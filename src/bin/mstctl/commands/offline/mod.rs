@@ -39,7 +39,7 @@ use crate::{
     output::{counted, note, time, Output, Tone},
     replicas::{stored_key, Status},
 };
-use folder::{is_deleted, load, open};
+use folder::{is_deleted, is_rule, load, open};
 
 pub(super) fn run(context: &Context, dir: &Path, command: &Command) -> Result<Answer, Error> {
     match command {
@@ -137,7 +137,7 @@ fn keys(output: Output, dir: &Path, args: &Keys) -> Result<Answer, Error> {
     };
     let shown = loaded
         .by_key()
-        .filter(|cells| args.deleted || !is_deleted(cells))
+        .filter(|cells| args.deleted || is_rule(cells) || !is_deleted(cells))
         .filter(|cells| cells.first().is_some_and(|(key, _)| matches(&key.key)));
     let limit = args.limit.map_or(usize::MAX, |limit| {
         usize::try_from(limit).unwrap_or(usize::MAX)
