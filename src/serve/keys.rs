@@ -18,6 +18,14 @@ pub(super) struct Places {
     pub(super) below: Option<Keys>,
 }
 
+/// What a pattern of clients stands for in a storage: all keys that it matches match one of these
+/// patterns, or are among these keys.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Relative {
+    pub(super) patterns: Vec<OwnedKeyExpr>,
+    pub(super) keys: Vec<Key>,
+}
+
 /// The text of a pattern up to its first wildcard.
 fn literal(pattern: &keyexpr) -> &str {
     let text = pattern.as_str();
@@ -53,6 +61,46 @@ impl Prefix {
         }
     }
 
+    /// What a pattern stands for in the storage: patterns, and keys.
+    pub(super) fn relative(&self, pattern: &keyexpr) -> Relative {
+        let mut relative = Relative::default();
+        let Some(prefix) = &self.0 else {
+            relative.patterns.push(pattern.to_owned());
+            return relative;
+        };
+        let text = pattern.as_str();
+        let ends = text.match_indices('/').map(|(end, _)| end);
+        for end in ends.chain([text.len()]) {
+            let before = keyexpr::new(&text[..end]).ok();
+            if !before.is_some_and(|before| intersect(before, prefix)) {
+                continue;
+            }
+            // A `**` may stand for more than the rest of the prefix.
+            let rest = match text[..end].ends_with("**") {
+                true => &text[end - 2..],
+                false if end == text.len() => {
+                    relative.keys.push(Key::NONE);
+                    continue;
+                }
+                false => &text[end + 1..],
+            };
+            let Ok(rest) = OwnedKeyExpr::try_from(rest) else {
+                continue;
+            };
+            match rest.is_wild() {
+                true => relative.patterns.push(rest),
+                false => relative.keys.push(Some(rest).into()),
+            }
+        }
+        if let Some(all) = relative.patterns.iter().find(|all| all.as_str() == "**") {
+            return Relative {
+                patterns: vec![all.clone()],
+                keys: Vec::new(),
+            };
+        }
+        relative
+    }
+
     /// Where to look for the keys that `pattern` matches.
     pub(super) fn places(&self, pattern: &keyexpr) -> Places {
         let literal = literal(pattern);
@@ -83,6 +131,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::wildcard::matches;
 
     fn prefix(text: Option<&str>) -> Prefix {
         Prefix::new(text.map(|text| text.try_into().expect("a key")))
@@ -117,7 +166,30 @@ mod tests {
         assert_eq!(places(Some("a"), "ab/*"), Places::default());
     }
 
+    #[test]
+    fn patterns_are_kept_without_the_prefix() {
+        let relative = |stripped, pattern| {
+            let Relative { patterns, keys } = prefix(stripped).relative(ke(pattern));
+            let keys = keys
+                .iter()
+                .map(|key| key.as_str().unwrap_or("(none)").to_owned());
+            let patterns = patterns.iter().map(ToString::to_string);
+            patterns.chain(keys).collect::<Vec<_>>()
+        };
+        assert_eq!(relative(None, "a/**"), ["a/**"]);
+        assert_eq!(relative(Some("a"), "a/**"), ["**"]);
+        assert_eq!(relative(Some("a"), "**"), ["**"]);
+        assert_eq!(relative(Some("a"), "a/*/c"), ["*/c"]);
+        assert_eq!(relative(Some("a"), "**/c"), ["**/c"]);
+        assert_eq!(relative(Some("a"), "**/a"), ["**/a", "(none)"]);
+        assert_eq!(relative(Some("a"), "*"), ["(none)"]);
+        assert_eq!(relative(Some("a"), "*/b"), ["b"]);
+        assert_eq!(relative(Some("a"), "b/*"), [""; 0]);
+    }
+
     proptest! {
+        #![proptest_config(ProptestConfig { cases: 5000, ..ProptestConfig::default() })]
+
         #[test]
         fn every_key_that_matches_is_at_its_place_and_at_one(
             stripped in prop_oneof![Just(None), Just(Some("a")), Just(Some("a/b"))],
@@ -131,6 +203,10 @@ mod tests {
             };
             let back = prefix.put_back(&key).expect("it was put");
             prop_assert_eq!(back.as_str(), full.as_str());
+            let relative = prefix.relative(&pattern);
+            let is_of_pattern = relative.patterns.iter().any(|pattern| matches(pattern, &key));
+            let is_there = is_of_pattern || relative.keys.contains(&key);
+            prop_assert_eq!(is_there, intersect(&pattern, ke(&full)), "{:?}", relative);
             let places = prefix.places(&pattern);
             let is_exact = places.exact.as_ref() == Some(&key);
             let is_below = places.below.is_some_and(|below| below.has(&key));

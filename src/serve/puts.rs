@@ -19,11 +19,17 @@ use zenoh::{
 };
 use zenoh_keyexpr::{keyexpr, OwnedKeyExpr};
 
-use super::{convert, keys::Prefix, lanes::Lane, log_limit::LogLimit};
+use super::{
+    convert,
+    keys::{Prefix, Relative},
+    lanes::Lane,
+    log_limit::LogLimit,
+};
 use crate::{
-    cell::{intersect, Cell, Key, Timestamp},
+    cell::{intersect, Cell, Key, Timestamp, Value},
     net::{Operator, Routers},
     replica::{Committed, Listing, Outcome, Replica, ReplicaError},
+    wildcard::{MAX_PATTERN_BYTES, MAX_RULES, MAX_RULES_BYTES, MAX_RULE_VALUE_BYTES},
 };
 
 /// How long a put waits for room at the most: for as long Zenoh lets a link wait.
@@ -35,6 +41,9 @@ const MAX_EXPANDING: usize = 8;
 /// How often the log says that puts are dropped, and that some were refused.
 const TELL_DROPPED_EVERY: Duration = Duration::from_secs(60);
 const TELL_REFUSED_EVERY: Duration = Duration::from_secs(1);
+
+/// How often the log says that an update with wildcards was no rule.
+const TELL_EXPANDED_EVERY: Duration = Duration::from_secs(60);
 
 /// Takes the puts and deletes of a storage.
 pub(super) struct Intake {
@@ -51,12 +60,15 @@ pub(super) struct Intake {
     expanding: Lane,
     dropped: LogLimit,
     refused: LogLimit,
+    expanded: LogLimit,
 }
 
 /// What an update with wildcards does to each of the keys that are known.
 enum Expanded {
     /// Writes this.
     Write(Cell),
+    /// Puts this value, if a strategy merges what is put to the key.
+    Merge(Cell, Value),
     /// Deletes what was known when it came.
     DeleteKnown,
 }
@@ -83,6 +95,7 @@ impl Intake {
             expanding: Lane::new(runtime, 1, MAX_EXPANDING),
             dropped: LogLimit::new(TELL_DROPPED_EVERY),
             refused: LogLimit::new(TELL_REFUSED_EVERY),
+            expanded: LogLimit::new(TELL_EXPANDED_EVERY),
         }
     }
 
@@ -193,16 +206,67 @@ impl Intake {
         }
     }
 
-    /// Does a put or delete with wildcards to each key that is known: what that is, is
-    /// found out at once, so whatever comes later is not hit by it.
+    /// Writes an update of a pattern as a rule, for keys that are not known, too; and what is to be done
+    /// to those that are, if anything is.
+    fn rule(&self, pattern: &keyexpr, cell: Cell) -> Option<Expanded> {
+        let kind = match cell.value() {
+            Some(_) => SampleKind::Put,
+            None => SampleKind::Delete,
+        };
+        let relative = match pattern.len() > MAX_PATTERN_BYTES {
+            // It would be no rule.
+            true => None,
+            false => Some(self.prefix.relative(pattern)),
+        };
+        let Some(Relative { patterns, keys }) = relative else {
+            self.tell_expanded(kind, pattern);
+            return Some(Expanded::Write(cell));
+        };
+        for relative in patterns {
+            match self.replica.write_rule(relative, cell.clone()) {
+                Ok(Some(outcome)) => self.offered(Ok(outcome), kind, pattern),
+                Ok(None) => {
+                    self.tell_expanded(kind, pattern);
+                    return Some(Expanded::Write(cell));
+                }
+                Err(error) => {
+                    self.offered(Err(error), kind, pattern);
+                    return None;
+                }
+            }
+        }
+        for key in keys {
+            // A put changes what there is.
+            if cell.value().is_none() || self.replica.last_write(&key).is_some() {
+                self.offered(self.replica.put(key, cell.clone()), kind, pattern);
+            }
+        }
+        let value = cell.value().filter(|_| !self.replica.is_lww()).cloned();
+        value.map(|value| Expanded::Merge(cell, value))
+    }
+
+    fn tell_expanded(&self, kind: SampleKind, pattern: &keyexpr) {
+        if let Some(count) = self.expanded.one_more(Instant::now()) {
+            let name = &self.name;
+            tracing::warn!(
+                "storage '{name}': `{kind}` on < {pattern} > reaches only the keys that are known                  here, as {count} in all since the last line: as rules there may be {MAX_RULES}, of                  {MAX_RULES_BYTES} bytes, with patterns of {MAX_PATTERN_BYTES} bytes and values of                  {MAX_RULE_VALUE_BYTES}"
+            );
+        }
+    }
+
+    /// Does a put or delete with wildcards, by a rule if its client stamped it, and else to each key
+    /// that is known: what that is, is found out at once, so whatever comes later is not hit by it.
     fn expand(self: &Arc<Self>, sample: &Sample) {
         let pattern: OwnedKeyExpr = sample.key_expr().clone().into();
         let what = match (sample.kind(), self.timestamp_of_client(sample)) {
-            (SampleKind::Put, timestamp) => Expanded::Write(self.value(sample, timestamp)),
+            (SampleKind::Put, timestamp) => self.rule(&pattern, self.value(sample, timestamp)),
             (SampleKind::Delete, Some(timestamp)) => {
-                Expanded::Write(convert::tombstone(&timestamp))
+                self.rule(&pattern, convert::tombstone(&timestamp))
             }
-            (SampleKind::Delete, None) => Expanded::DeleteKnown,
+            (SampleKind::Delete, None) => Some(Expanded::DeleteKnown),
+        };
+        let Some(what) = what else {
+            return;
         };
         let places = self.prefix.places(&pattern);
         if let Some(key) = places.exact {
@@ -247,6 +311,8 @@ impl Intake {
     fn update(&self, what: &Expanded, pattern: &keyexpr, key: Key, known: Timestamp) -> bool {
         let (kind, written) = match what {
             Expanded::DeleteKnown => (SampleKind::Delete, self.replica.delete_version(key, known)),
+            Expanded::Merge(_, value) if !self.replica.merges(&key, value) => return true,
+            Expanded::Merge(cell, _) => (SampleKind::Put, self.replica.put(key, cell.clone())),
             Expanded::Write(cell) => {
                 let kind = match cell.value() {
                     Some(_) => SampleKind::Put,
