@@ -348,7 +348,10 @@ impl Replica {
             _when_closed: Box::new(when_closed),
         });
         if !damaged.is_empty() {
-            shared.state.queue.request(write::request::Request::Mend(damaged));
+            shared
+                .state
+                .queue
+                .request(write::request::Request::Mend(damaged));
         }
         let driver = Driver::new(Arc::clone(&shared));
         let thread = std::thread::Builder::new()
