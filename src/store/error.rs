@@ -34,6 +34,19 @@ pub enum StoreError {
         /// Why it failed.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The storage engine has stopped after an error that it does not tell.
+    #[error(
+        "the storage engine has stopped after an error, and cannot {action} {path}; {}",
+        trial(trial_error.as_ref())
+    )]
+    Stopped {
+        /// What was tried.
+        action: &'static str,
+        /// In which folder.
+        path: PathBuf,
+        /// What a trial write in the folder fails with, if it does.
+        trial_error: Option<io::Error>,
+    },
     /// Another process, or another storage of this one, has the folder open.
     #[error(
         "{path} is in use by another storage or process; give each storage a `dir` of its own"
@@ -181,6 +194,14 @@ pub enum StoreError {
     #[cfg(test)]
     #[error("this commit was made to fail")]
     Made,
+}
+
+fn trial(error: Option<&io::Error>) -> String {
+    match error {
+        Some(error) => format!("a trial write there fails: {error}"),
+        None => "a trial write there succeeds, so a file cannot be read, or the cause has passed"
+            .to_owned(),
+    }
 }
 
 #[cfg(feature = "durable")]

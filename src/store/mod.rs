@@ -23,8 +23,8 @@ use std::sync::Arc;
 
 #[cfg(feature = "durable")]
 pub use durable::{
-    complete_recovery, destroy, recover, DurableStore, Owner, Recovered, Sidecar, FORMAT_VERSION,
-    SNAPSHOTS,
+    complete_recovery, destroy, recover, DurableStore, Owner, Recovered, Sidecar, StoreTuning,
+    FORMAT_VERSION, SNAPSHOTS,
 };
 pub use error::StoreError;
 pub use memory::MemoryStore;

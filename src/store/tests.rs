@@ -264,6 +264,38 @@ fn a_folder_whose_making_was_interrupted_is_made_again() {
     assert!(DurableStore::open(folder.path(), CACHE).is_ok());
 }
 
+/// The engine makes files that it does not take for its own when they are there already.
+#[test]
+fn a_folder_whose_making_was_interrupted_anywhere_is_made_again() {
+    let whole = tempfile::tempdir().expect("a folder");
+    drop(DurableStore::open(whole.path(), CACHE).expect("a store"));
+    let files = contents(whole.path());
+    for number in 0..files.len() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("FORMAT.new"), b"zenoh-").expect("a file");
+        for (path, bytes) in files.iter().skip(number) {
+            let below = path.strip_prefix(whole.path()).expect("below");
+            if below == Path::new("FORMAT") {
+                continue;
+            }
+            let path = folder.path().join(below);
+            fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+            fs::write(path, bytes).expect("written");
+        }
+        let store = DurableStore::open(folder.path(), CACHE).expect("made again");
+        assert_holds(&store, &Model::new());
+        append(&store, &[write(1, cell(1, Some(3)))]);
+        // Nobody else makes it meanwhile.
+        fs::rename(
+            folder.path().join("FORMAT"),
+            folder.path().join("FORMAT.new"),
+        )
+        .expect("renamed");
+        assert!(open_error(folder.path()).contains("in use"));
+        assert!(folder.path().join("cells/version").exists());
+    }
+}
+
 #[test]
 fn the_format_file_is_pinned() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -376,6 +408,32 @@ fn what_is_in_the_log_is_joined_with_the_rows() {
         assert_holds(&store, &model);
         assert_eq!(store.payload_rows(), 1);
     }
+}
+
+/// A loss of power may take from the log what was not synced, and leave it in the engine's journal.
+#[test]
+fn rows_that_the_log_has_lost_do_not_depend_on_the_engines_journal() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let open = || DurableStore::open(folder.path(), CACHE).expect("a store");
+    let mut model = Model::new();
+    let store = open();
+    for number in 1..4 {
+        commit_and_apply(&store, &mut model, write(number, cell(5, Some(9))));
+    }
+    drop(store);
+    for (path, bytes) in contents(&folder.path().join("wal")) {
+        fs::write(path, &bytes[..bytes.len() - 2]).expect("cut off");
+    }
+    let store = open();
+    assert_holds(&store, &model);
+    commit_and_apply(&store, &mut model, write(4, cell(6, Some(9))));
+    drop(store);
+    for path in contents(&folder.path().join("cells")).into_keys() {
+        if path.extension().is_some_and(|extension| extension == "jnl") {
+            fs::remove_file(path).expect("removed");
+        }
+    }
+    assert_holds(&open(), &model);
 }
 
 /// The engine takes a journal that is damaged in its middle for one that ends there.

@@ -4,9 +4,12 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
-use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions};
+use fjall::{
+    CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode,
+};
 
 use super::{
     failure::engine_error,
@@ -28,18 +31,58 @@ const WORKERS: usize = 1;
 const MIN_MEMTABLE: u64 = 2 << 20;
 const MAX_MEMTABLE: u64 = 64 << 20;
 
+/// For how long tables that are being written are waited for, and how often one looks.
+const TABLES_PATIENCE: Duration = Duration::from_secs(20);
+const LOOK_EVERY: Duration = Duration::from_millis(2);
+
 /// The engine, opened, and what its rows say.
 pub(super) struct Engine {
     pub(super) database: Database,
     pub(super) rows: Rows,
     pub(super) quarantine: Keyspace,
-    /// The last group of the log that is in rows.
+    /// The last group of the log that is in rows, when it was opened.
     pub(super) applied: u64,
     /// The journal could not be read, or was not there: only what is in tables is in rows.
     pub(super) is_journal_lost: bool,
 }
 
 impl Engine {
+    /// Has all rows written to tables, and waits until they are synced.
+    pub(super) fn write_tables(&self) -> Result<(), StoreError> {
+        let Rows {
+            cells, payloads, ..
+        } = &self.rows;
+        for keyspace in [cells, payloads, &self.quarantine] {
+            self.write_tables_of(keyspace)?;
+        }
+        self.database
+            .persist(PersistMode::SyncAll)
+            .map_err(self.rows.failed("sync"))
+    }
+
+    /// The engine's own way to wait does not end if the thread that writes files has given up, as it
+    /// does when it meets a damaged one.
+    fn write_tables_of(&self, keyspace: &Keyspace) -> Result<(), StoreError> {
+        keyspace
+            .rotate_memtable()
+            .map_err(self.rows.failed("flush"))?;
+        let start = Instant::now();
+        while keyspace.sealed_memtable_count() > 0 {
+            // Which fails, if the engine knows that it has.
+            self.database
+                .persist(PersistMode::Buffer)
+                .map_err(self.rows.failed("flush"))?;
+            if start.elapsed() > TABLES_PATIENCE {
+                return Err(StoreError::Stuck {
+                    path: self.rows.path.clone(),
+                    waited: TABLES_PATIENCE,
+                });
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+        Ok(())
+    }
+
     /// Removes what is left of journals that were lost: all is in tables.
     pub(super) fn forget_lost_journals(folders: &Folders) -> Result<(), StoreError> {
         for aside in files(&folders.engine, ASIDE)? {
@@ -82,10 +125,11 @@ impl Engine {
             }
             opened => opened.map_err(failed)?,
         };
-        let options = |memtable: u64| {
+        let memtable = |bytes: u64| bytes.clamp(MIN_MEMTABLE, MAX_MEMTABLE);
+        let options = |bytes: u64| {
             // Reads ask for what is there: the tree knows what is not.
             KeyspaceCreateOptions::default()
-                .max_memtable_size(memtable.clamp(MIN_MEMTABLE, MAX_MEMTABLE))
+                .max_memtable_size(memtable(bytes))
                 .expect_point_read_hits(true)
         };
         let cells = database
@@ -103,6 +147,7 @@ impl Engine {
             path: path.to_owned(),
             cells,
             payloads,
+            write_buffer: memtable(cache_size / 4),
         };
         let applied = rows.applied()?;
         Ok(Self {

@@ -110,17 +110,12 @@ pub(super) fn enclosing(dir: &Path) -> Result<Option<PathBuf>, StoreError> {
     Ok(dir.ancestors().skip(1).find(is_ours).map(Path::to_owned))
 }
 
-/// Makes `dir` ours if it is new or empty, and says which it was. The caller checks what a folder
-/// that was made has to have, opens the folders in it, then calls [`finish`].
-pub(super) fn prepare(dir: &Path) -> Result<State, StoreError> {
-    create_folder(dir)?;
-    let state = state(dir)?;
-    if state == State::New {
-        write_version(dir)?;
-        let log = Folders::in_store(dir).log;
-        create(&log).map_err(io_error("create the folder", &log))?;
-    }
-    Ok(state)
+/// Begins to make `dir`, in which nothing is, ours. The caller opens what is in it, then calls
+/// [`finish`].
+pub(super) fn begin(dir: &Path) -> Result<(), StoreError> {
+    write_version(dir)?;
+    let log = Folders::in_store(dir).log;
+    create(&log).map_err(io_error("create the folder", &log))
 }
 
 /// Creates the folder, and those above it.

@@ -40,22 +40,7 @@ const CURRENT_BYTES: usize = 25;
 /// lists change then. The log is never without a file.
 pub(super) fn check(store: &Path, folders: &Folders) -> Result<(), StoreError> {
     let engine = &folders.engine;
-    let lock = engine.join("lock");
-    let file = File::options()
-        .read(true)
-        .write(true)
-        .open(&lock)
-        .map_err(missing_or("open", &lock))?;
-    // Until it is dropped, which is before the engine takes it.
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            return Err(StoreError::Locked {
-                path: store.to_owned(),
-            })
-        }
-        Err(TryLockError::Error(error)) => return Err(io_error("lock", &lock)(error)),
-    }
+    check_lock(store, engine)?;
     let version = engine.join("version");
     fs::metadata(&version).map_err(missing_or("read", &version))?;
     let path = engine.join("keyspaces");
@@ -76,6 +61,42 @@ pub(super) fn check(store: &Path, folders: &Folders) -> Result<(), StoreError> {
         Some(_) => Ok(()),
         None => Err(StoreError::Missing { path: log.clone() }),
     }
+}
+
+/// Fails if somebody has the engine's folder open, or there is no file by which one could tell.
+fn check_lock(store: &Path, engine: &Path) -> Result<(), StoreError> {
+    let lock = engine.join("lock");
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .open(&lock)
+        .map_err(missing_or("open", &lock))?;
+    // Until it is dropped, which is before the engine takes it.
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Locked {
+            path: store.to_owned(),
+        }),
+        Err(TryLockError::Error(error)) => Err(io_error("lock", &lock)(error)),
+    }
+}
+
+/// Removes what there is of a store whose making was interrupted: the engine cannot go on with it. Fails
+/// if somebody is making it.
+pub(super) fn clear(store: &Path, folders: &Folders) -> Result<(), StoreError> {
+    match check_lock(store, &folders.engine) {
+        Ok(()) | Err(StoreError::Missing { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    for folder in [&folders.engine, &folders.log] {
+        match fs::remove_dir_all(folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(io_error("remove", folder)(error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn check_list(keyspace: &Path) -> Result<(), StoreError> {

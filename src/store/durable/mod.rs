@@ -21,6 +21,8 @@ mod readable;
 mod rows;
 mod salvage;
 mod sidecar;
+mod trial;
+mod tuning;
 mod wal;
 
 pub use destroy::destroy;
@@ -28,6 +30,7 @@ pub use folder::FORMAT_VERSION;
 pub use owner::Owner;
 pub use salvage::{complete_recovery, recover, Recovered, SNAPSHOTS};
 pub use sidecar::Sidecar;
+pub use tuning::StoreTuning;
 
 use std::{
     path::Path,
@@ -35,10 +38,9 @@ use std::{
         atomic::{AtomicU64, Ordering},
         Arc, Mutex, PoisonError,
     },
-    time::{Duration, Instant},
 };
 
-use fjall::{Database, Keyspace, OwnedWriteBatch, PersistMode};
+use fjall::{OwnedWriteBatch, PersistMode};
 use quick_cache::{sync::Cache, Weighter};
 
 use self::{
@@ -56,15 +58,6 @@ use crate::{
     cell::{Cell, CellKey, Row, Version},
     mst::TreeKey,
 };
-
-/// For how long a flush is waited for, and how often
-/// one looks.
-const FLUSH_PATIENCE: Duration = Duration::from_secs(20);
-const LOOK_EVERY: Duration = Duration::from_millis(2);
-
-/// Bytes of the log that are in rows, but not in tables, at the least, when the engine is made to
-/// write tables.
-const MIN_LOG_KEPT: u64 = 16 << 20;
 
 /// What a cached cell takes beside its key and value.
 const CELL_OVERHEAD: u64 = 224;
@@ -88,17 +81,14 @@ type CellCache = Cache<CellKey, Cached, CellWeight>;
 /// Keeps cells in a folder. One at a time can have a folder open.
 pub struct DurableStore {
     cached: Arc<CellCache>,
-    rows: Rows,
     wal: Wal,
     /// The last group of the log that is in rows.
     applied: AtomicU64,
-    /// Beyond so many bytes of the log tables are written.
-    log_kept: u64,
+    tuning: StoreTuning,
     /// The groups up to this one were in rows when tables began to be written, if they are being
     /// written.
     flushing: Mutex<Option<u64>>,
-    quarantine: Keyspace,
-    database: Database,
+    engine: Engine,
 }
 
 impl DurableStore {
@@ -111,9 +101,26 @@ impl DurableStore {
     /// If the folder cannot be used, is in use, or holds something else; it is then left as it was
     /// found.
     pub fn open(path: &Path, cache_size: u64) -> Result<Self, StoreError> {
+        Self::open_tuned(path, cache_size, StoreTuning::of_cache(cache_size))
+    }
+
+    /// As [`open`](Self::open), with sizes of one's own.
+    ///
+    /// # Errors
+    /// As of [`open`](Self::open).
+    pub fn open_tuned(
+        path: &Path,
+        cache_size: u64,
+        tuning: StoreTuning,
+    ) -> Result<Self, StoreError> {
         let folders = Folders::in_store(path);
-        if folder::prepare(path)? == State::Made {
-            layout::check(path, &folders)?;
+        folder::create_folder(path)?;
+        match folder::state(path)? {
+            State::Made => layout::check(path, &folders)?,
+            State::New => {
+                layout::clear(path, &folders)?;
+                folder::begin(path)?;
+            }
         }
         let engine = Engine::open(path, &folders, cache_size)?;
         let is_journal_lost = engine.is_journal_lost;
@@ -124,18 +131,21 @@ impl DurableStore {
         };
         let mut newest = Newest::default();
         let mut visit = |key, cell| newest.join(Write::of(key, cell));
-        let wal = Wal::open(&folders.log, engine.applied, shown, &mut visit)?;
+        let logged = Wal::read(&folders.log, engine.applied, shown, &mut visit)?;
+        if logged.is_short {
+            // The engine's journal may be all that has these rows, and is not to be relied on.
+            engine.write_tables()?;
+        }
+        let wal = Wal::begin(&folders.log, logged, tuning.log_file)?;
         let weight = cache_size / 8 * 3;
         let items = (weight / (CELL_OVERHEAD + 128)) as usize;
         let store = Self {
             cached: Arc::new(Cache::with_weighter(items, weight, CellWeight)),
-            rows: engine.rows,
             applied: AtomicU64::new(engine.applied),
-            log_kept: MIN_LOG_KEPT.max(cache_size / 4),
+            tuning,
             flushing: Mutex::default(),
             wal,
-            quarantine: engine.quarantine,
-            database: engine.database,
+            engine,
         };
         store.catch_up(newest, is_journal_lost)?;
         if is_journal_lost {
@@ -151,14 +161,14 @@ impl DurableStore {
             Commit::Synced => PersistMode::SyncData,
             Commit::Buffered => PersistMode::Buffer,
         };
-        OwnedWriteBatch::with_capacity(self.database.clone(), len).durability(Some(mode))
+        OwnedWriteBatch::with_capacity(self.engine.database.clone(), len).durability(Some(mode))
     }
 
     /// Lets go of what the log has and tables have; has tables written if that has become much.
     fn trim_log(&self) -> Result<(), StoreError> {
         let Rows {
             cells, payloads, ..
-        } = &self.rows;
+        } = &self.engine.rows;
         let mut flushing = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(applied) = *flushing {
             if cells.sealed_memtable_count() == 0 && payloads.sealed_memtable_count() == 0 {
@@ -168,44 +178,21 @@ impl DurableStore {
             return Ok(());
         }
         let applied = self.applied.load(Ordering::Relaxed);
-        if self.wal.full_bytes_through(applied) >= self.log_kept {
+        if self.wal.full_bytes_through(applied) >= self.tuning.log_kept {
             for keyspace in [cells, payloads] {
                 keyspace
                     .rotate_memtable()
-                    .map_err(self.rows.failed("flush"))?;
+                    .map_err(self.engine.rows.failed("flush"))?;
             }
             *flushing = Some(applied);
         }
         Ok(())
     }
 
-    /// The engine's own way to wait does not end if the thread that writes files has given up, as it
-    /// does when it meets a damaged one.
-    fn flush_keyspace(&self, keyspace: &Keyspace) -> Result<(), StoreError> {
-        keyspace
-            .rotate_memtable()
-            .map_err(self.rows.failed("flush"))?;
-        let start = Instant::now();
-        while keyspace.sealed_memtable_count() > 0 {
-            // Which fails, if the engine knows that it has.
-            self.database
-                .persist(PersistMode::Buffer)
-                .map_err(self.rows.failed("flush"))?;
-            if start.elapsed() > FLUSH_PATIENCE {
-                return Err(StoreError::Stuck {
-                    path: self.rows.path.clone(),
-                    waited: FLUSH_PATIENCE,
-                });
-            }
-            std::thread::sleep(LOOK_EVERY);
-        }
-        Ok(())
-    }
-
     fn rows_view(&self) -> RowsView {
         RowsView {
-            rows: self.rows.clone(),
-            snapshot: self.database.snapshot(),
+            rows: self.engine.rows.clone(),
+            snapshot: self.engine.database.snapshot(),
             cached: Arc::clone(&self.cached),
         }
     }
@@ -218,7 +205,7 @@ impl DurableStore {
     /// Waits until the tables are written that are being written.
     #[cfg(test)]
     pub(super) fn wait_for_tables(&self) {
-        let (cells, payloads) = (&self.rows.cells, &self.rows.payloads);
+        let (cells, payloads) = (&self.engine.rows.cells, &self.engine.rows.payloads);
         while cells.sealed_memtable_count() + payloads.sealed_memtable_count() > 0 {
             std::thread::yield_now();
         }
@@ -230,14 +217,14 @@ impl DurableStore {
         let mut apart = 0;
         let scanned = self.scan(&mut |_, head| apart += usize::from(head.is_apart));
         scanned.expect("a scan");
-        assert_eq!(self.rows.payloads.len().ok(), Some(apart));
+        assert_eq!(self.engine.rows.payloads.len().ok(), Some(apart));
         apart
     }
 }
 
 impl CellStore for DurableStore {
     fn scan(&self, visit: &mut dyn FnMut(CellKey, RowHead)) -> Result<(), StoreError> {
-        let rows = &self.rows;
+        let rows = &self.engine.rows;
         let mut last: Option<CellKey> = None;
         for row in rows.cells.range(..APPLIED_KEY) {
             let (key_bytes, row) = row.into_inner().map_err(rows.failed("scan"))?;
@@ -275,7 +262,7 @@ impl CellStore for DurableStore {
         } = batch;
         let Rows {
             cells, payloads, ..
-        } = &self.rows;
+        } = &self.engine.rows;
         let mut engine_batch = self.batch(puts.len() + removes.len() + 1, Commit::Buffered);
         // The engine makes copies of its own.
         let (mut key_bytes, mut row) = (Vec::new(), Vec::new());
@@ -301,7 +288,7 @@ impl CellStore for DurableStore {
             engine_batch.remove(cells, key_bytes);
         }
         for key in released {
-            engine_batch.remove(&self.quarantine, key.to_canonical());
+            engine_batch.remove(&self.engine.quarantine, key.to_canonical());
         }
         // The last: a table that has it has all that comes before it.
         if let Some(applied) = applied {
@@ -309,7 +296,7 @@ impl CellStore for DurableStore {
         }
         engine_batch
             .commit()
-            .map_err(self.rows.failed("write to"))?;
+            .map_err(self.engine.rows.failed("write to"))?;
         for (key, _) in removes {
             self.cached.remove(key);
         }
@@ -325,7 +312,11 @@ impl CellStore for DurableStore {
             return Ok(Some(cell));
         }
         // One snapshot, so that a row and its payload are of one batch.
-        let Some((cell, version)) = self.rows.read(&self.database.snapshot(), key)? else {
+        let Some((cell, version)) = self
+            .engine
+            .rows
+            .read(&self.engine.database.snapshot(), key)?
+        else {
             return Ok(None);
         };
         let cached = (Arc::clone(&cell), version);
@@ -345,21 +336,13 @@ impl CellStore for DurableStore {
     }
 
     fn disk_bytes(&self) -> Result<u64, StoreError> {
-        let tables = self.database.disk_space();
-        let tables = tables.map_err(self.rows.failed("measure"))?;
+        let tables = self.engine.database.disk_space();
+        let tables = tables.map_err(self.engine.rows.failed("measure"))?;
         Ok(tables + self.wal.disk_bytes())
     }
 
     fn flush(&self) -> Result<(), StoreError> {
-        let Rows {
-            cells, payloads, ..
-        } = &self.rows;
-        for keyspace in [cells, payloads, &self.quarantine] {
-            self.flush_keyspace(keyspace)?;
-        }
-        self.database
-            .persist(PersistMode::SyncAll)
-            .map_err(self.rows.failed("sync"))?;
+        self.engine.write_tables()?;
         self.wal.empty(self.applied.load(Ordering::Relaxed))
     }
 

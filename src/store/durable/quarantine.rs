@@ -7,7 +7,7 @@ impl QuarantineStore for DurableStore {
     fn quarantine(&self, key: &CellKey, version: &Version) -> Result<(), StoreError> {
         let Rows {
             cells, payloads, ..
-        } = &self.rows;
+        } = &self.engine.rows;
         let key_bytes = key.to_canonical();
         let mut batch = self.batch(3, Commit::Synced);
         let head = Row {
@@ -23,17 +23,19 @@ impl QuarantineStore for DurableStore {
             kept.extend_from_slice(&payload);
         }
         batch.remove(payloads, key_bytes.as_slice());
-        batch.insert(&self.quarantine, key_bytes.as_slice(), kept);
+        batch.insert(&self.engine.quarantine, key_bytes.as_slice(), kept);
         batch.remove(cells, key_bytes);
-        batch.commit().map_err(self.rows.failed("write to"))?;
+        batch
+            .commit()
+            .map_err(self.engine.rows.failed("write to"))?;
         self.cached.remove(key);
         Ok(())
     }
 
     fn quarantined(&self) -> Result<Vec<(CellKey, Version)>, StoreError> {
-        let rows = &self.rows;
+        let rows = &self.engine.rows;
         let mut found = Vec::new();
-        for row in self.quarantine.iter() {
+        for row in self.engine.quarantine.iter() {
             let (key_bytes, kept) = row.into_inner().map_err(rows.failed("scan"))?;
             let key = CellKey::from_canonical(&key_bytes).map_err(rows.damaged(&key_bytes))?;
             let version = Row::decode_version(&kept).map_err(rows.damaged(&key_bytes))?;

@@ -5,7 +5,7 @@ use std::{ops::Bound, path::PathBuf, sync::Arc};
 use bytes::Bytes;
 use fjall::{Keyspace, Readable, Snapshot};
 
-use super::{failure::engine_error, CellCache, RowRead, StoreError, StoreView, Write};
+use super::{failure::engine_error, trial, CellCache, RowRead, StoreError, StoreView, Write};
 use crate::cell::{Cell, CellKey, DecodeError, Key, Part, Reader, Row, Version};
 
 /// The key, in the keyspace of the rows, of the last group of the log that is in rows. No cell's key
@@ -18,11 +18,20 @@ pub(super) struct Rows {
     pub(super) path: PathBuf,
     pub(super) cells: Keyspace,
     pub(super) payloads: Keyspace,
+    /// Bytes that the engine writes to a table at the most.
+    pub(super) write_buffer: u64,
 }
 
 impl Rows {
     pub(super) fn failed(&self, action: &'static str) -> impl Fn(fjall::Error) -> StoreError + '_ {
-        move |error| engine_error(action, &self.path, error)
+        move |error| match error {
+            fjall::Error::Poisoned => StoreError::Stopped {
+                action,
+                trial_error: trial::write(&self.path, self.write_buffer).err(),
+                path: self.path.clone(),
+            },
+            error => engine_error(action, &self.path, error),
+        }
     }
 
     /// Costs nothing until there is an error: a scan asks for it at every row.

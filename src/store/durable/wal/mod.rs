@@ -34,12 +34,12 @@ use super::{
 };
 use crate::cell::{write_logged, Cell, CellKey};
 
-use self::replay::Logged;
+pub(super) use self::replay::Logged;
 
 /// The suffix of a file's name; before it stands the number of its first group.
 const SUFFIX: &str = ".wal";
 
-/// Bytes of a file beyond which another is begun.
+/// Bytes of a file beyond which another is begun, unless something else is wanted.
 pub(super) const FILE_BYTES: u64 = 4 << 20;
 
 /// Bytes of a file that has no group yet.
@@ -48,6 +48,8 @@ const EMPTY_FILE_BYTES: u64 = sectors::with_marks(HEADER_BYTES) as u64;
 /// The log, open for appending.
 pub(super) struct Wal {
     folder: PathBuf,
+    /// Bytes of a file beyond which another is begun.
+    file_bytes: u64,
     state: Mutex<State>,
 }
 
@@ -78,19 +80,32 @@ struct Segment {
 }
 
 impl Wal {
-    /// Opens the log in `folder`, and shows the cells of all groups beyond `shown`, in the order in
+    /// Reads the log in `folder`, and shows the cells of all groups beyond `shown`, in the order in
     /// which they were appended. The groups up to `applied` are in rows. What a loss of power left
     /// of a group that was not synced is cut off.
     ///
     /// # Errors
     /// If the folder cannot be read or written, or the log is damaged, or rows were lost.
-    pub(super) fn open(
+    pub(super) fn read(
         folder: &Path,
         applied: u64,
         shown: u64,
         visit: &mut dyn FnMut(CellKey, Cell),
+    ) -> Result<Logged, StoreError> {
+        replay::read(folder, applied, shown, visit)
+    }
+
+    /// Opens the log that was [read](Self::read) for appending. Rows that are [in rows
+    /// only](Logged::is_short) are in tables.
+    ///
+    /// # Errors
+    /// If the folder cannot be written.
+    pub(super) fn begin(
+        folder: &Path,
+        logged: Logged,
+        file_bytes: u64,
     ) -> Result<Self, StoreError> {
-        let Logged { next, mut full } = replay::read(folder, applied, shown, visit)?;
+        let Logged { next, mut full, .. } = logged;
         let (file, current) = begin_file(folder, next)?;
         // A file without a group is of no use, and may not even have its header.
         full.retain(|file| file.path != current.path);
@@ -101,6 +116,7 @@ impl Wal {
         full.retain(|file| !is_empty(&file));
         Ok(Self {
             folder: folder.to_owned(),
+            file_bytes,
             state: Mutex::new(State {
                 file,
                 current,
@@ -140,7 +156,7 @@ impl Wal {
         if std::mem::replace(&mut state.is_broken, true) {
             return Err(failed(io::Error::other("a write to it has failed before")));
         }
-        if state.current.bytes >= FILE_BYTES {
+        if state.current.bytes >= self.file_bytes {
             self.begin_next(&mut state)?;
         }
         let group = state.next;

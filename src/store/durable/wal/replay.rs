@@ -29,9 +29,12 @@ use crate::{
 const MAX_GROUPS_A_FILE: u64 = 1 << 32;
 
 /// What the log is, when it has been read.
-pub(super) struct Logged {
+pub(in crate::store) struct Logged {
     /// The number that the next group is to have.
     pub(super) next: u64,
+    /// The last groups that are in rows are not in the log: a loss of power has taken them from it. What
+    /// follows in the log is of use only if these rows are not lost, either.
+    pub(in crate::store) is_short: bool,
     /// The files that there are, ascending.
     pub(super) full: VecDeque<Segment>,
 }
@@ -75,7 +78,12 @@ pub(super) fn read(
         });
         next = next.max(reader.next);
     }
-    Ok(Logged { next, full })
+    let is_short = full.back().map_or(0, |last: &Segment| last.last) < applied;
+    Ok(Logged {
+        next,
+        is_short,
+        full,
+    })
 }
 
 /// Shows the cells of all groups that can be read, of a log that may be damaged.

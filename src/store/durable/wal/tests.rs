@@ -44,10 +44,10 @@ fn append(wal: &Wal, group: &Cells, commit: Commit) -> u64 {
 /// The cells of the groups beyond `applied`, and the log.
 fn open(folder: &Path, applied: u64) -> Result<(Cells, Wal), StoreError> {
     let mut cells = Cells::new();
-    let wal = Wal::open(folder, applied, applied, &mut |key, cell| {
+    let logged = Wal::read(folder, applied, applied, &mut |key, cell| {
         cells.push((key, cell))
     })?;
-    Ok((cells, wal))
+    Ok((cells, Wal::begin(folder, logged, FILE_BYTES)?))
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {
