@@ -164,9 +164,12 @@ impl Shared {
             let is_whole = held.is_none_or(|held| held.is_whole(key));
             return Ok((!is_whole).then(|| "it is not in memory as it was hashed".to_owned()));
         }
+        // Rows follow the tree: while a cell is pending its row need not be there.
+        let has_row = self.state.queue.is_applied(key);
         match self.store.view().read(key) {
             // It may be a later one.
             Ok(Some((_, found))) if found >= *version => Ok(None),
+            Ok(_) if !has_row => Ok(None),
             Ok(Some((_, found))) => Ok(Some(format!(
                 "the disk has an older version of it, of {}",
                 found.timestamp

@@ -4,20 +4,23 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
+    sync::{mpsc, Mutex},
 };
 
 use bytes::Bytes;
 use proptest::prelude::*;
 use rand::{rngs::StdRng, Rng, SeedableRng};
 
-use super::{open_with, options, settle, ManualClock, CACHE};
+use super::{open_with, options, settle, ManualClock, CACHE, DEADLINE};
 use crate::replica::*;
 use crate::{
     cell::{tests::key, Cell, CellKey, Content, Key, Timestamp, Value, Version},
     merge::Form,
     store::{
-        model::ModelStore, recover, CellStore as _, DurableStore, MemoryStore,
-        QuarantineStore as _, RowBatch, StoreError, Write,
+        faulty::{FaultyStore, Verdict},
+        model::ModelStore,
+        recover, CellStore as _, DurableStore, MemoryStore, QuarantineStore as _, RowBatch,
+        StoreError, Write,
     },
 };
 
@@ -136,6 +139,40 @@ fn a_lost_value_goes_into_quarantine_and_comes_back() {
 }
 
 /// As if a bit had changed in memory after the cell was hashed.
+/// Rows are written after the tree.
+#[test]
+fn a_cell_whose_row_is_being_written_is_not_damaged() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = DurableStore::open(folder.path(), CACHE).expect("a store");
+    let (begin, begun) = mpsc::channel();
+    let (go_on, may_go_on) = mpsc::channel::<()>();
+    let may_go_on = Mutex::new(may_go_on);
+    // The first write is that of the log, the second that of the row.
+    let store = FaultyStore::new(store, move |write| {
+        if write == 1 {
+            begin.send(()).expect("awaited");
+            may_go_on.lock().expect("no panic").recv().expect("told");
+        }
+        Verdict::Done
+    });
+    let clock = ManualClock::at(START);
+    let replica = open(store, &clock);
+    let put = replica.put(numbered(1).key, cell(START, Some(vec![1])));
+    put.expect("taken");
+    replica.sync().expect("synced");
+    advance(&clock, 1 << 34);
+    replica.sync().expect("synced");
+    begun.recv_timeout(DEADLINE).expect("the row is written");
+    let scrubbed = replica.scrub(None, 10).expect("readable");
+    go_on.send(()).expect("awaited");
+    assert_eq!(scrubbed.checked, 1);
+    assert!(scrubbed.damaged.is_empty(), "{:?}", scrubbed.damaged);
+    settle(&replica);
+    let scrubbed = replica.scrub(None, 10).expect("readable");
+    assert!(scrubbed.damaged.is_empty(), "{:?}", scrubbed.damaged);
+    replica.close().expect("closed");
+}
+
 #[test]
 fn a_value_that_is_damaged_in_memory_is_found_and_replaced() {
     let clock = ManualClock::at(START);
