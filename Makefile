@@ -16,7 +16,7 @@ PYTHON := $(TOOLS)/python/bin/python
 PYTHON_READY := $(TOOLS)/python/ready
 AUTOMERGE := $(TOOLS)/automerge/node_modules/@automerge/automerge/package.json
 
-.PHONY: run test build tools check bench soak fuzz clean
+.PHONY: run test build tools check bench soak soak-power fuzz clean
 
 ## Builds everything and starts a router with a storage on demo/**.
 run: build $(ZENOHD)
@@ -85,6 +85,11 @@ bench: build tools
 SECONDS ?= 600
 soak:
 	scripts/soak $(SECONDS)
+
+## Losses of power: of so many seeds each some 100 images, and 60 second losses.
+SEEDS ?= 2100
+soak-power:
+	scripts/soak-power $(SEEDS)
 
 ## Each fuzz target for a minute; needs cargo-fuzz and a nightly-like compiler.
 fuzz:
