@@ -11,7 +11,7 @@ use std::{
 const TRIAL: &str = "TRIAL";
 
 /// Bytes that are written at a time.
-const CHUNK: [u8; 64 << 10] = [1; 64 << 10];
+static CHUNK: [u8; 64 << 10] = [1; 64 << 10];
 
 /// Writes as many bytes to a file in `folder` as the engine may have wanted to, syncs them, and lets go of
 /// them. What that fails with, the engine has most likely failed with.
