@@ -17,9 +17,7 @@ pub fn build(folder: &Path) -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/power/disk.c");
     let library = folder.join("disk.so");
     let mut cc = Command::new(env::var_os("CC").as_deref().unwrap_or(OsStr::new("cc")));
-    cc.args([
-        "-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-o",
-    ]);
+    cc.args(["-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-o"]);
     cc.arg(&library).arg(source).args(["-ldl", "-lpthread"]);
     let status = cc.status().expect("a C compiler, `cc`");
     assert!(status.success(), "the interposer is not built");

@@ -248,7 +248,7 @@ impl PowerCuts {
         let folder = self.fresh("image");
         let store = folder.join(STORE);
         let inodes = image.write(&folder);
-        let is_double = number % self.plan.double_every == 0;
+        let is_double = number.is_multiple_of(self.plan.double_every);
         let file = self.folder.join("image.recording");
         if is_double {
             self.disk.record(&folder, &file);
