@@ -12,6 +12,7 @@
 //! | `view` | the replica, as the state machine reads it |
 //! | `request` | what operators can ask for |
 //! | `operator`, `serving`, `queues`, `answers` | answers to operators |
+//! | `changes` | tells those who listen what pub/sub did not bring |
 //! | `authority` | decides who may have it done |
 //! | `words`, `replier` | an operator's query, and the replies |
 //! | `asker` | tells whether a client is still waiting for its answer |

@@ -38,9 +38,11 @@ const MAX_WAIT: Duration = Duration::from_secs(10);
 /// Updates with wildcards that wait while another is expanded.
 const MAX_EXPANDING: usize = 8;
 
-/// How often the log says that puts are dropped, and that some were refused.
+/// How often the log says that puts are dropped, and how many lines of each span say that one was
+/// refused: each has its own reason.
 const TELL_DROPPED_EVERY: Duration = Duration::from_secs(60);
 const TELL_REFUSED_EVERY: Duration = Duration::from_secs(1);
+const TELL_REFUSED: u32 = 20;
 
 /// How often the log says that an update with wildcards was no rule.
 const TELL_EXPANDED_EVERY: Duration = Duration::from_secs(60);
@@ -93,9 +95,9 @@ impl Intake {
             room: Mutex::default(),
             // One after the other.
             expanding: Lane::new(runtime, 1, MAX_EXPANDING),
-            dropped: LogLimit::new(TELL_DROPPED_EVERY),
-            refused: LogLimit::new(TELL_REFUSED_EVERY),
-            expanded: LogLimit::new(TELL_EXPANDED_EVERY),
+            dropped: LogLimit::new(1, TELL_DROPPED_EVERY),
+            refused: LogLimit::new(TELL_REFUSED, TELL_REFUSED_EVERY),
+            expanded: LogLimit::new(1, TELL_EXPANDED_EVERY),
         }
     }
 
