@@ -18,6 +18,7 @@ mod failures;
 mod integrity;
 #[cfg(all(feature = "automerge", feature = "durable"))]
 mod merging;
+#[cfg(feature = "durable")]
 mod wildcards;
 
 use super::{
