@@ -40,7 +40,7 @@ use crate::{
         model::ModelStore,
         MemoryStore,
     },
-    wildcard::{rule_key, WildcardRules},
+    wildcard::WildcardRules,
 };
 
 pub(super) const CACHE: u64 = 4 << 20;

@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     config::MergeConfig,
     replica::{Keys, Refusal, ReplicaError},
-    wildcard::{matches, MAX_RULES, MAX_RULE_VALUE_BYTES},
+    wildcard::{matches, rule_key, MAX_RULES, MAX_RULE_VALUE_BYTES},
 };
 
 const PATTERNS: [&str; 5] = ["key/*", "**", "key/$*2", "key/1", "*/3/**"];
