@@ -149,7 +149,9 @@ fn keys_at(cells: &Cells) -> Vec<Key> {
         .filter_map(|k| k.as_str())
         .map(Into::into)
         .collect();
-    keys.extend(there.iter().map(|text| key(&format!("{text}!"))));
+    // Nothing is added to a wildcard.
+    let beside = there.iter().filter(|text| !text.ends_with('*'));
+    keys.extend(beside.map(|text| key(&format!("{text}!"))));
     keys.push(Key::NONE);
     keys.sort();
     keys.dedup();

@@ -2,13 +2,11 @@
 
 import json
 
-import pytest
-
 from polling import wait_until
 from router import storage
 from test_mstctl import failure, mstctl
 
-#: Both doors.
+#: Each test runs by both.
 DOORS = ("volume", "plugin")
 
 
@@ -35,7 +33,6 @@ def refusal(router):
     return wait_until(errors, router.log_tail)[0]
 
 
-@pytest.mark.parametrize("door", DOORS)
 def test_a_folder_of_another_storage_is_refused_until_it_is_adopted(start_router, tmp_path, door):
     wide = storage("kv/**", settle="50ms", dir="d")
     narrow = storage("kv/a/**", settle="50ms", dir="d")
@@ -108,7 +105,6 @@ def test_folders_are_not_inside_each_other(start_router):
     wait_until(is_decided, router.log_tail)
 
 
-@pytest.mark.parametrize("door", DOORS)
 def test_a_storage_that_has_to_be_there_is_not_made(start_router, tmp_path, door):
     data = tmp_path / "data"
     there = storage("demo/**", settle="50ms", create=False)
@@ -123,7 +119,6 @@ def test_a_storage_that_has_to_be_there_is_not_made(start_router, tmp_path, door
     router.client.wait_for("demo/**", {"demo/a": b"1"})
 
 
-@pytest.mark.parametrize("door", DOORS)
 def test_a_folder_is_deleted_with_its_storage_if_that_is_wanted(start_router, tmp_path, door):
     data = tmp_path / "data"
     passing = storage("demo/**", settle="50ms", on_closure="destroy")

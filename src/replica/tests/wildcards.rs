@@ -152,6 +152,8 @@ proptest! {
             true
         }).expect("read");
         prop_assert_eq!(rows, snapshot.tree.len());
+        // It keeps the store open.
+        drop(snapshot);
         replica.close().expect("closed");
         if durable {
             let replica = open(&clock);
