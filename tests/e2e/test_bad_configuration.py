@@ -119,7 +119,10 @@ def make_foreign_files(data):
     for name, files in {
         "foreign": {"precious.txt": "not to be lost", "cells/0.jnl": "of someone else"},
         "newer": {"FORMAT": "zenoh-backend-mst storage\nformat 99\n", "cells/x": "of tomorrow"},
-        "robbed": {"FORMAT": "zenoh-backend-mst storage\nformat 3\n"},
+        "robbed": {
+            "FORMAT": "zenoh-backend-mst storage\nformat 3\n",
+            "OWNER": '{"key_expr":"bad/**","strip_prefix":null}\n',
+        },
         ".": {"a_file": "a file, where a folder is expected", "file": "another"},
     }.items():
         for file, text in files.items():

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from polling import wait_until
 from router import storage
 from test_mstctl import failure, mstctl
@@ -89,6 +91,7 @@ def test_keys_are_not_called_otherwise_by_another_prefix(start_router, tmp_path)
     router.client.wait_for("fleet/**", {"fleet/robot": b"1"})
 
 
+@pytest.mark.doors("volume")  # and the plugin beside it
 def test_folders_are_not_inside_each_other(start_router):
     router = start_router(
         {"outer": storage("a/**", dir="one"), "inner": storage("b/**", dir="one/two")},
