@@ -181,7 +181,7 @@ def test_all_keys_are_listed_in_order(operator, own, name):
     assert listed["next"] is None
     assert names(listed["keys"]) == sorted(WRITTEN[name])
     for entry in listed["keys"]:
-        assert entry.keys() == {"key", "timestamp", "time", "cells", "deleted"}
+        assert entry.keys() == {"key", "timestamp", "time", "cells", "deleted", "rule"}
         assert entry["cells"] == (2 if name == "count" else 1)
         assert entry["deleted"] is False
 

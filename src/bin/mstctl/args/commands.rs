@@ -251,7 +251,7 @@ pub(crate) struct Backup {
     #[arg(long)]
     pub(crate) force: bool,
     /// With --dir, of a folder that does not say whose it is: what the storage takes off its keys
-    #[arg(long, value_name = "PREFIX", requires = "storage")]
+    #[arg(long, value_name = "PREFIX")]
     pub(crate) strip_prefix: Option<String>,
 }
 

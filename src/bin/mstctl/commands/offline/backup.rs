@@ -21,6 +21,11 @@ pub(super) fn backup(context: &Context, dir: &Path, args: &Backup) -> Result<Ans
     let owner = Owner::read(dir)?;
     let (key_expr, strip_prefix) = match (&context.global.storage, owner) {
         (Some(key_expr), _) => (key_expr.clone(), args.strip_prefix.clone()),
+        (None, _) if args.strip_prefix.is_some() => {
+            return Err(Error::Usage(
+                "--strip-prefix goes with the storage's key expression, -s".to_owned(),
+            ))
+        }
         (
             None,
             Some(Owner {
