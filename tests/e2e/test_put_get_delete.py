@@ -171,7 +171,7 @@ def test_a_wildcard_delete_reaches_every_key_it_matches(start_router, settle):
     client.wait_for("demo/**", {"demo/in/7": b"new"})
 
 
-def test_a_wildcard_put_replaces_every_value_it_matches(start_router):
+def test_a_wildcard_put_replaces_every_value_it_matches(start_router, door):
     router = start_router({"demo": storage("demo/**")})
     client = router.client
     for n in range(20):
@@ -179,7 +179,8 @@ def test_a_wildcard_put_replaces_every_value_it_matches(start_router):
     client.put("demo/out", "old")
     router.wait_for_counters("demo", puts=21)
     client.put("demo/in/*", "new", encoding=zenoh.Encoding.TEXT_PLAIN)
-    router.wait_for_counters("demo", puts=41)
+    # The storage manager makes a put of each key of it, the plugin one rule.
+    router.wait_for_counters("demo", puts=41 if door == "volume" else 22)
     samples = client.samples("demo/**")
     assert bytes(samples.pop("demo/out").payload) == b"old"
     assert len(samples) == 20
