@@ -101,14 +101,21 @@ def test_the_configuration_of_a_storage_is_changed(router):
     router.client.wait_for("demo/**", {"demo/a": b"value", "demo/b": b"value"})
 
 
-def test_a_storage_keeps_its_data_under_another_key_expression(router):
-    """What is stored are keys without the prefix."""
-    router.add_storage("added", storage("old/**", strip_prefix="old", settle="10ms"))
-    router.client.put("old/a", "value")
+def test_a_storage_keeps_its_data_under_a_wider_key_expression_and_no_other(router):
+    """What is stored are keys without the prefix: by another prefix they would be other keys."""
+    narrow = storage("old/a/**", strip_prefix="old", settle="10ms")
+    router.add_storage("added", narrow)
+    router.client.put("old/a/b", "value")
     router.wait_until_settled("added", keys=1)
-    router.add_storage("added", storage("new/**", strip_prefix="new", settle="10ms"))
-    assert router.client.get("new/**") == {"new/a": b"value"}
-    assert router.client.get("old/**") == {}
+    wide = storage("old/**", strip_prefix="old", settle="10ms")
+    router.add_storage("added", wide)
+    assert router.client.get("old/**") == {"old/a/b": b"value"}
+    router.configure("storages/added", storage("new/**", strip_prefix="new", settle="10ms"))
+    router.wait_for_log("ERROR", "'added'", "old/**", "adopt")
+    assert router.client.get("new/**") == {}
+    router.remove_storage("added")
+    router.add_storage("added", wide)
+    assert router.client.get("old/**") == {"old/a/b": b"value"}
 
 
 def test_a_wrong_configuration_is_refused_and_a_right_one_then_taken(router):
