@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{operator::Operator, replicator::Replicator, serve::Served};
+use super::{operator::Operator, replicator::Replicator, served::Served};
 use crate::{
     metrics::{
         AnnouncementMetrics, ChangeMetrics, OperationMetrics, PeerMetrics, PullMetrics,
@@ -15,6 +15,16 @@ use crate::{
 /// Seconds since 1970.
 fn seconds(ntp64: u64) -> f64 {
     ntp64 as f64 / (1u64 << 32) as f64
+}
+
+impl Replicator {
+    /// The metrics of replication.
+    pub(super) fn metrics(&self) -> ReplicationMetrics {
+        let core = self.core();
+        let (status, useless) = (core.machine.status(), core.view.joins.useless());
+        drop(core);
+        replication(&status, &self.served, useless)
+    }
 }
 
 impl Operator {
@@ -94,7 +104,7 @@ fn peer(peer: &PeerStatus) -> (String, PeerMetrics) {
     (peer.replica.to_string(), metrics)
 }
 
-pub(super) fn replication(status: &Status, served: &Served, useless: u64) -> ReplicationMetrics {
+fn replication(status: &Status, served: &Served, useless: u64) -> ReplicationMetrics {
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let rejected = &status.rejected;
     ReplicationMetrics {

@@ -8,7 +8,7 @@
 //! | `replicator`, `replication_loop` | the state of one replica, and its loop: events in, actions out |
 //! | `mailbox` | what waits for the loop |
 //! | `links` | a replica's declarations, and its queries to peers |
-//! | `serve` | answers to peers' queries |
+//! | `serve`, `served` | answers to peers' queries, and how many |
 //! | `view` | the replica, as the state machine reads it |
 //! | `request` | what operators can ask for |
 //! | `operator`, `serving`, `queues`, `answers` | answers to operators |
@@ -38,6 +38,7 @@ mod replier;
 mod request;
 mod routers;
 mod serve;
+mod served;
 mod serving;
 mod session;
 mod status;

@@ -18,7 +18,7 @@ use std::sync::{atomic::AtomicU64, Arc, Mutex, PoisonError};
 use serde_json::Value;
 use tokio::sync::Notify;
 
-use super::{changes::Changes, identity, replicator::Replicator, status};
+use super::{changes::Changes, identity, replicator::Replicator};
 use crate::{
     admin::Administration, config::Operators, metrics::Histogram, store::StoreError,
     sync::ReplicaId,
@@ -36,7 +36,7 @@ pub struct Operator {
     /// If it is not replicated.
     pub(super) own_identity: ReplicaId,
     /// As it was given, for the status.
-    configuration: Value,
+    pub(super) configuration: Value,
     /// What is done for those who ask.
     pub(super) operators: Operators,
     /// What is published that pub/sub did not bring.
@@ -92,12 +92,6 @@ impl Operator {
     pub(super) fn identity(&self) -> ReplicaId {
         let replicator = self.replicator.as_ref();
         replicator.map_or(self.own_identity, |replicator| replicator.identity())
-    }
-
-    /// The status of the storage. Documented, field by field, in docs/operators.md.
-    #[must_use]
-    pub fn status(&self) -> Value {
-        status::storage_status(self, self.configuration.clone())
     }
 
     /// Whether this change is another than the last.

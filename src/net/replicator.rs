@@ -6,7 +6,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::Value;
 use tokio::sync::Notify;
 use zenoh::Session;
 
@@ -14,16 +13,14 @@ use super::{
     changes::Changes,
     identity,
     links::{get, QUICKLY},
-    metrics, random,
-    serve::Served,
+    random,
+    served::Served,
     session::Way,
-    status::replication_status,
     told::Told,
     view::ReplicaView,
 };
 use crate::{
     config::ReplicationConfig,
-    metrics::ReplicationMetrics,
     replica::{Clock, Replica},
     store::StoreError,
     sync::{
@@ -138,29 +135,6 @@ impl Replicator {
     /// Stops the loop soon.
     pub fn stop(&self) {
         self.stop.notify_one();
-    }
-
-    /// The status of replication.
-    pub fn status(&self) -> Value {
-        let core = self.core();
-        let (settings, status) = (core.machine.settings().clone(), core.machine.status());
-        let useless = core.view.joins.useless();
-        drop(core);
-        replication_status(
-            &settings,
-            &status,
-            &self.served,
-            useless,
-            self.session.get().map(|(_, way)| *way),
-        )
-    }
-
-    /// The metrics of replication.
-    pub(super) fn metrics(&self) -> ReplicationMetrics {
-        let core = self.core();
-        let (status, useless) = (core.machine.status(), core.view.joins.useless());
-        drop(core);
-        metrics::replication(&status, &self.served, useless)
     }
 
     /// This replica's announcement, as bytes.

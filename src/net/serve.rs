@@ -1,9 +1,6 @@
 //! Answers to the queries of other replicas.
 
-use std::sync::{
-    atomic::{AtomicU64, Ordering},
-    Arc,
-};
+use std::sync::{atomic::Ordering, Arc};
 
 use tokio::sync::{mpsc, Semaphore};
 use zenoh::{query::Query as ZQuery, Wait};
@@ -21,18 +18,6 @@ use crate::{
 
 /// Queries that are answered at a time.
 const AT_A_TIME: usize = 2;
-
-/// What was answered.
-#[derive(Debug, Default)]
-pub(super) struct Served {
-    pub(super) digest_queries: AtomicU64,
-    pub(super) entries_queries: AtomicU64,
-    pub(super) bytes_sent: AtomicU64,
-    /// Queries that could not be read.
-    pub(super) malformed: AtomicU64,
-    /// Cells that were not served, because they are not what the tree says.
-    pub(super) damaged: AtomicU64,
-}
 
 /// Answers queries until no more can come. What blocks on disk or takes long is
 /// done on threads for that.

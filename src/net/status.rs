@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde_json::{json, Value};
 use zenoh::time::NTP64;
 
-use super::{operator::Operator, replicator::Replicator, serve::Served, session::Way};
+use super::{operator::Operator, replicator::Replicator, served::Served, session::Way};
 use crate::{
     replica::Damage,
     sync::{PeerStatus, Settings, Status, PROTOCOL},
@@ -16,8 +16,33 @@ pub(super) fn ntp64_text(ntp64: u64) -> String {
     NTP64(ntp64).to_string_rfc3339_lossy()
 }
 
+impl Replicator {
+    /// The status of replication.
+    pub fn status(&self) -> Value {
+        let core = self.core();
+        let (settings, status) = (core.machine.settings().clone(), core.machine.status());
+        let useless = core.view.joins.useless();
+        drop(core);
+        replication_status(
+            &settings,
+            &status,
+            &self.served,
+            useless,
+            self.session.get().map(|(_, way)| *way),
+        )
+    }
+}
+
+impl Operator {
+    /// The status of the storage. Documented, field by field, in docs/operators.md.
+    #[must_use]
+    pub fn status(&self) -> Value {
+        storage_status(self, self.configuration.clone())
+    }
+}
+
 /// A storage's status, with its configuration.
-pub(super) fn storage_status(operator: &Operator, configuration: Value) -> Value {
+fn storage_status(operator: &Operator, configuration: Value) -> Value {
     let admin = &operator.admin;
     let replica = &admin.replica;
     let published = replica.published();
@@ -114,7 +139,7 @@ fn peer(peer: &PeerStatus) -> Value {
     })
 }
 
-pub(super) fn replication_status(
+fn replication_status(
     settings: &Settings,
     status: &Status,
     served: &Served,

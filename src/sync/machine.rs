@@ -9,7 +9,7 @@ use super::{
     interface::{Action, Context, Event, Settings, Status},
     peers::{Isolation, OwnRoot, PeerStatus, Peers, Relation},
     pieces::Assembly,
-    pulling::State,
+    pull_state::State,
     refused::Refused,
     report::Report,
     view::View,

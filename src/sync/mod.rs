@@ -24,6 +24,7 @@
 //! | `refused` | remembers what was not taken |
 //! | `machine` | announcements, and the relations of peers |
 //! | `choosing` | chooses the peer to pull from |
+//! | `pull_state` | what a replica is at: a pull, or waiting for what it brought |
 //! | `pulling` | begins, continues and ends pulls, and handles the outcome |
 //! | `interface`, `report` | the machine's inputs and outputs |
 //! | `view` | what it sees of its replica |
@@ -52,6 +53,7 @@ mod pace;
 mod peers;
 mod pieces;
 mod pull;
+mod pull_state;
 mod pulling;
 mod refused;
 mod report;

@@ -9,14 +9,12 @@ use super::{
     machine::Machine,
     pace::{Pace, Terms},
     peers::Included,
-    pull::{Ask, Brought, Pull, Rejections},
+    pull::{Ask, Brought, Rejections},
+    pull_state::{Going, Joining, State},
     refused::Refusal,
     report::Report,
 };
-use crate::{cell::CellKey, mst::RootHash};
-
-/// The longest wait until joined cells are part of the root.
-const JOINING: Duration = Duration::from_secs(10);
+use crate::cell::CellKey;
 
 /// Backoff: the first pause after a pull that failed or brought nothing; it doubles. Also
 /// the pause after a pull that brought something, unless the peer announces another root
@@ -41,75 +39,6 @@ const MAX_USELESS: u32 = 4096;
 /// How long a pull goes on while there are others to pull from. Twice as long each time
 /// it was too short, so that long pulls complete, too.
 const TURN: Duration = Duration::from_secs(60);
-
-/// A pull that is going on.
-pub(super) struct Going {
-    pull: Pull,
-    began: Duration,
-    request: u64,
-    asked_at: Duration,
-    timeout: Duration,
-    deadline: Duration,
-    rejected: Rejections,
-    /// The number of useful cells before.
-    useful_before: u64,
-    /// The largest number of useful cells seen, and answers since.
-    useful: u64,
-    useless_answers: u32,
-    /// Consecutive answers of which all cells were rejected.
-    rejected_answers: u32,
-    /// The peer's announced root.
-    root: RootHash,
-    /// Whether a query was answered.
-    is_answered: bool,
-    /// Queries in a row that were dropped on the way, or their answers.
-    drops: u32,
-    /// Whether digests are of the larger width.
-    is_wide: bool,
-}
-
-impl Going {
-    /// What follows when the pull is over.
-    fn joining(&self, now: Duration) -> Joining {
-        Joining {
-            peer: self.pull.peer,
-            useful_before: self.useful_before,
-            root: self.root,
-            is_delta: self.pull.is_delta,
-            found_nothing: self.is_wide
-                && !self.pull.is_delta
-                && self.pull.received == 0
-                && !self.pull.is_beside()
-                && self.rejected == Rejections::default(),
-            deadline: now + JOINING,
-        }
-    }
-}
-
-/// A pull whose cells are not yet part of the root.
-#[derive(Clone, Copy)]
-pub(super) struct Joining {
-    /// The peer that sent them.
-    peer: ReplicaId,
-    /// The number of useful cells before.
-    useful_before: u64,
-    /// The peer's announced root when the pull began.
-    root: RootHash,
-    /// Whether it was a delta alone.
-    is_delta: bool,
-    /// Whether it compared the trees, by digests that are not equal by chance, and the
-    /// peer had nothing that is lacking here.
-    found_nothing: bool,
-    /// The deadline.
-    deadline: Duration,
-}
-
-pub(super) enum State {
-    Idle,
-    Pulling(Box<Going>),
-    /// The cells of a pull are on their way into the tree.
-    Joining(Joining),
-}
 
 impl Machine {
     /// When pulls need attention, if nothing happens before.

@@ -6,9 +6,9 @@ use rand::RngCore;
 
 use super::{
     super::*,
-    network::Message,
+    happening::{Happening, Message},
     node::{at, id, settings, Joining, NodeView, DRIFT},
-    world::{Happening, World},
+    world::World,
 };
 use crate::{
     cell::{ntp64_span, Cell, CellKey, Timestamp, Version},

@@ -4,9 +4,9 @@ use rand::Rng;
 
 use super::{
     super::*,
-    network::Message,
+    happening::{Happening, Message},
     node::{at, SETTLE, START},
-    world::{Happening, World},
+    world::World,
 };
 use crate::replica::{Lost, SimulatedReplica};
 

@@ -11,25 +11,11 @@ use std::{
 
 use rand::{rngs::StdRng, SeedableRng};
 
-use super::{scenario::Scenario, world::World, REQUEST_TIMEOUT};
-
-/// What goes wrong beside lost, late and repeated messages, cut links, crashes, and clocks that are
-/// off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// Nothing.
-    Network,
-    /// Disks are slow, or fail, and lose what is not synced.
-    Disks,
-    /// Clocks jump, drift, and begin in 1970.
-    Clocks,
-    /// Links are slow; queries are answered with errors, or too late; events are dropped.
-    Links,
-    /// Folders are copied, or put back as they were once.
-    Folders,
-    /// All of that.
-    All,
-}
+use super::{
+    scenario::{Kind, Scenario},
+    world::World,
+    REQUEST_TIMEOUT,
+};
 
 fn simulate(kind: Kind, seed: u64) {
     let scenario = Scenario::draw(kind, &mut StdRng::seed_from_u64(seed));

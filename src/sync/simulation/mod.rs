@@ -17,6 +17,7 @@ mod acts;
 mod checks;
 mod clocks;
 mod faults;
+mod happening;
 mod kinds;
 mod model;
 mod network;

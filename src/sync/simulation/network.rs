@@ -2,40 +2,15 @@
 
 use rand::Rng;
 
-use super::{super::*, node::token, world::Happening, world::World};
-use crate::cell::{Cell, CellKey};
+use super::{
+    super::*,
+    happening::{Happening, Message},
+    node::token,
+    world::World,
+};
 
 /// What waits for a link at the most, in milliseconds; what comes then is dropped.
 const MAX_BACKLOG: u64 = 5000;
-
-#[derive(Clone)]
-pub(super) enum Message {
-    Update(Vec<(CellKey, Cell)>),
-    /// The token of a node, and of this name.
-    Appeared(usize, ReplicaId),
-    Gone(usize, ReplicaId),
-    Announced(ReplicaId, Vec<u8>),
-    /// Who asks, and whom.
-    AskRoot(usize, ReplicaId),
-    Query(usize, u64, Query, Vec<u8>),
-    Answer(u64, Result<Vec<u8>, String>),
-}
-
-impl Message {
-    fn bytes(&self) -> usize {
-        match self {
-            Self::Announced(_, bytes) | Self::Query(.., bytes) | Self::Answer(_, Ok(bytes)) => {
-                bytes.len()
-            }
-            Self::Update(cells) => {
-                let cells = cells.iter();
-                let bytes = cells.map(|(key, cell)| key.canonical_len() + cell.value_bytes());
-                bytes.sum()
-            }
-            Self::Appeared(..) | Self::Gone(..) | Self::AskRoot(..) | Self::Answer(..) => 0,
-        }
-    }
-}
 
 impl World {
     pub(super) fn delay(&mut self) -> u64 {

@@ -4,7 +4,23 @@ use std::time::Duration;
 
 use rand::{rngs::StdRng, Rng};
 
-use super::kinds::Kind;
+/// What goes wrong beside lost, late and repeated messages, cut links, crashes, and clocks that are
+/// off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Nothing.
+    Network,
+    /// Disks are slow, or fail, and lose what is not synced.
+    Disks,
+    /// Clocks jump, drift, and begin in 1970.
+    Clocks,
+    /// Links are slow; queries are answered with errors, or too late; events are dropped.
+    Links,
+    /// Folders are copied, or put back as they were once.
+    Folders,
+    /// All of that.
+    All,
+}
 
 /// What a run is to be like.
 #[derive(Clone, Debug)]

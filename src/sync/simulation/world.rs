@@ -10,8 +10,8 @@ use rand::{rngs::StdRng, Rng, RngCore, SeedableRng};
 
 use super::{
     super::*,
+    happening::Happening,
     model::Merging,
-    network::Message,
     node::{at, id, settings, Node, NodeView, SETTLE, START},
     scenario::Scenario,
 };
@@ -21,22 +21,6 @@ use crate::{
     replica::{ideal, Image, Medium, SimulatedReplica},
     store::faulty::Verdict,
 };
-
-pub(super) enum Happening {
-    /// A replica has something to do.
-    Wake(usize, u64),
-    /// A message arrives.
-    Arrive(usize, Message),
-    Write,
-    Cut,
-    Crash,
-    /// A clock is set.
-    Jump,
-    /// An operator opens a storage anew that has failed.
-    Reopen(usize, u64),
-    /// One that is down comes up again.
-    Restart(usize),
-}
 
 pub(super) struct World {
     pub(super) rng: StdRng,
