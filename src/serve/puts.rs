@@ -251,7 +251,10 @@ impl Intake {
         if let Some(count) = self.expanded.one_more(Instant::now()) {
             let name = &self.name;
             tracing::warn!(
-                "storage '{name}': `{kind}` on < {pattern} > reaches only the keys that are known                  here, as {count} in all since the last line: as rules there may be {MAX_RULES}, of                  {MAX_RULES_BYTES} bytes, with patterns of {MAX_PATTERN_BYTES} bytes and values of                  {MAX_RULE_VALUE_BYTES}"
+                "storage '{name}': `{kind}` on < {pattern} > reaches only the keys that are known \
+                 here, as {count} in all since the last line: as rules there may be {MAX_RULES}, of \
+                 {MAX_RULES_BYTES} bytes, with patterns of {MAX_PATTERN_BYTES} bytes and values of \
+                 {MAX_RULE_VALUE_BYTES}"
             );
         }
     }
