@@ -18,11 +18,12 @@ use std::{
 };
 
 use bytes::Bytes;
+use common::open_merging_replica;
 use zenoh_backend_mst::{
     cell::{ntp64_span, Cell, Content, Key, Timestamp, Value},
-    config::{Durability, MergeConfig, StrategyConfig},
+    config::{MergeConfig, StrategyConfig},
     merge::{Form, MergeRules},
-    replica::{Lookup, Options, Replica},
+    replica::{Lookup, Replica},
     store::{DurableStore, MemoryStore, Store},
 };
 
@@ -124,13 +125,6 @@ fn wait_until_settled(replica: &Replica) {
 }
 
 fn measure(name: &str, store: Box<dyn Store>, keys: u32) {
-    let options = Options {
-        durability: Durability::Interval,
-        sync_every: Duration::from_millis(100),
-        settle: Duration::from_millis(500),
-        max_clock_drift: Duration::from_secs(10),
-        keep_changes: false,
-    };
     let set_union = StrategyConfig {
         name: "set_union".to_owned(),
         fields: BTreeMap::new(),
@@ -141,8 +135,8 @@ fn measure(name: &str, store: Box<dyn Store>, keys: u32) {
         ..MergeConfig::default()
     };
     let all = "**".try_into().expect("a key expression");
-    let rules = Arc::new(MergeRules::new(&config, all, None).expect("merge rules"));
-    let replica = Replica::open("bench", store, options, rules, Arc::new(now), ()).expect("open");
+    let rules = MergeRules::new(&config, all, None).expect("merge rules");
+    let replica = open_merging_replica(store, rules, Arc::new(now));
     for number in 0..keys {
         put(&replica, numbered(number), now(), &[1; 100], 1);
     }

@@ -30,6 +30,11 @@ pub fn ratio(ours: Duration, peer: Duration) -> String {
 
 /// A replica with the options that a storage has by default, but nobody to replicate to.
 pub fn open_replica(store: Box<dyn Store>, clock: Clock) -> Replica {
+    open_merging_replica(store, MergeRules::lww(), clock)
+}
+
+/// As [`open_replica`], with merge rules.
+pub fn open_merging_replica(store: Box<dyn Store>, rules: MergeRules, clock: Clock) -> Replica {
     let options = Options {
         durability: Durability::Interval,
         sync_every: Duration::from_millis(100),
@@ -37,8 +42,7 @@ pub fn open_replica(store: Box<dyn Store>, clock: Clock) -> Replica {
         max_clock_drift: Duration::from_secs(10),
         keep_changes: false,
     };
-    let rules = Arc::new(MergeRules::lww());
-    Replica::open("bench", store, options, rules, clock, ()).expect("a replica")
+    Replica::open("bench", store, options, Arc::new(rules), clock, ()).expect("a replica")
 }
 
 /// The system's allocator, counting the bytes that are live. It counts what is

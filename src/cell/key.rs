@@ -53,6 +53,16 @@ impl Key {
     pub fn is_pattern(&self) -> bool {
         self.as_str().is_some_and(|key| key.contains('*'))
     }
+
+    /// The key with a storage's prefix before it, as clients write it; nothing if there is none.
+    #[must_use]
+    pub fn with_prefix(&self, prefix: Option<&OwnedKeyExpr>) -> Option<OwnedKeyExpr> {
+        match (prefix, self.as_key_expr()) {
+            (None, key) => key.cloned(),
+            (Some(prefix), None) => Some(prefix.clone()),
+            (Some(prefix), Some(key)) => OwnedKeyExpr::try_from(format!("{prefix}/{key}")).ok(),
+        }
+    }
 }
 
 impl From<Option<OwnedKeyExpr>> for Key {

@@ -12,6 +12,7 @@
 //! | `view` | the replica, as the state machine reads it |
 //! | `request` | what operators can ask for |
 //! | `operator`, `serving`, `queues`, `answers` | answers to operators |
+//! | `convert` | Zenoh's types and ours |
 //! | `changes` | tells those who listen what pub/sub did not bring |
 //! | `authority` | decides who may have it done |
 //! | `words`, `replier` | an operator's query, and the replies |
@@ -24,6 +25,7 @@ mod answers;
 mod asker;
 mod authority;
 mod changes;
+pub(crate) mod convert;
 mod identity;
 mod links;
 mod mailbox;

@@ -23,9 +23,9 @@ use super::unstamped::UnstampedDeletes;
 use crate::{
     cell::{Cell, Key},
     merge::Form,
-    net::Routers,
+    net::{convert, Routers},
     replica::{Lookup, Outcome, Replica, ReplicaError},
-    serve::{convert, runtime, Opened},
+    serve::{runtime, Opened},
 };
 
 /// Parameters of a get: the cells of a key instead of its value; the value as JSON.

@@ -20,14 +20,13 @@ use zenoh::{
 use zenoh_util::time_range::TimeRange;
 
 use super::{
-    convert,
     keys::Prefix,
     lanes::{Full, Lane},
 };
 use crate::{
     cell::{intersect, Cell, Key},
     merge::Form,
-    net::Operator,
+    net::{convert, Operator},
     replica::{GetError, Lookup, Replica},
 };
 

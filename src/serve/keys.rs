@@ -5,6 +5,7 @@ use zenoh_keyexpr::{keyexpr, OwnedKeyExpr};
 use crate::{
     cell::{intersect, Key},
     replica::Keys,
+    wildcard::Reach,
 };
 
 /// Strips a storage's prefix, and puts it back.
@@ -24,13 +25,6 @@ pub(super) struct Places {
 pub(super) struct Relative {
     pub(super) patterns: Vec<OwnedKeyExpr>,
     pub(super) keys: Vec<Key>,
-}
-
-/// The text of a pattern up to its first wildcard.
-fn literal(pattern: &keyexpr) -> &str {
-    let text = pattern.as_str();
-    let end = text.find(['*', '$']).unwrap_or(text.len());
-    &text[..end]
 }
 
 impl Prefix {
@@ -54,11 +48,7 @@ impl Prefix {
     /// The key as clients write it; nothing if there is none, which the storage then
     /// never took.
     pub(super) fn put_back(&self, key: &Key) -> Option<OwnedKeyExpr> {
-        match (&self.0, key.as_key_expr()) {
-            (None, key) => key.cloned(),
-            (Some(prefix), None) => Some(prefix.clone()),
-            (Some(prefix), Some(key)) => OwnedKeyExpr::try_from(format!("{prefix}/{key}")).ok(),
-        }
+        key.with_prefix(self.0.as_ref())
     }
 
     /// What a pattern stands for in the storage: patterns, and keys.
@@ -103,19 +93,15 @@ impl Prefix {
 
     /// Where to look for the keys that `pattern` matches.
     pub(super) fn places(&self, pattern: &keyexpr) -> Places {
-        let literal = literal(pattern);
-        // `a/**` matches `a`, too, which does not begin with `a/`.
-        let exact = literal.strip_suffix('/');
-        let exact = exact.and_then(|exact| keyexpr::new(exact).ok());
-        let exact = exact.filter(|exact| intersect(pattern, exact));
+        let Reach { exact, beginning } = Reach::of(pattern);
         let exact = exact.and_then(|exact| self.strip(exact));
         let below = match &self.0 {
-            None => Some(literal),
-            Some(prefix) => match literal.strip_prefix(prefix.as_str()) {
+            None => Some(beginning),
+            Some(prefix) => match beginning.strip_prefix(prefix.as_str()) {
                 // Of a wildcard within a chunk of the prefix, or beyond it.
                 Some("") => Some(""),
                 Some(rest) => rest.strip_prefix('/'),
-                None => prefix.as_str().starts_with(literal).then_some(""),
+                None => prefix.as_str().starts_with(beginning).then_some(""),
             },
         };
         let below = below.map(Keys::beginning_with);

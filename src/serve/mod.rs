@@ -29,10 +29,9 @@
 //! | `puts` | takes puts and deletes |
 //! | `gets`, `lanes` | answers gets, and the pools in which they wait |
 //! | `keys` | strips the prefix; where the keys of a pattern are |
-//! | `convert` | Zenoh's types and ours |
 
 mod claims;
-pub(crate) mod convert;
+
 mod gets;
 mod held;
 mod keys;
@@ -68,7 +67,7 @@ use crate::{
     config::{ServedConfig, DEFAULT_ROOT, ROOT_ENV},
     merge::Form,
     mst::RootHash,
-    net::{Routers, Sessions},
+    net::{convert, Routers, Sessions},
     replica::Lookup,
 };
 

@@ -20,14 +20,13 @@ use zenoh::{
 use zenoh_keyexpr::{keyexpr, OwnedKeyExpr};
 
 use super::{
-    convert,
     keys::{Prefix, Relative},
     lanes::Lane,
     log_limit::LogLimit,
 };
 use crate::{
     cell::{intersect, Cell, Key, Timestamp, Value},
-    net::{Operator, Routers},
+    net::{convert, Operator, Routers},
     replica::{Committed, Listing, Outcome, Replica, ReplicaError},
     wildcard::{MAX_PATTERN_BYTES, MAX_RULES, MAX_RULES_BYTES, MAX_RULE_VALUE_BYTES},
 };

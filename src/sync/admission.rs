@@ -9,7 +9,7 @@ use crate::{
     cell::{intersect, ntp64_span, Cell, CellKey, Timestamp, Version, MAX_KEY_BYTES},
     merge,
     replica::MAX_VALUE_BYTES,
-    wildcard::{self, MAX_PATTERN_BYTES, MAX_RULE_VALUE_BYTES},
+    wildcard,
 };
 
 /// The conditions for a storage to accept a cell.
@@ -135,7 +135,7 @@ impl Admission {
         } else if value_bytes > MAX_VALUE_BYTES
             || key.canonical_len() > MAX_KEY_BYTES
             || key.key.has_too_many_chunks()
-            || key.key.is_pattern() && is_too_large_for_a_rule(key, value_bytes)
+            || key.key.is_pattern() && wildcard::check_size(&key.key, value_bytes).is_err()
         {
             Some((&mut rejected.too_large, None))
         } else if timestamp.time > latest {
@@ -166,9 +166,4 @@ fn is_of_a_strategy(key: &CellKey, cell: &Cell) -> bool {
         true => wildcard::check(key, cell).is_ok(),
         false => merge::check(&key.part, cell).is_ok(),
     }
-}
-
-fn is_too_large_for_a_rule(key: &CellKey, value_bytes: usize) -> bool {
-    let pattern = key.key.as_str().map_or(0, str::len);
-    pattern > MAX_PATTERN_BYTES || value_bytes > MAX_RULE_VALUE_BYTES
 }

@@ -80,17 +80,26 @@ pub enum InvalidRule {
 /// # Errors
 /// If it is none.
 pub fn check(key: &CellKey, cell: &Cell) -> Result<(), InvalidRule> {
-    let pattern = key.key.as_str().map_or(0, str::len);
-    if pattern > MAX_PATTERN_BYTES {
-        return Err(InvalidRule::PatternTooLong(pattern));
-    }
-    if cell.value_bytes() > MAX_RULE_VALUE_BYTES {
-        return Err(InvalidRule::ValueTooLong(cell.value_bytes()));
-    }
+    check_size(&key.key, cell.value_bytes())?;
     match (key.part.as_bytes(), cell.value()) {
         ([], None) | (PUT_PART, Some(_)) => Ok(()),
         _ => Err(InvalidRule::Kind),
     }
+}
+
+/// Whether a rule may have this pattern, and a value of so many bytes.
+///
+/// # Errors
+/// If one of them is too long.
+pub(crate) fn check_size(pattern: &Key, value_bytes: usize) -> Result<(), InvalidRule> {
+    let pattern = pattern.as_str().map_or(0, str::len);
+    if pattern > MAX_PATTERN_BYTES {
+        return Err(InvalidRule::PatternTooLong(pattern));
+    }
+    if value_bytes > MAX_RULE_VALUE_BYTES {
+        return Err(InvalidRule::ValueTooLong(value_bytes));
+    }
+    Ok(())
 }
 
 /// The key of the rule that puts to a pattern, or deletes.

@@ -29,8 +29,8 @@ use self::queue::{Changed, Queue};
 use crate::{
     cell::{Cell, CellKey, Timestamp},
     merge::Form,
+    net::convert,
     replica::{GetError, Lookup, Replica},
-    serve::convert,
     sync::Group,
 };
 

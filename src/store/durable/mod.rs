@@ -131,7 +131,7 @@ impl DurableStore {
         };
         let mut newest = Newest::default();
         let mut visit = |key, cell| newest.join(Write::of(key, cell));
-        let logged = Wal::read(&folders.log, engine.applied, shown, &mut visit)?;
+        let logged = wal::read(&folders.log, engine.applied, shown, &mut visit)?;
         if logged.is_short {
             // The engine's journal may be all that has these rows, and is not to be relied on.
             engine.write_tables()?;

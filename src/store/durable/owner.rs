@@ -39,11 +39,7 @@ impl Owner {
     /// Whether a key of the folder is within the storage's key expression.
     #[must_use]
     pub fn includes(&self, key: &Key) -> bool {
-        let full = match (&self.strip_prefix, key.as_key_expr()) {
-            (None, key) => key.cloned(),
-            (Some(prefix), None) => Some(prefix.clone()),
-            (Some(prefix), Some(key)) => OwnedKeyExpr::try_from(format!("{prefix}/{key}")).ok(),
-        };
+        let full = key.with_prefix(self.strip_prefix.as_ref());
         full.is_some_and(|full| intersect(&self.key_expr, &full))
     }
 

@@ -34,7 +34,7 @@ use super::{
 };
 use crate::cell::{write_logged, Cell, CellKey};
 
-pub(super) use self::replay::Logged;
+pub(super) use self::replay::{read, Logged};
 
 /// The suffix of a file's name; before it stands the number of its first group.
 const SUFFIX: &str = ".wal";
@@ -80,22 +80,7 @@ struct Segment {
 }
 
 impl Wal {
-    /// Reads the log in `folder`, and shows the cells of all groups beyond `shown`, in the order in
-    /// which they were appended. The groups up to `applied` are in rows. What a loss of power left
-    /// of a group that was not synced is cut off.
-    ///
-    /// # Errors
-    /// If the folder cannot be read or written, or the log is damaged, or rows were lost.
-    pub(super) fn read(
-        folder: &Path,
-        applied: u64,
-        shown: u64,
-        visit: &mut dyn FnMut(CellKey, Cell),
-    ) -> Result<Logged, StoreError> {
-        replay::read(folder, applied, shown, visit)
-    }
-
-    /// Opens the log that was [read](Self::read) for appending. Rows that are [in rows
+    /// Opens the log that was [read](read) for appending. Rows that are [in rows
     /// only](Logged::is_short) are in tables.
     ///
     /// # Errors

@@ -39,12 +39,14 @@ pub(in crate::store) struct Logged {
     pub(super) full: VecDeque<Segment>,
 }
 
-/// Reads the log in `folder`, cuts off a torn end, and shows the cells of the groups beyond `shown`.
-/// The groups up to `applied` are in rows.
+/// Reads the log in `folder`, and shows the cells of all groups beyond `shown`, in the order in which
+/// they were appended. The groups up to `applied` are in rows. What a loss of power left of a group
+/// that was not synced is cut off.
 ///
 /// # Errors
-/// If the log is damaged, or there are groups neither in it nor in rows.
-pub(super) fn read(
+/// If the folder cannot be read or written, or the log is damaged, or there are groups neither in it
+/// nor in rows.
+pub(in crate::store::durable) fn read(
     folder: &Path,
     applied: u64,
     shown: u64,

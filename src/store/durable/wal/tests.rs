@@ -44,7 +44,7 @@ fn append(wal: &Wal, group: &Cells, commit: Commit) -> u64 {
 /// The cells of the groups beyond `applied`, and the log.
 fn open(folder: &Path, applied: u64) -> Result<(Cells, Wal), StoreError> {
     let mut cells = Cells::new();
-    let logged = Wal::read(folder, applied, applied, &mut |key, cell| {
+    let logged = read(folder, applied, applied, &mut |key, cell| {
         cells.push((key, cell))
     })?;
     Ok((cells, Wal::begin(folder, logged, FILE_BYTES)?))
