@@ -258,8 +258,8 @@ impl Intake {
         }
     }
 
-    /// Does a put or delete with wildcards, by a rule if its client stamped it, and else to each key
-    /// that is known: what that is, is found out at once, so whatever comes later is not hit by it.
+    /// Does a put with wildcards, or a delete that its client stamped, by a rule; any other delete to each
+    /// key that is known. What is known is found out at once, so it hits nothing that comes later.
     fn expand(self: &Arc<Self>, sample: &Sample) {
         let pattern: OwnedKeyExpr = sample.key_expr().clone().into();
         let what = match (sample.kind(), self.timestamp_of_client(sample)) {
