@@ -192,31 +192,34 @@ impl Core {
         }
     }
 
-    /// Has some rows written, the last ones first. What is said of the log comes at the end.
+    /// Has some rows written, the last ones first; when all are, has those removed that they cover: a
+    /// loss of power may leave the first steps of a batch, and what a delete covers must not be gone
+    /// without it. What is said of the log comes at the end.
     fn store_some(&mut self, mut batch: Box<Batch>) -> Task {
         let written = self.state.tuning.applied_at_once;
         let removed = REMOVED_FOR_EACH_WRITTEN * written;
         let rows = &mut batch.rows;
-        let is_last = rows.puts.len() <= written && rows.removes.len() <= removed;
-        let some = match is_last {
-            true => std::mem::take(rows),
-            false => {
-                let puts = rows.puts.split_off(rows.puts.len().saturating_sub(written));
-                // A payload goes together with the row that it was of.
-                let stale = &mut rows.stale_payloads;
-                let with_these = puts.first().map_or(stale.len(), |first| {
-                    stale.partition_point(|key| *key < first.key)
-                });
-                let stale_payloads = stale.split_off(with_these);
-                let kept = rows.removes.len().saturating_sub(removed);
-                let removes = rows.removes.split_off(kept);
-                RowBatch {
-                    puts,
-                    stale_payloads,
-                    removes,
-                    ..RowBatch::default()
-                }
+        let some = if rows.puts.len() > written {
+            let puts = rows.puts.split_off(rows.puts.len() - written);
+            // A payload goes together with the row that it was of.
+            let stale = &mut rows.stale_payloads;
+            let with_these = stale.partition_point(|key| *key < puts[0].key);
+            let stale_payloads = stale.split_off(with_these);
+            RowBatch {
+                puts,
+                stale_payloads,
+                ..RowBatch::default()
             }
+        } else if rows.removes.len() > removed {
+            let removes = rows.removes.split_off(rows.removes.len() - removed);
+            RowBatch {
+                puts: std::mem::take(&mut rows.puts),
+                stale_payloads: std::mem::take(&mut rows.stale_payloads),
+                removes,
+                ..RowBatch::default()
+            }
+        } else {
+            std::mem::take(rows)
         };
         // The rows that are written are of cells that were joined, and counted then.
         self.owed = self.owed.saturating_sub(some.removes.len());

@@ -426,3 +426,58 @@ fn groups_are_committed_while_much_is_covered() {
         );
     }
 }
+
+/// Rows of a batch are changed in steps, of which a loss of power may leave the first ones, when the log
+/// was not synced: what a delete covers is there for as long as the delete is not.
+#[test]
+fn the_row_that_covers_others_is_written_before_they_are_removed() {
+    let mut driver = Driver::new(true);
+    let set = cell_key(1);
+    let part = |number: u64| CellKey {
+        key: set.key.clone(),
+        part: number.to_be_bytes().as_slice().into(),
+    };
+    let offer = |driver: &Driver, key: CellKey, cell: Cell| {
+        let (queue, tree): (_, &RwLock<AppliedTree>) = (&driver.state.queue, &driver.state.tree);
+        let offers = smallvec![(key, Arc::new(cell), None)];
+        let taken = queue.offer(offers, Duration::MAX, driver.now.monotonic, tree);
+        assert!(matches!(taken, Taken::Yes { .. }));
+        queue.request_commit();
+    };
+    driver.now.clock = 100 * BUCKET;
+    for number in 0..40 {
+        let cell = cell(100 * BUCKET + number, 1, Some(1));
+        offer(&driver, part(number), cell);
+    }
+    driver.run(10_000, false);
+    driver.now.clock = 110 * BUCKET;
+    assert!(driver.run(10_000, false), "all is applied");
+    // The delete, and keys before and behind it, of the same batch.
+    offer(&driver, set.clone(), cell(110 * BUCKET, 1, None));
+    for number in [0, 2, 3, 4, 5, 6, 7] {
+        offer(&driver, cell_key(number), cell(110 * BUCKET, 1, Some(1)));
+    }
+    driver.now.clock = 120 * BUCKET;
+    let (mut is_covering, mut removed, mut batches) = (false, 0, 0);
+    loop {
+        match driver.core.next_task(driver.now) {
+            Task::Append(group) => {
+                driver.appending = Some(group);
+                driver.finish_append();
+            }
+            Task::Store(batch) => {
+                is_covering |= batch.puts.iter().any(|write| write.key == set);
+                assert!(is_covering || batch.removes.is_empty());
+                removed += batch.removes.len();
+                batches += 1;
+                driver.core.stored(Ok(()), driver.now, &|_| {});
+            }
+            Task::Again | Task::Tell { .. } => {}
+            Task::Wait(..) if removed == 40 => break,
+            // What is deferred.
+            Task::Wait(..) => driver.now.monotonic += Duration::from_millis(100),
+            _ => panic!("nothing else is to be done"),
+        }
+    }
+    assert!(batches > 5, "{batches}");
+}
