@@ -27,6 +27,9 @@ run: build $(ZENOHD)
 PROFILE := profile.release.package.zenoh-backend-mst
 CHECKED := --config '$(PROFILE).debug-assertions=true' --config '$(PROFILE).overflow-checks=true'
 
+# The end-to-end tests wait more than they compute.
+E2E_PROCESSES ?= 4
+
 ## Runs all tests.
 test: build tools
 	cargo test --release --locked --lib $(CHECKED)
@@ -34,7 +37,7 @@ test: build tools
 	cargo test --release --locked --doc
 	cargo build --release --locked -p custom-backend --lib --tests
 	cargo test --release --locked -p custom-backend
-	$(PYTHON) -m pytest tests/e2e
+	$(PYTHON) -m pytest tests/e2e --numprocesses $(E2E_PROCESSES) --dist loadfile
 
 ## The backend, the plugins to load beside it, and mstctl.
 build:

@@ -500,3 +500,41 @@ fn the_log_does_not_grow_for_ever() {
     store.flush().expect("a flush");
     assert!(store.log_bytes() < 100, "a closed store has no log");
 }
+
+/// What tables may have the log has, on the disk: also if nobody asks for syncs, and if it is the engine's
+/// memory that is full, and not the log.
+#[test]
+fn the_log_is_synced_before_tables_are_written() {
+    for (log_kept, payload) in [(20 << 10, 3_000), (u64::MAX, 60_000), (u64::MAX, 900)] {
+        let tuning = StoreTuning {
+            log_file: 4 << 20,
+            log_kept,
+        };
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = DurableStore::open_tuned(folder.path(), CACHE, tuning).expect("a store");
+        let (mut before, mut begun) = (store.buffered(), 0);
+        for number in 1..6_000 {
+            let time = number;
+            let write = write((number % 200) as u8, cell(time, Some(payload)));
+            let mut group = std::iter::once((&write.key, &*write.cell));
+            let group = store.append(&mut group, Commit::Buffered);
+            let applied = group.expect("appended");
+            let batch = RowBatch {
+                puts: vec![write],
+                applied: Some(applied),
+                ..RowBatch::default()
+            };
+            store.apply(&batch).expect("applied");
+            let (cells, payloads, synced) = store.buffered();
+            if cells < before.0 || payloads < before.1 {
+                assert_eq!(synced, applied, "tables are being written");
+                begun += 1;
+            }
+            before = (cells, payloads, synced);
+            if begun == 2 {
+                break;
+            }
+        }
+        assert_eq!(begun, 2, "tables were written");
+    }
+}

@@ -14,8 +14,11 @@ from client import Client
 from polling import PATIENCE, wait_until
 
 #: Below the range from which Linux takes the ports of outgoing connections, so
-#: that a port is still free when a router is started on it again.
-_PORTS = range(20_000, 32_000)
+#: that a port is still free when a router is started on it again. Each of the processes that
+#: run tests side by side has every eighth.
+_WORKERS = 8
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _WORKERS
+_PORTS = range(20_000 + _WORKER, 32_000, _WORKERS)
 _ports_given = set()
 
 _MANAGER = "plugins/storage_manager"

@@ -9,6 +9,7 @@ mod full;
 mod history;
 mod image;
 mod interposer;
+mod killed;
 mod power_cuts;
 mod recording;
 mod slow;
@@ -24,8 +25,13 @@ use std::{
 
 use failing::Failing;
 use interposer::{Fault, Interposer};
+use killed::Killed;
 use power_cuts::{Plan, PowerCuts, Tried};
 use slow::Slow;
+
+/// What is tried is the same in each run, but for what the threads of the engine do. The soak has other
+/// seeds.
+const FIRST_SEED: u64 = 1;
 
 /// Of each some 100 images and 70 double crashes.
 const SEEDS: u64 = 42;
@@ -37,6 +43,9 @@ const PLAN: Plan = Plan {
     double_every: 6,
     doubles: 3,
 };
+
+/// Processes that are killed.
+const KILLED: u64 = 12;
 
 /// What is kept of a seed that failed.
 const KEPT: [&str; 4] = ["life", "recovery", "image", "double"];
@@ -61,6 +70,8 @@ fn main() {
         Some("--cuts") => cuts(path(2), number(&args[3]), number(&args[4])),
         Some("--rotation") => rotation(path(2), number(&args[3])),
         Some("--faults") => faults(path(2), number(&args[3]), number(&args[4])),
+        Some("--killed") => killed(path(2), number(&args[3]), number(&args[4])),
+        Some("--live") => killed::live(path(2), number(&args[3])),
         Some("--slow") => slow(path(2)),
         Some("--fill") => full::fill(path(2), &args[3]),
         Some("--go-on") => full::go_on(path(2), number(&args[3])),
@@ -154,6 +165,25 @@ fn faults(folder: &Path, worker: u64, seed: u64) {
     }
 }
 
+/// A worker: of so many seeds a process that is killed.
+fn killed(folder: &Path, first: u64, seeds: u64) {
+    let killed = Killed {
+        folder: folder.to_owned(),
+        disk: Arc::new(Interposer::of_this_process()),
+    };
+    let mut images = 0;
+    for seed in first..first + seeds {
+        match killed.try_seed(seed) {
+            Ok(more) => images += more,
+            Err(reason) => {
+                println!("FAILED: {reason}");
+                exit(1);
+            }
+        }
+    }
+    println!("{seeds} processes killed, the power lost after that: {images} images");
+}
+
 fn slow(folder: &Path) {
     let slow = Slow {
         folder: folder.to_owned(),
@@ -164,8 +194,7 @@ fn slow(folder: &Path) {
 }
 
 fn parent() {
-    // Another seed in each run; it is printed.
-    let first = variable("MST_POWER_SEED", rand::random::<u64>() >> 16);
+    let first = variable("MST_POWER_SEED", FIRST_SEED);
     let seeds = variable("MST_POWER_SEEDS", SEEDS);
     let start = Instant::now();
     println!("{seeds} seeds; MST_POWER_SEED={first}");
@@ -206,9 +235,15 @@ fn parent() {
             .collect(),
     );
     println!("{:.1?}", start.elapsed());
+    let killed = KILLED.min(seeds);
+    for seed in first..first + killed {
+        let folder = folder.join(format!("killed-0/{seed}"));
+        killed::kill_one(&library, &folder, seed);
+    }
     wait(vec![
         spawn("rotation", 0, [first, 0]),
         spawn("slow", 0, [0, 0]),
+        spawn("killed", 0, [first, killed]),
     ]);
     println!("{}", full::limited(&folder.join("limited")));
     println!("{}", full::mounted(&folder.join("mounted")));

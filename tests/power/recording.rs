@@ -88,9 +88,10 @@ impl Recording {
                 below.trim_matches('/').to_owned()
             };
             let file = || {
-                *inodes
-                    .get(&inode)
-                    .expect("a file that was created or is from before")
+                *inodes.get(&inode).unwrap_or_else(|| {
+                    let path = text(first);
+                    panic!("a call of kind {kind} on a file that was neither created nor there before: {path}")
+                })
             };
             let op = match kind {
                 1 => {

@@ -31,15 +31,37 @@ const WORKERS: usize = 1;
 const MIN_MEMTABLE: u64 = 2 << 20;
 const MAX_MEMTABLE: u64 = 64 << 20;
 
+/// The engine is not to write a memtable out by itself, before the log is synced: its own bound is so many
+/// times that at which the store has it written.
+const SPARE: u64 = 2;
+
 /// For how long tables that are being written are waited for, and how often one looks.
 const TABLES_PATIENCE: Duration = Duration::from_secs(20);
 const LOOK_EVERY: Duration = Duration::from_millis(2);
+
+/// Bytes of rows that the engine has in memory at which they are to be written to tables.
+#[derive(Clone, Copy)]
+pub(super) struct Memtables {
+    pub(super) cells: u64,
+    pub(super) payloads: u64,
+}
+
+impl Memtables {
+    fn of_cache(cache_size: u64) -> Self {
+        let memtable = |bytes: u64| bytes.clamp(MIN_MEMTABLE, MAX_MEMTABLE);
+        Self {
+            cells: memtable(cache_size / 4),
+            payloads: memtable(cache_size / 8),
+        }
+    }
+}
 
 /// The engine, opened, and what its rows say.
 pub(super) struct Engine {
     pub(super) database: Database,
     pub(super) rows: Rows,
     pub(super) quarantine: Keyspace,
+    pub(super) memtables: Memtables,
     /// The last group of the log that is in rows, when it was opened.
     pub(super) applied: u64,
     /// The journal could not be read, or was not there: only what is in tables is in rows.
@@ -125,19 +147,19 @@ impl Engine {
             }
             opened => opened.map_err(failed)?,
         };
-        let memtable = |bytes: u64| bytes.clamp(MIN_MEMTABLE, MAX_MEMTABLE);
+        let memtables = Memtables::of_cache(cache_size);
         let options = |bytes: u64| {
             // Reads ask for what is there: the tree knows what is not.
             KeyspaceCreateOptions::default()
-                .max_memtable_size(memtable(bytes))
+                .max_memtable_size(SPARE * bytes)
                 .expect_point_read_hits(true)
         };
         let cells = database
-            .keyspace("cells", || options(cache_size / 4))
+            .keyspace("cells", || options(memtables.cells))
             .map_err(failed)?;
         let payloads = database
             .keyspace("payloads", || {
-                options(cache_size / 8).with_kv_separation(Some(KvSeparationOptions::default()))
+                options(memtables.payloads).with_kv_separation(Some(KvSeparationOptions::default()))
             })
             .map_err(failed)?;
         let quarantine = database
@@ -147,13 +169,14 @@ impl Engine {
             path: path.to_owned(),
             cells,
             payloads,
-            write_buffer: memtable(cache_size / 4),
+            write_buffer: memtables.cells,
         };
         let applied = rows.applied()?;
         Ok(Self {
             database,
             rows,
             quarantine,
+            memtables,
             applied,
             is_journal_lost,
         })

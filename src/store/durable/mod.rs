@@ -45,7 +45,7 @@ use quick_cache::{sync::Cache, Weighter};
 
 use self::{
     catch_up::Newest,
-    engine::Engine,
+    engine::{Engine, Memtables},
     folder::{Folders, State},
     rows::{Rows, RowsView, APPLIED_KEY},
     wal::Wal,
@@ -78,6 +78,21 @@ impl Weighter<CellKey, Cached> for CellWeight {
 /// Cells that were read or written lately.
 type CellCache = Cache<CellKey, Cached, CellWeight>;
 
+/// What is in rows and not in tables.
+#[derive(Default)]
+struct Buffered {
+    /// What the engine has in memory of each keyspace since its tables began to be written, about.
+    cells: u64,
+    payloads: u64,
+    /// The groups up to this one were in rows when tables began to be written, if they are being
+    /// written.
+    flushing: Option<u64>,
+}
+
+/// What a row takes of the engine's memory beside its key and value, by its own account
+/// (`Memtable::insert` of lsm-tree 3.1.10).
+const ROW_OVERHEAD: usize = 64;
+
 /// Keeps cells in a folder. One at a time can have a folder open.
 pub struct DurableStore {
     cached: Arc<CellCache>,
@@ -85,9 +100,7 @@ pub struct DurableStore {
     /// The last group of the log that is in rows.
     applied: AtomicU64,
     tuning: StoreTuning,
-    /// The groups up to this one were in rows when tables began to be written, if they are being
-    /// written.
-    flushing: Mutex<Option<u64>>,
+    buffered: Mutex<Buffered>,
     engine: Engine,
 }
 
@@ -143,7 +156,7 @@ impl DurableStore {
             cached: Arc::new(Cache::with_weighter(items, weight, CellWeight)),
             applied: AtomicU64::new(engine.applied),
             tuning,
-            flushing: Mutex::default(),
+            buffered: Mutex::default(),
             wal,
             engine,
         };
@@ -164,27 +177,51 @@ impl DurableStore {
         OwnedWriteBatch::with_capacity(self.engine.database.clone(), len).durability(Some(mode))
     }
 
-    /// Lets go of what the log has and tables have; has tables written if that has become much.
-    fn trim_log(&self) -> Result<(), StoreError> {
+    /// Lets go of what the log has and tables have; has tables written if that has become much, or
+    /// what the engine has in memory.
+    ///
+    /// The log is synced before. So it has, whatever a loss of power leaves, all that tables may have:
+    /// should the journal be lost, of a row that is in a table its payload comes from the log.
+    fn trim_log(&self, cell_bytes: usize, payload_bytes: usize) -> Result<(), StoreError> {
         let Rows {
             cells, payloads, ..
         } = &self.engine.rows;
-        let mut flushing = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(applied) = *flushing {
+        let mut buffered = self.buffered.lock().unwrap_or_else(PoisonError::into_inner);
+        buffered.cells += cell_bytes as u64;
+        buffered.payloads += payload_bytes as u64;
+        if let Some(applied) = buffered.flushing {
             if cells.sealed_memtable_count() == 0 && payloads.sealed_memtable_count() == 0 {
-                *flushing = None;
+                buffered.flushing = None;
                 self.wal.remove_through(applied)?;
             }
-            return Ok(());
         }
         let applied = self.applied.load(Ordering::Relaxed);
-        if self.wal.full_bytes_through(applied) >= self.tuning.log_kept {
-            for keyspace in [cells, payloads] {
-                keyspace
-                    .rotate_memtable()
-                    .map_err(self.engine.rows.failed("flush"))?;
+        let kept = self.wal.full_bytes_through(applied);
+        let is_log_full = buffered.flushing.is_none() && kept >= self.tuning.log_kept;
+        let Memtables {
+            cells: most_cells,
+            payloads: most_payloads,
+        } = self.engine.memtables;
+        let of_cells = is_log_full || buffered.cells >= most_cells;
+        let of_payloads = is_log_full || buffered.payloads >= most_payloads;
+        if !of_cells && !of_payloads {
+            return Ok(());
+        }
+        self.wal.sync()?;
+        for (keyspace, is_due) in [(cells, of_cells), (payloads, of_payloads)] {
+            if is_due {
+                let begun = keyspace.rotate_memtable();
+                begun.map_err(self.engine.rows.failed("flush"))?;
             }
-            *flushing = Some(applied);
+        }
+        if of_cells {
+            buffered.cells = 0;
+        }
+        if of_payloads {
+            buffered.payloads = 0;
+        }
+        if is_log_full {
+            buffered.flushing = Some(applied);
         }
         Ok(())
     }
@@ -200,6 +237,14 @@ impl DurableStore {
     #[cfg(test)]
     pub(super) fn log_bytes(&self) -> u64 {
         self.wal.disk_bytes()
+    }
+
+    /// What the engine has in memory, of cells and of payloads; and the last group of the log that is on
+    /// the disk.
+    #[cfg(test)]
+    pub(super) fn buffered(&self) -> (u64, u64, u64) {
+        let buffered = self.buffered.lock().unwrap_or_else(PoisonError::into_inner);
+        (buffered.cells, buffered.payloads, self.wal.synced())
     }
 
     /// Waits until the tables are written that are being written.
@@ -266,6 +311,7 @@ impl CellStore for DurableStore {
         let mut engine_batch = self.batch(puts.len() + removes.len() + 1, Commit::Buffered);
         // The engine makes copies of its own.
         let (mut key_bytes, mut row) = (Vec::new(), Vec::new());
+        let (mut cell_bytes, mut payload_bytes) = (0, 0);
         for Write { key, cell, version } in puts {
             key_bytes.clear();
             key.write_canonical(&mut key_bytes);
@@ -273,18 +319,24 @@ impl CellStore for DurableStore {
             let is_apart = Row::encode_cell(version, cell, INLINE_LIMIT, &mut row);
             if let (true, Some(value)) = (is_apart, cell.value()) {
                 let payload: &[u8] = &value.payload;
+                payload_bytes += key_bytes.len() + payload.len() + ROW_OVERHEAD;
                 engine_batch.insert(payloads, key_bytes.as_slice(), payload);
             }
+            cell_bytes += key_bytes.len() + row.len() + ROW_OVERHEAD;
             engine_batch.insert(cells, key_bytes.as_slice(), row.as_slice());
         }
         for key in stale_payloads {
-            engine_batch.remove(payloads, key.to_canonical());
+            let key_bytes = key.to_canonical();
+            payload_bytes += key_bytes.len() + ROW_OVERHEAD;
+            engine_batch.remove(payloads, key_bytes);
         }
         for (key, is_apart) in removes {
             let key_bytes = key.to_canonical();
             if *is_apart {
+                payload_bytes += key_bytes.len() + ROW_OVERHEAD;
                 engine_batch.remove(payloads, key_bytes.as_slice());
             }
+            cell_bytes += key_bytes.len() + ROW_OVERHEAD;
             engine_batch.remove(cells, key_bytes);
         }
         for key in released {
@@ -302,9 +354,8 @@ impl CellStore for DurableStore {
         }
         if let Some(applied) = applied {
             self.applied.store(*applied, Ordering::Relaxed);
-            self.trim_log()?;
         }
-        Ok(())
+        self.trim_log(cell_bytes, payload_bytes)
     }
 
     fn read(&self, key: &CellKey, at_least: Version) -> Result<Option<Arc<Cell>>, StoreError> {
@@ -342,7 +393,11 @@ impl CellStore for DurableStore {
     }
 
     fn flush(&self) -> Result<(), StoreError> {
+        let mut buffered = self.buffered.lock().unwrap_or_else(PoisonError::into_inner);
+        self.wal.sync()?;
         self.engine.write_tables()?;
+        *buffered = Buffered::default();
+        drop(buffered);
         self.wal.empty(self.applied.load(Ordering::Relaxed))
     }
 

@@ -91,6 +91,12 @@ impl Wal {
         file_bytes: u64,
     ) -> Result<Self, StoreError> {
         let Logged { next, mut full, .. } = logged;
+        // A process that was killed may not have synced what it wrote, and only the last file may have a
+        // torn end.
+        if let Some(last) = full.back() {
+            let sync = || File::open(&last.path)?.sync_all();
+            sync().map_err(io_error("sync", &last.path))?;
+        }
         let (file, current) = begin_file(folder, next)?;
         // A file without a group is of no use, and may not even have its header.
         full.retain(|file| file.path != current.path);
@@ -157,6 +163,29 @@ impl Wal {
         state.next = group + 1;
         state.is_broken = false;
         Ok(group)
+    }
+
+    /// Has all groups that were appended on the disk.
+    pub(super) fn sync(&self) -> Result<(), StoreError> {
+        let mut state = self.state();
+        if state.synced == state.next - 1 {
+            return Ok(());
+        }
+        let failed = io_error("sync", &state.current.path);
+        if std::mem::replace(&mut state.is_broken, true) {
+            let before = io::Error::other("a write to it has failed before");
+            return Err(failed(before));
+        }
+        state.file.sync_data().map_err(failed)?;
+        state.synced = state.next - 1;
+        state.is_broken = false;
+        Ok(())
+    }
+
+    /// The last group that is on the disk.
+    #[cfg(test)]
+    pub(super) fn synced(&self) -> u64 {
+        self.state().synced
     }
 
     /// Syncs the file, and begins another.
