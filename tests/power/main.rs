@@ -63,6 +63,9 @@ const FAULTS: [(Fault, u64); 4] = [
 
 const WORKERS: u64 = 2;
 
+/// Those of faults wait more than they compute.
+const FAULT_WORKERS: u64 = 6;
+
 fn main() {
     let args: Vec<String> = env::args().collect();
     let path = |index: usize| Path::new(&args[index]);
@@ -144,7 +147,7 @@ fn rotation(folder: &Path, seed: u64) {
     }
 }
 
-/// A worker: every second place, from that of its number on.
+/// A worker: its share of the places of each kind.
 fn faults(folder: &Path, worker: u64, seed: u64) {
     let failing = Failing {
         folder: folder.to_owned(),
@@ -152,7 +155,11 @@ fn faults(folder: &Path, worker: u64, seed: u64) {
     };
     let mut failed = 0;
     for (fault, places) in FAULTS {
-        match failing.try_fault(fault, places / WORKERS, seed.wrapping_add(worker * 1_000)) {
+        match failing.try_fault(
+            fault,
+            places.div_ceil(FAULT_WORKERS),
+            seed.wrapping_add(worker * 1_000),
+        ) {
             Ok(tried) => println!("{fault:?}: {tried:?}"),
             Err(reason) => {
                 println!("FAILED: {reason}");
@@ -230,7 +237,7 @@ fn parent() {
     );
     println!("{:.1?}", start.elapsed());
     wait(
-        (0..WORKERS)
+        (0..FAULT_WORKERS)
             .map(|worker| spawn("faults", worker, [worker, first]))
             .collect(),
     );
