@@ -35,6 +35,7 @@ fn version(key: &CellKey, time: u64) -> Version {
     let content = Content::Value(Value {
         encoding_id: 1,
         schema: None,
+        attachment: None,
         payload: Bytes::from_static(b"value"),
     });
     let timestamp = Timestamp { time, id: [7; 16] };

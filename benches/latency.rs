@@ -56,6 +56,7 @@ fn put(replica: &Replica, key: Key, time: u64, payload: &[u8], encoding_id: u16)
     let content = Content::Value(Value {
         encoding_id,
         schema: None,
+        attachment: None,
         payload: Bytes::copy_from_slice(payload),
     });
     let put = replica

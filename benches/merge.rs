@@ -56,6 +56,7 @@ fn cells_of(rules: &MergeRules, time: u64, payload: &Bytes) -> Vec<(Part, Arc<Ce
     let content = Content::Value(Value {
         encoding_id: 0,
         schema: None,
+        attachment: None,
         payload: payload.clone(),
     });
     let cells = rules.write(&key(), Cell { timestamp, content });

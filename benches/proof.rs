@@ -39,6 +39,7 @@ fn cell(number: u64) -> Cell {
         content: Content::Value(Value {
             encoding_id: 1,
             schema: None,
+            attachment: None,
             payload: Bytes::from(vec![number as u8; VALUE]),
         }),
     }

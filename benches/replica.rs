@@ -63,6 +63,7 @@ fn put(replica: &Replica, number: u32, round: u32) {
         content: Content::Value(Value {
             encoding_id: 1,
             schema: None,
+            attachment: None,
             payload: Bytes::from(vec![round as u8; VALUE]),
         }),
     };

@@ -42,6 +42,7 @@ fn cell(time: u64, rng: &mut StdRng) -> Cell {
         content: Content::Value(Value {
             encoding_id: 1,
             schema: None,
+            attachment: None,
             payload: Bytes::from(payload),
         }),
     }

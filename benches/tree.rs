@@ -44,6 +44,7 @@ fn cell(time: u64) -> Cell {
         content: Content::Value(Value {
             encoding_id: 1,
             schema: None,
+            attachment: None,
             payload: Bytes::from(vec![time as u8; 150]),
         }),
     }

@@ -105,7 +105,8 @@ class Proof:
         time, id = self.number(8), self.take(16)
         if self.number(1, 1):
             self.take(2)  # the encoding
-            self.number(1, 1) and self.take(self.number(4))  # the schema, if there is one
+            for _ in range(self.number(1, 3).bit_count()):  # schema and attachment, if there are
+                self.take(self.number(4))
             value = (self.number(8), self.take(32))
         outline = self.data.getvalue()[start:self.data.tell()]
         self.key_bytes += len(key)

@@ -84,6 +84,7 @@ fn write(number: u64) -> (CellKey, Cell) {
             Content::Value(Value {
                 encoding_id: kind,
                 schema: None,
+                attachment: None,
                 payload: Bytes::from(payload),
             })
         }

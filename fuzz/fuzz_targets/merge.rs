@@ -21,6 +21,7 @@ fn value(payload: &[u8]) -> Value {
     Value {
         encoding_id: 0,
         schema: None,
+        attachment: None,
         payload: payload.to_vec().into(),
     }
 }

@@ -62,6 +62,7 @@ fn cell(time: u8, payload: Option<u8>) -> Cell {
             Content::Value(Value {
                 encoding_id: byte.into(),
                 schema: (byte > 127).then(|| [byte].into()),
+                attachment: None,
                 payload: vec![byte].into(),
             })
         }),

@@ -252,6 +252,7 @@ fn snapshots_have_names_and_stay() {
         Some(Value {
             encoding_id: 0,
             schema: None,
+            attachment: None,
             payload: text.to_owned().into(),
         })
     };
@@ -308,6 +309,7 @@ fn the_scrub_comes_to_its_end_across_restarts() {
     let value = Value {
         encoding_id: 0,
         schema: None,
+        attachment: None,
         payload: "x".into(),
     };
     let admin = administration(Some(folder.path()));
@@ -360,6 +362,7 @@ fn a_rollback_to_the_keys_of_another_storage_writes_nothing() {
         let content = Content::Value(Value {
             encoding_id: 0,
             schema: None,
+            attachment: None,
             payload: "value".into(),
         });
         (CellKey::own(key(text)), Cell { timestamp, content })
@@ -392,6 +395,7 @@ fn a_store_with_cells_that_nest_too_deep_is_used_and_a_backup_of_it_restored_wit
         let text = |text: &str| Value {
             encoding_id: 5,
             schema: None,
+            attachment: None,
             payload: text.to_owned().into(),
         };
         let object = 3;

@@ -29,6 +29,7 @@ fn any_cell() -> impl Strategy<Value = Cell> {
     let value = value.prop_map(|(encoding_id, schema, length, byte)| Value {
         encoding_id,
         schema: schema.map(Into::into),
+        attachment: None,
         payload: Bytes::from(vec![byte; length]),
     });
     (any::<u64>(), 1u8..4, prop::option::of(value)).prop_map(|(time, id, value)| Cell {
@@ -94,6 +95,7 @@ fn small(number: u32) -> Cell {
         content: Content::Value(Value {
             encoding_id: 0,
             schema: None,
+            attachment: None,
             payload: vec![number as u8; 900].into(),
         }),
     }
@@ -736,6 +738,7 @@ fn backups_are_pinned() {
         content: Content::Value(Value {
             encoding_id: 5,
             schema: None,
+            attachment: None,
             payload: "on".into(),
         }),
     };

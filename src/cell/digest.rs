@@ -27,6 +27,8 @@ pub enum CellSummary {
         encoding_id: u16,
         /// The encoding's schema, if it has one.
         schema: Option<Box<[u8]>>,
+        /// What came beside the payload.
+        attachment: Option<Box<[u8]>>,
         /// Bytes of the payload.
         payload_len: u64,
         /// SHA-256 of the payload, after a tag.
@@ -43,6 +45,7 @@ impl CellSummary {
             Content::Value(value) => Self::Value {
                 encoding_id: value.encoding_id,
                 schema: value.schema.clone(),
+                attachment: value.attachment.clone(),
                 payload_len: value.payload.len() as u64,
                 payload_hash: sha256(&[tag::PAYLOAD, &value.payload]),
             },
@@ -80,18 +83,16 @@ pub(crate) fn write_summary(timestamp: Timestamp, content: &CellSummary, out: &m
         CellSummary::Value {
             encoding_id,
             schema,
+            attachment,
             payload_len,
             payload_hash,
         } => {
             out.push(1);
             out.extend_from_slice(&encoding_id.to_be_bytes());
-            match schema {
-                None => out.push(0),
-                Some(schema) => {
-                    out.push(1);
-                    out.extend_from_slice(&(schema.len() as u32).to_be_bytes());
-                    out.extend_from_slice(schema);
-                }
+            out.push(u8::from(schema.is_some()) | u8::from(attachment.is_some()) << 1);
+            for part in [schema, attachment].into_iter().flatten() {
+                out.extend_from_slice(&(part.len() as u32).to_be_bytes());
+                out.extend_from_slice(part);
             }
             out.extend_from_slice(&payload_len.to_be_bytes());
             out.extend_from_slice(payload_hash);
@@ -108,18 +109,50 @@ pub(crate) fn read_summary(
         return Ok((timestamp, CellSummary::Tombstone));
     }
     let encoding_id = reader.u16("encoding")?;
-    let schema = match reader.flag("schema")? {
-        false => None,
-        true => {
-            let length = u32::from_be_bytes(reader.array("schema")?);
-            Some(reader.take(length as usize, "schema")?.into())
+    let parts = reader.u8("schema")?;
+    if parts > 3 {
+        return Err(DecodeError::Tag {
+            what: "schema",
+            tag: parts,
+        });
+    }
+    let mut part = |flag: u8, what| -> Result<Option<Box<[u8]>>, DecodeError> {
+        if parts & flag == 0 {
+            return Ok(None);
         }
+        let length = u32::from_be_bytes(reader.array(what)?);
+        Ok(Some(reader.take(length as usize, what)?.into()))
     };
+    let (schema, attachment) = (part(1, "schema")?, part(2, "attachment")?);
     let content = CellSummary::Value {
         encoding_id,
         schema,
+        attachment,
         payload_len: u64::from_be_bytes(reader.array("length")?),
         payload_hash: reader.array("hash of the payload")?,
     };
     Ok((timestamp, content))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::cell::row::tests::any_cell;
+
+    proptest! {
+        #[test]
+        fn summaries_read_back(cell in any_cell()) {
+            let summary = CellSummary::of(&cell.content);
+            let mut bytes = Vec::new();
+            write_summary(cell.timestamp, &summary, &mut bytes);
+            let mut reader = Reader(&bytes);
+            prop_assert_eq!(read_summary(&mut reader), Ok((cell.timestamp, summary)));
+            prop_assert!(reader.0.is_empty());
+            for end in 0..bytes.len() {
+                prop_assert!(read_summary(&mut Reader(&bytes[..end])).is_err());
+            }
+        }
+    }
 }

@@ -10,7 +10,7 @@
 //! id        16 bytes
 //! -- values only
 //! encoding  u16 BE
-//! schema    u32 BE  0: none; else the length plus one, and the bytes
+//! schema    u32 BE  and an attachment, as in a row
 //! payload   the rest
 //! ```
 
@@ -18,7 +18,7 @@ use bytes::Bytes;
 
 use super::{
     reader::Reader,
-    row::{read_type, write_type, INLINE, TOMBSTONE},
+    row::{read_type, write_type, ValueType, INLINE, TOMBSTONE},
     Cell, CellKey, Content, DecodeError, Value,
 };
 use crate::mst::TreeKey;
@@ -36,7 +36,8 @@ pub fn write_logged<'a>(key: &CellKey, cell: &'a Cell, head: &mut Vec<u8>) -> &'
     head.extend_from_slice(&cell.timestamp.id);
     let mut payload: &[u8] = &[];
     if let Some(value) = cell.value() {
-        write_type(value.encoding_id, value.schema.as_deref(), head);
+        let of = ValueType::of(value.encoding_id, &value.schema, &value.attachment);
+        write_type(of, head);
         payload = &value.payload;
     }
     // Neither a key nor a value is as long as 4 GiB.
@@ -78,10 +79,11 @@ fn read_one(reader: &mut Reader<'_>) -> Result<(CellKey, Cell), DecodeError> {
             Content::Tombstone
         }
         true => {
-            let (encoding_id, schema) = read_type(&mut reader)?;
+            let (encoding_id, schema, attachment) = read_type(&mut reader)?;
             Content::Value(Value {
                 encoding_id,
                 schema,
+                attachment,
                 payload: Bytes::copy_from_slice(reader.0),
             })
         }
@@ -149,6 +151,7 @@ mod tests {
         let value = Content::Value(Value {
             encoding_id: 5,
             schema: Some(b"utf-8"[..].into()),
+            attachment: None,
             payload: Bytes::from_static(b"on"),
         });
         let lamp = CellKey::own(key("room/lamp"));

@@ -19,6 +19,7 @@
 //!     content: Content::Value(Value {
 //!         encoding_id: 0,
 //!         schema: None,
+//!         attachment: None,
 //!         payload: "80 %".into(),
 //!     }),
 //! };
@@ -67,6 +68,8 @@ pub struct Value {
     pub encoding_id: u16,
     /// The encoding's schema, if it has one.
     pub schema: Option<Box<[u8]>>,
+    /// What came beside the payload.
+    pub attachment: Option<Box<[u8]>>,
     /// The bytes.
     pub payload: Bytes,
 }
@@ -77,6 +80,10 @@ impl fmt::Debug for Value {
         f.debug_struct("Value")
             .field("encoding_id", &self.encoding_id)
             .field("schema", &self.schema.as_ref().map(|schema| schema.len()))
+            .field(
+                "attachment",
+                &self.attachment.as_ref().map(|attachment| attachment.len()),
+            )
             .field("payload", &self.payload.len())
             .finish()
     }
@@ -117,11 +124,12 @@ impl Cell {
         }
     }
 
-    /// Bytes of the value's payload and schema.
+    /// Bytes of the value's payload, schema and attachment.
     #[must_use]
     pub fn value_bytes(&self) -> usize {
+        let bytes = |part: &Option<Box<[u8]>>| part.as_ref().map_or(0, |part| part.len());
         self.value().map_or(0, |value| {
-            value.payload.len() + value.schema.as_ref().map_or(0, |schema| schema.len())
+            value.payload.len() + bytes(&value.schema) + bytes(&value.attachment)
         })
     }
 }

@@ -8,7 +8,9 @@
 //! digest    32 bytes
 //! -- values only
 //! encoding  u16 BE
-//! schema    u32 BE  0: none; else the length plus one, and the bytes
+//! schema    u32 BE  0: none; else the length plus one, and the bytes. The highest bit: there is an
+//!                   attachment
+//! attachment        only if there is one: u32 BE its length, and the bytes
 //! -- kind 1
 //! payload   the rest
 //! -- kind 2
@@ -39,6 +41,8 @@ pub struct RowValue {
     pub encoding_id: u16,
     /// The encoding's schema, if it has one.
     pub schema: Option<Box<[u8]>>,
+    /// What came beside the payload.
+    pub attachment: Option<Box<[u8]>>,
     /// The bytes, or how many there are elsewhere.
     pub payload: Payload,
 }
@@ -66,13 +70,13 @@ impl Row {
             encode(TOMBSTONE, version, None, out);
             return false;
         };
-        let (id, schema) = (value.encoding_id, value.schema.as_deref());
+        let of = ValueType::of(value.encoding_id, &value.schema, &value.attachment);
         let is_apart = value.payload.len() > inline_limit;
         if is_apart {
             let length = (value.payload.len() as u64).to_be_bytes();
-            encode(APART, version, Some((id, schema, &length)), out);
+            encode(APART, version, Some((of, &length)), out);
         } else {
-            encode(INLINE, version, Some((id, schema, &value.payload)), out);
+            encode(INLINE, version, Some((of, &value.payload)), out);
         }
         is_apart
     }
@@ -90,6 +94,7 @@ impl Row {
             Some(value) => Content::Value(Value {
                 encoding_id: value.encoding_id,
                 schema: value.schema,
+                attachment: value.attachment,
                 payload: match value.payload {
                     Payload::Inline(payload) => payload,
                     Payload::Apart(length) => payload_apart(length)?,
@@ -110,14 +115,14 @@ impl Row {
             encode(TOMBSTONE, &self.version, None, &mut out);
             return out;
         };
-        let (id, schema) = (value.encoding_id, value.schema.as_deref());
+        let of = ValueType::of(value.encoding_id, &value.schema, &value.attachment);
         match &value.payload {
             Payload::Inline(payload) => {
-                encode(INLINE, &self.version, Some((id, schema, payload)), &mut out);
+                encode(INLINE, &self.version, Some((of, payload)), &mut out);
             }
             Payload::Apart(length) => {
                 let length = length.to_be_bytes();
-                encode(APART, &self.version, Some((id, schema, &length)), &mut out);
+                encode(APART, &self.version, Some((of, &length)), &mut out);
             }
         }
         out
@@ -166,7 +171,7 @@ impl Row {
         let (version, kind) = Self::read_version(&mut reader)?;
         let mut value = None;
         if kind != TOMBSTONE {
-            let (encoding_id, schema) = read_type(&mut reader)?;
+            let (encoding_id, schema, attachment) = read_type(&mut reader)?;
             let payload = if kind == INLINE {
                 Payload::Inline(Bytes::copy_from_slice(std::mem::take(&mut reader.0)))
             } else {
@@ -175,6 +180,7 @@ impl Row {
             value = Some(RowValue {
                 encoding_id,
                 schema,
+                attachment,
                 payload,
             });
         }
@@ -183,44 +189,84 @@ impl Row {
     }
 }
 
-/// A value's encoding and schema, and what ends its row.
-type ValueParts<'a> = (u16, Option<&'a [u8]>, &'a [u8]);
+/// What a payload is, and what came beside it.
+#[derive(Clone, Copy)]
+pub(super) struct ValueType<'a> {
+    encoding_id: u16,
+    schema: Option<&'a [u8]>,
+    attachment: Option<&'a [u8]>,
+}
+
+impl<'a> ValueType<'a> {
+    pub(super) fn of(
+        encoding_id: u16,
+        schema: &'a Option<Box<[u8]>>,
+        attachment: &'a Option<Box<[u8]>>,
+    ) -> Self {
+        Self {
+            encoding_id,
+            schema: schema.as_deref(),
+            attachment: attachment.as_deref(),
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.schema.map_or(0, <[u8]>::len) + self.attachment.map_or(0, <[u8]>::len)
+    }
+}
+
+/// A value's type, and what ends its row.
+type ValueParts<'a> = (ValueType<'a>, &'a [u8]);
+
+/// In the length of a schema: there is an attachment.
+const ATTACHMENT: u32 = 1 << 31;
 
 fn encode(kind: u8, version: &Version, value: Option<ValueParts<'_>>, out: &mut Vec<u8>) {
-    let variable = value.map_or(0, |(_, schema, tail)| {
-        schema.map_or(0, <[u8]>::len) + tail.len()
-    });
-    out.reserve(64 + variable);
+    let variable = value.map_or(0, |(of, tail)| of.len() + tail.len());
+    out.reserve(68 + variable);
     out.push(kind);
     out.extend_from_slice(&version.timestamp.time.to_be_bytes());
     out.extend_from_slice(&version.timestamp.id);
     out.extend_from_slice(&version.digest.0);
-    if let Some((encoding_id, schema, tail)) = value {
-        write_type(encoding_id, schema, out);
+    if let Some((of, tail)) = value {
+        write_type(of, out);
         out.extend_from_slice(tail);
     }
 }
 
 /// Appends what a payload is.
-pub(super) fn write_type(encoding_id: u16, schema: Option<&[u8]>, out: &mut Vec<u8>) {
-    out.extend_from_slice(&encoding_id.to_be_bytes());
-    let schema_length = schema.map_or(0, |schema| schema.len() as u32 + 1);
-    out.extend_from_slice(&schema_length.to_be_bytes());
-    out.extend_from_slice(schema.unwrap_or_default());
+pub(super) fn write_type(of: ValueType<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(&of.encoding_id.to_be_bytes());
+    // No value is as long as 2 GiB.
+    let schema_length = of.schema.map_or(0, |schema| schema.len() as u32 + 1);
+    let flag = of.attachment.map_or(0, |_| ATTACHMENT);
+    out.extend_from_slice(&(schema_length | flag).to_be_bytes());
+    out.extend_from_slice(of.schema.unwrap_or_default());
+    if let Some(attachment) = of.attachment {
+        out.extend_from_slice(&(attachment.len() as u32).to_be_bytes());
+        out.extend_from_slice(attachment);
+    }
 }
 
-/// An encoding's identifier and its schema, if it has one.
-type EncodingParts = (u16, Option<Box<[u8]>>);
+/// An encoding's identifier, its schema, and an attachment, as far as there are such.
+type TypeParts = (u16, Option<Box<[u8]>>, Option<Box<[u8]>>);
 
 /// Reads what [`write_type`] writes.
-pub(super) fn read_type(reader: &mut Reader<'_>) -> Result<EncodingParts, DecodeError> {
+pub(super) fn read_type(reader: &mut Reader<'_>) -> Result<TypeParts, DecodeError> {
     let encoding_id = reader.u16("encoding")?;
     let length = u32::from_be_bytes(reader.array("schema")?);
-    let schema = match length.checked_sub(1) {
+    let schema = match (length & !ATTACHMENT).checked_sub(1) {
         None => None,
         Some(length) => Some(reader.take(length as usize, "schema")?.into()),
     };
-    Ok((encoding_id, schema))
+    let attachment = match length & ATTACHMENT {
+        0 => None,
+        _ => {
+            let length = u32::from_be_bytes(reader.array("attachment")?);
+            Some(reader.take(length as usize, "attachment")?.into())
+        }
+    };
+    Ok((encoding_id, schema, attachment))
 }
 
 #[cfg(test)]
@@ -237,11 +283,13 @@ pub(super) mod tests {
         let value = (
             any::<u16>(),
             prop::option::of(prop::collection::vec(any::<u8>(), 0..5)),
+            prop::option::of(prop::collection::vec(any::<u8>(), 0..5)),
             prop::collection::vec(any::<u8>(), 0..40),
         )
-            .prop_map(|(encoding_id, schema, payload)| Value {
+            .prop_map(|(encoding_id, schema, attachment, payload)| Value {
                 encoding_id,
                 schema: schema.map(Into::into),
+                attachment: attachment.map(Into::into),
                 payload: payload.into(),
             });
         (any::<u64>(), 1u8.., prop::option::of(value)).prop_map(|(time, id, value)| Cell {
@@ -304,6 +352,7 @@ pub(super) mod tests {
             content: Content::Value(Value {
                 encoding_id: 5,
                 schema: Some(b"utf-8"[..].into()),
+                attachment: None,
                 payload: Bytes::from_static(b"on"),
             }),
         };
@@ -330,5 +379,26 @@ pub(super) mod tests {
         );
         let digest = "85dd8e4dc56f485e09ef79a26ed18a7623c2af2f76653e7aca47fdaaaba3938f";
         assert_eq!(row(&tombstone, 0), format!("00{head}{digest}"));
+
+        // What the function in docs/formats.md makes of the same with attachments.
+        let attached = |schema: Option<&[u8]>, attachment: &[u8]| Cell {
+            timestamp,
+            content: Content::Value(Value {
+                encoding_id: 5,
+                schema: schema.map(Into::into),
+                attachment: Some(attachment.into()),
+                payload: Bytes::from_static(b"on"),
+            }),
+        };
+        let digest = "f66aab2aafdae68eb37ac91a98fdc81f3fdec4222b94445bfeaff32b3a3168b1";
+        assert_eq!(
+            row(&attached(Some(b"utf-8"), b"seq=7"), 1),
+            format!("02{head}{digest}0005800000067574662d38000000057365713d370000000000000002")
+        );
+        let digest = "3b765e28a0a9f5a5d33257ed30eba308131bb0690212cd63f812dc1669a6e315";
+        assert_eq!(
+            row(&attached(None, b""), 2),
+            format!("01{head}{digest}000580000000000000006f6e")
+        );
     }
 }

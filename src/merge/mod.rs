@@ -87,7 +87,7 @@
 //! for (time, text) in [(1, "a"), (2, "c"), (3, "b")] {
 //!     let timestamp = Timestamp { time, id: [1; 16] };
 //!     let payload = text.into();
-//!     let value = Value { encoding_id: 0, schema: None, payload };
+//!     let value = Value { encoding_id: 0, schema: None, attachment: None, payload };
 //!     let content = Content::Value(value);
 //!     for (part, content) in rules.write(&key, Cell { timestamp, content }).expect("taken") {
 //!         cells.push((part, Cell { timestamp, content }));

@@ -27,6 +27,7 @@ pub(crate) fn value(payload: impl Into<Bytes>) -> Value {
     Value {
         encoding_id: 0,
         schema: None,
+        attachment: None,
         payload: payload.into(),
     }
 }
@@ -270,6 +271,7 @@ pub(crate) fn any_put(strategy: &str) -> impl Generator<Value = (Timestamp, Opti
     let value = (payload, 0u16..7).prop_map(|(payload, encoding_id)| Value {
         encoding_id,
         schema: encoding_id.is_multiple_of(2).then(|| b"type"[..].into()),
+        attachment: None,
         payload: payload.into(),
     });
     let value = prop_oneof![6 => value.prop_map(Some), 1 => Just(None)];
@@ -497,6 +499,7 @@ fn the_value_has_the_encoding_and_the_time_of_the_newest_put() {
         let put = Value {
             encoding_id,
             schema: Some(b"counter"[..].into()),
+            attachment: None,
             payload: "1".into(),
         };
         state
@@ -509,6 +512,7 @@ fn the_value_has_the_encoding_and_the_time_of_the_newest_put() {
     let expected = Value {
         encoding_id: 4,
         schema: Some(b"counter"[..].into()),
+        attachment: None,
         payload: "3".into(),
     };
     assert_eq!(cell.value(), Some(&expected));
@@ -821,6 +825,7 @@ fn strategy_of(rules: &MergeRules, key: Key, encoding_id: u16, schema: Option<&s
     let value = Value {
         encoding_id,
         schema: schema.map(|schema| schema.as_bytes().into()),
+        attachment: None,
         payload: "1".into(),
     };
     let cell = Cell {

@@ -47,11 +47,12 @@ impl Timestamps {
     }
 }
 
-/// Copies the payload, which comes as a slice of a network buffer and would keep all of
+/// Copies payload and attachment, which come as slices of a network buffer and would keep all of
 /// it alive.
 pub(crate) fn value_cell(
     payload: &ZBytes,
     encoding: &Encoding,
+    attachment: Option<&ZBytes>,
     timestamp: &ZenohTimestamp,
 ) -> Cell {
     Cell {
@@ -59,6 +60,7 @@ pub(crate) fn value_cell(
         content: Content::Value(Value {
             encoding_id: encoding.id(),
             schema: encoding.schema().map(|schema| schema.as_slice().into()),
+            attachment: attachment.map(|attachment| attachment.to_bytes().into()),
             payload: Bytes::from(payload.to_bytes().into_owned()),
         }),
     }
@@ -77,6 +79,14 @@ pub(crate) fn encoding(value: &Value) -> Encoding {
     Encoding::new(value.encoding_id, schema)
 }
 
+/// What came beside the payload of a value.
+pub(crate) fn attachment(value: &Value) -> Option<ZBytes> {
+    value
+        .attachment
+        .as_ref()
+        .map(|attachment| ZBytes::from(attachment.to_vec()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,10 +101,12 @@ mod tests {
             Encoding::from("my_app/1.0;x"),
         ] {
             let payload = ZBytes::from(b"payload".to_vec());
-            let cell = value_cell(&payload, &encoding, &written_at);
+            let attached = ZBytes::from(b"beside".to_vec());
+            let cell = value_cell(&payload, &encoding, Some(&attached), &written_at);
             let value = cell.value().expect("a value");
             assert_eq!(ZBytes::from(value.payload.clone()), payload);
             assert_eq!(super::encoding(value), encoding);
+            assert_eq!(attachment(value), Some(attached));
             let back = zenoh_timestamp(cell.timestamp).expect("converted");
             assert_eq!(back, written_at);
         }

@@ -116,7 +116,7 @@ impl Storage for MstStorage {
         encoding: Encoding,
         timestamp: ZenohTimestamp,
     ) -> ZResult<StorageInsertionResult> {
-        let cell = convert::value_cell(&payload, &encoding, &timestamp);
+        let cell = convert::value_cell(&payload, &encoding, None, &timestamp);
         if payload.is_empty() && self.deletes.overrides(&cell.timestamp) {
             self.opened.replica.count_lost_put();
             return Ok(StorageInsertionResult::Outdated);

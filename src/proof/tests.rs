@@ -44,6 +44,7 @@ fn cell(time: u64, payload: &str) -> Cell {
             _ => Content::Value(Value {
                 encoding_id: 4,
                 schema: time.is_multiple_of(3).then(|| b"utf-8"[..].into()),
+                attachment: None,
                 payload: payload.to_owned().into_bytes().into(),
             }),
         },

@@ -53,6 +53,7 @@
 //!     content: Content::Value(Value {
 //!         encoding_id: 0,
 //!         schema: None,
+//!         attachment: None,
 //!         payload: "80 %".into(),
 //!     }),
 //! };

@@ -260,6 +260,7 @@ impl Answers {
         let sent = query
             .reply(key, ZBytes::from(value.payload.clone()))
             .encoding(convert::encoding(value))
+            .attachment(convert::attachment(value))
             .timestamp(timestamp)
             .wait();
         if let Err(error) = sent {

@@ -78,6 +78,8 @@ pub struct StoredValue {
     pub payload: ZBytes,
     /// Its encoding.
     pub encoding: Encoding,
+    /// What its publisher attached to it.
+    pub attachment: Option<ZBytes>,
     /// When it was written, and by whose clock.
     pub timestamp: ZenohTimestamp,
 }
@@ -278,6 +280,7 @@ impl Storage {
             Ok(StoredValue {
                 payload: ZBytes::from(value.payload.clone()),
                 encoding: convert::encoding(value),
+                attachment: convert::attachment(value),
                 timestamp: convert::zenoh_timestamp(cell.timestamp)?,
             })
         });
@@ -304,7 +307,7 @@ impl Storage {
         encoding: Encoding,
     ) -> ZResult<()> {
         let timestamp = self.session.new_timestamp();
-        let cell = convert::value_cell(&payload.into(), &encoding, &timestamp);
+        let cell = convert::value_cell(&payload.into(), &encoding, None, &timestamp);
         self.write(key, cell).await
     }
 

@@ -139,7 +139,12 @@ impl Intake {
     /// A put as a cell. One without a timestamp gets that of its arrival.
     fn value(&self, sample: &Sample, timestamp: Option<ZenohTimestamp>) -> Cell {
         let timestamp = timestamp.unwrap_or_else(|| self.session.new_timestamp());
-        convert::value_cell(sample.payload(), sample.encoding(), &timestamp)
+        convert::value_cell(
+            sample.payload(),
+            sample.encoding(),
+            sample.attachment(),
+            &timestamp,
+        )
     }
 
     /// Whether there is room in the queue, by `deadline` if one is given.

@@ -20,6 +20,7 @@ pub(crate) const CELL_OVERHEAD: usize = 64;
 
 const TOMBSTONE: u8 = 1;
 const SCHEMA: u8 = 2;
+const ATTACHMENT: u8 = 4;
 const PLAIN: u8 = 0;
 const COMPRESSED: u8 = 1;
 
@@ -78,8 +79,11 @@ impl CellsWriter {
         let writer = &mut self.writer;
         writer.key(key);
         let schema = cell.value().and_then(|value| value.schema.as_deref());
+        let attachment = cell.value().and_then(|value| value.attachment.as_deref());
         let is_tombstone = cell.value().is_none();
-        writer.u8(flag(is_tombstone, TOMBSTONE) | flag(schema.is_some(), SCHEMA));
+        writer.u8(flag(is_tombstone, TOMBSTONE)
+            | flag(schema.is_some(), SCHEMA)
+            | flag(attachment.is_some(), ATTACHMENT));
         writer.raw(&cell.timestamp.time.to_be_bytes());
         // Few clocks timestamp many cells, so a linear search does.
         match self.ids.iter().position(|id| *id == cell.timestamp.id) {
@@ -96,6 +100,9 @@ impl CellsWriter {
             writer.number(value.encoding_id.into());
             if let Some(schema) = schema {
                 writer.bytes(schema);
+            }
+            if let Some(attachment) = attachment {
+                writer.bytes(attachment);
             }
             writer.bytes(&value.payload);
         }
@@ -223,7 +230,8 @@ impl CellsReader<'_> {
         let Self { reader, ids, .. } = self;
         let key = reader.key()?;
         let flags = reader.u8("cell")?;
-        if flags & !(TOMBSTONE | SCHEMA) != 0 || flags == TOMBSTONE | SCHEMA {
+        let of_value = flags & (SCHEMA | ATTACHMENT);
+        if flags & !(TOMBSTONE | of_value) != 0 || (flags & TOMBSTONE != 0 && of_value != 0) {
             return Err(MessageError::Range("kind of cell"));
         }
         let time = u64::from_be_bytes(reader.array("timestamp")?);
@@ -247,13 +255,16 @@ impl CellsReader<'_> {
                 let encoding_id = reader.number("encoding")?;
                 let encoding_id =
                     u16::try_from(encoding_id).map_err(|_| MessageError::Range("encoding"))?;
-                let schema = match flags & SCHEMA {
-                    0 => None,
-                    _ => Some(reader.bytes("schema")?.into()),
+                let mut part = |flag, what| match flags & flag {
+                    0 => Ok(None),
+                    _ => reader.bytes(what).map(|bytes| Some(bytes.into())),
                 };
+                let schema = part(SCHEMA, "schema")?;
+                let attachment = part(ATTACHMENT, "attachment")?;
                 Content::Value(Value {
                     encoding_id,
                     schema,
+                    attachment,
                     payload: Bytes::copy_from_slice(reader.bytes("payload")?),
                 })
             }

@@ -56,6 +56,7 @@ impl Side {
                 _ => Content::Value(Value {
                     encoding_id: 0,
                     schema: None,
+                    attachment: None,
                     payload: payload.to_owned().into_bytes().into(),
                 }),
             };

@@ -124,12 +124,10 @@ pub(super) fn read_notices(reader: &mut Reader<'_>) -> Result<Vec<Notice>, Messa
 fn content_head(value: &Value) -> Vec<u8> {
     let mut writer = Writer::default();
     writer.number(value.encoding_id.into());
-    match &value.schema {
-        None => writer.u8(0),
-        Some(schema) => {
-            writer.u8(1);
-            writer.bytes(schema);
-        }
+    let parts = [&value.schema, &value.attachment];
+    writer.u8(u8::from(parts[0].is_some()) | u8::from(parts[1].is_some()) << 1);
+    for part in parts.into_iter().flatten() {
+        writer.bytes(part);
     }
     writer.into_bytes()
 }
@@ -138,15 +136,20 @@ fn read_content(content: Vec<u8>) -> Result<Value, MessageError> {
     let mut reader = Reader::new(&content);
     let encoding_id = reader.number("encoding")?;
     let encoding_id = u16::try_from(encoding_id).map_err(|_| MessageError::Range("encoding"))?;
-    let schema = match reader.u8("schema")? {
-        0 => None,
-        1 => Some(reader.bytes("schema")?.into()),
-        _ => return Err(MessageError::Range("schema")),
+    let parts = reader.u8("schema")?;
+    if parts > 3 {
+        return Err(MessageError::Range("schema"));
+    }
+    let mut part = |flag, what| match parts & flag {
+        0 => Ok(None),
+        _ => reader.bytes(what).map(|bytes| Some(bytes.into())),
     };
+    let (schema, attachment) = (part(1, "schema")?, part(2, "attachment")?);
     let start = content.len() - reader.left();
     Ok(Value {
         encoding_id,
         schema,
+        attachment,
         payload: Bytes::from(content).slice(start..),
     })
 }

@@ -32,6 +32,7 @@ pub(super) fn cell(time: u64, payload: &str) -> Cell {
             _ => Content::Value(Value {
                 encoding_id: 0,
                 schema: time.is_multiple_of(3).then(|| b"s"[..].into()),
+                attachment: (time % 7 == 5).then(|| b"beside"[..].into()),
                 payload: payload.to_owned().into_bytes().into(),
             }),
         },

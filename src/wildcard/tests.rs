@@ -11,6 +11,7 @@ fn put(time: u64, payload: &str) -> Arc<Cell> {
     let value = Value {
         encoding_id: 0,
         schema: None,
+        attachment: None,
         payload: payload.to_owned().into(),
     };
     Arc::new(Cell {

@@ -251,6 +251,34 @@ def test_parameters_of_a_get(start_router):
     assert (response.status, response.body) == (200, b"1")
 
 
+def test_attachments_come_back(start_router):
+    """From memory, from the disk after a restart, and from a replica."""
+    storages = {"demo": storage("demo/**", settle="50ms", replication={})}
+    first = start_router(storages, own_gets="demo/**")
+    attached = {f"demo/{n}": f"seq={n}".encode() for n in range(20)}
+    for key, attachment in attached.items():
+        first.client.put(key, bytes(int(key[5:]) * 300), attachment=attachment)
+    first.client.put("demo/empty", b"x", attachment=b"")
+    first.client.put("demo/plain", b"x")
+
+    def attachments(router):
+        samples = router.client.samples("demo/**").items()
+        found = {key: sample.attachment for key, sample in samples}
+        return {key: None if one is None else bytes(one) for key, one in found.items()}
+
+    expected = {**attached, "demo/empty": b"", "demo/plain": None}
+    wait_until(lambda: attachments(first) == expected, lambda: f"they are there: {attachments(first)}")
+    sample = first.client.sample("demo/7")
+    assert bytes(sample.attachment) == b"seq=7"
+    first.wait_until_settled("demo", keys=22)
+    first.restart()
+    assert attachments(first) == expected
+    second = start_router(storages, own_gets="demo/**", connect=[first.endpoint])
+    wait_until(lambda: attachments(second) == expected, "the other replica has them, too")
+    (cell,) = json.loads(second.client.get("demo/7?raw")["demo/7"])
+    assert cell["attachment"] == "seq=7"
+
+
 def test_merged_keys_are_folded(start_router):
     merged = storage("demo/**", replication={"default_strategy": "additive", "enabled": False})
     router = start_router({"demo": merged})

@@ -51,6 +51,7 @@ fn write(number: u64) -> (Key, Cell) {
     let value = Value {
         encoding_id: 0,
         schema: None,
+        attachment: None,
         payload: Bytes::from(payload),
     };
     (

@@ -237,6 +237,7 @@ impl Writer {
             let value = Value {
                 encoding_id: 0,
                 schema: None,
+                attachment: None,
                 payload,
             };
             let timestamp = Timestamp {
@@ -301,6 +302,7 @@ impl Writer {
                 let value = Value {
                     encoding_id: 0,
                     schema: None,
+                    attachment: None,
                     payload: Bytes::from(payload),
                 };
                 let timestamp = Timestamp {
@@ -443,6 +445,9 @@ fn any_write(number: u64, random: &mut StdRng) -> (Key, Cell) {
         Content::Value(Value {
             encoding_id: 0,
             schema: None,
+            attachment: number
+                .is_multiple_of(7)
+                .then(|| number.to_be_bytes()[..].into()),
             payload: Bytes::from(payload),
         })
     });

@@ -105,6 +105,7 @@ mod tests {
         let value = Value {
             encoding_id: 0,
             schema: None,
+            attachment: None,
             payload: payload.to_owned().into_bytes().into(),
         };
         (Timestamp { time, id }, value)

@@ -105,6 +105,7 @@ pub(crate) fn proven(proven: &Proven) -> Value {
         if let CellSummary::Value {
             encoding_id,
             schema,
+            attachment,
             payload_len,
             payload_hash,
         } = &cell.content
@@ -114,6 +115,9 @@ pub(crate) fn proven(proven: &Proven) -> Value {
             }
             let text = encoding::text(*encoding_id, schema.as_deref());
             shown["encoding"] = text.into();
+            if let Some(attachment) = attachment {
+                shown["attachment_bytes"] = json!(attachment.len());
+            }
             shown["bytes"] = json!(payload_len);
             shown["payload_hash"] = hex::encode(payload_hash).into();
         }
@@ -170,6 +174,7 @@ mod tests {
             content: CellSummary::Value {
                 encoding_id: 0,
                 schema: None,
+                attachment: None,
                 payload_len: 5,
                 payload_hash: [0xab; 32],
             },

@@ -107,6 +107,7 @@ pub fn raw(cells: &[PartCell<'_>]) -> Option<Cell> {
         content: Content::Value(Value {
             encoding_id: encoding::APPLICATION_JSON,
             schema: None,
+            attachment: None,
             payload: text.into(),
         }),
     })
@@ -129,6 +130,9 @@ fn raw_cell(PartCell { part, cell }: &PartCell<'_>, covers: Option<Timestamp>) -
         Some(value) => {
             let text = encoding::text(value.encoding_id, value.schema.as_deref());
             shown["encoding"] = text.into();
+            if let Some(attachment) = &value.attachment {
+                shown["attachment"] = text_or_hex(attachment);
+            }
             shown["value"] = text_or_hex(&value.payload);
         }
     }

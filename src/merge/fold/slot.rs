@@ -218,6 +218,7 @@ impl ValueSlot {
                 let value = Value {
                     encoding_id: reading.encoding_id.unwrap_or(of_newest),
                     schema: schema.filter(|_| !is_json),
+                    attachment: None,
                     payload: reading.payload,
                 };
                 Ok(Some((*newest, value)))
@@ -321,6 +322,7 @@ pub(in crate::merge) fn own_content(json: &str, schema: &Option<Box<[u8]>>) -> C
     Content::Value(Value {
         encoding_id: crate::merge::encoding::APPLICATION_JSON,
         schema: schema.clone(),
+        attachment: None,
         payload: bytes::Bytes::copy_from_slice(json.as_bytes()),
     })
 }

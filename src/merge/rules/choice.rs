@@ -282,7 +282,12 @@ impl MergeRules {
         let writes = writes.into_iter().map(|write| {
             part.truncate(prefix);
             part.extend_from_slice(&write.part);
-            (Part::from(&part[..]), write.content)
+            let mut content = write.content;
+            if let Content::Value(value) = &mut content {
+                // That of one put is not that of the value which several come to.
+                value.attachment = None;
+            }
+            (Part::from(&part[..]), content)
         });
         Ok(writes.collect())
     }

@@ -88,6 +88,7 @@ impl Strategy for Object {
                     let value = Value {
                         encoding_id: encoding::APPLICATION_JSON,
                         schema: schema.clone(),
+                        attachment: None,
                         payload: Bytes::copy_from_slice(json.as_bytes()),
                     };
                     let put = Put {

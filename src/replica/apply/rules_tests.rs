@@ -35,6 +35,7 @@ fn any_update() -> impl Strategy<Value = Update> {
         Content::Value(Value {
             encoding_id: 0,
             schema: None,
+            attachment: None,
             payload: text.into(),
         })
     };

@@ -23,6 +23,7 @@ fn cell(time: u64) -> Cell {
         content: Content::Value(Value {
             encoding_id: 0,
             schema: None,
+            attachment: None,
             payload: time.to_be_bytes().to_vec().into(),
         }),
     }

@@ -51,6 +51,7 @@ fn cell(time: u64, payload: Option<Vec<u8>>) -> Cell {
             Content::Value(Value {
                 encoding_id: 1,
                 schema: None,
+                attachment: None,
                 payload: Bytes::from(payload),
             })
         }),

@@ -51,6 +51,7 @@ pub(super) fn cell(time: u64, writer: u8, content: Option<u8>) -> Cell {
         Content::Value(Value {
             encoding_id: 0,
             schema: None,
+            attachment: None,
             payload: Bytes::from(vec![byte; 3]),
         })
     });

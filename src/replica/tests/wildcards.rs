@@ -180,6 +180,7 @@ fn a_fold_does_not_keep_what_a_rule_covers() {
         cell.content = Content::Value(Value {
             encoding_id: 0,
             schema: None,
+            attachment: None,
             payload: Bytes::from(time.to_string()),
         });
         drop(replica.put(key.key.clone(), cell).expect("taken"));
@@ -252,6 +253,7 @@ fn there_are_no_more_rules_than_may_be() {
     large.content = Content::Value(Value {
         encoding_id: 0,
         schema: None,
+        attachment: None,
         payload: vec![0; MAX_RULE_VALUE_BYTES + 1].into(),
     });
     let refused = replica.merge(rule_key(pattern("key/y/*"), true), large);

@@ -167,6 +167,7 @@ fn written(world: &mut World, number: u32) -> Cell {
         content: Content::Value(Value {
             encoding_id: 0,
             schema: None,
+            attachment: None,
             payload: format!("{number}").into_bytes().into(),
         }),
     };

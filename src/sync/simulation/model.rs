@@ -18,6 +18,7 @@ fn text_value(text: String) -> Value {
     Value {
         encoding_id: 0,
         schema: None,
+        attachment: None,
         payload: text.into(),
     }
 }

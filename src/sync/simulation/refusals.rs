@@ -40,6 +40,7 @@ fn written_with(world: &mut World, size: usize) -> Cell {
     cell.content = Content::Value(Value {
         encoding_id: 0,
         schema: None,
+        attachment: None,
         payload: payload.into(),
     });
     cell

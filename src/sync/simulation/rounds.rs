@@ -16,6 +16,7 @@ fn new(world: &mut World, node: usize, number: u32) -> (crate::cell::CellKey, Ce
     cell.content = Content::Value(Value {
         encoding_id: 0,
         schema: None,
+        attachment: None,
         payload: payload.into(),
     });
     let key = key(number);

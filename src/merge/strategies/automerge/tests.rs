@@ -19,6 +19,7 @@ fn value(payload: Vec<u8>) -> Value {
     Value {
         encoding_id: 0,
         schema: None,
+        attachment: None,
         payload: payload.into(),
     }
 }

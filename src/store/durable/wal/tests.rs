@@ -18,6 +18,7 @@ fn group(number: u64, lengths: &[usize]) -> Cells {
         let value = Value {
             encoding_id: place as u16,
             schema: None,
+            attachment: None,
             payload: payload.collect::<Vec<_>>().into(),
         };
         let timestamp = Timestamp {

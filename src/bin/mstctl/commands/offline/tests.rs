@@ -46,6 +46,7 @@ fn write(text: &str, part: &[u8], time: u64, payload: Option<&'static str>) -> W
         Some(payload) => Content::Value(CellValue {
             encoding_id: 0,
             schema: None,
+            attachment: None,
             payload: payload.into(),
         }),
     };
