@@ -1,9 +1,8 @@
-"""The example that verifies proofs accepts what the library makes, and nothing else.
+"""The verifier in Python accepts the proofs that the library makes, and nothing else.
 
 The proofs are those that the library's own test pins (src/proof/tests.rs).
 """
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -11,20 +10,17 @@ import sys
 import pytest
 
 from conftest import REPOSITORY
+from zenoh_mst import proof as verify_proof
 
-_VERIFIER = REPOSITORY / "examples/verify_proof.py"
+_VERIFIER = REPOSITORY / "python/src/zenoh_mst/proof.py"
 _VECTORS = json.loads((REPOSITORY / "tests/vectors/proofs.json").read_text())
 _ACCEPTED = {vector["name"]: vector for vector in _VECTORS["accepted"]}
 _REFUSED = {vector["name"]: vector for vector in _VECTORS["refused"]}
 
-_spec = importlib.util.spec_from_file_location("verify_proof", _VERIFIER)
-verify_proof = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(verify_proof)
-
 
 @pytest.fixture
 def run(tmp_path):
-    """Runs the example as a user does; takes the proof, and the value if there is one."""
+    """Runs the program as a user does; takes the proof, and the value if there is one."""
 
     def run(root, key, proof, *value):
         files = []
@@ -38,7 +34,7 @@ def run(tmp_path):
 
 
 def holds(vector, proof):
-    """Whether the example accepts these bytes as the vector's proof."""
+    """Whether it accepts these bytes as the vector's proof."""
     try:
         proof = verify_proof.Proof(proof, verify_proof.canonical(vector["key"]))
     except ValueError:

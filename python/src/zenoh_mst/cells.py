@@ -1,0 +1,129 @@
+"""Cells as storages show them, and whether a write is among them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .stamps import Stamp
+
+#: A storage shows elements that nest deeper in another form.
+MAX_DEPTH = 64
+
+#: Whose cells each stand for an element, which the newest write of it has.
+_OF_ELEMENTS = ("set_union", "automerge_crdt")
+#: Which have one cell for the writes that name nothing.
+_OF_EMPTY = ("set_union", "object")
+
+
+def canonical(value: Any, depth: int = MAX_DEPTH) -> str:
+    """A text that is equal for equal JSON values, as a set tells elements apart: 1 and 1.0 are
+    one, 1 and true are two."""
+    if value is None or isinstance(value, bool | str):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, int | float):
+        whole = isinstance(value, int) or value.is_integer()
+        return str(int(value)) if whole else repr(value)
+    if depth == 0:
+        raise ValueError(f"an element nests more than {MAX_DEPTH} arrays and objects")
+    if isinstance(value, list | tuple):
+        return f"[{','.join(canonical(item, depth - 1) for item in value)}]"
+    if isinstance(value, Mapping):
+        if not all(isinstance(name, str) for name in value):
+            raise TypeError("the names of an object's fields are text")
+        fields = (f"{json.dumps(name)}:{canonical(value[name], depth - 1)}" for name in sorted(value))
+        return f"{{{','.join(fields)}}}"
+    raise TypeError(f"found {type(value).__name__}, allowed is what JSON has")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a key."""
+
+    strategy: str
+    stamp: Stamp
+    #: What it stands for, as JSON.
+    part: Any
+    #: Whether it stands for anything: `part` may be null.
+    has_part: bool
+    deleted: bool
+    covered: bool
+    #: The payload; None of a tombstone.
+    payload: bytes | None
+
+    @classmethod
+    def of(cls, shown: Mapping[str, Any]) -> Cell:
+        """A cell in the JSON of `?raw` and of `cells`."""
+        value = shown.get("value")
+        if isinstance(value, Mapping):
+            payload: bytes | None = bytes.fromhex(value["hex"])
+        else:
+            payload = None if value is None else str(value).encode()
+        return cls(
+            strategy=shown["strategy"],
+            stamp=Stamp.parse(shown["timestamp"]),
+            part=shown.get("part"),
+            has_part="part" in shown,
+            deleted=bool(shown.get("deleted", False)),
+            covered=bool(shown.get("covered", False)),
+            payload=payload,
+        )
+
+
+def cells(text: bytes) -> list[Cell]:
+    """All that a storage shows of one key."""
+    return [Cell.of(shown) for shown in json.loads(text)]
+
+
+@dataclass(frozen=True)
+class Write:
+    """A write that was sent: a key, the stamp that identifies it, and what it names in the key."""
+
+    key: str
+    stamp: Stamp
+    #: Elements of a set, in their canonical text, or hashes of changes.
+    elements: frozenset[str] = frozenset()
+    #: Fields of an object.
+    fields: frozenset[str] = frozenset()
+
+    def was_taken(self, shown: Iterable[Cell]) -> bool:
+        """Whether a storage that shows these cells, or another one that they came from, took it.
+
+        A storage takes all cells of a write at once: so one of them tells.
+        """
+        known = list(shown)
+        return any(cell.stamp == self.stamp for cell in known) or self.is_in(known)
+
+    def is_in(self, shown: Iterable[Cell]) -> bool:
+        """Whether all of it is in these cells, or was replaced by what is newer."""
+        known = list(shown)
+        if any(_is_own(cell) and cell.stamp >= self.stamp for cell in known):
+            return True
+        if self.elements:
+            return self.elements <= {
+                canonical(cell.part)
+                for cell in known
+                if cell.has_part and cell.strategy in _OF_ELEMENTS and cell.stamp >= self.stamp
+            }
+        if self.fields:
+            return self.fields <= {
+                cell.part["field"] for cell in known if self._is_of_field(cell)
+            }
+        return any(
+            cell.stamp == self.stamp
+            or (cell.strategy in _OF_EMPTY and not cell.has_part and cell.stamp >= self.stamp)
+            for cell in known
+        )
+
+    def _is_of_field(self, cell: Cell) -> bool:
+        if not isinstance(cell.part, Mapping) or "field" not in cell.part:
+            return False
+        # A field that has a strategy has cells beside each other; any other one cell.
+        plain = "strategy" not in cell.part
+        return cell.stamp == self.stamp or (plain and cell.stamp >= self.stamp)
+
+
+def _is_own(cell: Cell) -> bool:
+    return cell.strategy == "lww" and not cell.has_part
