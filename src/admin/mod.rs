@@ -26,7 +26,7 @@ mod tests;
 
 use std::{
     path::{Path, PathBuf},
-    sync::{atomic::AtomicBool, Arc},
+    sync::{atomic::AtomicBool, Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -41,7 +41,7 @@ pub use snapshots::{SnapshotEntry, MAX_SNAPSHOTS, MAX_SNAPSHOT_BYTES};
 use crate::{
     cell::{CellKey, Key},
     replica::{Clock, Replica},
-    store::Recovered,
+    store::Sidecar,
     sync::{Admission, Group},
 };
 
@@ -61,8 +61,8 @@ pub struct Administration {
     rules: String,
     admission: Admission,
     clock: Clock,
-    /// The recovery of a store that could not be opened, if there was one.
-    recovered: Option<Recovered>,
+    /// The folder of the damaged store of which this one was saved, until somebody acknowledges it.
+    recovered: Mutex<Option<String>>,
     /// Whether long work of which there may be only one is going on.
     busy: AtomicBool,
 }
@@ -83,8 +83,8 @@ pub struct Subject {
     pub max_clock_drift: Duration,
     /// Tells the time.
     pub clock: Clock,
-    /// The recovery of its store, if that could not be opened.
-    pub recovered: Option<Recovered>,
+    /// The folder of the damaged store of which it was saved, if nobody has acknowledged that.
+    pub recovered: Option<String>,
 }
 
 impl Administration {
@@ -110,7 +110,7 @@ impl Administration {
             folder,
             rules,
             clock,
-            recovered,
+            recovered: Mutex::new(recovered),
             busy: AtomicBool::new(false),
         }
     }
@@ -127,11 +127,29 @@ impl Administration {
         self.folder.as_deref()
     }
 
-    /// The folder of the store that could not be opened, if there was one.
+    /// The folder of the damaged store of which this one was saved, until somebody acknowledges it.
     #[must_use]
     pub fn recovered(&self) -> Option<String> {
-        let recovered = self.recovered.as_ref();
-        recovered.map(|recovered| recovered.aside.display().to_string())
+        self.recovered_lock().clone()
+    }
+
+    /// Takes note that somebody knows of it: returns what [`recovered`](Self::recovered) was. Blocks on
+    /// disk.
+    ///
+    /// # Errors
+    /// If the folder cannot be written.
+    pub fn acknowledge(&self) -> Result<Option<String>, AdminError> {
+        let mut recovered = self.recovered_lock();
+        if let (Some(folder), true) = (&self.folder, recovered.is_some()) {
+            Sidecar::Recovered.remove(folder)?;
+        }
+        Ok(recovered.take())
+    }
+
+    fn recovered_lock(&self) -> MutexGuard<'_, Option<String>> {
+        self.recovered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The storage's key for a key as a client writes it.

@@ -146,7 +146,14 @@ impl Operator {
                 Some("pause") => self.pause_scrub(true, replier)?,
                 Some("resume") => self.pause_scrub(false, replier)?,
                 Some("now") => self.verify(replier)?,
-                Some(other) => return Err(unknown_verb(other, "`pause`, `resume` and `now`")),
+                Some("acknowledge") => {
+                    let recovered = admin.acknowledge()?;
+                    replier.json(&json!({ "acknowledged": recovered }));
+                }
+                Some(other) => {
+                    let allowed = "`pause`, `resume`, `now` and `acknowledge`";
+                    return Err(unknown_verb(other, allowed));
+                }
             },
             Request::Sync => {
                 let asked = self

@@ -63,7 +63,7 @@ impl Demand {
             Request::Sync => (Reach::Change, Pace::Quick),
             Request::Scrub => match verb {
                 "now" => (Reach::Work, Pace::Long),
-                "pause" | "resume" => (Reach::Change, Pace::Quick),
+                "pause" | "resume" | "acknowledge" => (Reach::Change, Pace::Quick),
                 _ => (Reach::Look, Pace::Quick),
             },
             Request::Snapshot => match verb {
@@ -149,10 +149,11 @@ mod tests {
         Demand::of(request, &Parameters::from(parameters))
     }
 
-    const CHANGES: [(Request, &str); 9] = [
+    const CHANGES: [(Request, &str); 10] = [
         (Request::Sync, ""),
         (Request::Scrub, "do=pause"),
         (Request::Scrub, "do=resume"),
+        (Request::Scrub, "do=acknowledge"),
         (Request::Snapshot, "do=create;name=a"),
         (Request::Snapshot, "name=a;do=delete"),
         (Request::Restore, ""),

@@ -213,6 +213,8 @@ struct Shared {
     folds: Folds,
     on_root: OnceLock<OnRoot>,
     disk_bytes: AtomicU64,
+    /// Commits when one looked last whether the store has to be tidied.
+    committed_at_last_tidying: AtomicU64,
     /// The last field, so that it is dropped when the store is closed.
     _when_closed: Box<dyn Send + Sync>,
 }
@@ -346,6 +348,7 @@ impl Replica {
             folds: Folds::new(),
             on_root: OnceLock::new(),
             disk_bytes: AtomicU64::new(disk_bytes),
+            committed_at_last_tidying: AtomicU64::new(u64::MAX),
             _when_closed: Box::new(when_closed),
         });
         if !damaged.is_empty() {

@@ -15,7 +15,7 @@ use super::{
     claims::{wait_until_released, Claim, Door, GroupClaim},
     held::HeldFolder,
     runtime,
-    scrub::scrub,
+    scrub::{scrub, tidy},
     stop,
 };
 use crate::{
@@ -25,7 +25,7 @@ use crate::{
     merge::MergeRules,
     net::{Operator, Replication, Replicator, Sessions},
     replica::{Clock, OpenError, Options, Replica, ReplicaError},
-    store::{complete_recovery, recover, DurableStore, MemoryStore, Owner, Recovered, StoreError},
+    store::{complete_recovery, recover, DurableStore, MemoryStore, Owner, Sidecar, StoreError},
     sync::Group,
 };
 
@@ -47,6 +47,7 @@ pub(crate) struct Opened {
     pub(crate) replica: Arc<Replica>,
     pub(crate) operator: Arc<Operator>,
     stop_scrub: Arc<Notify>,
+    stop_tidying: Arc<Notify>,
     /// Given up when the storage takes no more puts.
     group: Option<GroupClaim>,
     /// To be deleted when the storage is closed.
@@ -92,7 +93,11 @@ impl Opening {
         };
         let rules = Arc::new(rules);
         let opened = open_replica(&name, &options, folder.as_deref(), &owner, rules)?;
-        let (replica, recovered, held) = (Arc::new(opened.replica), opened.recovered, opened.held);
+        let (replica, held) = (Arc::new(opened.replica), opened.held);
+        let recovered = match &folder {
+            Some(folder) => Sidecar::Recovered.read(folder)?,
+            None => None,
+        };
         stop::closes(&replica);
         let published = replica.published();
         tracing::info!(
@@ -133,6 +138,7 @@ impl Opening {
             replica,
             operator: Arc::new(operator),
             stop_scrub: Arc::default(),
+            stop_tidying: Arc::default(),
             group: Some(claim),
             destroyed: match options.on_closure {
                 OnClosure::Destroy => held,
@@ -152,6 +158,8 @@ impl Opened {
         runtime.spawn(Arc::clone(&self.operator).run(Arc::clone(sessions)));
         let (operator, stop) = (Arc::clone(&self.operator), Arc::clone(&self.stop_scrub));
         runtime.spawn(scrub(operator, system_clock(), stop));
+        let (operator, stop) = (Arc::clone(&self.operator), Arc::clone(&self.stop_tidying));
+        runtime.spawn(tidy(operator, stop));
         Ok(())
     }
 
@@ -172,6 +180,7 @@ impl Opened {
         }
         self.operator.stop();
         self.stop_scrub.notify_one();
+        self.stop_tidying.notify_one();
         self.replica.begin_close();
     }
 
@@ -213,7 +222,6 @@ impl Drop for Opened {
 /// A replica that was opened.
 struct OpenedReplica {
     replica: Replica,
-    recovered: Option<Recovered>,
     /// Its folder, which the replica holds.
     held: Option<Weak<HeldFolder>>,
 }
@@ -240,7 +248,6 @@ fn open_replica(
         let store = Box::new(MemoryStore);
         return Ok(OpenedReplica {
             replica: Replica::open(name, store, replica_options, rules, clock, ())?,
-            recovered: None,
             held: None,
         });
     };
@@ -253,16 +260,15 @@ fn open_replica(
         let held = Arc::clone(&held);
         Replica::open(name, Box::new(store), replica_options, rules, clock, held)
     };
-    let opened = |replica, recovered| OpenedReplica {
+    let opened = |replica| OpenedReplica {
         replica,
-        recovered,
         held: Some(Arc::downgrade(&held)),
     };
     let attempt =
         || -> Result<Replica, OpenError> { open(DurableStore::open(folder, options.cache_size)?) };
     // The engine may panic over contents that it takes for impossible.
     let error: ZError = match catch_unwind(AssertUnwindSafe(attempt)) {
-        Ok(Ok(replica)) => return Ok(opened(replica, None)),
+        Ok(Ok(replica)) => return Ok(opened(replica)),
         Ok(Err(OpenError::Store(error))) if error.is_damage() => error.into(),
         Ok(Err(error)) => return Err(error.into()),
         Err(_) => "the storage engine panicked, as it does when its files are damaged".into(),
@@ -270,7 +276,8 @@ fn open_replica(
     if options.replication.is_none() {
         return Err(format!(
             "{error}; the storage is not replicated, so its folder is left as it is: check it with \
-             `mstctl --dir {} verify`, restore a backup with `mstctl restore`",
+             `mstctl --dir {0} verify`, save what can be read with `mstctl --dir {0} salvage`, or \
+             restore a backup with `mstctl restore`",
             folder.display()
         )
         .into());
@@ -281,9 +288,9 @@ fn open_replica(
         "storage '{name}': the damaged store was moved to {}; {} of its cells were saved, the \
          other replicas send the rest",
         recovered.aside.display(),
-        recovered.saved
+        recovered.saved.cells
     );
-    Ok(opened(open(store)?, Some(recovered)))
+    Ok(opened(open(store)?))
 }
 
 pub(crate) fn system_clock() -> Clock {

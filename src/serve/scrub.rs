@@ -1,4 +1,4 @@
-//! The rounds of the scrub.
+//! The rounds of the scrub, and of tidying.
 
 use std::{sync::Arc, time::Duration};
 
@@ -31,6 +31,31 @@ pub(crate) async fn scrub(operator: Arc<Operator>, clock: Clock, stop: Arc<Notif
             // The engine may panic over damaged files. Other cells can still be checked.
             let name = &name;
             tracing::error!("storage '{name}': a round of the scrub panicked");
+        }
+    }
+}
+
+/// How often one looks whether a store has to be tidied.
+const TIDYING_PAUSE: Duration = Duration::from_secs(10);
+
+/// Has a storage's store rewritten where that is worth while, until stopped.
+pub(crate) async fn tidy(operator: Arc<Operator>, stop: Arc<Notify>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(jittered(TIDYING_PAUSE)) => {}
+            () = stop.notified() => return,
+        }
+        let name = operator.admin().name.clone();
+        let operator = Arc::clone(&operator);
+        let tidying = tokio::task::spawn_blocking(move || operator.admin().replica.tidy());
+        match tidying.await {
+            Ok(Ok(false)) => {}
+            Ok(Ok(true)) => tracing::info!("storage '{name}': its rows were written anew"),
+            Ok(Err(error)) => {
+                tracing::warn!("storage '{name}': its rows were not written anew: {error}");
+            }
+            // The engine may panic over damaged files.
+            Err(_) => tracing::error!("storage '{name}': writing its rows anew panicked"),
         }
     }
 }

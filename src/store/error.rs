@@ -101,6 +101,18 @@ pub enum StoreError {
         /// The folder.
         path: PathBuf,
     },
+    /// There is no storage of which anything could be saved.
+    #[error("{path} holds no storage")]
+    Nothing {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A folder that is to be made is there, and not empty.
+    #[error("{path} is not empty; give a folder that is missing or empty")]
+    Occupied {
+        /// The folder.
+        path: PathBuf,
+    },
     /// The folder was written by a version whose format this one does not know.
     #[error(
         "{path} has format version {found}, this version of the backend knows {known} only; \
@@ -189,6 +201,19 @@ pub enum StoreError {
         path: PathBuf,
         /// For how long it was waited for.
         waited: Duration,
+    },
+    /// The disk has no room to write the rows anew.
+    #[error(
+        "the disk of {path} has {free} bytes left, and writing all rows anew may take {needed}; make \
+         room"
+    )]
+    Room {
+        /// The folder.
+        path: PathBuf,
+        /// Bytes that it may take.
+        needed: u64,
+        /// Bytes that are left.
+        free: u64,
     },
     /// A failure made for a test.
     #[cfg(test)]

@@ -6,7 +6,8 @@ use std::sync::{
 };
 
 use super::{
-    CellStore, Commit, QuarantineStore, RowBatch, RowHead, Store, StoreError, StoreView, Versioned,
+    CellStore, Commit, KeyWalk, QuarantineStore, RowBatch, RowHead, Store, StoreError, StoreView,
+    Versioned,
 };
 use crate::cell::{Cell, CellKey, Version};
 
@@ -123,6 +124,14 @@ impl<S: Store> CellStore for FaultyStore<S> {
 
     fn flush(&self) -> Result<(), StoreError> {
         self.inner.flush()
+    }
+
+    fn wants_rewrite(&self, is_quiet: bool) -> Result<bool, StoreError> {
+        self.inner.wants_rewrite(is_quiet)
+    }
+
+    fn rewrite(&self, walk: &mut KeyWalk<'_>) -> Result<bool, StoreError> {
+        self.inner.rewrite(walk)
     }
 
     fn view(&self) -> Box<dyn StoreView> {

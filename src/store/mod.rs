@@ -23,8 +23,8 @@ use std::sync::Arc;
 
 #[cfg(feature = "durable")]
 pub use durable::{
-    complete_recovery, destroy, recover, DurableStore, Owner, Recovered, Sidecar, StoreTuning,
-    FORMAT_VERSION, SNAPSHOTS,
+    complete_recovery, destroy, recover, salvage, DurableStore, Lost, LostPart, Owner, Recovered,
+    Saved, Sidecar, StoreTuning, FORMAT_VERSION, MAX_LOST, SNAPSHOTS,
 };
 pub use error::StoreError;
 pub use memory::MemoryStore;
@@ -116,6 +116,9 @@ pub struct RowHead {
 /// A cell of a key, and its version.
 pub type Versioned = (CellKey, Arc<Cell>, Version);
 
+/// Shows keys until it is told to stop; returns whether it showed all.
+pub type KeyWalk<'a> = dyn FnMut(&mut dyn FnMut(&CellKey) -> bool) -> bool + 'a;
+
 /// When a commit may return.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Commit {
@@ -188,6 +191,26 @@ pub trait CellStore: Send + Sync {
     /// # Errors
     /// If the disk cannot be written. What was committed is safe even so.
     fn flush(&self) -> Result<(), StoreError>;
+
+    /// Whether it is worth while to [rewrite](Self::rewrite) the rows: because a block of the engine's
+    /// files cannot be read; or, when it is quiet, because the files have much that is no row any
+    /// more. Blocks on disk.
+    ///
+    /// # Errors
+    /// If the disk cannot be read.
+    fn wants_rewrite(&self, _is_quiet: bool) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    /// Writes all rows that can be read anew, and lets go of the files that had them. Others read and
+    /// write meanwhile. `walk` is called once, and shows the keys of all rows that there are when it
+    /// is called. Returns false if it broke off. Blocks on disk.
+    ///
+    /// # Errors
+    /// If the disk cannot be written.
+    fn rewrite(&self, _walk: &mut KeyWalk<'_>) -> Result<bool, StoreError> {
+        Ok(false)
+    }
 
     /// All rows as they are now, for as long as it is kept.
     fn view(&self) -> Box<dyn StoreView>;

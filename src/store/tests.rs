@@ -508,6 +508,7 @@ fn the_log_is_synced_before_tables_are_written() {
         let tuning = StoreTuning {
             log_file: 4 << 20,
             log_kept,
+            slack: u64::MAX,
         };
         let folder = tempfile::tempdir().expect("a folder");
         let store = DurableStore::open_tuned(folder.path(), CACHE, tuning).expect("a store");

@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+import shutil
 
 import pytest
 
@@ -9,6 +10,7 @@ from cluster import Cluster, chain
 from operators import Operator, base
 from polling import wait_until
 from router import storage
+from test_mstctl import mstctl
 
 ALONE = storage("demo/**", settle="50ms")
 REPLICATED = storage("demo/**", settle="50ms", replication={"sync_interval": "1s"})
@@ -203,7 +205,16 @@ def test_what_cannot_be_opened_is_moved_aside(cluster):
         assert list(aside.glob("cells/keyspaces/*/tables/*"))
         pulled = status["replication"]["pulls"]["cells_received"]
         assert 0 < pulled < len(values), "what can be read is saved"
-    # What was moved aside is told of until the storage is opened anew.
+    # What was moved aside is told of until somebody acknowledges it.
+    cluster.end(1)
+    second.start()
+    assert second.status("demo")["recovered"] == str(aside)
+    with Operator(second.port) as operator:
+        scrub = f"{base(second, 'demo')}/control/scrub"
+        operator.wait_for_answers(scrub, 1)
+        assert operator.ask(f"{scrub}?do=acknowledge") == {"acknowledged": str(aside)}
+        assert operator.ask(f"{scrub}?do=acknowledge") == {"acknowledged": None}
+    assert second.status("demo")["recovered"] is None
     cluster.end(1)
     second.start()
     assert second.status("demo")["recovered"] is None
@@ -306,6 +317,16 @@ def test_without_replicas_what_cannot_be_opened_is_left_as_it_is(alone):
     zero(rows(alone))
     for _ in range(2):
         check_is_refused(alone)
+    # What can be read is saved elsewhere.
+    saved = alone.data / "saved"
+    folder = alone.data / "demo"
+    done = mstctl("--json", "--dir", folder, "salvage", "--to", saved, check=1).json()
+    assert 0 < done["saved"] < len(values) and done["lost_parts"] == len(done["lost"]) > 0
+    assert done["lost"][0].keys() == {"after", "before", "reason"}
+    told = mstctl("--json", "--dir", saved, "status", check=0).json()
+    assert (told["cells"], told["recovered"]) == (done["saved"], str(folder))
+    mstctl("--dir", folder, "salvage", "--to", saved, check=5)
+    shutil.rmtree(saved)
     # Nothing that was sound has been lost.
     rows(alone).write_bytes(sound)
     alone.start()

@@ -316,7 +316,7 @@ _OTHER_ROOT = "00" * 32
         ("keys?low=0g", None, ["`low`", "'0g'", "hexadecimal"]),
         ("keys?high=07", None, ["`high`", "'07'", "hexadecimal"]),
         ("keys?deleted=perhaps", None, ["`deleted`", "'perhaps'", "true"]),
-        ("control/scrub?do=stop", None, ["`do`", "'stop'", "`pause`, `resume` and `now`"]),
+        ("control/scrub?do=stop", None, ["`do`", "'stop'", "`pause`, `resume`, `now` and `acknowledge`"]),
         ("control/snapshot?do=take", None, ["`do`", "'take'", "`list`, `create` and `delete`"]),
         ("control/diff", None, ["`with`", "32 hexadecimal digits"]),
         ("control/diff?with=ab", None, ["`with`", "'ab'", "32 hexadecimal digits"]),

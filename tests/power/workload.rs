@@ -18,7 +18,7 @@ use zenoh_backend_mst::{
     merge::MergeRules,
     replica::{Options, Replica, Tuning, BUCKET},
     store::{
-        CellStore, Commit, DurableStore, QuarantineStore, RowBatch, RowHead, StoreError,
+        CellStore, Commit, DurableStore, KeyWalk, QuarantineStore, RowBatch, RowHead, StoreError,
         StoreTuning, StoreView, Versioned,
     },
 };
@@ -37,6 +37,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub const SMALL: StoreTuning = StoreTuning {
     log_file: 6 << 10,
     log_kept: 18 << 10,
+    slack: 64 << 10,
 };
 
 /// Marks of a recording: so many groups are being appended, or were, and are synced.
@@ -101,6 +102,15 @@ impl CellStore for Told {
 
     fn flush(&self) -> Result<(), StoreError> {
         self.store.flush()
+    }
+
+    /// Whenever it is asked for.
+    fn wants_rewrite(&self, _: bool) -> Result<bool, StoreError> {
+        Ok(true)
+    }
+
+    fn rewrite(&self, walk: &mut KeyWalk<'_>) -> Result<bool, StoreError> {
+        self.store.rewrite(walk)
     }
 
     fn view(&self) -> Box<dyn StoreView> {
@@ -355,6 +365,21 @@ impl Writer {
         Ok(())
     }
 
+    /// Has all rows written anew while others are being written.
+    fn rewrite(&mut self, random: &mut StdRng) -> Result<(), String> {
+        let mut written = Vec::new();
+        for _ in 0..random.gen_range(0..30) {
+            written.push(self.write(random)?);
+        }
+        self.pass(random.gen_range(0..10));
+        let rewritten = self.replica.tidy().map_err(|error| error.to_string())?;
+        assert!(rewritten, "it was asked for");
+        self.replica.sync().map_err(|error| error.to_string())?;
+        let written = written.iter();
+        written.for_each(|(key, cell)| self.assert_promised(key, cell));
+        Ok(())
+    }
+
     /// Writes for a while.
     pub fn run(&mut self, steps: usize, random: &mut StdRng) -> Result<(), String> {
         for _ in 0..steps {
@@ -362,6 +387,7 @@ impl Writer {
                 0 => self.checkpoint()?,
                 1 => self.scrub()?,
                 2 | 3 => self.settle()?,
+                6 => self.rewrite(random)?,
                 kind => {
                     let burst = match kind {
                         4 | 5 => random.gen_range(10..40),

@@ -22,6 +22,8 @@ use crate::{
 pub(crate) struct Status {
     /// In the router's configuration.
     pub(crate) name: Option<String>,
+    /// As it was given: of the storage manager, or of the plugin.
+    pub(crate) configuration: Value,
     pub(crate) root: String,
     /// RFC 3339.
     pub(crate) cut: String,
@@ -36,6 +38,15 @@ pub(crate) struct Status {
     /// Where a store was moved that could not be opened.
     pub(crate) recovered: Option<String>,
     pub(crate) failure: Option<String>,
+}
+
+impl Status {
+    /// Whether the storage has nothing on disk.
+    pub(crate) fn is_in_memory(&self) -> bool {
+        let configuration = &self.configuration;
+        let options = configuration.get("volume").unwrap_or(configuration);
+        options.get("persistence").and_then(Value::as_str) == Some("memory")
+    }
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -9,6 +9,7 @@
 //! read fails and says why.
 
 pub(in crate::replica) mod quarantine;
+mod tidying;
 
 use std::{fmt, ops::Bound, sync::Arc};
 

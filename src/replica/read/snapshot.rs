@@ -9,6 +9,9 @@ use crate::{
     store::{StoreError, StoreView},
 };
 
+/// Cells that are read one by one where a scan does not go on, before it is tried again.
+const READ_SINGLY: usize = 64;
+
 /// The tree as it is at a cut, and the rows that belong to it.
 #[derive(Clone)]
 pub struct Snapshot {
@@ -73,24 +76,43 @@ impl Snapshot {
             entry
         });
         let mut next = cells.next();
-        // The tree and the rows are walked side by side.
-        let mut is_stopped = false;
-        self.rows.scan(None, &mut |key, row| {
-            while let Some((expected, held)) = next.filter(|(expected, _)| **expected <= key) {
-                let version = held.version();
-                let row = row.as_ref().ok().filter(|_| *expected == key);
-                let cell = row.filter(|(_, found)| *found == version);
-                let cell = cell.map(|(cell, _)| Arc::clone(cell));
-                is_stopped = !visit(expected, &version, cell.or_else(|| held.cell()));
-                if is_stopped {
-                    return false;
+        let mut after: Option<CellKey> = None;
+        loop {
+            // The tree and the rows are walked side by side.
+            let mut is_stopped = false;
+            let scanned = self.rows.scan(after.as_ref(), &mut |key, row| {
+                while let Some((expected, held)) = next.filter(|(expected, _)| **expected <= key) {
+                    let version = held.version();
+                    let row = row.as_ref().ok().filter(|_| *expected == key);
+                    let cell = row.filter(|(_, found)| *found == version);
+                    let cell = cell.map(|(cell, _)| Arc::clone(cell));
+                    is_stopped = !visit(expected, &version, cell.or_else(|| held.cell()));
+                    if is_stopped {
+                        return false;
+                    }
+                    next = cells.next();
                 }
+                next.is_some()
+            });
+            match scanned {
+                Ok(()) if is_stopped => return Ok(()),
+                Ok(()) => break,
+                Err(error) if error.is_damage() && next.is_some() => {}
+                Err(error) => return Err(error),
+            }
+            // A scan does not pass a block that cannot be read. Of the cells there, those that have
+            // been replaced can be read one by one.
+            for _ in 0..READ_SINGLY {
+                let Some((key, held)) = next else {
+                    break;
+                };
+                let version = held.version();
+                if !visit(key, &version, self.read(key, &version)?) {
+                    return Ok(());
+                }
+                after = Some(key.clone());
                 next = cells.next();
             }
-            next.is_some()
-        })?;
-        if is_stopped {
-            return Ok(());
         }
         for (key, held) in next.into_iter().chain(cells) {
             if !visit(key, &held.version(), held.cell()) {

@@ -545,9 +545,9 @@ fn damage_on_the_disk_is_never_served_and_is_healed() {
             None => {
                 let (store, recovered) = recover(&dir, CACHE).expect("recovered");
                 assert!(recovered.aside.exists());
-                let outcome = match recovered.saved as usize == model.len() {
+                let outcome = match recovered.saved.cells as usize == model.len() {
                     true => "saved",
-                    false if recovered.saved > 0 => "saved in part",
+                    false if recovered.saved.cells > 0 => "saved in part",
                     false => "lost",
                 };
                 (open(store, &clock), outcome)
@@ -644,4 +644,96 @@ fn damage_on_the_disk_is_never_served_and_is_healed() {
             assert!(times >= least, "{what}: {times} of 1,000");
         }
     }
+}
+
+/// The values of a store whose blocks the engine reads when they are asked for, as it can keep few of
+/// them.
+fn store_of_many_blocks(folder: &Path, clock: &ManualClock) -> (Replica, BTreeMap<CellKey, Cell>) {
+    let replica = open(DurableStore::open(folder, CACHE).expect("a store"), clock);
+    let mut model = BTreeMap::new();
+    for number in 0..4000 {
+        let key = numbered(number);
+        let payload = format!("value {number}").repeat(20);
+        let written = cell(clock.clock()(), Some(payload.into_bytes()));
+        replica
+            .put(key.key.clone(), written.clone())
+            .expect("written");
+        model.insert(key, written);
+    }
+    settle_all(&replica, clock);
+    replica.close().expect("closed");
+    let store = DurableStore::open(folder, 64 << 10).expect("opened again");
+    (open(store, clock), model)
+}
+
+/// Flips a bit in the largest table.
+fn spoil_a_block(folder: &Path) {
+    use std::os::unix::fs::FileExt as _;
+    let tables = files(folder).into_iter().filter(|file| {
+        let parent = file.parent();
+        parent.is_some_and(|parent| parent.ends_with("tables"))
+    });
+    let largest = tables.max_by_key(|file| fs::metadata(file).expect("a file").len());
+    let largest = largest.expect("a table");
+    let at = fs::metadata(&largest).expect("a file").len() / 3;
+    let table = fs::File::options().read(true).write(true).open(largest);
+    let table = table.expect("a table");
+    let mut byte = [0];
+    table.read_exact_at(&mut byte, at).expect("read");
+    table.write_all_at(&[byte[0] ^ 1], at).expect("written");
+}
+
+/// The cells that a backup has.
+fn backed_up(replica: &Replica) -> BTreeMap<CellKey, Cell> {
+    let mut cells = BTreeMap::new();
+    let visit = |key: &CellKey, _: &Version, cell: Option<Arc<Cell>>| {
+        if let Some(cell) = cell {
+            cells.insert(key.clone(), Cell::clone(&cell));
+        }
+        true
+    };
+    let snapshot = replica.snapshot().expect("sound");
+    snapshot.for_each(visit).expect("it goes past the block");
+    cells
+}
+
+fn scrub_all(replica: &Replica) -> usize {
+    let (mut after, mut damaged) = (None, 0);
+    loop {
+        let scrubbed = replica.scrub(after.as_ref(), 100).expect("readable");
+        damaged += scrubbed.damaged.len();
+        after = scrubbed.next;
+        if after.is_none() {
+            wait_for_thread(replica);
+            return damaged;
+        }
+    }
+}
+
+#[test]
+fn a_bad_block_that_was_mended_is_gone() {
+    let clock = ManualClock::at(START);
+    let folder = tempfile::tempdir().expect("a folder");
+    let (replica, model) = store_of_many_blocks(folder.path(), &clock);
+    assert_eq!(backed_up(&replica), model);
+    spoil_a_block(folder.path());
+    let lost = scrub_all(&replica);
+    assert!(lost > 0 && lost < 400, "{lost}");
+    assert_eq!(replica.quarantined_cells(), lost);
+    assert_eq!(backed_up(&replica).len(), model.len() - lost);
+    // A restore brings what is lost.
+    for (key, cell) in &model {
+        replica.merge(key.clone(), cell.clone()).expect("merged");
+    }
+    settle_all(&replica, &clock);
+    assert_eq!(replica.quarantined_cells(), 0);
+    assert_eq!(backed_up(&replica), model, "before the block is gone, too");
+    assert!(replica.tidy().expect("written anew"));
+    assert_eq!(backed_up(&replica), model);
+    assert!(!replica.tidy().expect("looked"), "once");
+    replica.close().expect("closed");
+    let store = DurableStore::open(folder.path(), CACHE).expect("opened");
+    let replica = open(store, &clock);
+    assert_eq!(scrub_all(&replica), 0);
+    assert_eq!(backed_up(&replica), model);
 }

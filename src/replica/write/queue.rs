@@ -310,6 +310,11 @@ impl WriteQueue {
         self.wake_up(&mut state);
     }
 
+    /// Whether nothing is taken any more.
+    pub(in crate::replica) fn is_closed(&self) -> bool {
+        self.state().is_closed
+    }
+
     /// Has the thread look at what there is to do, because something else has happened.
     pub(in crate::replica) fn nudge(&self) {
         let mut state = self.state();

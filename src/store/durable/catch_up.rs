@@ -40,7 +40,8 @@ impl DurableStore {
             })?;
         }
         if logged > 0 {
-            let path = self.engine.rows.path.display();
+            let rows = self.engine.rows();
+            let path = rows.path.display();
             tracing::info!(
                 "{path}: of {logged} cells in the write-ahead log, {written} were not in their rows"
             );
@@ -74,8 +75,8 @@ impl DurableStore {
     }
 
     /// What the row of a key says of its cell.
-    fn row_head(&self, key: &CellKey) -> Result<Option<RowHead>, StoreError> {
-        let rows = &self.engine.rows;
+    pub(super) fn row_head(&self, key: &CellKey) -> Result<Option<RowHead>, StoreError> {
+        let rows = self.engine.rows();
         let key_bytes = key.to_canonical();
         let row = rows.cells.get(&key_bytes).map_err(rows.failed("read"))?;
         let head = row.map(|row| Row::decode_head(&row)).transpose();

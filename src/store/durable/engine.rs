@@ -4,6 +4,10 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::{
+        atomic::AtomicBool, Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard,
+        RwLockWriteGuard,
+    },
     time::{Duration, Instant},
 };
 
@@ -14,6 +18,7 @@ use fjall::{
 use super::{
     failure::engine_error,
     folder::{io_error, Folders},
+    rewrite::Current,
     rows::Rows,
     StoreError,
 };
@@ -54,12 +59,49 @@ impl Memtables {
             payloads: memtable(cache_size / 8),
         }
     }
+
+    /// The keyspaces of rows that were rewritten so often; they are made if they are not there.
+    pub(super) fn rows(
+        self,
+        database: &Database,
+        path: &Path,
+        generation: u64,
+    ) -> Result<Rows, StoreError> {
+        let failed = |error| engine_error("open", path, error);
+        let name = |name: &str| match generation {
+            0 => name.to_owned(),
+            generation => format!("{name}-{generation}"),
+        };
+        let cells = || options(self.cells);
+        let payloads =
+            || options(self.payloads).with_kv_separation(Some(KvSeparationOptions::default()));
+        Ok(Rows {
+            path: path.to_owned(),
+            cells: database.keyspace(&name("cells"), cells).map_err(failed)?,
+            payloads: database
+                .keyspace(&name("payloads"), payloads)
+                .map_err(failed)?,
+            write_buffer: self.cells,
+            generation,
+            is_damaged: AtomicBool::default(),
+        })
+    }
+}
+
+fn options(memtable: u64) -> KeyspaceCreateOptions {
+    // Reads ask for what is there: the tree knows what is not.
+    KeyspaceCreateOptions::default()
+        .max_memtable_size(SPARE * memtable)
+        .expect_point_read_hits(true)
 }
 
 /// The engine, opened, and what its rows say.
 pub(super) struct Engine {
     pub(super) database: Database,
-    pub(super) rows: Rows,
+    /// Others after a [rewrite](super::rewrite).
+    pub(super) rows: RwLock<Arc<Rows>>,
+    /// What rows are rewritten into, if they are: it has every change of rows, too. Locked before `rows`.
+    pub(super) target: Mutex<Option<Arc<Rows>>>,
     pub(super) quarantine: Keyspace,
     pub(super) memtables: Memtables,
     /// The last group of the log that is in rows, when it was opened.
@@ -69,34 +111,59 @@ pub(super) struct Engine {
 }
 
 impl Engine {
+    /// Of one moment, for as long as it is held.
+    pub(super) fn current(&self) -> RwLockReadGuard<'_, Arc<Rows>> {
+        self.rows.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn rows(&self) -> Arc<Rows> {
+        Arc::clone(&self.current())
+    }
+
+    pub(super) fn current_mut(&self) -> RwLockWriteGuard<'_, Arc<Rows>> {
+        self.rows.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn target(&self) -> MutexGuard<'_, Option<Arc<Rows>>> {
+        self.target.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Has all rows written to tables, and waits until they are synced.
-    pub(super) fn write_tables(&self) -> Result<(), StoreError> {
-        let Rows {
-            cells, payloads, ..
-        } = &self.rows;
-        for keyspace in [cells, payloads, &self.quarantine] {
-            self.write_tables_of(keyspace)?;
+    pub(super) fn write_tables(&self, target: Option<&Rows>) -> Result<(), StoreError> {
+        let rows = self.rows();
+        self.write_tables_of(&self.quarantine)?;
+        for place in [Some(&*rows), target].into_iter().flatten() {
+            self.write_tables_of(&place.cells)?;
+            self.write_tables_of(&place.payloads)?;
         }
-        self.database
-            .persist(PersistMode::SyncAll)
-            .map_err(self.rows.failed("sync"))
+        self.sync()
+    }
+
+    pub(super) fn sync(&self) -> Result<(), StoreError> {
+        let synced = self.database.persist(PersistMode::SyncAll);
+        synced.map_err(self.rows().failed("sync"))
     }
 
     /// The engine's own way to wait does not end if the thread that writes files has given up, as it
     /// does when it meets a damaged one.
     fn write_tables_of(&self, keyspace: &Keyspace) -> Result<(), StoreError> {
-        keyspace
-            .rotate_memtable()
-            .map_err(self.rows.failed("flush"))?;
+        let rotated = keyspace.rotate_memtable();
+        rotated.map_err(self.rows().failed("flush"))?;
+        self.wait_for_tables_of(keyspace)
+    }
+
+    /// Until those are written that are being written.
+    pub(super) fn wait_for_tables_of(&self, keyspace: &Keyspace) -> Result<(), StoreError> {
+        let rows = self.rows();
         let start = Instant::now();
         while keyspace.sealed_memtable_count() > 0 {
             // Which fails, if the engine knows that it has.
             self.database
                 .persist(PersistMode::Buffer)
-                .map_err(self.rows.failed("flush"))?;
+                .map_err(rows.failed("flush"))?;
             if start.elapsed() > TABLES_PATIENCE {
                 return Err(StoreError::Stuck {
-                    path: self.rows.path.clone(),
+                    path: rows.path.clone(),
                     waited: TABLES_PATIENCE,
                 });
             }
@@ -148,33 +215,25 @@ impl Engine {
             opened => opened.map_err(failed)?,
         };
         let memtables = Memtables::of_cache(cache_size);
-        let options = |bytes: u64| {
-            // Reads ask for what is there: the tree knows what is not.
-            KeyspaceCreateOptions::default()
-                .max_memtable_size(SPARE * bytes)
-                .expect_point_read_hits(true)
-        };
-        let cells = database
-            .keyspace("cells", || options(memtables.cells))
-            .map_err(failed)?;
-        let payloads = database
-            .keyspace("payloads", || {
-                options(memtables.payloads).with_kv_separation(Some(KvSeparationOptions::default()))
-            })
-            .map_err(failed)?;
+        let generation = Current::read(path)?.map_or(0, |current| current.generation);
+        let rows = memtables.rows(&database, path, generation)?;
         let quarantine = database
             .keyspace("quarantine", || options(MIN_MEMTABLE))
             .map_err(failed)?;
-        let rows = Rows {
-            path: path.to_owned(),
-            cells,
-            payloads,
-            write_buffer: memtables.cells,
-        };
+        // Of a rewrite that was cut short, or whose end was.
+        let names = [rows.cells.name(), rows.payloads.name(), quarantine.name()];
+        for name in database.list_keyspace_names() {
+            if !names.contains(&&name) {
+                let keyspace = database.keyspace(&name, || options(MIN_MEMTABLE));
+                let removed = keyspace.and_then(|keyspace| database.delete_keyspace(keyspace));
+                removed.map_err(failed)?;
+            }
+        }
         let applied = rows.applied()?;
         Ok(Self {
             database,
-            rows,
+            rows: RwLock::new(Arc::new(rows)),
+            target: Mutex::default(),
             quarantine,
             memtables,
             applied,

@@ -26,6 +26,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::{
     folder::{io_error, Folders},
+    rewrite::Current,
     StoreError,
 };
 
@@ -44,10 +45,20 @@ pub(super) fn check(store: &Path, folders: &Folders) -> Result<(), StoreError> {
     let version = engine.join("version");
     fs::metadata(&version).map_err(missing_or("read", &version))?;
     let path = engine.join("keyspaces");
+    let current = Current::read(store)?;
     let mut keyspaces = 0;
     for entry in fs::read_dir(&path).map_err(missing_or("list", &path))? {
         let keyspace = entry.map_err(io_error("list", &path))?.path();
-        if keyspace.is_dir() {
+        // Others are of a rewrite that was cut short while it made or removed them.
+        let is_needed = || {
+            let number = keyspace
+                .file_name()
+                .and_then(|name| name.to_str()?.parse().ok());
+            current
+                .as_ref()
+                .is_none_or(|current| number.is_some_and(|n| current.needs(n)))
+        };
+        if keyspace.is_dir() && is_needed() {
             check_list(&keyspace)?;
             keyspaces += 1;
         }

@@ -18,6 +18,7 @@ mod layout;
 mod owner;
 mod quarantine;
 mod readable;
+mod rewrite;
 mod rows;
 mod salvage;
 mod sidecar;
@@ -28,7 +29,8 @@ mod wal;
 pub use destroy::destroy;
 pub use folder::FORMAT_VERSION;
 pub use owner::Owner;
-pub use salvage::{complete_recovery, recover, Recovered, SNAPSHOTS};
+pub use readable::{Lost, LostPart};
+pub use salvage::{complete_recovery, recover, salvage, Recovered, Saved, MAX_LOST, SNAPSHOTS};
 pub use sidecar::Sidecar;
 pub use tuning::StoreTuning;
 
@@ -47,11 +49,12 @@ use self::{
     catch_up::Newest,
     engine::{Engine, Memtables},
     folder::{Folders, State},
+    rewrite::Upkeep,
     rows::{Rows, RowsView, APPLIED_KEY},
     wal::Wal,
 };
 use super::{
-    is_apart, CellStore, Commit, QuarantineStore, RowBatch, RowHead, RowRead, StoreError,
+    is_apart, CellStore, Commit, KeyWalk, QuarantineStore, RowBatch, RowHead, RowRead, StoreError,
     StoreView, Versioned, Write, INLINE_LIMIT,
 };
 use crate::{
@@ -101,6 +104,7 @@ pub struct DurableStore {
     applied: AtomicU64,
     tuning: StoreTuning,
     buffered: Mutex<Buffered>,
+    upkeep: Mutex<Upkeep>,
     engine: Engine,
 }
 
@@ -147,7 +151,7 @@ impl DurableStore {
         let logged = wal::read(&folders.log, engine.applied, shown, &mut visit)?;
         if logged.is_short {
             // The engine's journal may be all that has these rows, and is not to be relied on.
-            engine.write_tables()?;
+            engine.write_tables(None)?;
         }
         let wal = Wal::begin(&folders.log, logged, tuning.log_file)?;
         let weight = cache_size / 8 * 3;
@@ -157,6 +161,7 @@ impl DurableStore {
             applied: AtomicU64::new(engine.applied),
             tuning,
             buffered: Mutex::default(),
+            upkeep: Mutex::default(),
             wal,
             engine,
         };
@@ -182,15 +187,21 @@ impl DurableStore {
     ///
     /// The log is synced before. So it has, whatever a loss of power leaves, all that tables may have:
     /// should the journal be lost, of a row that is in a table its payload comes from the log.
-    fn trim_log(&self, cell_bytes: usize, payload_bytes: usize) -> Result<(), StoreError> {
-        let Rows {
-            cells, payloads, ..
-        } = &self.engine.rows;
+    fn trim_log(
+        &self,
+        places: &[&Rows],
+        cell_bytes: usize,
+        payload_bytes: usize,
+    ) -> Result<(), StoreError> {
+        let keyspaces = || {
+            let of = |rows: &&Rows| [rows.cells.clone(), rows.payloads.clone()];
+            places.iter().flat_map(of)
+        };
         let mut buffered = self.buffered.lock().unwrap_or_else(PoisonError::into_inner);
         buffered.cells += cell_bytes as u64;
         buffered.payloads += payload_bytes as u64;
         if let Some(applied) = buffered.flushing {
-            if cells.sealed_memtable_count() == 0 && payloads.sealed_memtable_count() == 0 {
+            if keyspaces().all(|keyspace| keyspace.sealed_memtable_count() == 0) {
                 buffered.flushing = None;
                 self.wal.remove_through(applied)?;
             }
@@ -208,10 +219,12 @@ impl DurableStore {
             return Ok(());
         }
         self.wal.sync()?;
-        for (keyspace, is_due) in [(cells, of_cells), (payloads, of_payloads)] {
-            if is_due {
-                let begun = keyspace.rotate_memtable();
-                begun.map_err(self.engine.rows.failed("flush"))?;
+        for rows in places {
+            for (keyspace, is_due) in [(&rows.cells, of_cells), (&rows.payloads, of_payloads)] {
+                if is_due {
+                    let begun = keyspace.rotate_memtable();
+                    begun.map_err(rows.failed("flush"))?;
+                }
             }
         }
         if of_cells {
@@ -227,8 +240,9 @@ impl DurableStore {
     }
 
     fn rows_view(&self) -> RowsView {
+        let rows = self.engine.current();
         RowsView {
-            rows: self.engine.rows.clone(),
+            rows: Arc::clone(&rows),
             snapshot: self.engine.database.snapshot(),
             cached: Arc::clone(&self.cached),
         }
@@ -250,7 +264,8 @@ impl DurableStore {
     /// Waits until the tables are written that are being written.
     #[cfg(test)]
     pub(super) fn wait_for_tables(&self) {
-        let (cells, payloads) = (&self.engine.rows.cells, &self.engine.rows.payloads);
+        let rows = self.engine.rows();
+        let (cells, payloads) = (&rows.cells, &rows.payloads);
         while cells.sealed_memtable_count() + payloads.sealed_memtable_count() > 0 {
             std::thread::yield_now();
         }
@@ -262,14 +277,14 @@ impl DurableStore {
         let mut apart = 0;
         let scanned = self.scan(&mut |_, head| apart += usize::from(head.is_apart));
         scanned.expect("a scan");
-        assert_eq!(self.engine.rows.payloads.len().ok(), Some(apart));
+        assert_eq!(self.engine.rows().payloads.len().ok(), Some(apart));
         apart
     }
 }
 
 impl CellStore for DurableStore {
     fn scan(&self, visit: &mut dyn FnMut(CellKey, RowHead)) -> Result<(), StoreError> {
-        let rows = &self.engine.rows;
+        let rows = self.engine.rows();
         let mut last: Option<CellKey> = None;
         for row in rows.cells.range(..APPLIED_KEY) {
             let (key_bytes, row) = row.into_inner().map_err(rows.failed("scan"))?;
@@ -305,57 +320,65 @@ impl CellStore for DurableStore {
             released,
             applied,
         } = batch;
-        let Rows {
-            cells, payloads, ..
-        } = &self.engine.rows;
+        let target = self.engine.target();
+        let rows = self.engine.rows();
+        let places = Vec::from_iter([Some(&*rows), target.as_deref()].into_iter().flatten());
         let mut engine_batch = self.batch(puts.len() + removes.len() + 1, Commit::Buffered);
         // The engine makes copies of its own.
         let (mut key_bytes, mut row) = (Vec::new(), Vec::new());
         let (mut cell_bytes, mut payload_bytes) = (0, 0);
-        for Write { key, cell, version } in puts {
-            key_bytes.clear();
-            key.write_canonical(&mut key_bytes);
-            row.clear();
-            let is_apart = Row::encode_cell(version, cell, INLINE_LIMIT, &mut row);
-            if let (true, Some(value)) = (is_apart, cell.value()) {
-                let payload: &[u8] = &value.payload;
-                payload_bytes += key_bytes.len() + payload.len() + ROW_OVERHEAD;
-                engine_batch.insert(payloads, key_bytes.as_slice(), payload);
+        for Rows {
+            cells, payloads, ..
+        } in &places
+        {
+            for Write { key, cell, version } in puts {
+                key_bytes.clear();
+                key.write_canonical(&mut key_bytes);
+                row.clear();
+                let is_apart = Row::encode_cell(version, cell, INLINE_LIMIT, &mut row);
+                if let (true, Some(value)) = (is_apart, cell.value()) {
+                    let payload: &[u8] = &value.payload;
+                    payload_bytes += key_bytes.len() + payload.len() + ROW_OVERHEAD;
+                    engine_batch.insert(payloads, key_bytes.as_slice(), payload);
+                }
+                cell_bytes += key_bytes.len() + row.len() + ROW_OVERHEAD;
+                engine_batch.insert(cells, key_bytes.as_slice(), row.as_slice());
             }
-            cell_bytes += key_bytes.len() + row.len() + ROW_OVERHEAD;
-            engine_batch.insert(cells, key_bytes.as_slice(), row.as_slice());
-        }
-        for key in stale_payloads {
-            let key_bytes = key.to_canonical();
-            payload_bytes += key_bytes.len() + ROW_OVERHEAD;
-            engine_batch.remove(payloads, key_bytes);
-        }
-        for (key, is_apart) in removes {
-            let key_bytes = key.to_canonical();
-            if *is_apart {
+            for key in stale_payloads {
+                let key_bytes = key.to_canonical();
                 payload_bytes += key_bytes.len() + ROW_OVERHEAD;
-                engine_batch.remove(payloads, key_bytes.as_slice());
+                engine_batch.remove(payloads, key_bytes);
             }
-            cell_bytes += key_bytes.len() + ROW_OVERHEAD;
-            engine_batch.remove(cells, key_bytes);
+            for (key, is_apart) in removes {
+                let key_bytes = key.to_canonical();
+                if *is_apart {
+                    payload_bytes += key_bytes.len() + ROW_OVERHEAD;
+                    engine_batch.remove(payloads, key_bytes.as_slice());
+                }
+                cell_bytes += key_bytes.len() + ROW_OVERHEAD;
+                engine_batch.remove(cells, key_bytes);
+            }
+            // The last: a table that has it has all that comes before it.
+            if let Some(applied) = applied {
+                engine_batch.insert(cells, APPLIED_KEY, applied.to_be_bytes());
+            }
         }
         for key in released {
             engine_batch.remove(&self.engine.quarantine, key.to_canonical());
         }
-        // The last: a table that has it has all that comes before it.
-        if let Some(applied) = applied {
-            engine_batch.insert(cells, APPLIED_KEY, applied.to_be_bytes());
-        }
-        engine_batch
-            .commit()
-            .map_err(self.engine.rows.failed("write to"))?;
+        let committed = engine_batch.commit();
+        committed.map_err(rows.failed("write to"))?;
+        self.upkeep().note(
+            puts.len() + removes.len(),
+            (cell_bytes + payload_bytes) as u64,
+        );
         for (key, _) in removes {
             self.cached.remove(key);
         }
         if let Some(applied) = applied {
             self.applied.store(*applied, Ordering::Relaxed);
         }
-        self.trim_log(cell_bytes, payload_bytes)
+        self.trim_log(&places, cell_bytes, payload_bytes)
     }
 
     fn read(&self, key: &CellKey, at_least: Version) -> Result<Option<Arc<Cell>>, StoreError> {
@@ -363,11 +386,11 @@ impl CellStore for DurableStore {
             return Ok(Some(cell));
         }
         // One snapshot, so that a row and its payload are of one batch.
-        let Some((cell, version)) = self
-            .engine
-            .rows
-            .read(&self.engine.database.snapshot(), key)?
-        else {
+        let (rows, snapshot) = {
+            let rows = self.engine.current();
+            (Arc::clone(&rows), self.engine.database.snapshot())
+        };
+        let Some((cell, version)) = rows.read(&snapshot, key)? else {
             return Ok(None);
         };
         let cached = (Arc::clone(&cell), version);
@@ -388,14 +411,15 @@ impl CellStore for DurableStore {
 
     fn disk_bytes(&self) -> Result<u64, StoreError> {
         let tables = self.engine.database.disk_space();
-        let tables = tables.map_err(self.engine.rows.failed("measure"))?;
+        let tables = tables.map_err(self.engine.rows().failed("measure"))?;
         Ok(tables + self.wal.disk_bytes())
     }
 
     fn flush(&self) -> Result<(), StoreError> {
+        let target = self.engine.target();
         let mut buffered = self.buffered.lock().unwrap_or_else(PoisonError::into_inner);
         self.wal.sync()?;
-        self.engine.write_tables()?;
+        self.engine.write_tables(target.as_deref())?;
         *buffered = Buffered::default();
         drop(buffered);
         self.wal.empty(self.applied.load(Ordering::Relaxed))
@@ -403,5 +427,13 @@ impl CellStore for DurableStore {
 
     fn view(&self) -> Box<dyn StoreView> {
         Box::new(self.rows_view())
+    }
+
+    fn wants_rewrite(&self, is_quiet: bool) -> Result<bool, StoreError> {
+        self.is_rewrite_worthwhile(is_quiet)
+    }
+
+    fn rewrite(&self, walk: &mut KeyWalk<'_>) -> Result<bool, StoreError> {
+        self.rewrite_rows(walk)
     }
 }

@@ -1,6 +1,13 @@
 //! Reading the rows of a durable store: each is compared with its digest.
 
-use std::{ops::Bound, path::PathBuf, sync::Arc};
+use std::{
+    ops::Bound,
+    path::PathBuf,
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        Arc,
+    },
+};
 
 use bytes::Bytes;
 use fjall::{Keyspace, Readable, Snapshot};
@@ -13,13 +20,16 @@ use crate::cell::{Cell, CellKey, DecodeError, Key, Part, Reader, Row, Version};
 pub(super) const APPLIED_KEY: &[u8] = &[0xff];
 
 /// The keyspaces of a store.
-#[derive(Clone)]
 pub(super) struct Rows {
     pub(super) path: PathBuf,
     pub(super) cells: Keyspace,
     pub(super) payloads: Keyspace,
     /// Bytes that the engine writes to a table at the most.
     pub(super) write_buffer: u64,
+    /// How often they were rewritten.
+    pub(super) generation: u64,
+    /// The engine could not read a block of theirs.
+    pub(super) is_damaged: AtomicBool,
 }
 
 impl Rows {
@@ -30,7 +40,13 @@ impl Rows {
                 trial_error: trial::write(&self.path, self.write_buffer).err(),
                 path: self.path.clone(),
             },
-            error => engine_error(action, &self.path, error),
+            error => {
+                let error = engine_error(action, &self.path, error);
+                if error.is_damage() {
+                    self.is_damaged.store(true, Ordering::Relaxed);
+                }
+                error
+            }
         }
     }
 
@@ -102,7 +118,15 @@ impl Rows {
     }
 }
 
-/// Shows every cell that can be read, ascending or descending, until `visit` says no.
+/// A row that a scan of a damaged store has met.
+pub(super) enum Met {
+    /// It is whole.
+    Whole(Write),
+    /// It is damaged; with its version, if that can be read.
+    Damaged(CellKey, Option<Version>, StoreError),
+}
+
+/// Shows every row, ascending or descending, until `visit` says no.
 ///
 /// # Errors
 /// If the engine cannot go on.
@@ -110,7 +134,7 @@ pub(super) fn scan_readable(
     rows: &Rows,
     snapshot: &Snapshot,
     is_backward: bool,
-    visit: &mut dyn FnMut(Write) -> bool,
+    visit: &mut dyn FnMut(Met) -> bool,
 ) -> Result<(), StoreError> {
     let mut all = snapshot.iter(&rows.cells);
     loop {
@@ -125,17 +149,22 @@ pub(super) fn scan_readable(
         let Ok(key) = CellKey::from_canonical(&key_bytes) else {
             continue;
         };
-        if let Ok((cell, version)) = rows.cell_of(snapshot, &key, &key_bytes, &row) {
-            if !visit(Write { key, cell, version }) {
-                return Ok(());
+        let met = match rows.cell_of(snapshot, &key, &key_bytes, &row) {
+            Ok((cell, version)) => Met::Whole(Write { key, cell, version }),
+            Err(error) => {
+                let version = Row::decode_version(&row).ok();
+                Met::Damaged(key, version, error)
             }
+        };
+        if !visit(met) {
+            return Ok(());
         }
     }
 }
 
 /// The rows as they were at one time.
 pub(super) struct RowsView {
-    pub(super) rows: Rows,
+    pub(super) rows: Arc<Rows>,
     pub(super) snapshot: Snapshot,
     pub(super) cached: Arc<CellCache>,
 }

@@ -1,9 +1,9 @@
 //! A store that cannot be opened: what can be read of it is saved into a new one,
-//! which takes its place.
+//! which takes its place, or is made elsewhere.
 //!
-//! It is for replicas, to which the others send the rest. What is saved are cells
-//! as they were written, so to begin with some of them is safe: joining the others'
-//! cells gives what joining them to all would have.
+//! Of a replica the others send the rest. What is saved are cells as they were written, so to begin
+//! with some of them is safe: joining the others' cells gives what joining them to all would have.
+//! Of a store without replicas an operator has it done, and is told what is lost.
 //!
 //! ```text
 //! <dir>            the damaged store, until all is saved
@@ -23,9 +23,9 @@ use std::{
 
 use super::{
     catch_up::Newest,
-    folder::{io_error, sync_parent},
-    readable::read_damaged,
-    CellStore as _, DurableStore, Owner, StoreError, Write,
+    folder::{self, io_error, sync_parent, State},
+    readable::{read_damaged, Lost, LostPart, Salvager},
+    CellStore as _, DurableStore, Owner, Sidecar, StoreError, Write,
 };
 
 /// Folders that may have been moved aside before.
@@ -45,9 +45,23 @@ const SAVED_AT_ONCE: usize = 1024;
 pub struct Recovered {
     /// Where it is now.
     pub aside: PathBuf,
-    /// Cells that were read from it.
-    pub saved: u64,
+    /// What was read from it.
+    pub saved: Saved,
 }
+
+/// What was read of a damaged store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Saved {
+    /// Cells that were read.
+    pub cells: u64,
+    /// What was not, up to [`MAX_LOST`] parts.
+    pub lost: Vec<Lost>,
+    /// How many parts were not.
+    pub lost_parts: u64,
+}
+
+/// Parts of a damaged store that are named if they cannot be read.
+pub const MAX_LOST: usize = 10_000;
 
 /// Saves what can be read of the store in `path`, whose opening failed, into a new one,
 /// and moves the old one aside. Blocks on disk.
@@ -55,18 +69,10 @@ pub struct Recovered {
 /// # Errors
 /// If the new store cannot be made, or a folder not be moved.
 pub fn recover(path: &Path, cache_size: u64) -> Result<(DurableStore, Recovered), StoreError> {
-    let saving = saving(path);
-    if saving.exists() {
-        fs::remove_dir_all(&saving).map_err(io_error("remove", &saving))?;
-    }
-    let store = DurableStore::open(&saving, cache_size)?;
-    if let Some(owner) = Owner::read(path)? {
-        owner.write(&saving)?;
-    }
-    let saved = save_readable(path, cache_size, &store)?;
-    store.flush()?;
-    drop(store);
-    let aside = set_aside(path).map_err(io_error("move aside", path))?;
+    must_be_made(path)?;
+    let aside = aside_of(path).map_err(io_error("move aside", path))?;
+    let saved = save(path, path, &aside, cache_size)?;
+    set_aside(path, &aside).map_err(io_error("move aside", path))?;
     complete_recovery(path)?;
     // The snapshots have their own checks, and stay with the storage.
     let snapshots = aside.join(SNAPSHOTS);
@@ -76,6 +82,70 @@ pub fn recover(path: &Path, cache_size: u64) -> Result<(DurableStore, Recovered)
     }
     let store = DurableStore::open(path, cache_size)?;
     Ok((store, Recovered { aside, saved }))
+}
+
+/// Saves what can be read of the store in `path`, which nobody has open, into a new one in `to`. What
+/// is in `path` stays. Blocks on disk.
+///
+/// # Errors
+/// If there is no store in `path`, something is in `to`, or the new store cannot be made.
+pub fn salvage(path: &Path, to: &Path, cache_size: u64) -> Result<Saved, StoreError> {
+    must_be_made(path)?;
+    if let Some(other) = folder::enclosing(to)? {
+        let path = to.to_owned();
+        return Err(StoreError::Overlap { path, other });
+    }
+    match fs::read_dir(to).map(|mut entries| entries.next()) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(io_error("list", to)(error)),
+        Ok(None) => {}
+        Ok(Some(_)) => {
+            return Err(StoreError::Occupied {
+                path: to.to_owned(),
+            })
+        }
+    }
+    let saved = save(path, to, path, cache_size)?;
+    if to.exists() {
+        fs::remove_dir(to).map_err(io_error("replace", to))?;
+    }
+    complete_recovery(to)?;
+    Ok(saved)
+}
+
+fn must_be_made(path: &Path) -> Result<(), StoreError> {
+    match folder::state(path)? {
+        State::Made => Ok(()),
+        State::New => Err(StoreError::Nothing {
+            path: path.to_owned(),
+        }),
+    }
+}
+
+/// Saves what can be read of the store in `path` into a new one, which is to be in `to` and is
+/// complete when this returns. It says that it was saved from what is, or will be, in `from`.
+fn save(path: &Path, to: &Path, from: &Path, cache_size: u64) -> Result<Saved, StoreError> {
+    let saving = saving(to);
+    if saving.exists() {
+        // One that was cut short; anything else is refused.
+        folder::state(&saving)?;
+        fs::remove_dir_all(&saving).map_err(io_error("remove", &saving))?;
+    }
+    if let Some(parent) = saving
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+    {
+        folder::create_folder(parent)?;
+    }
+    let store = DurableStore::open(&saving, cache_size)?;
+    if let Some(owner) = Owner::read(path)? {
+        owner.write(&saving)?;
+    }
+    let saved = save_readable(path, cache_size, &store)?;
+    store.flush()?;
+    drop(store);
+    Sidecar::Recovered.write(&saving, &from.display().to_string())?;
+    Ok(saved)
 }
 
 /// Goes on with a [recovery](recover) that was cut short when the old store was aside
@@ -101,47 +171,55 @@ fn saving(path: &Path) -> PathBuf {
     path.with_file_name(format!("{name}{SAVING}"))
 }
 
-fn set_aside(path: &Path) -> io::Result<PathBuf> {
+/// Where the store in `path` is to be moved.
+fn aside_of(path: &Path) -> io::Result<PathBuf> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     for number in 1..=MAX_ASIDE {
         let aside = path.with_file_name(format!("{name}.damaged-{number}"));
-        if aside.exists() {
-            continue;
+        if !aside.exists() {
+            return Ok(aside);
         }
-        fs::rename(path, &aside)?;
-        sync_parent(&aside)?;
-        return Ok(aside);
     }
     Err(io::Error::other(format!(
         "there are {MAX_ASIDE} folders already that were moved aside"
     )))
 }
 
-/// Saves what can be read, and returns how many cells that are.
-fn save_readable(path: &Path, cache_size: u64, into: &DurableStore) -> Result<u64, StoreError> {
+fn set_aside(path: &Path, aside: &Path) -> io::Result<()> {
+    fs::rename(path, aside)?;
+    sync_parent(aside)
+}
+
+/// Saves what can be read.
+fn save_readable(path: &Path, cache_size: u64, into: &DurableStore) -> Result<Saved, StoreError> {
     let mut saver = Saver {
         into,
         batch: Newest::default(),
-        saved: 0,
+        saved: Saved::default(),
     };
     // The engine may find what it holds to be impossible, and panic.
-    let saving =
-        AssertUnwindSafe(|| read_damaged(path, cache_size, &mut |write| saver.save(write)));
+    let saving = AssertUnwindSafe(|| read_damaged(path, cache_size, &mut saver));
     match catch_unwind(saving) {
         Ok(saved) => saved?,
-        Err(_) => tracing::warn!("saving what can be read of a store: the engine panicked"),
+        Err(_) => saver.lose(Lost {
+            part: LostPart::Rows {
+                after: None,
+                before: None,
+            },
+            reason: "the storage engine panicked, as it does when its files are damaged".to_owned(),
+        }),
     }
     saver.commit()?;
-    Ok(saver.saved)
+    saver.finish()
 }
 
 struct Saver<'a> {
     into: &'a DurableStore,
     batch: Newest,
-    saved: u64,
+    saved: Saved,
 }
 
-impl Saver<'_> {
+impl Salvager for Saver<'_> {
     fn save(&mut self, write: Write) -> Result<(), StoreError> {
         self.batch.join(write);
         match self.batch.0.len() < SAVED_AT_ONCE {
@@ -150,12 +228,45 @@ impl Saver<'_> {
         }
     }
 
+    fn lose(&mut self, lost: Lost) {
+        tracing::warn!("saving what can be read of a store: {}", lost.reason);
+        self.saved.lost_parts += 1;
+        if self.saved.lost.len() < MAX_LOST {
+            self.saved.lost.push(lost);
+        }
+    }
+}
+
+impl Saver<'_> {
+    /// A cell that was lost in one place may have been read in another.
+    fn finish(self) -> Result<Saved, StoreError> {
+        let Self {
+            into, mut saved, ..
+        } = self;
+        let mut lost = Vec::with_capacity(saved.lost.len());
+        for part in std::mem::take(&mut saved.lost) {
+            let is_there = match &part.part {
+                LostPart::Cell(key, Some(version)) => {
+                    let found = into.row_head(key)?;
+                    found.is_some_and(|found| found.version >= *version)
+                }
+                _ => false,
+            };
+            match is_there {
+                true => saved.lost_parts -= 1,
+                false => lost.push(part),
+            }
+        }
+        saved.lost = lost;
+        Ok(saved)
+    }
+
     fn commit(&mut self) -> Result<(), StoreError> {
         let writes = std::mem::take(&mut self.batch).0.into_values();
         // From the end, it may come to what was read from the beginning; and what is in the log may be
         // in its row.
         let batch = self.into.newer_rows(writes, false)?;
-        self.saved += batch.puts.len() as u64;
+        self.saved.cells += batch.puts.len() as u64;
         self.into.apply(&batch)
     }
 }
@@ -212,7 +323,7 @@ mod tests {
 
         let (store, recovered) = recover(&path, CACHE).expect("recovered");
 
-        assert_eq!((recovered.saved, cells_of(&store)), (100, 100));
+        assert_eq!((recovered.saved.cells, cells_of(&store)), (100, 100));
         assert!(recovered.aside.is_dir() && path.join(SNAPSHOTS).is_dir());
         assert!(!saving(&path).exists());
     }
@@ -238,7 +349,7 @@ mod tests {
 
         let (store, recovered) = recover(&path, CACHE).expect("recovered");
 
-        assert_eq!((recovered.saved, cells_of(&store)), (110, 110));
+        assert_eq!((recovered.saved.cells, cells_of(&store)), (110, 110));
         for write in logged {
             let found = store.view().read(&write.key).expect("readable");
             assert_eq!(found, Some((write.cell, write.version)));
@@ -256,6 +367,112 @@ mod tests {
         assert!(!saving(&path).exists());
         let store = DurableStore::open(&path, CACHE).expect("a store");
         assert_eq!(cells_of(&store), 100);
+    }
+
+    /// Changes the digest in a row, which the engine knows nothing of.
+    fn spoil_row(path: &Path, number: u32) {
+        let store = DurableStore::open(path, CACHE).expect("a store");
+        let rows = store.engine.rows();
+        let key = write(number).key.to_canonical();
+        let mut row = rows.cells.get(&key).expect("read").expect("there").to_vec();
+        let last = row.len() - 1;
+        row[last] ^= 1;
+        rows.cells.insert(key, row).expect("written");
+        store.flush().expect("flushed");
+    }
+
+    #[test]
+    fn what_is_lost_is_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, to) = (folder.path().join("a"), folder.path().join("new/b"));
+        make(&path, 100);
+        for lost in [7, 50] {
+            spoil_row(&path, lost);
+        }
+        // This one is whole in the log.
+        let store = DurableStore::open(&path, CACHE).expect("a store");
+        let logged = write(50);
+        let mut cells = std::iter::once((&logged.key, &*logged.cell));
+        store.append(&mut cells, Commit::Synced).expect("appended");
+        drop(store);
+
+        let saved = salvage(&path, &to, CACHE).expect("saved");
+
+        let named: Vec<_> = saved.lost.iter().map(|lost| lost.part.clone()).collect();
+        let LostPart::Cell(key, Some(_)) = &named[0] else {
+            panic!("{named:?}");
+        };
+        assert_eq!((named.len(), key, saved.lost_parts), (1, &write(7).key, 1));
+        assert_eq!(saved.cells, 99);
+        assert!(path.is_dir() && !saving(&to).exists());
+        let told = Sidecar::Recovered.read(&to).expect("read");
+        assert_eq!(told, Some(path.display().to_string()));
+        let store = DurableStore::open(&to, CACHE).expect("opened");
+        assert_eq!(cells_of(&store), 99);
+    }
+
+    #[test]
+    fn a_table_that_cannot_be_read_is_lost_between_two_keys() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, to) = (folder.path().join("a"), folder.path().join("b"));
+        make(&path, 40_000);
+        let tables = fs::read_dir(path.join("cells/keyspaces")).expect("listed");
+        let tables = tables.map(|entry| entry.expect("listed").path().join("tables"));
+        let files = tables.flat_map(|folder| fs::read_dir(folder).into_iter().flatten());
+        let files = files.map(|entry| entry.expect("listed").path());
+        let largest = files.max_by_key(|file| fs::metadata(file).expect("a file").len());
+        let largest = largest.expect("a table");
+        let mut bytes = fs::read(&largest).expect("read");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(&largest, bytes).expect("written");
+
+        let saved = salvage(&path, &to, CACHE).expect("saved");
+
+        let [Lost {
+            part:
+                LostPart::Rows {
+                    after: Some(after),
+                    before: Some(before),
+                },
+            ..
+        }] = &saved.lost[..]
+        else {
+            panic!("{:?}", saved.lost);
+        };
+        assert!(after < before, "{after:?} {before:?}");
+        assert!(
+            saved.cells > 30_000 && saved.cells < 40_000,
+            "{}",
+            saved.cells
+        );
+        let store = DurableStore::open(&to, CACHE).expect("opened");
+        assert_eq!(u64::from(cells_of(&store)), saved.cells);
+    }
+
+    #[test]
+    fn salvage_touches_nothing_that_it_did_not_make() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a");
+        make(&path, 3);
+        let other = folder.path().join("other");
+        fs::create_dir(&other).expect("made");
+        let refused = |to: &Path| salvage(&path, to, CACHE).expect_err("refused");
+        fs::write(other.join("thesis.tex"), "x").expect("written");
+        assert!(matches!(refused(&other), StoreError::Occupied { .. }));
+        fs::rename(&other, saving(&folder.path().join("b"))).expect("renamed");
+        let error = refused(&folder.path().join("b"));
+        assert!(matches!(error, StoreError::Foreign { .. }), "{error}");
+        let error = refused(&path.join("inside"));
+        assert!(matches!(error, StoreError::Overlap { .. }), "{error}");
+        let error = salvage(&folder.path().join("none"), &other, CACHE).expect_err("nothing");
+        assert!(matches!(error, StoreError::Nothing { .. }), "{error}");
+        // Somebody has it open.
+        let store = DurableStore::open(&path, CACHE).expect("a store");
+        let error = refused(&other);
+        assert!(matches!(error, StoreError::Locked { .. }), "{error}");
+        drop(store);
+        assert_eq!(salvage(&path, &other, CACHE).expect("saved").cells, 3);
     }
 
     #[test]

@@ -3,7 +3,9 @@
 //! ```text
 //! <dir>/REPLICA   the replica's identity: 32 hexadecimal digits and "\n"
 //! <dir>/SCRUB     how far the scrub has come: a line of JSON
+//! <dir>/ROWS      which keyspaces have the rows, if they were rewritten: a line of JSON
 //! <dir>/OWNER     the storage that the folder is of: a line of JSON
+//! <dir>/RECOVERED the damaged store of which this one was saved: its folder
 //! ```
 
 use std::{
@@ -26,6 +28,10 @@ pub enum Sidecar {
     Scrub,
     /// The storage that the folder is of.
     Owner,
+    /// Which keyspaces have the rows.
+    Rows,
+    /// Where the damaged store is of which this one was saved, until somebody acknowledges it.
+    Recovered,
 }
 
 /// More than any of them has: a key of a cell in hexadecimal is the longest.
@@ -33,13 +39,21 @@ const MAX_BYTES: u64 = 256 << 10;
 
 impl Sidecar {
     /// All of them.
-    pub(super) const ALL: [Self; 3] = [Self::Identity, Self::Scrub, Self::Owner];
+    pub(super) const ALL: [Self; 5] = [
+        Self::Identity,
+        Self::Scrub,
+        Self::Owner,
+        Self::Rows,
+        Self::Recovered,
+    ];
 
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Identity => "REPLICA",
             Self::Scrub => "SCRUB",
             Self::Owner => "OWNER",
+            Self::Rows => "ROWS",
+            Self::Recovered => "RECOVERED",
         }
     }
 

@@ -11,11 +11,16 @@ pub struct StoreTuning {
     /// Bytes of full files of the log that are in rows, but not in tables, at which the engine is made
     /// to write tables.
     pub log_kept: u64,
+    /// Bytes that files may have beside twice those of the rows before the rows are written anew.
+    pub slack: u64,
 }
 
 impl StoreTuning {
     /// Bytes of the log that are kept, at the least.
     const MIN_LOG_KEPT: u64 = 16 << 20;
+
+    /// Less than the engine's journal may have.
+    const SLACK: u64 = 48 << 20;
 
     /// As is right for a store with a cache of this size.
     #[must_use]
@@ -23,6 +28,7 @@ impl StoreTuning {
         Self {
             log_file: wal::FILE_BYTES,
             log_kept: Self::MIN_LOG_KEPT.max(cache_size / 4),
+            slack: Self::SLACK,
         }
     }
 }

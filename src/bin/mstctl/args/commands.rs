@@ -129,6 +129,17 @@ Examples:
   mstctl --dir /data/demo -s 'demo/**' adopt
   mstctl --dir /data/demo -s 'demo/a/**' adopt --drop --yes")]
     Adopt(Adopt),
+    /// Saves what can be read of a damaged data folder
+    #[command(long_about = "\
+Saves what can be read of a data folder that a storage does not open, as it is damaged, into a new one, and lists what is \
+lost. Without --to the new folder takes the place of the damaged one, which is renamed to FOLDER.damaged-1, and keeps its \
+snapshots.
+
+Of a replicated storage a router does this itself. Exit code 1 if anything is lost.
+
+Example:
+  mstctl --dir /data/demo salvage --to /data/demo-saved")]
+    Salvage(Salvage),
     /// Writes the completions of a shell to standard output
     #[command(after_long_help = "\
 Example:
@@ -240,6 +251,8 @@ pub(crate) enum ScrubAction {
     Resume,
     /// Checks everything now
     Now,
+    /// Takes `RECOVERED` off the status: somebody knows that the store was damaged
+    Acknowledge,
 }
 
 /// Of `backup`.
@@ -267,6 +280,14 @@ pub(crate) struct Adopt {
     /// Does not ask
     #[arg(long)]
     pub(crate) yes: bool,
+}
+
+/// Of `salvage`.
+#[derive(Debug, Args)]
+pub(crate) struct Salvage {
+    /// The folder that is made; it has to be missing or empty
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) to: Option<PathBuf>,
 }
 
 /// Of `restore`.

@@ -15,8 +15,8 @@ use std::ffi::OsString;
 use clap::{error::ErrorKind, CommandFactory as _, Parser};
 
 pub(crate) use commands::{
-    Adopt, Backup, Command, Diff, Get, Keys, Prove, Restore, Rollback, Root, Scrub, ScrubAction,
-    Snapshot, Sync, Verify, Watch,
+    Adopt, Backup, Command, Diff, Get, Keys, Prove, Restore, Rollback, Root, Salvage, Scrub,
+    ScrubAction, Snapshot, Sync, Verify, Watch,
 };
 pub(crate) use global::{Global, Mode};
 
@@ -183,6 +183,9 @@ mod tests {
             "watch --every 2s",
             "--dir d -s demo/** adopt",
             "--dir d -s demo/** adopt --strip-prefix demo --drop --yes",
+            "--dir d salvage",
+            "--dir d salvage --to e",
+            "scrub acknowledge",
             "completions bash",
         ] {
             let parsed = parse(&format!("mstctl {line}"));

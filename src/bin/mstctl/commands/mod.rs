@@ -94,6 +94,9 @@ pub(crate) fn run(cli: Cli) -> Result<Answer, Error> {
         Command::Adopt(_) => Err(Error::Usage(
             "adopt is for a data folder: give it with --dir".to_owned(),
         )),
+        Command::Salvage(_) => Err(Error::Usage(
+            "salvage is for a data folder: give it with --dir".to_owned(),
+        )),
         Command::Completions { shell } => completions::run(&context, *shell),
     }
 }

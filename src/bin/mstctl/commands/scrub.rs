@@ -8,7 +8,7 @@ use crate::{
     args::{Scrub, ScrubAction},
     connection::{Connection, Request},
     exit::{Answer, Error},
-    output::{plain, Output, Tone},
+    output::{plain, safe, Output, Tone},
     replicas::{storage, Replica, Scrub as State},
 };
 
@@ -21,11 +21,26 @@ pub(super) fn run(context: &Context, args: &Scrub) -> Result<Answer, Error> {
         ScrubAction::Now => return now(context),
         ScrubAction::Pause => "pause",
         ScrubAction::Resume => "resume",
+        ScrubAction::Acknowledge => return acknowledge(context),
     };
     let (connection, replica) = context.one()?;
     let request = Request::to(&replica.base, WHAT).with("do", action);
     let state = connection.change(request)?.json()?;
     show(context.output, &[(replica, state)])
+}
+
+/// Takes `RECOVERED` off the status.
+fn acknowledge(context: &Context) -> Result<Answer, Error> {
+    let (connection, replica) = context.one()?;
+    let request = Request::to(&replica.base, WHAT).with("do", "acknowledge");
+    let document: Value = connection.change(request)?.json()?;
+    context.output.either(&document, |_| {
+        match document.get("acknowledged").and_then(Value::as_str) {
+            Some(aside) => format!("acknowledged: the damaged store is in {}", safe(aside)),
+            None => "there was nothing to acknowledge".to_owned(),
+        }
+    })?;
+    Ok(Answer::Yes)
 }
 
 fn states(context: &Context) -> Result<Answer, Error> {

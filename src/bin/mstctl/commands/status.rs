@@ -57,6 +57,11 @@ fn health(status: &Status) -> (String, Tone) {
             return (format!("DAMAGED: {cells}"), Tone::Bad);
         }
     }
+    if status.recovered.is_some() {
+        let text =
+            "RECOVERED: saved from a damaged store; what could not be read is gone, or at others";
+        return (text.to_owned(), Tone::Bad);
+    }
     let Some(replication) = &status.replication else {
         return ("ok, not replicated".to_owned(), Tone::Good);
     };
@@ -97,8 +102,7 @@ fn block(status: &Status, output: Output) -> String {
         }
     }
     if let Some(aside) = &status.recovered {
-        let text = format!("what could not be opened is in {}", safe(aside));
-        lines.push(("recovered", output.paint(Tone::Warn, &text)));
+        lines.push(("recovered", output.paint(Tone::Warn, &recovered(aside))));
     }
     if let Some(replication) = &status.replication {
         let session = replication.session.as_deref();
@@ -123,6 +127,14 @@ fn block(status: &Status, output: Output) -> String {
     layout(&lines, output)
 }
 
+/// Where the damaged store is of which one was saved; also of a folder.
+pub(super) fn recovered(aside: &str) -> String {
+    format!(
+        "saved from a damaged store, which is in {}: `mstctl scrub acknowledge`",
+        safe(aside)
+    )
+}
+
 /// Lines, each with its name before it.
 pub(super) fn layout(lines: &[(&str, String)], output: Output) -> String {
     let lines = lines.iter().map(|(name, text)| {
@@ -145,7 +157,7 @@ pub(super) fn holds(status: &Status) -> String {
         )
     );
     match status.disk_bytes {
-        Some(0) => holds.push_str(", in memory"),
+        Some(_) if status.is_in_memory() => holds.push_str(", in memory"),
         Some(bytes) => holds.push_str(&format!(", {} on disk", HumanBytes(bytes))),
         None => {}
     }
@@ -253,9 +265,30 @@ mod tests {
         assert_eq!(replicated(&["equal", "divergent"]), "differs from 1");
         assert_eq!(replicated(&["isolated", "divergent"]), "ISOLATED from 1");
         assert!(told(json!({ "failure": "full" })).starts_with("FAILED"));
+        let recovered = json!({ "recovered": "d.damaged-1", "replication": { "peers": [] } });
+        assert!(told(recovered).starts_with("RECOVERED"));
         let scrub = |quarantined: Value| told(json!({ "scrub": { "quarantined": quarantined } }));
         assert_eq!(scrub(json!([])), "ok, not replicated");
         assert_eq!(scrub(json!([{ "key": "a" }])), "DAMAGED: 1 cell");
+    }
+
+    #[test]
+    fn only_what_is_in_memory_is_said_to_be() {
+        let holds = |configuration: Value| {
+            holds(&status(
+                json!({ "disk_bytes": 0, "configuration": configuration }),
+            ))
+        };
+        let memory = json!({ "persistence": "memory" });
+        assert!(holds(json!({ "volume": memory })).ends_with("in memory"));
+        assert!(holds(memory).ends_with("in memory"));
+        for durable in [
+            json!({}),
+            json!({ "volume": "mst" }),
+            json!({ "volume": { "id": "mst" } }),
+        ] {
+            assert!(holds(durable).ends_with("0 B on disk"));
+        }
     }
 
     #[test]

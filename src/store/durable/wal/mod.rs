@@ -123,11 +123,13 @@ impl Wal {
         })
     }
 
-    /// Shows what can be read of a log that may be damaged.
-    pub(super) fn salvage(folder: &Path, visit: &mut dyn FnMut(CellKey, Cell)) {
-        if let Err(error) = replay::read_damaged(folder, visit) {
-            tracing::warn!("saving what can be read of a write-ahead log: {error}");
+    /// Shows what can be read of a log that may be damaged, and returns what is wrong with the rest.
+    pub(super) fn salvage(folder: &Path, visit: &mut dyn FnMut(CellKey, Cell)) -> Vec<String> {
+        let mut unreadable = Vec::new();
+        if let Err(error) = replay::read_damaged(folder, visit, &mut unreadable) {
+            unreadable.push(error.to_string());
         }
+        unreadable
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

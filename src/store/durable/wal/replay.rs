@@ -10,6 +10,7 @@
 //!   in a file that grows is zeros or the end of the file (see `sectors`).
 
 use std::{
+    cell::RefCell,
     collections::VecDeque,
     fs::{self, File},
     path::{Path, PathBuf},
@@ -67,7 +68,7 @@ pub(in crate::store::durable) fn read(
             next: *first,
             shown,
             is_last_file: index + 1 == files.len(),
-            is_damage_skipped: false,
+            skipped: None,
         };
         let end = with_marks(reader.read(visit)?);
         if end < file.len() {
@@ -95,6 +96,7 @@ pub(in crate::store::durable) fn read(
 pub(super) fn read_damaged(
     folder: &Path,
     visit: &mut dyn FnMut(CellKey, Cell),
+    unreadable: &mut Vec<String>,
 ) -> Result<(), StoreError> {
     for (first, path) in files(folder)? {
         let file = fs::read(&path).map_err(io_error("read", &path))?;
@@ -104,9 +106,10 @@ pub(super) fn read_damaged(
             next: first,
             shown: 0,
             is_last_file: false,
-            is_damage_skipped: true,
+            skipped: Some(RefCell::default()),
         };
         reader.read(visit)?;
+        unreadable.extend(reader.skipped.into_iter().flat_map(RefCell::into_inner));
     }
     Ok(())
 }
@@ -152,7 +155,7 @@ struct Reader<'a> {
     /// The groups beyond this one are shown.
     shown: u64,
     is_last_file: bool,
-    is_damage_skipped: bool,
+    skipped: Option<RefCell<Vec<String>>>,
 }
 
 impl Reader<'_> {
@@ -200,10 +203,10 @@ impl Reader<'_> {
     /// Fails with this damage, unless it is skipped.
     fn refuse(&self, at: usize, reason: &str) -> Result<(), StoreError> {
         let error = damaged(self.path, at, reason);
-        match self.is_damage_skipped {
-            false => Err(error),
-            true => {
-                tracing::warn!("{error}");
+        match &self.skipped {
+            None => Err(error),
+            Some(skipped) => {
+                skipped.borrow_mut().push(error.to_string());
                 Ok(())
             }
         }

@@ -94,7 +94,7 @@ fn key_expression(text: &str) -> Result<OwnedKeyExpr, Error> {
 }
 
 /// What a key of the folder is called in the storage.
-fn named(owner: &Owner, key: Option<&CellKey>) -> String {
+pub(super) fn named(owner: &Owner, key: Option<&CellKey>) -> String {
     let key = key.map(|key| key.key.as_key_expr().map(ToString::to_string));
     match (&owner.strip_prefix, key.flatten()) {
         (Some(prefix), Some(key)) => format!("{prefix}/{key}"),

@@ -10,6 +10,7 @@ mod adopt;
 mod backup;
 mod folder;
 mod restore;
+mod salvage;
 mod verify;
 
 #[cfg(test)]
@@ -22,7 +23,7 @@ use zenoh::key_expr::keyexpr;
 use zenoh_backend_mst::{
     cell::{intersect, Cell, Key},
     merge::{encoding, raw, Form, Merged, PartCell},
-    store::{CellStore as _, Owner},
+    store::{CellStore as _, Owner, Sidecar},
 };
 
 use super::{
@@ -54,6 +55,7 @@ pub(super) fn run(context: &Context, dir: &Path, command: &Command) -> Result<An
         Command::Backup(args) => backup::backup(context, dir, args),
         Command::Restore(args) => restore::restore(context.output, dir, args),
         Command::Adopt(args) => adopt::adopt(context, dir, args),
+        Command::Salvage(args) => salvage::salvage(context.output, dir, args),
         Command::Completions { shell } => completions::run(context, *shell),
         Command::Replicas
         | Command::Diff(_)
@@ -63,8 +65,8 @@ pub(super) fn run(context: &Context, dir: &Path, command: &Command) -> Result<An
         | Command::Snapshot(_)
         | Command::Sync(_)
         | Command::Watch(_) => Err(Error::Usage(
-            "a folder has status, root, keys, get, verify, backup, restore and adopt; the other \
-             commands ask a router: leave --dir out"
+            "a folder has status, root, keys, get, verify, backup, restore, adopt and salvage; the \
+             other commands ask a router: leave --dir out"
                 .to_owned(),
         )),
     }
@@ -73,6 +75,7 @@ pub(super) fn run(context: &Context, dir: &Path, command: &Command) -> Result<An
 fn status(output: Output, dir: &Path) -> Result<Answer, Error> {
     let store = open(dir)?;
     let owner = Owner::read(dir)?;
+    let recovered = Sidecar::Recovered.read(dir)?;
     let loaded = load(&store)?;
     let status = Status {
         root: loaded.root().to_string(),
@@ -94,6 +97,7 @@ fn status(output: Output, dir: &Path) -> Result<Answer, Error> {
         "tombstones": status.tombstones,
         "disk_bytes": status.disk_bytes,
         "quarantined": lost,
+        "recovered": recovered,
     });
     output.either(&document, |output| {
         let title = output.paint(Tone::Strong, &dir.display().to_string());
@@ -111,6 +115,10 @@ fn status(output: Output, dir: &Path) -> Result<Answer, Error> {
             let cells = counted(lost as u64, "cell", "cells");
             let text = format!("{cells}: `mstctl verify` lists them");
             lines.push(("damaged", output.paint(Tone::Bad, &text)));
+        }
+        if let Some(from) = &recovered {
+            let text = status::recovered(from);
+            lines.push(("recovered", output.paint(Tone::Warn, &text)));
         }
         format!("{title}\n{}", status::layout(&lines, output))
     })?;
