@@ -757,6 +757,28 @@ fn backups_are_pinned() {
     assert_eq!(hex::encode(&after), PINNED);
 }
 
+/// A backup that this format wrote, as it is checked in. `MST_WRITE_GOLDEN=1` writes it anew, for a new
+/// format.
+#[test]
+fn a_backup_of_this_format_is_read() {
+    let name = format!("tests/golden/backup-{FORMAT}.mst");
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    let cells = many();
+    if std::env::var_os("MST_WRITE_GOLDEN").is_some() {
+        std::fs::write(&path, backup(&cells)).expect("written");
+    }
+    let bytes = std::fs::read(&path).expect("checked in");
+    assert_eq!(check_of(&bytes).expect("sound"), header_of(&cells));
+    let mut reader = BackupReader::open(&bytes[..]).expect("opened");
+    let (mut found, mut frames) = (Cells::new(), 0);
+    while let Some(frame) = reader.next_frame().expect("read") {
+        found.extend(frame);
+        frames += 1;
+    }
+    assert_eq!(found, cells);
+    assert!(frames > 1, "{frames}");
+}
+
 /// A frame and the end.
 const PINNED: &str = concat!(
     "00000033",

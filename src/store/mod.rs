@@ -13,6 +13,8 @@ mod durable;
 mod error;
 #[cfg(test)]
 pub(crate) mod faulty;
+#[cfg(all(test, feature = "durable"))]
+mod golden_tests;
 mod memory;
 #[cfg(test)]
 pub(crate) mod model;
