@@ -16,7 +16,7 @@ PYTHON := $(TOOLS)/python/bin/python
 PYTHON_READY := $(TOOLS)/python/ready
 AUTOMERGE := $(TOOLS)/automerge/node_modules/@automerge/automerge/package.json
 
-.PHONY: run test build tools check bench soak soak-power fuzz clean
+.PHONY: run test build tools check bench soak soak-power mutants fuzz clean
 
 ## Builds everything and starts a router with a storage on demo/**.
 run: build $(ZENOHD)
@@ -93,6 +93,10 @@ soak:
 SEEDS ?= 2100
 soak-power:
 	scripts/soak-power $(SEEDS)
+
+## Seeded faults, each of which its tests have to notice: about a minute for each.
+mutants:
+	scripts/mutants
 
 ## Each fuzz target for a minute; needs cargo-fuzz and a nightly-like compiler.
 fuzz:

@@ -8,7 +8,7 @@ use std::{
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{option_error, ConfigError, Persistence};
+use super::{option_error, ConfigError, Operators, Persistence, StorageConfig};
 
 /// What becomes of a storage's folder when the storage is closed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -26,10 +26,6 @@ const FOREIGN: &[(&str, &str)] = &[
     (
         "create_db",
         "use `create`: a storage is made where there is none, unless it is `false`",
-    ),
-    (
-        "read_only",
-        "a storage of this backend takes writes; let access control refuse them",
     ),
     (
         "follow_links",
@@ -73,6 +69,38 @@ pub(super) fn refuse_foreign(options: &Map<String, Value>) -> Result<(), ConfigE
             format!("found {word:?}, allowed are \"do_nothing\" and \"destroy\""),
         )),
         None => Ok(()),
+    }
+}
+
+/// Whether a storage is only read, which does not go with what writes.
+pub(super) fn is_read_only(config: &StorageConfig) -> Result<(), ConfigError> {
+    let refused = |reason: &str| {
+        Err(option_error(
+            "read_only",
+            format!("found true, and {reason}"),
+        ))
+    };
+    match config {
+        StorageConfig {
+            read_only: false, ..
+        } => Ok(()),
+        StorageConfig {
+            persistence: Persistence::Memory,
+            ..
+        } => refused("a storage in memory has nothing that could be read"),
+        StorageConfig {
+            replication: Some(_),
+            ..
+        } => refused("a replica writes what others have: leave `replication` out"),
+        StorageConfig {
+            on_closure: OnClosure::Destroy,
+            ..
+        } => refused("`on_closure` is \"destroy\""),
+        StorageConfig {
+            operators: Operators::All,
+            ..
+        } => refused("`operators` is \"all\": allowed are \"none\" and \"read\""),
+        _ => Ok(()),
     }
 }
 
@@ -158,6 +186,32 @@ mod tests {
         }
         for dir in ["a.save", "saving", "a.damaged-x", "a.damaged"] {
             StorageConfig::parse("demo", json!({ "dir": dir })).expect("a name like any other");
+        }
+    }
+
+    #[test]
+    fn what_is_only_read_writes_nothing() {
+        let read = StorageConfig::parse("demo", json!({ "read_only": true })).expect("valid");
+        assert!(
+            read.read_only
+                && !StorageConfig::parse("demo", json!({}))
+                    .expect("valid")
+                    .read_only
+        );
+        for (other, named) in [
+            (json!({ "persistence": "memory" }), "memory"),
+            (json!({ "replication": {} }), "`replication`"),
+            (json!({ "on_closure": "destroy" }), "`on_closure`"),
+            (json!({ "operators": "all" }), "`operators`"),
+        ] {
+            let mut options = other.clone();
+            options["read_only"] = true.into();
+            let error = refused(options);
+            assert!(
+                error.starts_with("option `read_only`") && error.contains(named),
+                "{error}"
+            );
+            StorageConfig::parse("demo", other).expect("valid without");
         }
     }
 

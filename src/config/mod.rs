@@ -31,7 +31,7 @@ pub use scrub::ScrubConfig;
 pub use served::{PluginConfig, ServedConfig};
 pub use units::{ByteSize, Span};
 
-use folder::{may_create, parse_dir, refuse_foreign};
+use folder::{is_read_only, may_create, parse_dir, refuse_foreign};
 use levels::shallow;
 use replication::ReplicationOptions;
 use scrub::ScrubOptions;
@@ -177,6 +177,8 @@ struct StorageOptions {
     dir: Option<String>,
     create: Option<bool>,
     #[serde(default)]
+    read_only: bool,
+    #[serde(default)]
     on_closure: OnClosure,
     #[serde(default)]
     durability: Durability,
@@ -200,6 +202,8 @@ pub struct StorageConfig {
     pub dir: PathBuf,
     /// Whether a storage is made where there is none.
     pub create: bool,
+    /// Whether it takes no writes, and changes nothing in its folder.
+    pub read_only: bool,
     /// What becomes of the folder when the storage is closed.
     pub on_closure: OnClosure,
     /// What a put that has returned survives.
@@ -299,10 +303,11 @@ impl StorageConfig {
             Some(replication) => replication.validate()?,
             None => (MergeConfig::default(), None),
         };
-        Ok(Self {
+        let config = Self {
             persistence: options.persistence,
             dir: parse_dir(options.dir.as_deref().unwrap_or(name))?,
             create: may_create(options.create, options.persistence)?,
+            read_only: options.read_only,
             on_closure: options.on_closure,
             durability: options.durability,
             sync_every: sync_every(options.sync_every, settle)?.0,
@@ -325,7 +330,9 @@ impl StorageConfig {
             operators: options.operators,
             merge,
             replication,
-        })
+        };
+        is_read_only(&config)?;
+        Ok(config)
     }
 }
 
@@ -369,6 +376,7 @@ mod tests {
             persistence: Persistence::Durable,
             dir: "demo".into(),
             create: true,
+            read_only: false,
             on_closure: OnClosure::DoNothing,
             durability: Durability::Interval,
             sync_every: Duration::from_millis(100),
@@ -389,7 +397,7 @@ mod tests {
     #[test]
     fn every_option_is_taken() {
         let options = json!({
-            "persistence": "memory", "dir": "a/b", "create": true, "on_closure": "destroy",
+            "persistence": "memory", "dir": "a/b", "create": true, "read_only": false, "on_closure": "destroy",
             "durability": "always", "sync_every": "1s",
             "settle": "2s", "max_clock_drift": "2m", "cache_size": "16MiB",
             "scrub": { "enabled": false, "interval": "30d" }, "operators": "all",
@@ -406,6 +414,7 @@ mod tests {
             persistence: Persistence::Memory,
             dir: "a/b".into(),
             create: true,
+            read_only: false,
             on_closure: OnClosure::Destroy,
             durability: Durability::Always,
             sync_every: Duration::from_secs(1),

@@ -16,6 +16,9 @@ use crate::{
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refusal {
+    /// The storage is only read.
+    #[error("the storage has `read_only: true`, and takes no writes")]
+    ReadOnly,
     /// The timestamp is further ahead of this router's clock than is allowed.
     #[error(
         "its timestamp {timestamp} is {ahead:.1?} ahead of this router's clock, \

@@ -102,7 +102,7 @@ mod write;
 
 use std::{
     sync::{
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         Arc, OnceLock, RwLockReadGuard,
     },
     thread::JoinHandle,
@@ -215,6 +215,7 @@ struct Shared {
     disk_bytes: AtomicU64,
     /// Commits when one looked last whether the store has to be tidied.
     committed_at_last_tidying: AtomicU64,
+    refuses_writes: AtomicBool,
     /// The last field, so that it is dropped when the store is closed.
     _when_closed: Box<dyn Send + Sync>,
 }
@@ -349,6 +350,7 @@ impl Replica {
             on_root: OnceLock::new(),
             disk_bytes: AtomicU64::new(disk_bytes),
             committed_at_last_tidying: AtomicU64::new(u64::MAX),
+            refuses_writes: AtomicBool::new(false),
             _when_closed: Box::new(when_closed),
         });
         if !damaged.is_empty() {

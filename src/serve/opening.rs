@@ -25,7 +25,9 @@ use crate::{
     merge::MergeRules,
     net::{Operator, Replication, Replicator, Sessions},
     replica::{Clock, OpenError, Options, Replica, ReplicaError},
-    store::{complete_recovery, recover, DurableStore, MemoryStore, Owner, Sidecar, StoreError},
+    store::{
+        complete_recovery, recover, DurableStore, MemoryStore, Mirror, Owner, Sidecar, StoreError,
+    },
     sync::Group,
 };
 
@@ -46,6 +48,7 @@ pub(crate) struct Opening {
 pub(crate) struct Opened {
     pub(crate) replica: Arc<Replica>,
     pub(crate) operator: Arc<Operator>,
+    folder: Option<PathBuf>,
     stop_scrub: Arc<Notify>,
     stop_tidying: Arc<Notify>,
     /// Given up when the storage takes no more puts.
@@ -94,6 +97,9 @@ impl Opening {
         let rules = Arc::new(rules);
         let opened = open_replica(&name, &options, folder.as_deref(), &owner, rules)?;
         let (replica, held) = (Arc::new(opened.replica), opened.held);
+        let claimed = folder;
+        // A storage that is only read works on a mirror.
+        let folder = opened.mirrored.or_else(|| claimed.clone());
         let recovered = match &folder {
             Some(folder) => Sidecar::Recovered.read(folder)?,
             None => None,
@@ -137,6 +143,7 @@ impl Opening {
         Ok(Opened {
             replica,
             operator: Arc::new(operator),
+            folder: claimed,
             stop_scrub: Arc::default(),
             stop_tidying: Arc::default(),
             group: Some(claim),
@@ -165,7 +172,7 @@ impl Opened {
 
     /// The folder, if the storage is durable.
     pub(crate) fn folder(&self) -> Option<&Path> {
-        self.operator.admin().folder()
+        self.folder.as_deref()
     }
 
     /// Begins to close the storage: it takes no more, and commits what it took.
@@ -222,6 +229,8 @@ impl Drop for Opened {
 /// A replica that was opened.
 struct OpenedReplica {
     replica: Replica,
+    /// The mirror of its folder that it works on, if it is only read.
+    mirrored: Option<PathBuf>,
     /// Its folder, which the replica holds.
     held: Option<Weak<HeldFolder>>,
 }
@@ -248,24 +257,44 @@ fn open_replica(
         let store = Box::new(MemoryStore);
         return Ok(OpenedReplica {
             replica: Replica::open(name, store, replica_options, rules, clock, ())?,
+            mirrored: None,
             held: None,
         });
     };
     let claim = Claim::wait_for(folder)?;
     let held = Arc::new(HeldFolder::new(name, folder.to_owned(), claim));
-    complete_recovery(folder)?;
-    owner.take(folder, options.create)?;
-    let open = |store: DurableStore| {
+    let mirror = match options.read_only {
+        true => {
+            // Before anything else is said of it.
+            let mirror = Mirror::of(folder)?;
+            owner.check(folder)?;
+            Some(Arc::new(mirror))
+        }
+        false => {
+            complete_recovery(folder)?;
+            owner.take(folder, options.create)?;
+            None
+        }
+    };
+    let opened_folder = mirror.as_ref().map_or(folder, |mirror| mirror.path());
+    let open = |store: DurableStore| -> Result<Replica, OpenError> {
         let (rules, clock) = (Arc::clone(&rules), Arc::clone(&clock));
-        let held = Arc::clone(&held);
-        Replica::open(name, Box::new(store), replica_options, rules, clock, held)
+        // The mirror is removed first.
+        let held = (mirror.clone(), Arc::clone(&held));
+        let replica = Replica::open(name, Box::new(store), replica_options, rules, clock, held)?;
+        if options.read_only {
+            replica.refuse_writes();
+        }
+        Ok(replica)
     };
     let opened = |replica| OpenedReplica {
         replica,
+        mirrored: mirror.as_ref().map(|mirror| mirror.path().to_owned()),
         held: Some(Arc::downgrade(&held)),
     };
-    let attempt =
-        || -> Result<Replica, OpenError> { open(DurableStore::open(folder, options.cache_size)?) };
+    let attempt = || -> Result<Replica, OpenError> {
+        open(DurableStore::open(opened_folder, options.cache_size)?)
+    };
     // The engine may panic over contents that it takes for impossible.
     let error: ZError = match catch_unwind(AssertUnwindSafe(attempt)) {
         Ok(Ok(replica)) => return Ok(opened(replica)),

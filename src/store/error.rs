@@ -94,7 +94,7 @@ pub enum StoreError {
     },
     /// There is no storage in the folder, and there has to be one.
     #[error(
-        "{path} holds no storage, and with `create: false` none is made: correct `dir` or `root`, or \
+        "{path} holds no storage, and with `create: false` or `read_only: true` none is made: correct `dir` or `root`, or \
          mount the disk"
     )]
     Absent {

@@ -25,8 +25,8 @@ use std::sync::Arc;
 
 #[cfg(feature = "durable")]
 pub use durable::{
-    complete_recovery, destroy, recover, salvage, DurableStore, Lost, LostPart, Owner, Recovered,
-    Saved, Sidecar, StoreTuning, FORMAT_VERSION, MAX_LOST, SNAPSHOTS,
+    complete_recovery, destroy, recover, salvage, DurableStore, Lost, LostPart, Mirror, Owner,
+    Recovered, Saved, Sidecar, StoreTuning, FORMAT_VERSION, MAX_LOST, SNAPSHOTS,
 };
 pub use error::StoreError;
 pub use memory::MemoryStore;

@@ -112,7 +112,7 @@ def test_a_storage_that_has_to_be_there_is_not_made(start_router, tmp_path, door
     data = tmp_path / "data"
     there = storage("demo/**", settle="50ms", create=False)
     refused = at(start_router, door, there, data, expected=())
-    assert f"{data}/demo holds no storage, and with `create: false` none is made" in refusal(refused)
+    assert f"{data}/demo holds no storage, and with `create: false` or" in refusal(refused)
     assert not (data / "demo").exists()
     refused.stop()
     router = at(start_router, door, storage("demo/**", settle="50ms"), data)
@@ -139,6 +139,37 @@ def test_a_folder_is_deleted_with_its_storage_if_that_is_wanted(start_router, tm
     router.remove_storage("demo")
     wait_until(lambda: "there is something else in it" in router.log(), router.log_tail)
     assert [path.name for path in (data / "demo").iterdir()] == ["notes.txt"]
+
+
+def test_a_storage_that_is_only_read_changes_nothing(start_router, tmp_path, door):
+    data, folder = tmp_path / "data", tmp_path / "data/demo"
+    read_only = storage("demo/**", settle="50ms", read_only=True)
+    refused = at(start_router, door, read_only, data, expected=())
+    assert "or `read_only: true` none is made" in refusal(refused)
+    assert not folder.exists()
+    refused.stop()
+    router = at(start_router, door, storage("demo/**", settle="50ms"), data)
+    fill(router, {"demo/a": b"1", "demo/b": b"2" * 5000})
+    # So that there is something in the log.
+    router.kill()
+    before = contents(folder)
+    router = at(start_router, door, read_only, data)
+    router.client.wait_for("demo/**", {"demo/a": b"1", "demo/b": b"2" * 5000})
+    router.client.put("demo/a", b"3")
+    router.client.delete("demo/b")
+    router.wait_for_log("the storage has `read_only: true`, and takes no writes")
+    wait_until(lambda: router.status("demo")["counters"]["refused"] == 2, router.log_tail)
+    router.client.wait_for("demo/**", {"demo/a": b"1", "demo/b": b"2" * 5000})
+    router.stop()
+    assert contents(folder) == before
+
+
+def contents(folder):
+    """All that is in it, with the times of the last changes."""
+    return {
+        path: (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else None)
+        for path in folder.rglob("*")
+    }
 
 
 def test_options_of_other_backends_are_refused_with_ours(start_router, tmp_path):

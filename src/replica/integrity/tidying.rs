@@ -19,7 +19,8 @@ impl Replica {
             .committed_at_last_tidying
             .swap(committed, Ordering::Relaxed);
         let is_quiet = committed == before && self.queues().unsettled == 0;
-        if self.failure().is_some() || !shared.store.wants_rewrite(is_quiet)? {
+        let is_over = self.failure().is_some() || shared.refuses_writes.load(Ordering::Relaxed);
+        if is_over || !shared.store.wants_rewrite(is_quiet)? {
             return Ok(false);
         }
         shared

@@ -1,6 +1,6 @@
 //! Puts, deletes, and what other replicas hold: checked, turned into cells, and offered to the queue.
 
-use std::sync::Arc;
+use std::sync::{atomic::Ordering, Arc};
 
 use smallvec::smallvec;
 use zenoh_keyexpr::OwnedKeyExpr;
@@ -157,11 +157,19 @@ impl Replica {
         self.write(smallvec![offered], &self.shared.state.counters.merged)
     }
 
+    /// Refuses all writes from now on.
+    pub fn refuse_writes(&self) {
+        self.shared.refuses_writes.store(true, Ordering::Relaxed);
+    }
+
     fn count_refused<T>(&self, checked: Result<T, Refusal>) -> Result<T, Refusal> {
         checked.inspect_err(|_| self.shared.state.counters.refused.add())
     }
 
     fn check(&self, key: &CellKey, cell: &Cell) -> Result<(), Refusal> {
+        if self.shared.refuses_writes.load(Ordering::Relaxed) {
+            return Err(Refusal::ReadOnly);
+        }
         let allowed = self.shared.state.options.max_clock_drift;
         let now = (self.shared.clock)();
         if cell.timestamp.time > now.saturating_add(ntp64_span(allowed)) {

@@ -84,3 +84,71 @@ impl DurableStore {
         Ok(head.map(|(version, is_apart)| RowHead { version, is_apart }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::{
+        cell::{tests::key, Cell, Content, Timestamp, Value},
+        store::Commit,
+    };
+
+    const CACHE: u64 = 4 << 20;
+
+    /// The tables of rows may be newer than those of payloads.
+    #[test]
+    fn payloads_that_a_lost_journal_had_come_from_the_whole_log() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = DurableStore::open(folder.path(), CACHE).expect("made");
+        let writes: Vec<Write> = (0..20)
+            .map(|number| {
+                let content = Content::Value(Value {
+                    encoding_id: 0,
+                    schema: None,
+                    attachment: None,
+                    payload: vec![number; 3000].into(),
+                });
+                let timestamp = Timestamp {
+                    time: 1,
+                    id: [1; 16],
+                };
+                let key = CellKey::own(key(&format!("k/{number}")));
+                Write::of(key, Cell { timestamp, content })
+            })
+            .collect();
+        for write in &writes {
+            let mut group = std::iter::once((&write.key, &*write.cell));
+            let number = store.append(&mut group, Commit::Synced).expect("appended");
+            let batch = RowBatch {
+                applied: Some(number),
+                ..RowBatch::from(vec![write.clone()])
+            };
+            store.apply(&batch).expect("applied");
+        }
+        let rows = store.engine.rows();
+        rows.cells.rotate_memtable().expect("rotated");
+        let written = store.engine.wait_for_tables_of(&rows.cells);
+        written.expect("rows are in a table");
+        drop((rows, store));
+        for entry in fs::read_dir(folder.path().join("cells")).expect("listed") {
+            let path = entry.expect("listed").path();
+            if path
+                .extension()
+                .is_some_and(|extension| extension == "jnl")
+            {
+                fs::remove_file(path).expect("removed");
+            }
+        }
+
+        let store = DurableStore::open(folder.path(), CACHE).expect("opened");
+
+        assert!(store.engine.is_journal_lost);
+        let view = store.view();
+        for write in writes {
+            let found = view.read(&write.key).expect("whole").expect("there");
+            assert_eq!(found, (write.cell, write.version));
+        }
+    }
+}

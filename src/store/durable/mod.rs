@@ -15,6 +15,7 @@ mod engine;
 mod failure;
 mod folder;
 mod layout;
+mod mirror;
 mod owner;
 mod quarantine;
 mod readable;
@@ -28,6 +29,7 @@ mod wal;
 
 pub use destroy::destroy;
 pub use folder::FORMAT_VERSION;
+pub use mirror::Mirror;
 pub use owner::Owner;
 pub use readable::{Lost, LostPart};
 pub use salvage::{complete_recovery, recover, salvage, Recovered, Saved, MAX_LOST, SNAPSHOTS};

@@ -93,9 +93,21 @@ impl Owner {
             folder::create_folder(dir)?;
             return self.write(dir);
         }
+        match self.check(dir)? {
+            true => Ok(()),
+            false => self.write(dir),
+        }
+    }
+
+    /// Whether the folder, which has a storage in it, says that it is of this one; false if it is of one
+    /// whose key expression is within this one's. Changes nothing. Blocks on disk.
+    ///
+    /// # Errors
+    /// If it is of another storage.
+    pub fn check(&self, dir: &Path) -> Result<bool, StoreError> {
         match Self::read(dir)? {
-            Some(owner) if owner == *self => Ok(()),
-            Some(owner) if self.is_as_wide_as(&owner) => self.write(dir),
+            Some(owner) if owner == *self => Ok(true),
+            Some(owner) if self.is_as_wide_as(&owner) => Ok(false),
             owner => Err(StoreError::Owner {
                 path: dir.to_owned(),
                 owner: owner.map(Box::new),

@@ -415,12 +415,12 @@ mod tests {
     #[test]
     fn one_looks_when_much_has_changed() {
         let mut upkeep = Upkeep::default();
-        assert!(!upkeep.is_due(11, 10), "nothing has");
+        assert!(!upkeep.is_due(1001, 1000), "nothing has");
         upkeep.rows = 1600;
         upkeep.note(99, 0);
-        assert!(!upkeep.is_due(11, 10));
+        assert!(!upkeep.is_due(1001, 1000));
         upkeep.note(1, 0);
-        assert!(upkeep.is_due(11, 10) && !upkeep.is_due(10, 10));
+        assert!(upkeep.is_due(1001, 1000) && !upkeep.is_due(1000, 1000));
         assert!(is_wasteful(211, 100, 10) && !is_wasteful(210, 100, 10));
     }
 
