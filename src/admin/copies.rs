@@ -8,7 +8,7 @@ use std::{
 
 use super::{AdminError, Administration};
 use crate::{
-    backup::{read_restore_frame, BackupWriter, Header},
+    backup::{read_restore_frame, BackupWriter, Header, MAX_MISSING},
     cell::{CellKey, Timestamp},
     mst::{RootHash, Violation},
     replica::{Damage, Replica, ReplicaError, Snapshot},
@@ -145,12 +145,16 @@ impl Administration {
         report(0)?;
         let mut pace = Pace::new(&self.replica);
         let mut result = Ok(());
+        let mut damaged: Option<(CellKey, u64)> = None;
         snapshot.for_each(|key, version, cell| {
             result = match cell {
+                // All that is damaged is found, so that the next backup is made without it.
                 None => {
                     self.replica.mend(std::iter::once((key.clone(), *version)));
-                    Err(AdminError::Damaged(key.key.to_string()))
+                    damaged.get_or_insert_with(|| (key.clone(), 0)).1 += 1;
+                    Ok(())
                 }
+                Some(_) if damaged.is_some() => Ok(()),
                 Some(cell) => writer.push(key, version, &cell).map_err(AdminError::Backup),
             };
             done += 1;
@@ -161,6 +165,10 @@ impl Administration {
             result.is_ok()
         })?;
         result?;
+        if let Some((key, cells)) = damaged {
+            let key = key.key.to_string();
+            return Err(AdminError::DamagedCells { cells, key });
+        }
         writer.finish()?;
         report(done)?;
         Ok(Copied {
@@ -180,7 +188,20 @@ impl Administration {
             rules: self.rules.clone(),
             replica: Some(replica_id.to_owned()),
             storage: self.name.clone(),
+            missing: self.missing(),
         }
+    }
+
+    /// The keys of which something is in quarantine.
+    fn missing(&self) -> Vec<String> {
+        let quarantined = self.replica.quarantined();
+        let keys = quarantined
+            .iter()
+            .filter_map(|(key, _)| self.group.full_key(&key.key));
+        let mut keys: Vec<_> = keys.take(MAX_MISSING).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys
     }
 
     /// Joins the cells of a frame of a backup: each as it was written, so that what

@@ -11,6 +11,9 @@ use crate::{
     sync::MessageError,
 };
 
+/// The end of what is said of [`AdminError::DamagedCells`]: to ask again helps.
+pub const ASK_AGAIN: &str = "they are mended or in quarantine now; ask again";
+
 /// Why an operator does not get what was asked for.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -122,6 +125,28 @@ pub enum AdminError {
     /// A cell cannot be read.
     #[error("the cell of '{0}' is damaged: have the storage scrubbed, and ask again")]
     Damaged(String),
+    /// A backup has met cells that cannot be read.
+    #[error(
+        "{cells} cells are damaged, such as that of '{key}': they are mended or in quarantine now; \
+         ask again"
+    )]
+    DamagedCells {
+        /// How many.
+        cells: u64,
+        /// The key of one of them.
+        key: String,
+    },
+    /// A snapshot lacks what was damaged.
+    #[error(
+        "snapshot '{name}' lacks what was damaged when it was made, such as '{key}', which a rollback \
+         would delete; nothing was changed: roll back to another"
+    )]
+    Incomplete {
+        /// The name of the snapshot.
+        name: String,
+        /// A key that it lacks.
+        key: String,
+    },
     /// The storage is not replicated.
     #[error("the storage is not replicated, so there is nothing to compare it with")]
     Unreplicated,

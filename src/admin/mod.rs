@@ -31,7 +31,7 @@ use std::{
 };
 
 pub use copies::{Copied, OnChange, OnProgress, Progress, Restored, Verified};
-pub use error::AdminError;
+pub use error::{AdminError, ASK_AGAIN};
 pub use listing::{Listed, Listing, Page};
 pub use proofs::KeyProof;
 pub use rollback::RolledBack;

@@ -156,6 +156,12 @@ impl Administration {
             source,
         };
         let header = verify(open()?, &mut |_, _| ()).map_err(unusable)?;
+        if let Some(key) = header.missing.first() {
+            return Err(AdminError::Incomplete {
+                name: name.to_owned(),
+                key: key.clone(),
+            });
+        }
         if header.key_expr != self.group.key_expr || header.strip_prefix != self.group.strip_prefix
         {
             return Err(AdminError::OtherStorage {

@@ -24,7 +24,12 @@ pub struct Header {
     pub replica: Option<String>,
     /// The name of the storage.
     pub storage: String,
+    /// Keys whose cells are not in it, as they were damaged and in quarantine: up to [`MAX_MISSING`].
+    pub missing: Vec<String>,
 }
+
+/// Keys that a header names because their cells are not in the backup.
+pub const MAX_MISSING: usize = 1000;
 
 /// The header as it is written. Numbers that JSON may not keep are texts.
 #[derive(Serialize, Deserialize)]
@@ -38,6 +43,8 @@ struct Text {
     rules: String,
     replica: Option<String>,
     storage: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    missing: Vec<String>,
     #[serde(default)]
     program: String,
 }
@@ -59,6 +66,7 @@ impl Header {
             rules: self.rules.clone(),
             replica: self.replica.clone(),
             storage: self.storage.clone(),
+            missing: self.missing.clone(),
             program: concat!("zenoh-backend-mst ", env!("CARGO_PKG_VERSION")).to_owned(),
         };
         // Texts and numbers can always be written.
@@ -83,6 +91,7 @@ impl Header {
             rules: text.rules,
             replica: text.replica,
             storage: text.storage,
+            missing: text.missing,
         })
     }
 }

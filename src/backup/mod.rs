@@ -26,7 +26,7 @@ mod writer;
 mod tests;
 
 pub use error::BackupError;
-pub use header::Header;
+pub use header::{Header, MAX_MISSING};
 pub use reader::{read_restore_frame, verify, BackupReader, VerifiedFrames};
 pub use rollback::{RollbackFrame, RollbackFrames};
 pub use writer::BackupWriter;

@@ -59,6 +59,7 @@ fn header_of(cells: &Cells) -> Header {
         rules: "lww".to_owned(),
         replica: None,
         storage: "fleet".to_owned(),
+        missing: Vec::new(),
     }
 }
 
@@ -288,7 +289,8 @@ proptest! {
     ) {
         let (key_expr, rules, storage) = texts;
         let (root, cells) = (RootHash::of_empty(), 0);
-        let header = Header { key_expr, strip_prefix, cut, root, cells, rules, replica, storage };
+        let missing = vec![storage.clone(); usize::from(cells % 2 == 0)];
+        let header = Header { key_expr, strip_prefix, cut, root, cells, rules, replica, storage, missing };
         let bytes = write(&header, &Cells::new()).expect("written");
         prop_assert_eq!(check_of(&bytes).expect("sound"), header);
     }

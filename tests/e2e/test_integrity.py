@@ -334,6 +334,30 @@ def test_without_replicas_what_cannot_be_opened_is_left_as_it_is(alone):
     assert alone.status("demo")["recovered"] is None
 
 
+def test_a_damaged_value_does_not_stop_a_backup(alone, tmp_path):
+    values = some_values(random.Random(14))
+    fill(alone, values)
+    close(alone)
+    file = blobs(alone)
+    for at in range(1, 6):
+        flip(file, file.stat().st_size // 6 * at)
+    folder = alone.data / "demo"
+    offline, live = tmp_path / "offline.mst", tmp_path / "live.mst"
+    done = mstctl("--json", "--dir", folder, "backup", offline, check=0).json()["backup"]
+    assert 1 <= len(done["missing"]) <= 5 and set(done["missing"]) <= values.keys()
+    assert done["cells"] == len(values) - len(done["missing"])
+    alone.start()
+    alone.wait_until_settled("demo", keys=len(values))
+
+    made = mstctl("--json", "-s", "demo/**", "backup", live, router=alone, check=0)
+
+    assert "ask again" in made.error
+    assert made.json()["backup"]["missing"] == done["missing"]
+    assert made.json()["backup"]["cells"] == done["cells"]
+    text = mstctl("verify", live, check=0).text
+    assert all(key in text for key in done["missing"])
+
+
 @pytest.mark.parametrize(
     "file",
     ["version", "lock", "keyspaces/0/current", "keyspaces/1/current", "keyspaces/2/current"],

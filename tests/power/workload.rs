@@ -373,6 +373,9 @@ impl Writer {
         }
         self.pass(random.gen_range(0..10));
         let rewritten = self.replica.tidy().map_err(|error| error.to_string())?;
+        if let Some(failure) = self.replica.failure() {
+            return Err(failure.to_string());
+        }
         assert!(rewritten, "it was asked for");
         self.replica.sync().map_err(|error| error.to_string())?;
         let written = written.iter();

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, BufReader, Read, Write},
+    io::{self, BufReader, Read, Seek, Write},
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
@@ -94,6 +94,13 @@ impl Unfinished {
         self.file
             .write_all(bytes)
             .map_err(file_error("write", path))
+    }
+
+    /// Begins anew.
+    pub(crate) fn restart(&mut self) -> Result<(), Error> {
+        let path = self.unfinished();
+        let restarted = self.file.rewind().and_then(|()| self.file.set_len(0));
+        restarted.map_err(file_error("write", path))
     }
 
     /// What was written, once it is on disk.

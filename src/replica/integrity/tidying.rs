@@ -8,10 +8,11 @@ use crate::store::StoreError;
 impl Replica {
     /// Has the store write its rows anew, if a block of its files cannot be read; or if nothing was
     /// committed since this was called last, and much of its files is not needed any more. Returns
-    /// whether it did. Blocks on disk; others read and write meanwhile.
+    /// whether it did: if it cannot write, the replica has failed. Blocks on disk; others read and write
+    /// meanwhile.
     ///
     /// # Errors
-    /// If the store cannot be read or written.
+    /// If the store cannot be read, or has no room for it.
     pub fn tidy(&self) -> Result<bool, StoreError> {
         let shared = &*self.shared;
         let committed = shared.state.counters.read().commits;
@@ -23,9 +24,14 @@ impl Replica {
         if is_over || !shared.store.wants_rewrite(is_quiet)? {
             return Ok(false);
         }
-        shared
+        let rewritten = shared
             .store
-            .rewrite(&mut |visit| shared.walk(visit).unwrap_or(false))
+            .rewrite(&mut |visit| shared.walk(visit).unwrap_or(false));
+        Ok(rewritten.unwrap_or_else(|error| {
+            // It is not known what is on the disk, as after any write that fails.
+            shared.state.fail(error.into());
+            false
+        }))
     }
 }
 

@@ -134,10 +134,7 @@ mod tests {
         drop((rows, store));
         for entry in fs::read_dir(folder.path().join("cells")).expect("listed") {
             let path = entry.expect("listed").path();
-            if path
-                .extension()
-                .is_some_and(|extension| extension == "jnl")
-            {
+            if path.extension().is_some_and(|extension| extension == "jnl") {
                 fs::remove_file(path).expect("removed");
             }
         }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use indicatif::HumanBytes;
 use serde_json::{json, Value};
-use zenoh_backend_mst::backup::Header;
+use zenoh_backend_mst::{admin::ASK_AGAIN, backup::Header};
 
 use super::{verify, Context};
 use crate::{
@@ -21,6 +21,9 @@ use crate::{
 /// from now on inherit it.
 const NICENESS: i32 = 15;
 
+/// How often a backup is begun, of a storage in which damage is found.
+const MAX_ATTEMPTS: u32 = 3;
+
 pub(super) fn run(context: &Context, args: &Backup) -> Result<Answer, Error> {
     // To be refused costs time, and nothing else.
     let _ = rustix::process::nice(NICENESS);
@@ -34,7 +37,20 @@ pub(super) fn run(context: &Context, args: &Backup) -> Result<Answer, Error> {
     // Before anything is asked: a name that is taken is found out at once.
     let mut file = Unfinished::create(&args.file, args.force)?;
     let (connection, replica) = fullest(context)?;
-    let bytes = fetch(&connection, &replica, |bytes| file.add(bytes))?;
+    let mut attempts = 1;
+    let bytes = loop {
+        match fetch(&connection, &replica, |bytes| file.add(bytes)) {
+            // What was damaged is not in the next one, which names it.
+            Err(Error::Refused { reason, .. })
+                if reason.ends_with(ASK_AGAIN) && attempts < MAX_ATTEMPTS =>
+            {
+                note(&reason);
+                attempts += 1;
+                file.restart()?;
+            }
+            fetched => break fetched?,
+        }
+    };
     let header = complete(file, &args.file)?;
     let from = Some(replica.base.replica.to_string());
     said(context.output, &args.file, &header, bytes, from)

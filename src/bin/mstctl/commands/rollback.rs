@@ -62,6 +62,15 @@ fn question(replica: &Replica, to: &str) -> String {
 
 fn to_file(context: &Context, path: &Path, is_sure: bool) -> Result<Answer, Error> {
     let header = verified(path)?;
+    if let Some(key) = header.missing.first() {
+        return Err(Error::Place {
+            path: path.to_owned(),
+            problem: format!(
+                "it lacks what was damaged when it was made, such as `{key}`, which a rollback would \
+                 delete; nothing was changed: restore it, or roll back to another"
+            ),
+        });
+    }
     let connection = context.connect()?;
     let same = same_storage(context.choice(), connection.replicas()?, &header)?;
     let replica = context.choice().fullest(same)?;

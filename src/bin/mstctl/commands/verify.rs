@@ -211,6 +211,7 @@ pub(super) fn describe(header: &Header) -> Value {
         "cells": header.cells,
         "replica": header.replica,
         "storage": header.storage,
+        "missing": header.missing,
     })
 }
 
@@ -220,8 +221,12 @@ pub(super) fn text(header: &Header) -> String {
         key_expr: header.key_expr.clone(),
         strip_prefix: header.strip_prefix.clone(),
     };
+    let missing = match &header.missing[..] {
+        [] => String::new(),
+        keys => format!("\n  LOST   {}: they were damaged", safe(&keys.join(", "))),
+    };
     format!(
-        "  of     {}\n  cut    {}\n  root   {}\n  cells  {}",
+        "  of     {}\n  cut    {}\n  root   {}\n  cells  {}{missing}",
         crate::replicas::storage(&group),
         time(header.cut),
         header.root,

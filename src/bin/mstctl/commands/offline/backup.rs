@@ -3,8 +3,9 @@
 use std::{fs, path::Path};
 
 use zenoh_backend_mst::{
-    backup::{BackupWriter, Header},
+    backup::{BackupWriter, Header, MAX_MISSING},
     store::{CellStore as _, DurableStore, Owner},
+    sync::Group,
 };
 
 use super::folder::{load, open, Loaded};
@@ -48,10 +49,16 @@ pub(super) fn backup(context: &Context, dir: &Path, args: &Backup) -> Result<Ans
         ));
     }
     let store = open(dir)?;
-    let loaded = load(&store)?;
+    let mut loaded = load(&store)?;
+    let group = Group {
+        key_expr: key_expr.clone(),
+        strip_prefix: strip_prefix.clone(),
+    };
+    let missing = take_damaged(&store, &mut loaded, &group)?;
     let header = Header {
         key_expr,
         strip_prefix,
+        missing,
         cut: loaded.latest.saturating_add(1),
         root: loaded.root(),
         cells: loaded.entries.len() as u64,
@@ -65,6 +72,43 @@ pub(super) fn backup(context: &Context, dir: &Path, args: &Backup) -> Result<Ans
     let header = backup::complete(file, &args.file)?;
     let bytes = fs::metadata(&args.file).map_err(file_error("read", &args.file))?;
     backup::said(context.output, &args.file, &header, bytes.len(), None)
+}
+
+/// Takes out what cannot be read, and returns the keys of that and of what is in quarantine.
+pub(super) fn take_damaged(
+    store: &DurableStore,
+    loaded: &mut Loaded,
+    group: &Group,
+) -> Result<Vec<String>, Error> {
+    let (progress, all) = (Progress::new("reading"), loaded.entries.len() as u64);
+    let (mut read, mut damaged, mut failure) = (0, Vec::new(), None);
+    loaded.entries.retain(|(key, version)| {
+        read += 1;
+        progress.set(read, Some(all));
+        match store.read(key, *version) {
+            Ok(Some(_)) => true,
+            Err(error) if !error.is_damage() => {
+                failure.get_or_insert(error);
+                true
+            }
+            _ => {
+                damaged.push(key.clone());
+                false
+            }
+        }
+    });
+    if let Some(error) = failure {
+        return Err(error.into());
+    }
+    let quarantined = loaded.quarantined.iter().map(|(key, _)| key);
+    let lost = damaged.iter().chain(quarantined);
+    let mut keys: Vec<_> = lost
+        .filter_map(|key| group.full_key(&key.key))
+        .take(MAX_MISSING)
+        .collect();
+    keys.sort_unstable();
+    keys.dedup();
+    Ok(keys)
 }
 
 pub(super) fn write(

@@ -29,6 +29,7 @@ pub(in crate::commands) fn header() -> Header {
         rules: String::new(),
         replica: None,
         storage: "demo".to_owned(),
+        missing: Vec::new(),
     }
 }
 
