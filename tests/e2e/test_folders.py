@@ -143,7 +143,7 @@ def test_a_folder_is_deleted_with_its_storage_if_that_is_wanted(start_router, tm
 
 def test_a_storage_that_is_only_read_changes_nothing(start_router, tmp_path, door):
     data, folder = tmp_path / "data", tmp_path / "data/demo"
-    read_only = storage("demo/**", settle="50ms", read_only=True)
+    read_only = storage("demo/**", settle="50ms", read_only=True, operators="read")
     refused = at(start_router, door, read_only, data, expected=())
     assert "or `read_only: true` none is made" in refusal(refused)
     assert not folder.exists()

@@ -62,7 +62,11 @@ impl Failing {
             let durability = format!("seed {seed}, {fault:?} at {at} of {calls}");
             let ended = self.run(fault, at, seed.wrapping_add(place));
             let judged = ended.and_then(|ended| self.judge(fault, &ended, &mut tried, seed));
-            judged.map_err(|reason| format!("{durability}: {reason}"))?;
+            judged.map_err(|reason| {
+                let kept = self.folder.join(format!("kept-{at}"));
+                fs::rename(self.folder.join("failing"), kept).expect("kept");
+                format!("{durability}: {reason}")
+            })?;
         }
         Ok(tried)
     }

@@ -27,11 +27,15 @@ impl Replica {
         let rewritten = shared
             .store
             .rewrite(&mut |visit| shared.walk(visit).unwrap_or(false));
-        Ok(rewritten.unwrap_or_else(|error| {
-            // It is not known what is on the disk, as after any write that fails.
-            shared.state.fail(error.into());
-            false
-        }))
+        match rewritten {
+            // The disk is slow, and what was written is given up.
+            Err(StoreError::Stuck { .. }) | Ok(_) => rewritten,
+            Err(error) => {
+                // It is not known what is on the disk, as after any write that fails.
+                shared.state.fail(error.into());
+                Ok(false)
+            }
+        }
     }
 }
 

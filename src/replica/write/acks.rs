@@ -70,7 +70,10 @@ impl CommitTracker {
     }
 
     pub(in crate::replica) fn fail(&self, failure: Failure) {
-        self.change(|state| state.failure = Some(Arc::new(failure)));
+        // The first is the reason of the others.
+        self.change(|state| {
+            state.failure.get_or_insert_with(|| Arc::new(failure));
+        });
     }
 
     pub(in crate::replica) fn close(&self) {

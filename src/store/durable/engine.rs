@@ -5,8 +5,8 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::{
-        atomic::AtomicBool, Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard,
-        RwLockWriteGuard,
+        atomic::{AtomicBool, AtomicU64},
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
     },
     time::{Duration, Instant},
 };
@@ -104,6 +104,8 @@ pub(super) struct Engine {
     pub(super) target: Mutex<Option<Arc<Rows>>>,
     pub(super) quarantine: Keyspace,
     pub(super) memtables: Memtables,
+    /// The last number of a keyspace that was, or may be, deleted.
+    pub(super) last_keyspace: AtomicU64,
     /// The last group of the log that is in rows, when it was opened.
     pub(super) applied: u64,
     /// The journal could not be read, or was not there: only what is in tables is in rows.
@@ -200,6 +202,10 @@ impl Engine {
                 .journal_compression(CompressionType::None)
                 .open()
         };
+        let current = Current::read(path)?;
+        if let Some(current) = &current {
+            current.reserve(&folders.engine)?;
+        }
         let mut is_journal_lost = is_journal_lost(&folders.engine)?;
         let database = match open() {
             Err(error) if is_of_journal(&error) => {
@@ -215,19 +221,28 @@ impl Engine {
             opened => opened.map_err(failed)?,
         };
         let memtables = Memtables::of_cache(cache_size);
-        let generation = Current::read(path)?.map_or(0, |current| current.generation);
+        let generation = current.as_ref().map_or(0, |current| current.generation);
         let rows = memtables.rows(&database, path, generation)?;
         let quarantine = database
             .keyspace("quarantine", || options(MIN_MEMTABLE))
             .map_err(failed)?;
         // Of a rewrite that was cut short, or whose end was.
         let names = [rows.cells.name(), rows.payloads.name(), quarantine.name()];
+        let mut leftovers = Vec::new();
         for name in database.list_keyspace_names() {
             if !names.contains(&&name) {
                 let keyspace = database.keyspace(&name, || options(MIN_MEMTABLE));
-                let removed = keyspace.and_then(|keyspace| database.delete_keyspace(keyspace));
-                removed.map_err(failed)?;
+                leftovers.push(keyspace.map_err(failed)?);
             }
+        }
+        let ids = leftovers.iter().map(Keyspace::id);
+        let reserved = current.map(|current| current.last());
+        let last_keyspace = ids.chain(reserved).max().unwrap_or_default();
+        if !leftovers.is_empty() {
+            Current::of(&rows, quarantine.id(), last_keyspace).write(path)?;
+        }
+        for leftover in leftovers {
+            database.delete_keyspace(leftover).map_err(failed)?;
         }
         let applied = rows.applied()?;
         Ok(Self {
@@ -236,6 +251,7 @@ impl Engine {
             target: Mutex::default(),
             quarantine,
             memtables,
+            last_keyspace: AtomicU64::new(last_keyspace),
             applied,
             is_journal_lost,
         })

@@ -246,7 +246,7 @@ mod tests {
         drop(mirror);
         assert!(!path.exists());
         let store = DurableStore::open(&dir, CACHE).expect("free again");
-        let error = Mirror::of(&dir).err().expect("refused");
+        let error = Mirror::of(&dir).expect_err("refused");
         assert!(matches!(error, StoreError::Locked { .. }), "{error}");
         drop(store);
         assert_eq!(cells_of(&dir), expected);
@@ -256,7 +256,7 @@ mod tests {
     fn nothing_is_mirrored_of_nothing() {
         let folder = tempfile::tempdir().expect("a folder");
         let none = folder.path().join("none");
-        let error = Mirror::of(&none).err().expect("refused");
+        let error = Mirror::of(&none).expect_err("refused");
         assert!(matches!(error, StoreError::Absent { .. }), "{error}");
         assert!(!none.exists());
         let owner = |key_expr: &str| Owner {

@@ -48,6 +48,9 @@ pub(super) struct Current {
     cells: u64,
     payloads: u64,
     quarantine: u64,
+    /// The last number that the engine has given to a keyspace which was, or may have been, deleted: see
+    /// [`reserve`](Self::reserve).
+    last: u64,
 }
 
 impl Current {
@@ -62,7 +65,37 @@ impl Current {
         })
     }
 
-    fn write(self, dir: &Path) -> Result<(), StoreError> {
+    pub(super) fn of(rows: &Rows, quarantine: u64, last: u64) -> Self {
+        let (cells, payloads) = (rows.cells.id(), rows.payloads.id());
+        Self {
+            generation: rows.generation,
+            cells,
+            payloads,
+            quarantine,
+            last: last.max(cells).max(payloads).max(quarantine),
+        }
+    }
+
+    /// Has the engine give no number to a keyspace that another one had. It numbers by the folders that
+    /// are there, and remembers of a deleted keyspace that it is deleted, under its number: after the loss
+    /// of a journal what it says of a new keyspace may count as older than that, and the keyspace be
+    /// removed at the next opening (`recover_keyspaces` and `MetaKeyspace` of fjall 3.1.13). A folder that
+    /// is nothing to it is removed when it is opened, and counts.
+    pub(super) fn reserve(&self, engine: &Path) -> Result<(), StoreError> {
+        let keyspaces = engine.join("keyspaces");
+        let reserved = keyspaces.join(self.last.to_string());
+        match keyspaces.is_dir() && !reserved.exists() {
+            true => fs::create_dir(&reserved).map_err(io_error("create", &reserved)),
+            false => Ok(()),
+        }
+    }
+
+    /// The last number that is not to be given again.
+    pub(super) fn last(&self) -> u64 {
+        self.last
+    }
+
+    pub(super) fn write(self, dir: &Path) -> Result<(), StoreError> {
         // Numbers and their names: there is nothing that could not be written.
         let line = serde_json::to_string(&self).unwrap_or_default();
         Sidecar::Rows.write(dir, &line)
@@ -199,12 +232,13 @@ impl DurableStore {
             copied.is_ok()
         });
         let copied = copied.and_then(|()| self.copy(&keys));
+        let mut is_undecided = false;
         let finished = match (is_complete, copied) {
-            (true, Ok(())) => self.finish_rewrite().map(|()| true),
+            (true, Ok(())) => self.finish_rewrite(&mut is_undecided).map(|()| true),
             (false, Ok(())) => Ok(false),
             (_, Err(error)) => Err(error),
         };
-        if !matches!(finished, Ok(true)) {
+        if !is_undecided && !matches!(finished, Ok(true)) {
             self.abandon_rewrite()?;
         }
         finished
@@ -222,6 +256,8 @@ impl DurableStore {
         } = &self.engine;
         let next = memtables.rows(database, &rows.path, rows.generation + 1)?;
         let applied = self.applied.load(Ordering::Relaxed).to_be_bytes();
+        let ids = next.cells.id().max(next.payloads.id());
+        self.engine.last_keyspace.fetch_max(ids, Ordering::Relaxed);
         let inserted = next.cells.insert(APPLIED_KEY, applied);
         inserted.map_err(rows.failed("write to"))?;
         *target = Some(Arc::new(next));
@@ -229,12 +265,8 @@ impl DurableStore {
     }
 
     fn current(&self, rows: &Rows) -> Current {
-        Current {
-            generation: rows.generation,
-            cells: rows.cells.id(),
-            payloads: rows.payloads.id(),
-            quarantine: self.engine.quarantine.id(),
-        }
+        let last = self.engine.last_keyspace.load(Ordering::Relaxed);
+        Current::of(rows, self.engine.quarantine.id(), last)
     }
 
     /// Copies rows as they are now. What cannot be read is not copied, and missed by whoever reads it
@@ -268,7 +300,8 @@ impl DurableStore {
         Ok(())
     }
 
-    fn finish_rewrite(&self) -> Result<(), StoreError> {
+    /// Sets `is_undecided` where it is not known which rows are the store's: then both have to stay.
+    fn finish_rewrite(&self, is_undecided: &mut bool) -> Result<(), StoreError> {
         let new = {
             let target = self.engine.target();
             let Some(new) = &*target else {
@@ -288,7 +321,10 @@ impl DurableStore {
         self.engine.sync()?;
         let old = {
             let mut target = self.engine.target();
+            // The file may have its name although an error is returned.
+            *is_undecided = true;
             self.current(&new).write(&new.path)?;
+            *is_undecided = false;
             *target = None;
             std::mem::replace(&mut *self.engine.current_mut(), Arc::clone(&new))
         };
@@ -306,8 +342,13 @@ impl DurableStore {
     }
 
     fn abandon_rewrite(&self) -> Result<(), StoreError> {
-        let target = self.engine.target().take();
-        target.map_or(Ok(()), |target| self.delete(&target))
+        let Some(target) = self.engine.target().take() else {
+            return Ok(());
+        };
+        // Its numbers are not given again.
+        let rows = self.engine.rows();
+        self.current(&rows).write(&rows.path)?;
+        self.delete(&target)
     }
 
     /// The files go when nobody reads them any more.
@@ -578,6 +619,60 @@ mod tests {
         put(&store, &mut model, vec![write(4, 3, 10)]);
         drop(store);
         let store = DurableStore::open(folder.path(), CACHE).expect("opened again");
+        assert_holds(&store, &model);
+    }
+
+    #[test]
+    fn one_whose_end_is_not_known_leaves_both() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (dir, image) = (folder.path().join("store"), folder.path().join("image"));
+        let store = DurableStore::open(&dir, CACHE).expect("opened");
+        let mut model = Model::new();
+        let writes = (0..600).map(|n| write(n, 1, 10 + n as usize * 5));
+        put(&store, &mut model, writes.collect());
+        let in_the_way = dir.join("ROWS.new");
+        let failed = store.rewrite(&mut |visit| {
+            let is_complete = model.keys().all(visit);
+            fs::create_dir(&in_the_way).expect("made");
+            is_complete
+        });
+        let error = failed.expect_err("the file cannot be written");
+        assert!(!error.is_damage(), "{error}");
+        fs::remove_dir(&in_the_way).expect("removed");
+        put(&store, &mut model, vec![write(7, 2, 10)]);
+        // The file has its old contents; or its new ones, although an error was returned.
+        copy(&dir, &image);
+        let new = store.engine.target().clone().expect("it stays");
+        store.current(&new).write(&dir).expect("written");
+        drop((new, store));
+        for (path, generation) in [(image, 0), (dir, 1)] {
+            let store = DurableStore::open(&path, CACHE).expect("opened");
+            assert_holds(&store, &model);
+            assert_eq!(store.engine.rows().generation, generation);
+            assert_eq!(store.engine.database.keyspace_count(), 3);
+        }
+    }
+
+    /// The engine numbers keyspaces by the folders that are there.
+    #[test]
+    fn no_keyspace_has_the_number_of_one_that_was_deleted() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut model = Model::new();
+        let mut last = 0;
+        for round in 0..4 {
+            let store = DurableStore::open(folder.path(), CACHE).expect("opened");
+            put(&store, &mut model, vec![write(round, 1, 10)]);
+            if round % 2 == 0 {
+                let broken_off = store.rewrite(&mut |_| false);
+                assert!(!broken_off.expect("broken off"));
+            }
+            // One that a crash leaves behind.
+            store.begin_rewrite().expect("begun");
+            let target = store.engine.target().clone().expect("begun");
+            assert!(target.cells.id() > last && target.payloads.id() > last);
+            last = target.cells.id().max(target.payloads.id());
+        }
+        let store = DurableStore::open(folder.path(), CACHE).expect("opened");
         assert_holds(&store, &model);
     }
 }

@@ -69,7 +69,8 @@ pub const MAX_LOST: usize = 10_000;
 /// # Errors
 /// If the new store cannot be made, or a folder not be moved.
 pub fn recover(path: &Path, cache_size: u64) -> Result<(DurableStore, Recovered), StoreError> {
-    must_be_made(path)?;
+    // One of something else, or of another version, is left as it is.
+    folder::state(path)?;
     let aside = aside_of(path).map_err(io_error("move aside", path))?;
     let saved = save(path, path, &aside, cache_size)?;
     set_aside(path, &aside).map_err(io_error("move aside", path))?;

@@ -9,7 +9,10 @@ use zenoh_backend_mst::{
     store::{self, Lost, LostPart, Owner, Recovered, Saved},
 };
 
-use super::{adopt::named, folder::CACHE};
+use super::{
+    adopt::named,
+    folder::{CACHE, FORMAT},
+};
 use crate::{
     args::Salvage,
     exit::{Answer, Error},
@@ -26,6 +29,10 @@ pub(super) fn salvage(output: Output, dir: &Path, args: &Salvage) -> Result<Answ
     let (saved, to, aside) = match &args.to {
         Some(to) => (store::salvage(dir, to, CACHE)?, to.as_path(), None),
         None => {
+            if !dir.join(FORMAT).is_file() {
+                let path = dir.to_owned();
+                return Err(store::StoreError::Nothing { path }.into());
+            }
             let (store, Recovered { aside, saved }) = store::recover(dir, CACHE)?;
             drop(store);
             (saved, dir, Some(aside))
