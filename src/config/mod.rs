@@ -7,6 +7,7 @@ mod folder;
 mod levels;
 mod merge;
 mod operators;
+mod private;
 mod replication;
 mod scrub;
 mod served;
@@ -133,6 +134,8 @@ struct VolumeOptions {
     root: Option<PathBuf>,
     session: Option<Map<String, Value>>,
     graceful_stop: Option<bool>,
+    #[serde(rename = "private")]
+    _private: Option<Map<String, Value>>,
     // The storage manager's own option, which it leaves among the others.
     #[serde(rename = "backend")]
     _backend: Option<String>,
@@ -146,6 +149,8 @@ pub struct VolumeConfig {
     /// The Zenoh configuration of the session that replication opens where the router
     /// does not lend its own; it overlays one that connects to a router on this machine.
     pub session: Map<String, Value>,
+    /// Whether something in `session` was given below `private`: it is in no message.
+    pub session_is_private: bool,
     /// Whether SIGTERM and SIGINT close the storages before they end the process.
     pub graceful_stop: bool,
 }
@@ -157,13 +162,16 @@ impl VolumeConfig {
     /// # Errors
     /// If an option is unknown, of the wrong type, or nests too deep.
     pub fn parse(options: Map<String, Value>, zenoh_home: &Path) -> Result<Self, ConfigError> {
-        let options: VolumeOptions = parse(shallow(Value::Object(options))?)?;
+        let options = private::revealed(options)?;
+        let session_is_private = options.has("session");
+        let options: VolumeOptions = options.parse()?;
         let root = options
             .root
             .or_else(|| env::var_os(ROOT_ENV).map(Into::into));
         Ok(Self {
             root: root.unwrap_or_else(|| zenoh_home.join(DEFAULT_ROOT)),
             session: options.session.unwrap_or_default(),
+            session_is_private,
             graceful_stop: options.graceful_stop.unwrap_or(true),
         })
     }

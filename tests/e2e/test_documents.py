@@ -182,7 +182,7 @@ def _help_of(mstctl, *command):
     ).stdout
     yield command, text
     commands = re.search(r"^Commands:\n((?:  .*\n|\n)+)", text, re.MULTILINE)
-    names = re.findall(r"^  (\w+)", commands[1], re.MULTILINE) if commands else []
+    names = re.findall(r"^  ([\w-]+)", commands[1], re.MULTILINE) if commands else []
     for name in names:
         if name != "help":
             yield from _help_of(mstctl, *command, name)

@@ -140,6 +140,19 @@ Of a replicated storage a router does this itself. Exit code 1 if anything is lo
 Example:
   mstctl --dir /data/demo salvage --to /data/demo-saved")]
     Salvage(Salvage),
+    /// Checks the configuration of a router
+    #[command(
+        name = "check-config",
+        long_about = "\
+Reads the configuration file of a router as the router would, without one: which storages of this backend are in it, \
+where they keep their data, and what is wrong. Folders are not looked into.
+
+Exit code 1 if anything is wrong."
+    )]
+    CheckConfig {
+        /// A configuration of zenohd or mst-router
+        file: PathBuf,
+    },
     /// Writes the completions of a shell to standard output
     #[command(after_long_help = "\
 Example:
@@ -147,6 +160,11 @@ Example:
     Completions {
         /// Which shell
         shell: Shell,
+    },
+    /// Writes the manual pages to a folder
+    Man {
+        /// A folder that is there
+        folder: PathBuf,
     },
 }
 

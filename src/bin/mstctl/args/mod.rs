@@ -186,7 +186,9 @@ mod tests {
             "--dir d salvage",
             "--dir d salvage --to e",
             "scrub acknowledge",
+            "check-config f",
             "completions bash",
+            "man d",
         ] {
             let parsed = parse(&format!("mstctl {line}"));
             assert!(parsed.is_ok(), "{line}: {}", parsed.expect_err("wrong"));

@@ -1,11 +1,13 @@
 //! The commands.
 
 mod backup;
+mod check_config;
 mod completions;
 mod confirm;
 mod diff;
 mod get;
 mod keys;
+mod man;
 mod offline;
 mod prove;
 mod pump;
@@ -97,6 +99,8 @@ pub(crate) fn run(cli: Cli) -> Result<Answer, Error> {
         Command::Salvage(_) => Err(Error::Usage(
             "salvage is for a data folder: give it with --dir".to_owned(),
         )),
+        Command::CheckConfig { file } => check_config::run(&context, file),
         Command::Completions { shell } => completions::run(&context, *shell),
+        Command::Man { folder } => man::run(folder),
     }
 }

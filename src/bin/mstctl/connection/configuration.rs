@@ -67,7 +67,8 @@ pub(super) fn configuration(
     Ok((config, to))
 }
 
-fn read(file: &Path) -> Result<Config, Error> {
+/// A configuration of Zenoh from a file.
+pub(crate) fn read(file: &Path) -> Result<Config, Error> {
     // Whether it can be read at all is the system's to say, and the rest Zenoh's.
     std::fs::metadata(file).map_err(file_error("read", file))?;
     Config::from_file(file).map_err(|error| Error::Place {

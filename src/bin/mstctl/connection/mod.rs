@@ -25,6 +25,7 @@ use zenoh::{
 use zenoh_backend_mst::sync::{Announcement, ReplicaId, Token, PREFIX, PROTOCOL};
 
 pub(crate) use answer::{Piece, Pieces};
+pub(crate) use configuration::read as read_configuration;
 pub(crate) use request::Request;
 
 use crate::{

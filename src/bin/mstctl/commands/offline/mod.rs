@@ -27,10 +27,10 @@ use zenoh_backend_mst::{
 };
 
 use super::{
-    completions,
+    check_config, completions,
     get::{self, Reading, Shown},
     keys::{check_pattern, listed, Listing},
-    status,
+    man, status,
     verify::file,
     Context,
 };
@@ -56,7 +56,9 @@ pub(super) fn run(context: &Context, dir: &Path, command: &Command) -> Result<An
         Command::Restore(args) => restore::restore(context.output, dir, args),
         Command::Adopt(args) => adopt::adopt(context, dir, args),
         Command::Salvage(args) => salvage::salvage(context.output, dir, args),
+        Command::CheckConfig { file } => check_config::run(context, file),
         Command::Completions { shell } => completions::run(context, *shell),
+        Command::Man { folder } => man::run(folder),
         Command::Replicas
         | Command::Diff(_)
         | Command::Prove(_)
