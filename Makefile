@@ -16,7 +16,7 @@ PYTHON := $(TOOLS)/python/bin/python
 PYTHON_READY := $(TOOLS)/python/ready
 AUTOMERGE := $(TOOLS)/automerge/node_modules/@automerge/automerge/package.json
 
-.PHONY: run test build tools check bench soak soak-power mutants fuzz clean
+.PHONY: run test build dist tools check deny bench soak soak-power mutants fuzz clean
 
 ## Builds everything and starts a router with a storage on demo/**.
 run: build $(ZENOHD)
@@ -39,10 +39,18 @@ test: build tools
 	cargo test --release --locked -p custom-backend
 	$(PYTHON) -m pytest tests/e2e --numprocesses $(E2E_PROCESSES) --dist loadfile
 
-## The backend, the plugins to load beside it, and mstctl.
+## The backend, the plugins to load beside it, and mstctl; FOR=/path/to/zenohd: with its compiler.
 build:
+ifdef FOR
+	@scripts/build-for "$(FOR)"
+else
 	@test -d target/release || echo "The first build takes about ten minutes on two cores, and 2 GB."
 	cargo build --release --locked --lib --bins --examples
+endif
+
+## A tarball and a Debian package, in target/dist.
+dist: build
+	scripts/dist
 
 tools: $(ZENOHD) $(PYTHON_READY) $(AUTOMERGE)
 
@@ -76,6 +84,11 @@ check:
 	cargo clippy --release --locked --no-default-features --features automerge --lib --tests -- -D warnings
 	cargo clippy --release --locked --no-default-features --features durable --lib -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps --lib
+	scripts/licences check
+
+## Licences, advisories and sources of all dependencies, by deny.toml; needs cargo-deny, and the network.
+deny:
+	cargo deny --locked check
 
 ## Benchmarks beside the peers; see benches/README.md.
 bench: build tools
