@@ -16,9 +16,12 @@ import contextlib
 import io
 import json
 import os
+import random
 import re
 import shlex
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import urllib.parse
@@ -29,7 +32,7 @@ import zenoh
 
 from conftest import LIBRARIES, REPOSITORY
 from polling import PATIENCE, wait_until
-from router import SHIPPED_LIBRARIES, Programs, Router
+from router import SHIPPED_LIBRARIES, Programs, Router, replace_all
 
 pytestmark = pytest.mark.doors("plugin")
 
@@ -55,7 +58,7 @@ _NOT_RUN = {
 }
 
 #: A comment that is what comes out.
-_OUTPUT = re.compile(r"^(?P<command>.*?\S)\s+# (?P<output>[-\d\[{(\"'b].*|ready|demo/.*)$")
+_OUTPUT = re.compile(r"^(?P<command>.*?\S)\s+# (?P<output>[-\d\[{(\"'b].*|ready|hello|demo/.*)$")
 
 
 @dataclass
@@ -197,10 +200,14 @@ def follow_python(page, place, block, names):
             assert check(), f"{page.name}: {lines[statement.lineno - 1]} prints {expected}"
 
 
+#: Which begins what the next blocks go on with, in the background.
+_TUTORIAL = REPOSITORY / "docs/tutorial.md"
+
 _FOLLOWED = [
     page
     for page in _PAGES
-    if {of for _, of, _ in _BLOCK.findall(page.read_text())} & {"sh", "python"}
+    if page != _TUTORIAL
+    and {of for _, of, _ in _BLOCK.findall(page.read_text())} & {"sh", "python"}
 ]
 
 
@@ -318,3 +325,67 @@ def test_metrics_targets(place):
     path = urllib.parse.quote(target["labels"]["__metrics_path__"][1:])
     metrics = place.router.request("GET", f"{path}?_raw=true")
     assert metrics.status == 200 and b"zenoh_mst_keys" in metrics.body
+
+
+@pytest.mark.skipif(shutil.which("jq") is None, reason="the page needs jq")
+def test_the_tutorial_can_be_followed(tmp_path):
+    """All of it in one shell, as a reader does."""
+    for path in ("target/release", "config"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).symlink_to(REPOSITORY / path)
+    base = three_ports()
+    text = replace_all(
+        "\n".join(blocks(_TUTORIAL, "sh")),
+        {"zenoh=744 rest=800": f"zenoh={base} rest={base + 1}"},
+    )
+    outputs = 0
+    lines = ["set -eu"]
+    for line in text.splitlines():
+        shown = _OUTPUT.match(line)
+        if shown:
+            outputs += 1
+            output = shlex.quote(shown["output"])
+            line = f'until [ "$({shown["command"]})" = {output} ]; do sleep 0.1; done'
+        lines.append(line)
+    assert outputs >= 5
+    with open(tmp_path / "said", "wb") as said:
+        shell = subprocess.Popen(
+            ["bash", "-c", "\n".join(lines)],
+            cwd=tmp_path,
+            env={**os.environ, "ZENOH_HOME": str(tmp_path / "home"), "NO_COLOR": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+        )
+    try:
+        code = shell.wait(100)
+    except subprocess.TimeoutExpired:
+        code = "it does not end"
+    finally:
+        # What it began, too.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(shell.pid, signal.SIGKILL)
+        shell.wait()
+    logs = [path.read_text()[-2000:] for path in sorted(tmp_path.glob("tour/*.log"))]
+    assert code == 0, "\n".join([(tmp_path / "said").read_text()[-3000:], *logs])
+    assert not (tmp_path / "tour").exists()
+
+
+def three_ports():
+    """A number of four digits with which, and a 1, 2 or 3 after it, free ports begin; and so for the next."""
+    while True:
+        base = random.randrange(2100, 3100)
+        numbers = [10 * at + n for at in (base, base + 1) for n in (1, 2, 3)]
+        if all(map(is_free, numbers)):
+            return base
+
+
+def is_free(port):
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

@@ -1,6 +1,8 @@
 """The configurations and the example that come with the project do what they say, and
 what the documentation refers to is there."""
 
+import json
+import os
 import re
 import subprocess
 import sys
@@ -9,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from conftest import LIBRARIES
-from router import SHIPPED_LIBRARIES, free_port
+from router import SHIPPED_LIBRARIES, free_port, replace_all
 
 _PROJECT = Path(__file__).parents[2]
 _README = _PROJECT / "README.md"
@@ -54,6 +56,46 @@ def test_the_configuration_in_the_readme_starts_and_stores(start_router, tmp_pat
     config.write_text(block)
     keys = {"fleet": "fleet/a"}
     check_it_stores(start_router(dict.fromkeys(keys), config_file=config, door="plugin"), keys)
+
+
+def check_config(path, *options):
+    mstctl = _PROJECT / "target/release/mstctl"
+    return subprocess.run(
+        [mstctl, "check-config", path, *options],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env={**os.environ, "ZENOH_BACKEND_MST_ROOT": "/data"},
+    )
+
+
+@pytest.mark.parametrize("name", [*_CONFIGURATIONS, _SECURED])
+def test_a_shipped_configuration_is_found_to_be_right(name):
+    done = check_config(_PROJECT / "config" / name, "--json")
+    assert done.returncode == 0, done
+    found = json.loads(done.stdout)
+    assert found["problems"] == []
+    names = {storage["name"] for storage in found["storages"]}
+    if name in _CONFIGURATIONS:
+        assert names == set(_CONFIGURATIONS[name][1])
+    else:
+        assert names
+    assert check_config(_PROJECT / "config" / name).stdout.endswith(f"{name}: ok\n")
+
+
+def test_a_wrong_configuration_is_found(tmp_path):
+    text = (_PROJECT / "config/zenohd.json5").read_text()
+    wrong = tmp_path / "wrong.json5"
+    wrong.write_text(replace_all(text, {'operators: "all"': 'settel: "1s"'}))
+    done = check_config(wrong)
+    assert done.returncode == 1, done
+    assert "storage 'demo': option " in done.stdout and "`settel`" in done.stdout
+    assert f"{wrong}: 1 problem\n" in done.stdout
+
+    (tmp_path / "no.json5").write_text("{ mode: 7 }")
+    for path, said in [("no.json5", "not a configuration of Zenoh"), ("none", "cannot read")]:
+        done = check_config(tmp_path / path)
+        assert done.returncode == 5 and said in done.stderr, done
 
 
 def check_it_stores(router, keys):
@@ -143,3 +185,28 @@ def test_links_lead_somewhere(document):
         target = document.parent / path if path else document
         assert target.exists(), link
         assert not anchor or anchor in _anchors(target), link
+
+
+def test_the_site_has_every_page():
+    """mdbook leaves out what SUMMARY.md does not name, and says nothing."""
+    summary = (_PROJECT / "docs/SUMMARY.md").read_text()
+    listed = re.findall(r"\]\(([^)]+)\)", summary)
+    pages = {path.name for path in (_PROJECT / "docs").glob("*.md")} - {"SUMMARY.md"}
+    assert sorted(listed) == sorted(pages)
+
+
+def test_what_is_compared_can_be_measured():
+    """Each program that the page on choosing names is there."""
+    text = (_PROJECT / "docs/choosing.md").read_text()
+    rows = re.findall(r"^\|.*\| (`.*`)? *\|$", text.split("## Side by side")[1], re.MULTILINE)
+    commands = [row.strip("`") for row in rows if row]
+    assert len(commands) >= 10
+    cargo = (_PROJECT / "Cargo.toml").read_text()
+    makefile = (_PROJECT / "Makefile").read_text()
+    for command in commands:
+        if command.startswith("cargo bench --bench "):
+            assert f'[[bench]]\nname = "{command.split()[-1]}"' in cargo, command
+        elif command.startswith("make "):
+            assert re.search(rf"^{command.split()[1]}:", makefile, re.MULTILINE), command
+        else:
+            assert (_PROJECT / command.split()[-1]).is_file(), command
