@@ -73,11 +73,9 @@ impl Machine {
         context: &mut Context<'_>,
     ) -> Option<(ReplicaId, RootHash)> {
         let present = self.peers.present();
-        let candidates: Vec<(ReplicaId, RootHash, Duration)> = present
+        let candidates: Vec<(ReplicaId, RootHash, &Peer)> = present
             .filter(|(_, peer)| is_candidate(peer))
-            .filter_map(|(id, peer)| {
-                Some((*id, peer.announced.as_ref()?.span.root, peer.not_before))
-            })
+            .filter_map(|(id, peer)| Some((*id, peer.announced.as_ref()?.span.root, peer)))
             .collect();
         if candidates.is_empty() {
             self.pull_at = None;
@@ -92,14 +90,16 @@ impl Machine {
         if context.now < pull_at {
             return None;
         }
-        let ready = candidates.iter().filter(|(.., at)| *at <= context.now);
+        let is_ready = |peer: &Peer| peer.not_before <= context.now;
+        let ready = candidates.iter().filter(|(.., peer)| is_ready(peer));
+        // Those whose last turn was the longest time ago, or who had none: so nobody, however slow or
+        // false, keeps another from its turn.
+        let last_turn = ready.clone().map(|(.., peer)| peer.last_turn).min()?;
+        let next = ready.filter(|(.., peer)| peer.last_turn == last_turn);
         // Draws one of the different roots, and one of the peers that have it.
         let mut by_root: BTreeMap<RootHash, Vec<ReplicaId>> = BTreeMap::new();
-        ready.for_each(|(id, root, _)| by_root.entry(*root).or_default().push(*id));
+        next.for_each(|(id, root, _)| by_root.entry(*root).or_default().push(*id));
         let roots = by_root.len() as u64;
-        if roots == 0 {
-            return None;
-        }
         let index = ((context.random)() % roots) as usize;
         let (root, peers) = by_root.into_iter().nth(index)?;
         Some((

@@ -54,8 +54,10 @@ impl DeltaQuery {
         salted: Salted,
     ) -> Option<Self> {
         let (mut roots, mut changed) = (Vec::new(), Vec::new());
+        // Many peers may have one root, and to list what has changed since takes long.
+        let mut tried = BTreeSet::new();
         for root in candidates {
-            if roots.len() >= MAX_ROOTS || roots.contains(&root) {
+            if roots.len() >= MAX_ROOTS || !tried.insert(root) {
                 continue;
             }
             let Some(since) = view.changes_since(&root, 0) else {

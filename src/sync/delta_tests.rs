@@ -259,6 +259,47 @@ fn much_comes_in_pieces_that_go_on_where_the_last_ended() {
     assert_eq!(own.pull(&theirs, &[own.root()]), (1, 1 + 3, true));
 }
 
+/// A view that counts how often what has changed since a root is listed.
+struct Counted<'a>(&'a Side, std::cell::Cell<u32>);
+
+impl View for Counted<'_> {
+    fn tree(&self) -> Tree {
+        View::tree(self.0)
+    }
+    fn has_had(&self, root: &RootHash) -> bool {
+        self.0.has_had(root)
+    }
+    fn compare(&self, theirs: &Span) -> Comparison {
+        self.0.compare(theirs)
+    }
+    fn latest(&self) -> Option<(Span, u64)> {
+        self.0.latest()
+    }
+    fn newest(&self, key: &CellKey) -> Option<Timestamp> {
+        self.0.newest(key)
+    }
+    fn changes_since(&self, _: &RootHash, _: u64) -> Option<Vec<Change>> {
+        self.1.set(self.1.get() + 1);
+        None
+    }
+    fn joined(&self) -> u64 {
+        0
+    }
+    fn useful(&self) -> u64 {
+        0
+    }
+}
+
+#[test]
+fn a_root_of_many_peers_is_looked_up_once() {
+    let side = Side::new(1);
+    let view = Counted(&side, 0.into());
+    let roots = std::iter::repeat_n(RootHash([7; 32]), 100);
+    let salted = Salted::new(*b"saltsalt", 4);
+    assert!(DeltaQuery::new(roots, std::iter::empty(), &view, salted).is_none());
+    assert_eq!(view.1.get(), 1);
+}
+
 #[test]
 fn if_too_much_has_changed_here_the_trees_are_compared() {
     let (mut own, _, root) = equal(10);

@@ -5,9 +5,11 @@ use std::time::Duration;
 use super::{
     admission::Admission,
     announcement::Announcement,
-    identity::{Incarnation, ReplicaId, Token, PROTOCOL},
+    identity::{ReplicaId, Token, PROTOCOL},
     interface::{Action, Context, Event, Settings, Status},
-    peers::{Isolation, OwnRoot, PeerStatus, Peers, Relation},
+    known::Peers,
+    naming::{look_after, Doubling},
+    peers::{Isolation, OwnRoot, PeerStatus, Relation},
     pieces::Assembly,
     pull_state::State,
     refused::Refused,
@@ -21,26 +23,12 @@ const ANNOUNCE_EVERY: Duration = Duration::from_secs(1);
 
 /// The longest delay of an announcement to a replica that appears. There is a delay
 /// because after a partition many appear together.
-const GREETING: Duration = Duration::from_millis(50);
-
-/// How long to hear nothing of another replica with this identity before concluding that
-/// it has taken another.
-const RENAMING: Duration = Duration::from_secs(1);
+pub(super) const GREETING: Duration = Duration::from_millis(50);
 
 /// The number and pause of the first announcements, which come faster: a starting router
 /// is not linked yet, and a double should hear of this replica soon.
 const EARLY: u64 = 4;
 const EARLY_PAUSE: Duration = Duration::from_secs(1);
-
-/// The time between two new names of this replica, and between two declarations of what a double
-/// undeclared; it doubles each time, up to the longest: anyone who may announce can claim its name.
-const RENAME_EVERY: Duration = Duration::from_secs(10);
-const LONGEST_RENAMING: Duration = Duration::from_secs(3600);
-
-/// How long after an announcement of a replica without a token to look at all tokens anew; it doubles
-/// each time, up to the sync interval. And how often for a replica whose token is not seen then.
-const LOOK: Duration = Duration::from_secs(2);
-const MAX_LOOKS: u32 = 6;
 
 /// The shortest time between two reports that others can provoke at any rate.
 const TELL_EVERY: Duration = Duration::from_secs(10);
@@ -54,7 +42,7 @@ pub struct Machine {
     pub(super) admission: Admission,
     pub(super) peers: Peers,
     /// Replicas of other groups, and why they are isolated.
-    foreign: Peers,
+    pub(super) foreign: Peers,
     pub(super) state: State,
     /// What peers have that this replica does not take.
     pub(super) refused: Refused,
@@ -64,24 +52,26 @@ pub struct Machine {
     /// The number of cells given out to be joined.
     pub(super) joined: u64,
     /// When to announce next; when the last announcement was, and of which root.
-    announce_at: Duration,
-    announced: Option<(Duration, RootHash)>,
+    pub(super) announce_at: Duration,
+    pub(super) announced: Option<(Duration, RootHash)>,
     /// The latest root of the replica, and since when it has it.
     own_root: Option<(Duration, RootHash)>,
     /// New names, and declarations of what a double undeclared, and how they follow each other.
-    renames: Doubling,
-    declarations: Doubling,
+    pub(super) renames: Doubling,
+    pub(super) declarations: Doubling,
     /// When an unreadable message, and a double, were last reported.
     told_malformed: Option<Duration>,
-    told_identity: Option<Duration>,
+    pub(super) told_identity: Option<Duration>,
     /// When to declare again what a double undeclared.
-    declare_at: Option<Duration>,
+    pub(super) declare_at: Option<Duration>,
     /// When to look at all tokens anew, because one without a token is heard, and how often that was.
-    look_at: Option<Duration>,
-    looks: u32,
+    pub(super) look_at: Option<Duration>,
+    pub(super) looks: u32,
     /// The earliest time for a pull.
     pub(super) pull_at: Option<Duration>,
     pub(super) status: Status,
+    /// Announcements since it has its name.
+    early: u64,
 }
 
 impl Machine {
@@ -110,6 +100,7 @@ impl Machine {
             looks: 0,
             pull_at: None,
             status: Status::default(),
+            early: 0,
         }
     }
 
@@ -122,6 +113,8 @@ impl Machine {
             renames,
             // An answer to one that was asked before is not taken for one to another.
             requests: self.requests,
+            // Counters only grow.
+            status: self.status.clone(),
             ..Self::new(settings, context)
         }
     }
@@ -168,11 +161,13 @@ impl Machine {
     pub fn handle(&mut self, event: Event, context: &mut Context<'_>) -> Vec<Action> {
         let mut actions = Vec::new();
         match event {
-            Event::Appeared(token) => self.appeared(token, context, &mut actions),
+            Event::Appeared(token) => {
+                let id = token.replica;
+                self.appeared(token, context, &mut actions);
+                self.is_known_once(&id);
+            }
             Event::Gone(token) if self.is_own(&token) => {
-                // A double has given the name up, and routers take the one token for the other.
-                let at = (context.now + GREETING).max(self.declarations.not_before);
-                self.declare_at = Some(self.declare_at.map_or(at, |known| known.min(at)));
+                self.own_token_gone(context.now);
             }
             Event::Gone(token) => {
                 let peer = match token.group == self.settings.group && token.protocol == PROTOCOL {
@@ -180,12 +175,13 @@ impl Machine {
                     false => self.foreign.get_mut(&token.replica),
                 };
                 if let Some(peer) = peer {
-                    peer.present = false;
+                    peer.gone(context.now);
                 }
+                self.is_known_once(&token.replica);
             }
             Event::TokensMissed => {
                 let all = self.peers.iter_mut().chain(self.foreign.iter_mut());
-                all.for_each(|(_, peer)| peer.present = false);
+                all.for_each(|(_, peer)| peer.gone(context.now));
             }
             Event::Announced(from, bytes) => self.heard(from, &bytes, context, &mut actions),
             Event::Root => {
@@ -213,18 +209,13 @@ impl Machine {
         actions
     }
 
-    fn is_own(&self, token: &Token) -> bool {
-        let is_of_group = token.group == self.settings.group && token.protocol == PROTOCOL;
-        is_of_group && token.replica == self.settings.replica
-    }
-
     fn appeared(&mut self, token: Token, context: &mut Context<'_>, actions: &mut Vec<Action>) {
         let id = token.replica;
         if let Some(isolation) = self.isolation(&token) {
             if id == self.settings.replica {
                 return;
             }
-            if let Some(peer) = self.foreign.entry(id, context.wall) {
+            if let Some(peer) = self.foreign.entry(id, context.now, context.wall) {
                 peer.present = true;
                 peer.relation = Relation::Isolated;
                 if peer.isolation.replace(isolation.clone()) != Some(isolation.clone()) {
@@ -240,7 +231,7 @@ impl Machine {
         let own = self.own_root(context);
         let silence = SILENCE + context.up_to(SILENCE);
         let greeting = context.up_to(GREETING);
-        let Some(peer) = self.peers.entry(id, context.wall) else {
+        let Some(peer) = self.peers.entry(id, context.now, context.wall) else {
             return;
         };
         peer.present = true;
@@ -294,16 +285,14 @@ impl Machine {
         self.status.heard += 1;
         let own = self.own_root(context);
         let stale = context.about(self.settings.sync_interval * 3);
-        let Some(peer) = self.peers.entry(from, context.wall) else {
+        let Some(peer) = self.peers.entry(from, context.now, context.wall) else {
             return;
         };
         peer.unanswered = 0;
         peer.ask_root_at = context.now + stale;
-        if !peer.present && peer.looks < MAX_LOOKS {
-            peer.is_heard_without_token = true;
-            let pause = LOOK * 2u32.saturating_pow(self.looks.min(16));
-            let at = context.now + pause.min(self.settings.sync_interval);
-            self.look_at.get_or_insert(at);
+        if peer.is_to_be_looked_for() {
+            let pause = look_after(self.looks).min(self.settings.sync_interval);
+            self.look_at.get_or_insert(context.now + pause);
         }
         let known = peer.announced.map(|known| known.span.root);
         if peer.failures == 0 && known != Some(announcement.span.root) {
@@ -321,43 +310,6 @@ impl Machine {
                 peer.since = context.wall;
                 actions.push(Action::Report(Report::Isolated(from, isolation)));
             }
-        }
-    }
-
-    /// Handles an announcement with this replica's identity.
-    fn heard_own_name(
-        &mut self,
-        other: Incarnation,
-        context: &mut Context<'_>,
-        actions: &mut Vec<Action>,
-    ) {
-        let own = self.settings.incarnation;
-        if other == own {
-            return;
-        }
-        let is_younger = own > other;
-        let pause = self.renames.not_before.saturating_sub(context.now);
-        let report = match is_younger && !pause.is_zero() {
-            true => Report::NameClaimed {
-                pause: pause.as_secs() + 1,
-            },
-            false => Report::SameIdentity { is_younger },
-        };
-        let is_renaming = is_younger && pause.is_zero();
-        if is_renaming || is_due(&mut self.told_identity, context.now) {
-            actions.push(Action::Report(report));
-        }
-        if is_renaming {
-            // Announces this one to the double, under the name that they share.
-            let announcement = self.announcement(context.view, context.wall);
-            actions.extend(announcement.map(Action::Announce));
-            actions.push(Action::TakeNewIdentity);
-        } else if !is_younger {
-            // Announces this one to the double.
-            let last = self.announced.map_or(Duration::ZERO, |(at, _)| at);
-            self.announce_at = self.announce_at.min((last + GREETING).max(context.now));
-            let at = (context.now + RENAMING).max(self.declarations.not_before);
-            self.declare_at = Some(at);
         }
     }
 
@@ -384,6 +336,8 @@ impl Machine {
     fn time_passes(&mut self, context: &mut Context<'_>, actions: &mut Vec<Action>) {
         let now = context.now;
         self.assembly.take_if(|assembly| assembly.is_stale(now));
+        self.peers.tidy(now);
+        self.foreign.tidy(now);
         // Who is found to have nothing has nothing that was refused.
         let peers = &self.peers;
         self.refused.retain(|peer| {
@@ -418,25 +372,9 @@ impl Machine {
         self.go_on_pulling(context, actions);
     }
 
-    /// Looks at all tokens anew if there are replicas that are heard, and whose token is not seen: it
-    /// was missed, or that of a double was taken for it.
-    fn look_for_tokens(&mut self, actions: &mut Vec<Action>) {
-        let peers = self.peers.iter_mut().map(|(_, peer)| peer);
-        let mut is_any = false;
-        for peer in peers.filter(|peer| !peer.present && peer.is_heard_without_token) {
-            peer.is_heard_without_token = false;
-            peer.looks += 1;
-            is_any = true;
-        }
-        self.looks = match is_any {
-            true => self.looks.saturating_add(1),
-            false => 0,
-        };
-        actions.extend(is_any.then_some(Action::LookAtTokens));
-    }
-
     fn announce(&mut self, context: &mut Context<'_>, actions: &mut Vec<Action>) {
-        let pause = match self.status.announced {
+        self.early = self.early.saturating_add(1);
+        let pause = match self.early - 1 {
             0..EARLY => EARLY_PAUSE.min(self.settings.sync_interval),
             _ => self.settings.sync_interval,
         };
@@ -470,29 +408,8 @@ impl Machine {
     }
 }
 
-/// What others can provoke, and so has longer and longer pauses.
-#[derive(Clone, Copy, Default)]
-struct Doubling {
-    /// The earliest time for the next.
-    not_before: Duration,
-    /// The pause after the last.
-    pause: Duration,
-}
-
-impl Doubling {
-    /// It happens now. The pause after it is twice that before, unless it was long ago.
-    fn happens(&mut self, now: Duration) {
-        let is_long_ago = now >= self.not_before + LONGEST_RENAMING;
-        self.pause = match self.pause.is_zero() || is_long_ago {
-            true => RENAME_EVERY,
-            false => (self.pause * 2).min(LONGEST_RENAMING),
-        };
-        self.not_before = now + self.pause;
-    }
-}
-
 /// Whether a report is due, the last having been made at `told`.
-fn is_due(told: &mut Option<Duration>, now: Duration) -> bool {
+pub(super) fn is_due(told: &mut Option<Duration>, now: Duration) -> bool {
     let is_due = told.is_none_or(|told| now >= told + TELL_EVERY);
     if is_due {
         *told = Some(now);

@@ -821,6 +821,53 @@ fn what_a_double_undeclares_is_declared_again_but_not_again_and_again() {
 }
 
 #[test]
+fn who_has_been_gone_for_a_day_is_forgotten() {
+    let mut run = Run::with_peer();
+    let foreign = ReplicaId([8; 16]);
+    let other = || token(group("demo/*", None), foreign);
+    run.handle(Event::Appeared(other()));
+    let day = Duration::from_secs(86_400);
+    let known = |run: &mut Run, at: Duration| {
+        run.now = at;
+        run.handle(Event::Tick);
+        run.machine.status().peers.len()
+    };
+    assert_eq!(known(&mut run, 2 * day), 2, "who is there stays");
+    run.handle(Event::Gone(of_group(PEER)));
+    run.handle(Event::Gone(other()));
+    assert_eq!(known(&mut run, 3 * day - Duration::from_secs(1)), 2);
+    run.hear(9);
+    assert_eq!(known(&mut run, 3 * day), 1, "who is heard stays");
+    run.handle(Event::TokensMissed);
+    assert_eq!(known(&mut run, 4 * day), 0);
+}
+
+#[test]
+fn who_is_gone_can_be_forgotten_and_comes_back_as_new() {
+    let mut run = Run::with_peer();
+    let foreign = ReplicaId([8; 16]);
+    run.handle(Event::Appeared(token(group("demo/*", None), foreign)));
+    run.hear(9);
+    for id in [PEER, foreign] {
+        assert_eq!(run.machine.forget(&id), Forgotten::Present);
+    }
+    assert_eq!(run.machine.status().peers.len(), 2);
+    run.handle(Event::Gone(of_group(PEER)));
+    run.handle(Event::Gone(token(group("demo/*", None), foreign)));
+    for id in [PEER, foreign] {
+        assert_eq!(run.machine.forget(&id), Forgotten::Done);
+        assert_eq!(run.machine.forget(&id), Forgotten::Unknown);
+    }
+    assert!(run.machine.status().peers.is_empty());
+    // A pull from it, if one is going on, ends as any.
+    run.now += Duration::from_secs(120);
+    run.handle(Event::Tick);
+    assert!(run.machine.is_idle());
+    run.handle(Event::Appeared(of_group(PEER)));
+    assert_eq!(run.relation(), Relation::Unknown);
+}
+
+#[test]
 fn who_is_heard_and_not_seen_is_looked_for() {
     let mut run = Run::with_peer();
     let looks = |run: &mut Run, seconds: u64| {

@@ -23,6 +23,8 @@
 //! | `admission` | checks the cells of others |
 //! | `refused` | remembers what was not taken |
 //! | `machine` | announcements, and the relations of peers |
+//! | `known` | remembers replicas, and forgets them |
+//! | `naming` | handles doubles, and replicas whose token is not there |
 //! | `choosing` | chooses the peer to pull from |
 //! | `pull_state` | what a replica is at: a pull, or waiting for what it brought |
 //! | `pulling` | begins, continues and ends pulls, and handles the outcome |
@@ -48,7 +50,9 @@ mod fragment;
 mod identity;
 mod interface;
 mod joins;
+mod known;
 mod machine;
+mod naming;
 mod pace;
 mod peers;
 mod pieces;
@@ -90,6 +94,7 @@ pub use identity::{
 pub use interface::{Action, Context, Event, Query, Settings, Status};
 pub use joins::Joins;
 pub use machine::Machine;
+pub use naming::Forgotten;
 pub use pace::{Precedence, Terms, REQUEST_TIMEOUT};
 pub use peers::{Isolation, PeerStatus, Relation};
 pub use pieces::{AtHand, Notice, PieceQuery, PieceReply};

@@ -1,9 +1,6 @@
 //! The state of other replicas.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    time::Duration,
-};
+use std::{collections::VecDeque, time::Duration};
 
 use thiserror::Error;
 
@@ -21,9 +18,6 @@ const COMPARE_EVERY: Duration = Duration::from_millis(10);
 
 /// The most spans of a replica that are remembered.
 const MAX_SPANS: usize = 16;
-
-/// The most replicas that are remembered.
-pub(super) const MAX_PEERS: usize = 1024;
 
 /// Why a replica and this one exchange no data.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -159,6 +153,8 @@ impl OwnRoot {
 /// The state of a replica.
 pub(super) struct Peer {
     pub(super) present: bool,
+    /// Since when its token is not there, or it was not heard.
+    pub(super) absent_since: Duration,
     /// Whether it was heard while its token was not there, and how often tokens were looked at anew
     /// for that.
     pub(super) is_heard_without_token: bool,
@@ -192,6 +188,8 @@ pub(super) struct Peer {
     pub(super) included: Option<Included>,
     /// Whether a delta brought nothing, so that the trees have to be compared.
     pub(super) is_walk_due: bool,
+    /// When the last pull from it began, if there was one.
+    pub(super) last_turn: Option<Duration>,
     /// Consecutive pulls from it that gave way to others before their end.
     pub(super) cut_short: u32,
     /// The pace of pulls from it.
@@ -199,9 +197,10 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    pub(super) fn new(wall: u64) -> Self {
+    pub(super) fn new(now: Duration, wall: u64) -> Self {
         Self {
             present: false,
+            absent_since: now,
             is_heard_without_token: false,
             looks: 0,
             relation: Relation::Unknown,
@@ -220,6 +219,7 @@ impl Peer {
             common: None,
             included: None,
             is_walk_due: false,
+            last_turn: None,
             cut_short: 0,
             pace: Pace::default(),
         }
@@ -235,7 +235,15 @@ impl Peer {
         }
     }
 
+    /// Its token is gone.
+    pub(super) fn gone(&mut self, now: Duration) {
+        if std::mem::take(&mut self.present) {
+            self.absent_since = now;
+        }
+    }
+
     pub(super) fn heard(&mut self, announcement: Announcement, now: Duration, wall: u64) {
+        self.absent_since = now;
         self.announced = Some(announcement);
         self.clock_offset_ms = Some(milliseconds_between(announcement.clock, wall));
         let span = announcement.span;
@@ -336,43 +344,4 @@ fn milliseconds_between(a: u64, b: u64) -> i64 {
     let difference = (i128::from(a) - i128::from(b)) * 1000;
     // It is less than 2^32 seconds either way.
     (difference >> 32) as i64
-}
-
-/// The replicas that are remembered.
-#[derive(Default)]
-pub(super) struct Peers(BTreeMap<ReplicaId, Peer>);
-
-impl Peers {
-    /// The peer, added if it was unknown; none if there are too many.
-    pub(super) fn entry(&mut self, id: ReplicaId, wall: u64) -> Option<&mut Peer> {
-        if self.0.len() >= MAX_PEERS && !self.0.contains_key(&id) {
-            let absent = self.0.iter().filter(|(_, peer)| !peer.present);
-            let oldest = absent.min_by_key(|(_, peer)| peer.since);
-            let oldest = oldest.map(|(id, _)| *id)?;
-            self.0.remove(&oldest);
-        }
-        Some(self.0.entry(id).or_insert_with(|| Peer::new(wall)))
-    }
-
-    pub(super) fn get(&self, id: &ReplicaId) -> Option<&Peer> {
-        self.0.get(id)
-    }
-
-    pub(super) fn get_mut(&mut self, id: &ReplicaId) -> Option<&mut Peer> {
-        self.0.get_mut(id)
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&ReplicaId, &Peer)> {
-        self.0.iter()
-    }
-
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&ReplicaId, &mut Peer)> {
-        self.0.iter_mut()
-    }
-
-    /// The peers of our group that are present.
-    pub(super) fn present(&self) -> impl Iterator<Item = (&ReplicaId, &Peer)> {
-        let is_present = |peer: &Peer| peer.present && peer.isolation.is_none();
-        self.iter().filter(move |(_, peer)| is_present(peer))
-    }
 }

@@ -40,6 +40,9 @@ const MAX_USELESS: u32 = 4096;
 /// it was too short, so that long pulls complete, too.
 const TURN: Duration = Duration::from_secs(60);
 
+/// How often it is doubled, at the most: others wait that long for one that is slow.
+const MAX_CUT_SHORT: u32 = 3;
+
 impl Machine {
     /// When pulls need attention, if nothing happens before.
     pub(super) fn pull_due(&self) -> Option<Duration> {
@@ -92,7 +95,11 @@ impl Machine {
             return;
         }
         self.pull_at = None;
-        self.status.started += 1;
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.last_turn = Some(context.now);
+            // The same pull, if only its first query is repeated.
+            self.status.started += u64::from(!peer.is_retried);
+        }
         let salt = (context.random)().to_be_bytes();
         let (pull, useful) = (self.pull_from(peer, salt, context), context.view.useful());
         let going = Going {
@@ -124,12 +131,12 @@ impl Machine {
             return self.fail(text, context, actions);
         }
         let cut_short = self.peers.get(&going.pull.peer).map_or(0, |p| p.cut_short);
-        let turn = TURN * 2u32.saturating_pow(cut_short.min(16));
+        let turn = TURN * 2u32.saturating_pow(cut_short.min(MAX_CUT_SHORT));
         if context.now >= going.began + turn
             && self.are_others_ready(going.pull.peer, going.root, context.now)
         {
             if let Some(peer) = self.peers.get_mut(&going.pull.peer) {
-                peer.cut_short += 1;
+                peer.cut_short = peer.cut_short.saturating_add(1);
             }
             // The next pull fetches the rest.
             return self.finish(going, context, actions);
@@ -273,7 +280,6 @@ impl Machine {
             Some(peer) if !is_answered && !peer.is_retried => {
                 peer.is_retried = true;
                 peer.not_before = context.now + RETRY;
-                self.status.started -= 1;
                 self.state = State::Idle;
             }
             // The link could not take it: less is asked for.

@@ -245,6 +245,57 @@ fn a_long_pull_gives_way_to_others_that_have_something_else() {
     }
 }
 
+/// Whose answers take almost as long as they may, and have more and more, keeps nobody from a turn.
+#[test]
+fn of_many_that_are_slow_each_has_its_turn() {
+    let ids: Vec<ReplicaId> = (0..4).map(|n| ReplicaId([100 + n; 16])).collect();
+    let mut run = Run::with_cell();
+    for (n, id) in ids.iter().enumerate() {
+        run.handle(Event::Appeared(of_group(*id)));
+        let announced = announcement(10 + n as u8).encode();
+        run.handle(Event::Announced(*id, announced));
+    }
+    let (mut actions, mut number) = (Vec::new(), 0u64);
+    let mut turns: Vec<(ReplicaId, Duration)> = Vec::new();
+    let hours = Duration::from_secs(4 * 3600);
+    while run.now < hours {
+        let Some((request, peer, _, _)) = query(&actions) else {
+            actions = run.until_asked();
+            continue;
+        };
+        if turns.last().is_none_or(|(last, _)| *last != peer) {
+            turns.push((peer, run.now));
+        }
+        let is_slow = peer == ids[0] || peer == ids[1];
+        run.now += Duration::from_secs(if is_slow { 9 } else { 1 });
+        number += 1;
+        let delta = DeltaReply {
+            progress: match is_slow {
+                true => Progress::After(number),
+                false => Progress::Done,
+            },
+            cells: vec![received(&format!("k/{number:08}"), NOW)],
+            notices: Vec::new(),
+        };
+        actions = run.handle(Event::Answer(request, Ok(delta.encode(false))));
+        run.view.useful += 1;
+    }
+    // Two that are slow, of eight minutes each, and what they were answering.
+    let most = Duration::from_secs(2 * (8 * 60 + 9) + 30);
+    for id in &ids {
+        let times = turns
+            .iter()
+            .filter(|(peer, _)| peer == id)
+            .map(|(_, at)| *at);
+        let times: Vec<Duration> = std::iter::once(Duration::ZERO)
+            .chain(times)
+            .chain([hours])
+            .collect();
+        let longest = times.windows(2).map(|pair| pair[1] - pair[0]).max();
+        assert!(longest <= Some(most), "{id}: {longest:?}");
+    }
+}
+
 #[test]
 fn cells_that_are_rejected_are_asked_for_less_and_less_often() {
     let mut run = Run::with_peer();

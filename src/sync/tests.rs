@@ -12,7 +12,7 @@ use super::{
 use crate::{
     cell::{Cell, CellKey, Content, Timestamp, Value, Version},
     hex::encode as hex,
-    mst::{Resident, RootHash},
+    mst::{Resident, RootHash, TreeKey as _},
     replica::{Change, ReplicaError, Snapshot, Tree},
     store::model::ModelView,
 };
@@ -303,6 +303,48 @@ fn a_pull_costs_the_difference() {
         assert!(cost.digest_trips <= 5, "{count}: {cost:?}");
         assert!(cost.digest_bytes <= bytes, "{count}: {cost:?}");
         assert_eq!((cost.useless, cost.cells), (0, count as usize));
+    }
+}
+
+/// Keys that somebody looked for, so that none, or few, of them are on the level that chance would give
+/// them: a repair costs about what it costs among others.
+#[test]
+fn a_pull_among_mined_keys_costs_about_the_same() {
+    let usual = |number: u32| random_key(number);
+    let of_level = |wanted: fn(u8) -> bool, count: usize| -> Vec<CellKey> {
+        let keys = (0u32..).map(usual);
+        let mined = keys.filter(|key| wanted(key.position().leading_zero_digits()));
+        mined.take(count).collect()
+    };
+    let cost_of = |keys: &[CellKey]| {
+        let mut own: Cells = keys
+            .iter()
+            .map(|key| (key.clone(), cell(1, "before")))
+            .collect();
+        let mut theirs = own.clone();
+        for key in keys.iter().step_by(keys.len() / 10) {
+            theirs.insert(key.clone(), cell(2, "after"));
+        }
+        let cost = pull(&mut own, &theirs, MESSAGE_BYTES);
+        assert_eq!(own, theirs);
+        assert_eq!((cost.cells, cost.useless), (10, 0));
+        cost
+    };
+    let usual_cost = cost_of(&of_level(|_| true, 20_000));
+    // All on the lowest level, and none there.
+    for mined in [
+        of_level(|level| level == 0, 100_000),
+        of_level(|level| level > 0, 20_000),
+    ] {
+        let cost = cost_of(&mined);
+        assert!(
+            cost.digest_trips <= 2 * usual_cost.digest_trips,
+            "{cost:?} {usual_cost:?}"
+        );
+        assert!(
+            cost.digest_bytes <= 10 * usual_cost.digest_bytes,
+            "{cost:?} {usual_cost:?}"
+        );
     }
 }
 

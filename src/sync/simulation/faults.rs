@@ -43,13 +43,14 @@ impl World {
         let linked = self.linked(node);
         let now = at(self.wall(node), self.now);
         let (name, lost) = (self.nodes[node].identity, self.lost(node));
+        let version = self.nodes[node].version;
         let this = &mut self.nodes[node];
         let empty = SimulatedReplica::new(SETTLE, now);
         this.image = std::mem::replace(&mut this.replica, empty).crash(lost);
         this.life += 1;
         this.is_down = true;
         for other in linked {
-            self.send(node, other, Message::Gone(node, name));
+            self.send(node, other, Message::Gone(node, name, version));
         }
         let most = self.scenario.downtime.as_millis() as u64;
         let downtime = self.rng.gen_range(0..=most);

@@ -22,9 +22,9 @@ pub(super) enum Happening {
 #[derive(Clone)]
 pub(super) enum Message {
     Update(Vec<(CellKey, Cell)>),
-    /// The token of a node, and of this name.
-    Appeared(usize, ReplicaId),
-    Gone(usize, ReplicaId),
+    /// The token of a node, of this name and version.
+    Appeared(usize, ReplicaId, u8),
+    Gone(usize, ReplicaId, u8),
     Announced(ReplicaId, Vec<u8>),
     /// Who asks, and whom.
     AskRoot(usize, ReplicaId),

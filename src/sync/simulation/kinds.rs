@@ -75,7 +75,8 @@ fn limit_of(world: &World) -> u64 {
 /// Of a usual pull.
 const ROUND_TRIPS: u64 = 6;
 
-fn from_environment(name: &str) -> Option<u64> {
+/// A number that the environment says.
+pub(super) fn from_environment(name: &str) -> Option<u64> {
     let value = std::env::var(name).ok()?;
     let number = value.parse();
     Some(number.unwrap_or_else(|error| panic!("{name}={value}: {error}")))

@@ -12,6 +12,9 @@
 //! | `clocks` | clocks that differ, on a group at rest |
 //! | `refusals` | what a replica does not take |
 //! | `rounds` | how many round trips a repair takes |
+//! | `liars`, `takeovers` | answerers that lie, and that die |
+//! | `one_way` | links of one direction, for good |
+//! | `versions` | two versions of the protocol |
 
 mod acts;
 mod checks;
@@ -19,17 +22,22 @@ mod clocks;
 mod faults;
 mod happening;
 mod kinds;
+mod liars;
 mod model;
 mod network;
 mod node;
+mod one_way;
 mod refusals;
 mod rounds;
 mod scenario;
+mod takeovers;
+mod versions;
 mod world;
 
 use std::time::Duration;
 
 use self::{
+    kinds::from_environment,
     model::key,
     node::{at, id, Node, START},
     scenario::Scenario,

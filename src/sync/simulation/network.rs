@@ -5,7 +5,7 @@ use rand::Rng;
 use super::{
     super::*,
     happening::{Happening, Message},
-    node::token,
+    node::{token, Node},
     world::World,
 };
 
@@ -22,6 +22,11 @@ impl World {
         let is_token = matches!(message, Message::Appeared(..) | Message::Gone(..));
         let is_down = self.nodes[from].is_down || self.nodes[to].is_down;
         if !is_token && (is_down || !self.links[from][to]) {
+            return;
+        }
+        let is_update = matches!(message, Message::Update(_));
+        if !is_token && !is_update && self.nodes[from].version != self.nodes[to].version {
+            // They are reached by other names.
             return;
         }
         let bytes = message.bytes() as u64;
@@ -79,6 +84,7 @@ impl World {
         let linked = self.linked(from).into_iter();
         let named: Vec<usize> = linked
             .filter(|other| self.nodes[*other].identity == name)
+            .filter(|other| self.nodes[*other].version == self.nodes[from].version)
             .collect();
         match named.len() {
             0 => None,
@@ -87,8 +93,10 @@ impl World {
     }
 
     fn send_token(&mut self, from: usize, to: usize) {
-        let name = self.nodes[from].identity;
-        self.send(from, to, Message::Appeared(from, name));
+        let Node {
+            identity, version, ..
+        } = self.nodes[from];
+        self.send(from, to, Message::Appeared(from, identity, version));
     }
 
     /// A replica's token appears to those that it is linked to, and theirs to it.
@@ -101,9 +109,11 @@ impl World {
 
     /// Its token disappears.
     pub(super) fn undeclare(&mut self, node: usize) {
-        let name = self.nodes[node].identity;
+        let Node {
+            identity, version, ..
+        } = self.nodes[node];
         for other in self.linked(node) {
-            self.send(node, other, Message::Gone(node, name));
+            self.send(node, other, Message::Gone(node, identity, version));
         }
     }
 
@@ -113,8 +123,10 @@ impl World {
         match (was, self.is_linked(a, b)) {
             (true, false) => {
                 for (from, to) in [(a, b), (b, a)] {
-                    let name = self.nodes[from].identity;
-                    self.send(from, to, Message::Gone(from, name));
+                    let Node {
+                        identity, version, ..
+                    } = self.nodes[from];
+                    self.send(from, to, Message::Gone(from, identity, version));
                 }
             }
             (false, true) => {
@@ -136,10 +148,24 @@ impl World {
         self.step(node);
     }
 
+    /// By how much a version differs from that of a node.
+    fn differs(&self, node: usize, version: u8) -> i8 {
+        version as i8 - self.nodes[node].version as i8
+    }
+
+    /// Whether a node has this name and version.
+    fn is_named(&self, node: usize, name: ReplicaId, version: u8) -> bool {
+        let node = &self.nodes[node];
+        node.identity == name && node.version == version
+    }
+
     /// What is seen when tokens are looked at anew.
     pub(super) fn look_at_tokens(&mut self, node: usize) {
         for other in self.linked(node) {
-            let token = token(self.nodes[other].identity);
+            let Node {
+                identity, version, ..
+            } = self.nodes[other];
+            let token = token(identity, self.differs(node, version));
             self.nodes[node].events.push_back(Event::Appeared(token));
         }
     }
@@ -152,16 +178,16 @@ impl World {
             Message::Update(cells) => {
                 self.offer(to, cells);
             }
-            Message::Appeared(other, name) => {
-                let has_name = self.nodes[other].identity == name;
-                if has_name && self.is_linked(to, other) {
-                    self.event(to, Event::Appeared(token(name)));
+            Message::Appeared(other, name, version) => {
+                if self.is_named(other, name, version) && self.is_linked(to, other) {
+                    let token = token(name, self.differs(to, version));
+                    self.event(to, Event::Appeared(token));
                 }
             }
-            Message::Gone(other, name) => {
-                let has_name = self.nodes[other].identity == name;
-                if !has_name || !self.is_linked(to, other) {
-                    self.event(to, Event::Gone(token(name)));
+            Message::Gone(other, name, version) => {
+                if !self.is_named(other, name, version) || !self.is_linked(to, other) {
+                    let token = token(name, self.differs(to, version));
+                    self.event(to, Event::Gone(token));
                 }
             }
             Message::Announced(from, bytes) => self.event(to, Event::Announced(from, bytes)),
@@ -183,6 +209,7 @@ impl World {
                     true => Err("its disk cannot be read".to_owned()),
                     false => self.answer(to, query, &bytes),
                 };
+                let answer = self.say(to, query, &bytes, answer);
                 self.send(to, from, Message::Answer(request, answer));
             }
             Message::Answer(request, answer) => {

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::super::*;
+use super::{super::*, liars::Lie};
 use crate::{
     cell::{CellKey, Timestamp, Version},
     config::Durability,
@@ -52,6 +52,11 @@ pub(super) struct Node {
     pub(super) refused: u64,
     /// Bytes of messages that it sent.
     pub(super) sent: u64,
+    /// What is wrong with its answers, and how often it was.
+    pub(super) lie: Option<Lie>,
+    pub(super) lies: u64,
+    /// Of the protocol, above the first that there is.
+    pub(super) version: u8,
     /// When it is driven on.
     pub(super) wakes: u64,
 }
@@ -126,9 +131,10 @@ pub(super) fn group() -> Group {
     }
 }
 
-pub(super) fn token(replica: ReplicaId) -> Token {
+/// The token of a replica, for one of a version of the protocol that differs by so much.
+pub(super) fn token(replica: ReplicaId, differs: i8) -> Token {
     Token {
-        protocol: PROTOCOL,
+        protocol: PROTOCOL.wrapping_add_signed(differs),
         group: group(),
         replica,
     }

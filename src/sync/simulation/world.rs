@@ -288,6 +288,9 @@ fn node_of_nothing(node: usize, scenario: &Scenario, rng: &mut StdRng) -> Node {
         has_missed_tokens: false,
         refused: 0,
         sent: 0,
+        lie: None,
+        lies: 0,
+        version: 0,
         wakes: u64::MAX,
     }
 }

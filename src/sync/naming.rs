@@ -1,0 +1,161 @@
+//! Names: what a replica does when another has its own, and when one is heard whose token is not
+//! there; and how one that is gone is forgotten.
+
+use std::time::Duration;
+
+use super::{
+    identity::{Incarnation, ReplicaId, Token, PROTOCOL},
+    interface::{Action, Context},
+    known::Peers,
+    machine::{is_due, Machine, GREETING},
+    peers::Peer,
+    report::Report,
+};
+
+/// How long to hear nothing of another replica with this identity before concluding that
+/// it has taken another.
+const RENAMING: Duration = Duration::from_secs(1);
+
+/// The time between two new names of this replica, and between two declarations of what a double
+/// undeclared; it doubles each time, up to the longest: anyone who may announce can claim its name.
+const RENAME_EVERY: Duration = Duration::from_secs(10);
+const LONGEST_RENAMING: Duration = Duration::from_secs(3600);
+
+/// How long after an announcement of a replica without a token to look at all tokens anew; it doubles
+/// each time, up to the sync interval. And how often for a replica whose token is not seen then.
+const LOOK: Duration = Duration::from_secs(2);
+const MAX_LOOKS: u32 = 6;
+
+/// What others can provoke, and so has longer and longer pauses.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Doubling {
+    /// The earliest time for the next.
+    pub(super) not_before: Duration,
+    /// The pause after the last.
+    pause: Duration,
+}
+
+impl Doubling {
+    /// It happens now. The pause after it is twice that before, unless it was long ago.
+    pub(super) fn happens(&mut self, now: Duration) {
+        let is_long_ago = now >= self.not_before + LONGEST_RENAMING;
+        self.pause = match self.pause.is_zero() || is_long_ago {
+            true => RENAME_EVERY,
+            false => (self.pause * 2).min(LONGEST_RENAMING),
+        };
+        self.not_before = now + self.pause;
+    }
+}
+
+/// How long after such a replica was heard tokens are looked at, when they were so often already.
+pub(super) fn look_after(looks: u32) -> Duration {
+    LOOK * 2u32.saturating_pow(looks.min(16))
+}
+
+impl Peer {
+    /// It is heard: whether its token is not there, and is to be looked for.
+    pub(super) fn is_to_be_looked_for(&mut self) -> bool {
+        self.is_heard_without_token = !self.present && self.looks < MAX_LOOKS;
+        self.is_heard_without_token
+    }
+}
+
+/// What came of forgetting a replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forgotten {
+    /// It is forgotten.
+    Done,
+    /// It was not known.
+    Unknown,
+    /// It is there, and known again at once.
+    Present,
+}
+
+impl Machine {
+    /// Forgets a replica that is gone. One that comes back is known again.
+    pub fn forget(&mut self, id: &ReplicaId) -> Forgotten {
+        let of_group = self.peers.forget(id);
+        match (of_group, self.foreign.forget(id)) {
+            (Forgotten::Present, _) | (_, Forgotten::Present) => Forgotten::Present,
+            (Forgotten::Done, _) | (_, Forgotten::Done) => Forgotten::Done,
+            (Forgotten::Unknown, Forgotten::Unknown) => Forgotten::Unknown,
+        }
+    }
+
+    /// One that is there with one description is not missed with another, as after an upgrade.
+    pub(super) fn is_known_once(&mut self, id: &ReplicaId) {
+        let is_there = |peers: &Peers| peers.get(id).is_some_and(|peer| peer.present);
+        match (is_there(&self.peers), is_there(&self.foreign)) {
+            (true, false) => self.foreign.remove(id),
+            (false, true) => self.peers.remove(id),
+            _ => {}
+        }
+    }
+
+    /// Whether it is the token of this replica.
+    pub(super) fn is_own(&self, token: &Token) -> bool {
+        let is_of_group = token.group == self.settings.group && token.protocol == PROTOCOL;
+        is_of_group && token.replica == self.settings.replica
+    }
+
+    /// Its own token is gone: a double has given the name up, and routers take the one token for the
+    /// other.
+    pub(super) fn own_token_gone(&mut self, now: Duration) {
+        let at = (now + GREETING).max(self.declarations.not_before);
+        self.declare_at = Some(self.declare_at.map_or(at, |known| known.min(at)));
+    }
+
+    /// Handles an announcement with this replica's identity.
+    pub(super) fn heard_own_name(
+        &mut self,
+        other: Incarnation,
+        context: &mut Context<'_>,
+        actions: &mut Vec<Action>,
+    ) {
+        let own = self.settings.incarnation;
+        if other == own {
+            return;
+        }
+        let is_younger = own > other;
+        let pause = self.renames.not_before.saturating_sub(context.now);
+        let report = match is_younger && !pause.is_zero() {
+            true => Report::NameClaimed {
+                pause: pause.as_secs() + 1,
+            },
+            false => Report::SameIdentity { is_younger },
+        };
+        let is_renaming = is_younger && pause.is_zero();
+        if is_renaming || is_due(&mut self.told_identity, context.now) {
+            actions.push(Action::Report(report));
+        }
+        if is_renaming {
+            // Announces this one to the double, under the name that they share.
+            let announcement = self.announcement(context.view, context.wall);
+            actions.extend(announcement.map(Action::Announce));
+            actions.push(Action::TakeNewIdentity);
+        } else if !is_younger {
+            // Announces this one to the double.
+            let last = self.announced.map_or(Duration::ZERO, |(at, _)| at);
+            self.announce_at = self.announce_at.min((last + GREETING).max(context.now));
+            let at = (context.now + RENAMING).max(self.declarations.not_before);
+            self.declare_at = Some(at);
+        }
+    }
+
+    /// Looks at all tokens anew if there are replicas that are heard, and whose token is not seen: it
+    /// was missed, or that of a double was taken for it.
+    pub(super) fn look_for_tokens(&mut self, actions: &mut Vec<Action>) {
+        let peers = self.peers.iter_mut().map(|(_, peer)| peer);
+        let mut is_any = false;
+        for peer in peers.filter(|peer| !peer.present && peer.is_heard_without_token) {
+            peer.is_heard_without_token = false;
+            peer.looks += 1;
+            is_any = true;
+        }
+        self.looks = match is_any {
+            true => self.looks.saturating_add(1),
+            false => 0,
+        };
+        actions.extend(is_any.then_some(Action::LookAtTokens));
+    }
+}
