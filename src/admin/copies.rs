@@ -1,8 +1,11 @@
 //! Backups, restoring them, and verifying what is kept.
 
 use std::{
-    io::Write,
-    sync::atomic::{AtomicBool, Ordering},
+    io::{self, Read, Write},
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc::{self, RecvTimeoutError},
+    },
     time::{Duration, Instant},
 };
 
@@ -24,6 +27,9 @@ const CELLS_A_REPORT: u64 = 10_000;
 const BUSY: usize = 256;
 const REST: u32 = 3;
 const MAX_REST: Duration = Duration::from_millis(500);
+
+/// How often one that waits for something looks whether the storage is being closed.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// How far something is that takes long.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -158,6 +164,9 @@ impl Administration {
                 Some(cell) => writer.push(key, version, &cell).map_err(AdminError::Backup),
             };
             done += 1;
+            if self.replica.is_closing() {
+                result = Err(AdminError::Closing);
+            }
             if result.is_ok() && done % CELLS_A_REPORT == 0 {
                 pace.make_way();
                 result = report(done);
@@ -263,10 +272,63 @@ impl Administration {
         if !is_heard {
             return Err(AdminError::Gone);
         }
+        let tree = self.replica.snapshot()?.tree;
         Ok(Verified {
             checked,
             damaged,
-            tree: Replica::check_tree(&self.replica.snapshot()?.tree),
+            tree: self.unless_closing(move || Replica::check_tree(&tree))?,
         })
+    }
+
+    /// Has something done that holds nothing of the replica, and that cannot be broken off.
+    fn unless_closing<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, AdminError> {
+        let (sender, done) = mpsc::sync_channel(1);
+        let begun = std::thread::Builder::new().spawn(move || {
+            // Nobody waits for it any more if the storage is being closed.
+            let _ = sender.send(work());
+        });
+        let running = begun.map_err(|source| AdminError::Io {
+            path: "a thread that checks the tree".to_owned(),
+            source,
+        })?;
+        loop {
+            match done.recv_timeout(LOOK_EVERY) {
+                Ok(done) => return Ok(done),
+                Err(RecvTimeoutError::Timeout) if self.replica.is_closing() => {
+                    return Err(AdminError::Closing)
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        // It has panicked.
+        match running.join() {
+            Ok(()) => Err(AdminError::Closing),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+}
+
+/// Reads as long as the replica is not being closed.
+pub(super) struct WhileOpen<'a, R> {
+    source: R,
+    replica: &'a Replica,
+}
+
+impl<'a, R> WhileOpen<'a, R> {
+    pub(super) fn new(source: R, replica: &'a Replica) -> Self {
+        Self { source, replica }
+    }
+}
+
+impl<R: Read> Read for WhileOpen<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.replica.is_closing() {
+            true => Err(io::Error::other("the storage is being closed")),
+            false => self.source.read(buffer),
+        }
     }
 }

@@ -164,6 +164,9 @@ pub enum AdminError {
     /// The client that asked has gone.
     #[error("the client has gone")]
     Gone,
+    /// The storage is being closed.
+    #[error("the storage is being closed: what went on there has ended")]
+    Closing,
     /// There is no folder for snapshots.
     #[error(
         "a storage in memory has no place for snapshots: take a backup to a file, and roll back \

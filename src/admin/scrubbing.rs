@@ -136,6 +136,9 @@ impl Scrubbing {
         while left > 0 {
             let after = self.lock().after.clone();
             let scrubbed = replica.scrub(after.as_ref(), left.min(CHUNK))?;
+            if replica.is_closing() {
+                break;
+            }
             left = left.saturating_sub(CHUNK);
             let mut state = self.lock();
             state.started.get_or_insert(now);
@@ -169,14 +172,14 @@ impl Scrubbing {
         loop {
             let scrubbed = replica.scrub_tree(&tree, after.as_ref(), CHUNK)?;
             checked += scrubbed.checked as u64;
-            let goes_on = progress(checked, of, &scrubbed.damaged);
+            let goes_on = progress(checked, of, &scrubbed.damaged) && !replica.is_closing();
             self.lock().remember(scrubbed.damaged);
             after = scrubbed.next;
             if after.is_none() || !goes_on {
                 break;
             }
         }
-        if after.is_none() {
+        if after.is_none() && !replica.is_closing() {
             let mut state = self.lock();
             state.completed = Some(now());
             (state.started, state.checked, state.after) = (None, 0, None);

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    copies::{OnChange, OnProgress, Progress},
+    copies::{OnChange, OnProgress, Progress, WhileOpen},
     error::failed,
     AdminError, Administration, RolledBack,
 };
@@ -101,6 +101,7 @@ impl Administration {
         let checked = written.and_then(|_| {
             file.sync_all().map_err(failed(&unfinished))?;
             let read = File::open(&unfinished).map_err(failed(&unfinished))?;
+            let read = WhileOpen::new(read, &self.replica);
             Ok(verify(BufReader::new(read), &mut |_, _| ())?)
         });
         if let Err(error) = checked {
@@ -145,7 +146,7 @@ impl Administration {
         let _busy = self.begin()?;
         let path = self.snapshot_path(name)?;
         let open = || match File::open(&path) {
-            Ok(file) => Ok(BufReader::new(file)),
+            Ok(file) => Ok(BufReader::new(WhileOpen::new(file, &self.replica))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Err(AdminError::NoSnapshot(name.to_owned()))
             }

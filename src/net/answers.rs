@@ -55,6 +55,10 @@ impl Operator {
             self.try_answer(demand.request, &words, found, replier)
         });
         if let Err(error) = answered {
+            let error = match self.admin.replica.is_closing() {
+                true => AdminError::Closing,
+                false => error,
+            };
             replier.error(&error.to_string());
         }
     }
@@ -175,9 +179,9 @@ impl Operator {
                 let identity = self.identity().to_string();
                 let made = admin.back_up(&identity, &mut pieces, &mut |now| {
                     progress.set(now);
-                    replier.is_heard()
+                    replier.goes_on()
                 });
-                made.map_err(|error| match replier.is_heard() {
+                made.map_err(|error| match replier.goes_on() {
                     true => error,
                     // A piece that was not sent is an error of the writer.
                     false => AdminError::Gone,
@@ -242,7 +246,7 @@ impl Operator {
             let is_due = !found.is_empty() || progress.cells % 65_536 < 256;
             match is_due {
                 true => replier.json(&progress_json(self, progress, found)),
-                false => replier.is_heard(),
+                false => replier.goes_on(),
             }
         })?;
         let tree = verified.tree.as_ref().err().map(ToString::to_string);

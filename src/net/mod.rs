@@ -16,6 +16,7 @@
 //! | `changes` | tells those who listen what pub/sub did not bring |
 //! | `authority` | decides who may have it done |
 //! | `words`, `replier` | an operator's query, and the replies |
+//! | `outbox` | where replies wait to be sent |
 //! | `asker` | tells whether a client is still waiting for its answer |
 //! | `status`, `metrics` | the state as JSON, and for Prometheus |
 //! | `text` | texts of others, for the log |
@@ -31,6 +32,7 @@ mod links;
 mod mailbox;
 mod metrics;
 mod operator;
+pub(crate) mod outbox;
 mod queryable;
 mod queues;
 mod random;

@@ -7,10 +7,14 @@ use std::{
 };
 
 use serde_json::{json, Value};
-use zenoh::{bytes::Encoding, query::Query as ZQuery, Wait};
+use zenoh::{
+    bytes::{Encoding, ZBytes},
+    query::Query as ZQuery,
+    Wait,
+};
 
-use super::{asker::Asker, text::one_line};
-use crate::admin::Progress;
+use super::{asker::Asker, outbox::Outbox, text::one_line};
+use crate::{admin::Progress, replica::Replica};
 
 /// Bytes of a piece of a backup on its way.
 const PIECE: usize = 256 << 10;
@@ -20,6 +24,8 @@ pub(super) struct Replier<'a> {
     name: &'a str,
     query: &'a ZQuery,
     key: &'a str,
+    outbox: &'a Outbox,
+    replica: &'a Replica,
     /// Of whom it is seen whether they are there.
     asker: Option<Asker>,
     /// Queries of the storage that were refused.
@@ -33,6 +39,8 @@ impl<'a> Replier<'a> {
         name: &'a str,
         query: &'a ZQuery,
         key: &'a str,
+        outbox: &'a Outbox,
+        replica: &'a Replica,
         refused: &'a AtomicU64,
     ) -> Self {
         Self {
@@ -40,6 +48,8 @@ impl<'a> Replier<'a> {
             name,
             query,
             key,
+            outbox,
+            replica,
             asker: None,
         }
     }
@@ -49,9 +59,9 @@ impl<'a> Replier<'a> {
         Self { asker, ..self }
     }
 
-    /// Whether there is anybody who hears the answer.
-    pub(super) fn is_heard(&self) -> bool {
-        !self.asker.as_ref().is_some_and(Asker::is_gone)
+    /// Whether there is anybody who hears the answer, and the storage is not being closed.
+    pub(super) fn goes_on(&self) -> bool {
+        !self.asker.as_ref().is_some_and(Asker::is_gone) && !self.replica.is_closing()
     }
 
     /// False if it cannot be sent, or nobody hears it, so that more need not be tried.
@@ -61,19 +71,24 @@ impl<'a> Replier<'a> {
         encoding: Encoding,
         attachment: Option<&Value>,
     ) -> bool {
-        if !self.is_heard() {
+        if !self.goes_on() {
             return false;
         }
-        let reply = self.query.reply(self.key, payload).encoding(encoding);
-        let sent = match attachment {
-            Some(attachment) => reply.attachment(attachment.to_string()).wait(),
-            None => reply.wait(),
+        let (query, key, name) = (
+            self.query.clone(),
+            self.key.to_owned(),
+            self.name.to_owned(),
+        );
+        let attachment = attachment.map(|attachment| ZBytes::from(attachment.to_string()));
+        let send = move || {
+            let reply = query.reply(key, payload).encoding(encoding);
+            let sent = reply.attachment(attachment).wait();
+            if let Err(error) = &sent {
+                tracing::debug!("storage '{name}': an answer was not sent: {error}");
+            }
+            sent.is_ok()
         };
-        if let Err(error) = &sent {
-            let name = self.name;
-            tracing::debug!("storage '{name}': an answer was not sent: {error}");
-        }
-        sent.is_ok()
+        self.outbox.put(Box::new(send), &|| self.goes_on())
     }
 
     pub(super) fn json(&self, answer: &Value) -> bool {
@@ -95,10 +110,16 @@ impl<'a> Replier<'a> {
             true => tracing::warn!("storage '{name}': {said} (refusal {refused})"),
             false => tracing::debug!("storage '{name}': {said} (refusal {refused})"),
         }
-        let reply = self.query.reply_err(error).encoding(Encoding::TEXT_PLAIN);
-        if let Err(error) = reply.wait() {
-            tracing::debug!("storage '{name}': an answer was not sent: {error}");
-        }
+        let (query, name, error) = (self.query.clone(), name.to_owned(), error.to_owned());
+        let send = move || {
+            let reply = query.reply_err(error).encoding(Encoding::TEXT_PLAIN);
+            let sent = reply.wait();
+            if let Err(error) = &sent {
+                tracing::debug!("storage '{name}': an answer was not sent: {error}");
+            }
+            sent.is_ok()
+        };
+        self.outbox.put(Box::new(send), &|| self.goes_on());
     }
 }
 

@@ -35,12 +35,11 @@ pub(super) async fn serve(
         tokio::task::spawn_blocking(move || {
             let (kind, query) = asked;
             let answer = replicator.answer(kind, &query);
-            reply(
-                &replicator,
-                &format!("{own}/{}", kind.name()),
-                &query,
-                answer,
-            );
+            let answer = answer.map_err(|error| replicator.said(&error));
+            let name = replicator.name.clone();
+            // A link that takes nothing does not keep the storage.
+            drop(replicator);
+            reply(&name, &format!("{own}/{}", kind.name()), &query, answer);
             drop(permit);
         });
     }
@@ -48,30 +47,11 @@ pub(super) async fn serve(
 
 /// Replies as this replica: a query may ask many at once, and an answer is told
 /// from others by its key.
-fn reply(replicator: &Replicator, own: &str, query: &ZQuery, answer: Result<Answer, RespondError>) {
-    let name = &replicator.name;
+fn reply(name: &str, own: &str, query: &ZQuery, answer: Result<Answer, String>) {
     let sent = match answer {
-        Ok(Answer::Bytes(bytes)) => {
-            let served = &replicator.served;
-            served
-                .bytes_sent
-                .fetch_add(bytes.len() as u64, Ordering::Relaxed);
-            query.reply(own, bytes).wait()
-        }
+        Ok(Answer::Bytes(bytes)) => query.reply(own, bytes).wait(),
         Ok(Answer::Nothing) => Ok(()),
-        Err(error) => {
-            let malformed = match error {
-                RespondError::Query(_) => {
-                    replicator.served.malformed.fetch_add(1, Ordering::Relaxed) + 1
-                }
-                RespondError::Store(_) | RespondError::Replica(_) => 1,
-            };
-            // Anyone can ask nonsense, as fast as they like.
-            if malformed.is_power_of_two() {
-                tracing::warn!("storage '{name}': a query was not answered: {error}");
-            }
-            query.reply_err(error.to_string()).wait()
-        }
+        Err(error) => query.reply_err(error).wait(),
     };
     if let Err(error) = sent {
         tracing::debug!("storage '{name}': an answer was not sent: {error}");
@@ -92,7 +72,7 @@ impl Replicator {
             let payload = query.payload();
             payload.map_or_else(Vec::new, |payload| bounded(payload, MAX_QUERY))
         };
-        Ok(match kind {
+        let answer = match kind {
             Kind::Digest => {
                 self.served.digest_queries.fetch_add(1, Ordering::Relaxed);
                 let tree = self.replica.snapshot()?.tree;
@@ -103,7 +83,26 @@ impl Replicator {
                 Answer::Bytes(answer_entries(self, &payload(), self.compression)?)
             }
             Kind::Root => self.announcement().map_or(Answer::Nothing, Answer::Bytes),
-        })
+        };
+        if let Answer::Bytes(bytes) = &answer {
+            let sent = &self.served.bytes_sent;
+            sent.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        }
+        Ok(answer)
+    }
+
+    /// Why a query is not answered, in words; counted, and in the log.
+    fn said(&self, error: &RespondError) -> String {
+        let name = &self.name;
+        let malformed = match error {
+            RespondError::Query(_) => self.served.malformed.fetch_add(1, Ordering::Relaxed) + 1,
+            RespondError::Store(_) | RespondError::Replica(_) => 1,
+        };
+        // Anyone can ask nonsense, as fast as they like.
+        if malformed.is_power_of_two() {
+            tracing::warn!("storage '{name}': a query was not answered: {error}");
+        }
+        error.to_string()
     }
 }
 

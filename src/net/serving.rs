@@ -1,15 +1,20 @@
 //! Answers the queries of operators, for as long as the storage runs.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use tokio::sync::mpsc;
 use zenoh::{query::Query as ZQuery, session::Session};
 
 use super::{
+    answers::Found,
     asker::Asker,
     authority::{admit, Demand, Pace},
     changes::Feed,
     operator::Operator,
+    outbox::Outbox,
     queryable::{self, Route},
     queues::Queues,
     replier::Replier,
@@ -17,12 +22,16 @@ use super::{
     session::Sessions,
 };
 use crate::{
+    admin::AdminError,
     config::Operators,
     sync::{Token, PROTOCOL},
 };
 
 /// Queries that wait to be taken; more are answered with nothing.
 const MAX_ASKED: usize = 64;
+
+/// How often one that waits for another replica looks whether the storage is being closed.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 impl Operator {
     /// Replicates the storage, if it is replicated, and answers operators; until it
@@ -139,7 +148,7 @@ async fn serve(
         };
         let asked = Asked {
             session: session.clone(),
-            operator: Arc::clone(&operator),
+            operator: Arc::downgrade(&operator),
             own: Arc::clone(&own),
             demand,
             query,
@@ -152,22 +161,23 @@ async fn serve(
     }
 }
 
-/// A query whose turn it is.
+/// A query. While it waits for its turn, and while its answer is sent, it does not hold the storage.
 struct Asked {
     session: Session,
-    operator: Arc<Operator>,
+    operator: Weak<Operator>,
     own: Arc<str>,
     demand: Demand,
     query: ZQuery,
 }
 
 impl Asked {
-    /// Answers it, or says why it is refused.
+    /// Answers it, or says why it is refused. Of a storage that has gone meanwhile there is no answer.
     async fn answer(self, refused: Option<String>) {
         let found = match self.demand.pace {
-            Pace::Peer if refused.is_none() => {
-                Some(self.operator.find_differences(&self.query).await)
-            }
+            Pace::Peer if refused.is_none() => match self.find_differences().await {
+                Some(found) => Some(found),
+                None => return,
+            },
             _ => None,
         };
         let (found, refused) = match found {
@@ -176,27 +186,48 @@ impl Asked {
             None => (None, refused),
         };
         let answered = tokio::task::spawn_blocking(move || {
-            let Self {
-                session,
-                operator,
-                own,
-                demand,
-                query,
-            } = self;
-            let key = format!("{own}/{}", demand.request.name());
-            let replier = Replier::new(&operator.admin.name, &query, &key, &operator.refused);
-            if let Some(reason) = refused {
-                return replier.error(&reason);
-            }
-            match Asker::of(&session, &own, &query) {
-                Ok(asker) => {
-                    operator.answer(demand, &query, found.as_ref(), &replier.to(asker));
-                }
-                Err(error) => replier.error(&error.to_string()),
-            }
+            let outbox = match self.demand.pace {
+                Pace::Long => Outbox::stream(),
+                Pace::Quick | Pace::Frame | Pace::Peer => Outbox::few(),
+            };
+            self.make_answer(refused, found.as_ref(), &outbox);
+            drop(self);
+            outbox.send_all();
         });
         if let Err(error) = answered.await {
             tracing::error!("a query of an operator was not answered: {error}");
+        }
+    }
+
+    /// What another replica has and this one has not; nothing if the storage goes meanwhile.
+    async fn find_differences(&self) -> Option<Result<Found, AdminError>> {
+        let operator = self.operator.upgrade()?;
+        let replica = &operator.admin.replica;
+        let closing = async {
+            while !replica.is_closing() {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        tokio::select! {
+            found = operator.find_differences(&self.query) => Some(found),
+            () = closing => Some(Err(AdminError::Closing)),
+        }
+    }
+
+    fn make_answer(&self, refused: Option<String>, found: Option<&Found>, outbox: &Outbox) {
+        let Some(operator) = self.operator.upgrade() else {
+            return;
+        };
+        let (query, own) = (&self.query, &self.own);
+        let key = format!("{own}/{}", self.demand.request.name());
+        let (admin, refusals) = (&operator.admin, &operator.refused);
+        let replier = Replier::new(&admin.name, query, &key, outbox, &admin.replica, refusals);
+        if let Some(reason) = refused {
+            return replier.error(&reason);
+        }
+        match Asker::of(&self.session, own, query) {
+            Ok(asker) => operator.answer(self.demand, query, found, &replier.to(asker)),
+            Err(error) => replier.error(&error.to_string()),
         }
     }
 }

@@ -468,6 +468,12 @@ impl Replica {
         self.shared.state.queue.close();
     }
 
+    /// Whether it is being closed: what goes on at it and takes long has to end.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        self.shared.state.queue.is_closing()
+    }
+
     /// After [`begin_close`](Self::begin_close): returns when all is committed
     /// and the store only has to be dropped. Blocks on disk.
     pub fn wait_until_closed(&self) {

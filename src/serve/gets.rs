@@ -5,7 +5,7 @@
 //! holds up neither puts nor those who know the key.
 
 use std::{
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, Weak},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -26,7 +26,11 @@ use super::{
 use crate::{
     cell::{intersect, Cell, Key},
     merge::Form,
-    net::{convert, Operator},
+    net::{
+        convert,
+        outbox::{Outbox, Sending},
+        Operator,
+    },
     replica::{GetError, Lookup, Replica},
 };
 
@@ -41,6 +45,9 @@ const WALKS_WAITING: usize = 256;
 /// Gets with wildcards that are answered at a time, of all storages together: some of the
 /// threads that may block stay free.
 const ALL_WALKS_AT_A_TIME: usize = 16;
+
+/// For how long a reader is waited for who is to be told that the answer was cut off.
+const LAST_WORD: Duration = Duration::from_secs(5);
 
 fn all_walks() -> &'static Arc<Semaphore> {
     static ALL: OnceLock<Arc<Semaphore>> = OnceLock::new();
@@ -95,6 +102,12 @@ impl Wanted {
     }
 }
 
+/// A get whose turn it is, and where its answers go.
+struct Get {
+    query: Query,
+    outbox: Outbox,
+}
+
 /// Answers the gets of a storage.
 pub(super) struct Answers {
     name: String,
@@ -133,8 +146,8 @@ impl Answers {
             Err(reason) => return self.refuse(&query, &reason),
         };
         if query.key_expr().is_wild() {
-            return self.later(&self.walks, query, move |this, query| {
-                this.walk(query, &wanted);
+            return self.later(&self.walks, query, Outbox::stream, move |this, get| {
+                this.walk(get, &wanted);
             });
         }
         let Some(key) = self.prefix.strip(query.key_expr()) else {
@@ -145,35 +158,46 @@ impl Answers {
                 Lookup::Absent => None,
                 Lookup::Found(cell) => Some(cell),
                 Lookup::Stored(stored) => {
-                    return self.later(&self.keys, query, move |this, query| {
+                    return self.later(&self.keys, query, Outbox::few, move |this, get| {
                         let read = this.replica.read(&stored);
-                        this.reply_read(query, &wanted, query.key_expr().clone(), read);
+                        this.reply_read(get, &wanted, get.query.key_expr().clone(), read);
                         this.operator.get_durations.observe(start.elapsed());
                     });
                 }
             };
             if let Some(cell) = found {
-                self.reply(&query, &wanted, query.key_expr().clone(), &cell);
+                let send = self.reply(&query, &wanted, query.key_expr().clone(), &cell);
+                send.map(|send| send());
             }
             return self.operator.get_durations.observe(start.elapsed());
         }
-        self.later(&self.keys, query, move |this, query| {
+        self.later(&self.keys, query, Outbox::few, move |this, get| {
             let read = this.read(&key, &wanted);
-            this.reply_read(query, &wanted, query.key_expr().clone(), read);
+            this.reply_read(get, &wanted, get.query.key_expr().clone(), read);
         });
     }
 
-    /// Has `work` done in a lane.
+    /// Has `work` done in a lane. Neither who waits for a turn nor who waits for the reader holds the
+    /// storage.
     fn later(
         self: &Arc<Self>,
         lane: &Lane,
         query: Query,
-        work: impl FnOnce(&Self, &Query) + Send + 'static,
+        outbox: impl FnOnce() -> Outbox + Send + 'static,
+        work: impl FnOnce(&Self, &Get) + Send + 'static,
     ) {
         match lane.enter() {
             Ok(place) => {
-                let this = Arc::clone(self);
-                place.run(move || work(&this, &query));
+                let this: Weak<Self> = Arc::downgrade(self);
+                place.run(move || {
+                    let outbox = outbox();
+                    let get = Get { query, outbox };
+                    // Of a storage that has gone meanwhile there is no answer.
+                    if let Some(this) = this.upgrade() {
+                        work(&this, &get);
+                    }
+                    get.outbox.send_all();
+                });
             }
             Err(Full) => self.refuse(&query, "too many gets are going on; ask again later"),
         }
@@ -191,87 +215,135 @@ impl Answers {
     }
 
     /// Answers for all keys that match, of those that there are now.
-    fn walk(&self, query: &Query, wanted: &Wanted) {
+    fn walk(&self, get: &Get, wanted: &Wanted) {
         let deadline = Instant::now() + self.reply_timeout;
-        let places = self.prefix.places(query.key_expr());
+        let pattern = get.query.key_expr();
+        let places = self.prefix.places(pattern);
         if let Some(key) = places.exact {
-            self.walk_over(query, wanted, &key);
+            self.walk_over(get, wanted, &key, deadline);
         }
         let Some(below) = places.below else {
             return;
         };
         self.replica.list(&below).for_each(|key, _| {
-            self.walk_over(query, wanted, key);
+            let is_taken = self.walk_over(get, wanted, key, deadline);
+            if self.replica.is_closing() {
+                let reason = "the storage is being closed; the answer is cut off";
+                self.put(get, self.refusal(&get.query, reason), Instant::now());
+                return false;
+            }
             let is_in_time = Instant::now() < deadline;
             if !is_in_time {
                 let (name, seconds) = (&self.name, self.reply_timeout.as_secs_f32());
-                let pattern = query.key_expr();
                 tracing::warn!(
                     "storage '{name}': a get of < {pattern} > was cut off: its answer took longer \
                      than `reply_timeout`, {seconds} s"
                 );
-                self.refuse(
-                    query,
-                    "the answer took longer than `reply_timeout`; it is cut off",
-                );
+                let reason = "the answer took longer than `reply_timeout`; it is cut off";
+                // A reader that is slow gets to know it.
+                self.put(get, self.refusal(&get.query, reason), deadline + LAST_WORD);
             }
-            is_in_time
+            is_taken && is_in_time
         });
     }
 
-    fn walk_over(&self, query: &Query, wanted: &Wanted, key: &Key) {
+    /// False if no further answer has to be tried.
+    fn walk_over(&self, get: &Get, wanted: &Wanted, key: &Key, deadline: Instant) -> bool {
         let Some(full) = self.prefix.put_back(key) else {
-            return;
+            return true;
         };
-        if intersect(query.key_expr(), &full) {
-            let start = Instant::now();
-            let read = self.read(key, wanted);
-            self.operator.get_durations.observe(start.elapsed());
-            self.reply_read(query, wanted, full.into(), read);
+        if !intersect(get.query.key_expr(), &full) {
+            return true;
         }
+        let start = Instant::now();
+        let read = self.read(key, wanted);
+        self.operator.get_durations.observe(start.elapsed());
+        self.reply_to(get, wanted, full.into(), read, deadline)
     }
 
+    /// Answers a get of a key with what was read.
     fn reply_read(
         &self,
-        query: &Query,
+        get: &Get,
         wanted: &Wanted,
         key: KeyExpr<'static>,
         read: Result<Option<Arc<Cell>>, GetError>,
     ) {
-        match read {
-            Ok(Some(cell)) => self.reply(query, wanted, key, &cell),
-            Ok(None) => {}
+        let deadline = Instant::now() + self.reply_timeout;
+        self.reply_to(get, wanted, key, read, deadline);
+    }
+
+    fn reply_to(
+        &self,
+        get: &Get,
+        wanted: &Wanted,
+        key: KeyExpr<'static>,
+        read: Result<Option<Arc<Cell>>, GetError>,
+        deadline: Instant,
+    ) -> bool {
+        let send = match read {
+            Ok(Some(cell)) => self.reply(&get.query, wanted, key, &cell),
+            Ok(None) => None,
             Err(error) => {
                 let name = &self.name;
                 tracing::warn!("storage '{name}': a get of < {key} > failed: {error}");
-                self.refuse(query, &format!("{key}: {error}"));
+                Some(self.refusal(&get.query, &format!("{key}: {error}")))
             }
-        }
+        };
+        send.is_none_or(|send| self.put(get, send, deadline))
     }
 
-    fn reply(&self, query: &Query, wanted: &Wanted, key: KeyExpr<'static>, cell: &Cell) {
-        let Some(value) = cell.value().filter(|_| wanted.has(cell)) else {
-            return;
-        };
+    /// Gives an answer away; false if no further one has to be tried.
+    fn put(&self, get: &Get, send: Sending, deadline: Instant) -> bool {
+        let goes_on = || Instant::now() < deadline && !self.replica.is_closing();
+        get.outbox.put(send, &goes_on)
+    }
+
+    /// Sends a cell, if it is wanted, when it is called.
+    fn reply(
+        &self,
+        query: &Query,
+        wanted: &Wanted,
+        key: KeyExpr<'static>,
+        cell: &Cell,
+    ) -> Option<Sending> {
+        let value = cell.value().filter(|_| wanted.has(cell))?;
         let timestamp = match convert::zenoh_timestamp(cell.timestamp) {
             Ok(timestamp) => timestamp,
-            Err(error) => return self.refuse(query, &format!("{key}: {error}")),
+            Err(error) => return Some(self.refusal(query, &format!("{key}: {error}"))),
         };
-        let sent = query
-            .reply(key, ZBytes::from(value.payload.clone()))
-            .encoding(convert::encoding(value))
-            .attachment(convert::attachment(value))
-            .timestamp(timestamp)
-            .wait();
-        if let Err(error) = sent {
-            tracing::debug!("storage '{}': an answer was not sent: {error}", self.name);
-        }
+        let (query, name) = (query.clone(), self.name.clone());
+        let (payload, encoding) = (
+            ZBytes::from(value.payload.clone()),
+            convert::encoding(value),
+        );
+        let attachment = convert::attachment(value);
+        Some(Box::new(move || {
+            let reply = query.reply(key, payload).encoding(encoding);
+            let reply = reply.attachment(attachment).timestamp(timestamp);
+            let sent = reply.wait();
+            if let Err(error) = &sent {
+                tracing::debug!("storage '{name}': an answer was not sent: {error}");
+            }
+            sent.is_ok()
+        }))
     }
 
+    /// Says why there is no answer, when it is called.
+    fn refusal(&self, query: &Query, reason: &str) -> Sending {
+        let (query, name, reason) = (query.clone(), self.name.clone(), reason.to_owned());
+        Box::new(move || {
+            let sent = query.reply_err(reason).wait();
+            if let Err(error) = &sent {
+                tracing::debug!("storage '{name}': an error was not sent: {error}");
+            }
+            sent.is_ok()
+        })
+    }
+
+    /// Says at once why there is no answer.
     fn refuse(&self, query: &Query, reason: &str) {
-        if let Err(error) = query.reply_err(reason).wait() {
-            tracing::debug!("storage '{}': an error was not sent: {error}", self.name);
-        }
+        self.refusal(query, reason)();
     }
 }
 

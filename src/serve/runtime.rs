@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use tokio::runtime::{Builder, Handle, Runtime};
 
 /// Threads that may block on disk or on a reader, for all storages together.
-const BLOCKING_THREADS: usize = 48;
+const BLOCKING_THREADS: usize = 64;
 
 /// This library's own runtime. Another library's runtime, which is out of reach from
 /// here, polls the methods of a volume's storage.

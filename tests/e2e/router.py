@@ -115,7 +115,8 @@ class Router:
     It knows the routers whose endpoints `connect` gives, and no others. Gets of what
     matches `own_gets` it answers from its own storages alone; else it would ask another
     router's, too. `session` is where the backend has its Zenoh session from: "runtime",
-    by the companion plugin; "client", a session of its own with this router.
+    by the companion plugin; "client", a session of its own with this router. `zenoh` has further sections of
+    Zenoh's configuration, as they are.
 
     `door` is who serves the storages: "volume", the storage manager's; or "plugin", the plugin
     itself, in a router without a storage manager. `served` are storages that the plugin serves
@@ -138,6 +139,7 @@ class Router:
         connect=(),
         own_gets=None,
         session=None,
+        zenoh=None,
         door="volume",
         served=None,
         program="zenohd",
@@ -154,6 +156,7 @@ class Router:
         self.rest_port = free_port()
         self._programs = programs
         self._session = session
+        self._zenoh = zenoh or {}
         self._volumes = {"mst": self._volume_config()} if volumes is None else volumes
         self._storages = storages
         self._expected = list(storages if expected is None else expected)
@@ -281,6 +284,7 @@ class Router:
                 "rest": {"http_port": f"127.0.0.1:{self.rest_port}"},
                 **self._manager(),
             },
+            **self._zenoh,
         }
 
     def _manager(self):

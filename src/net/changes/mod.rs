@@ -21,13 +21,14 @@ use tokio::sync::Notify;
 use zenoh::{
     bytes::ZBytes,
     qos::{CongestionControl, Priority},
+    time::Timestamp as ZenohTimestamp,
     Result as ZResult, Session, Wait,
 };
 
 pub(crate) use self::queue::Way;
 use self::queue::{Changed, Queue};
 use crate::{
-    cell::{Cell, CellKey, Timestamp},
+    cell::{Cell, CellKey, Key, Timestamp},
     merge::Form,
     net::convert,
     replica::{GetError, Lookup, Replica},
@@ -150,77 +151,61 @@ impl Feed {
         }
         loop {
             self.changes.queued.notified().await;
-            let this = Arc::clone(&self);
-            // Reads the disk, and waits for those who listen.
-            tokio::task::spawn_blocking(move || this.publish_queued()).await?;
-        }
-    }
-
-    fn publish_queued(&self) {
-        while self.changes.is_heard() {
-            let Some(changed) = self.changes.queue().pop() else {
-                return;
-            };
-            match self.publish_one(&changed) {
-                Ok(true) => {
-                    self.changes.published.fetch_add(1, Ordering::Relaxed);
-                }
-                Ok(false) => {}
-                Err(error) => {
-                    self.changes.count_dropped();
-                    let (name, key) = (&self.name, &changed.key);
-                    tracing::warn!(
-                        "storage '{name}': a change of '{key}' was not published: {error}"
-                    );
+            loop {
+                let this = Arc::clone(&self);
+                // Reads the disk, and waits for those who listen: then it does not hold the storage.
+                let is_any = tokio::task::spawn_blocking(move || {
+                    let next = this.next();
+                    drop(this);
+                    next.map(Publishing::finish).is_some()
+                });
+                if !is_any.await? {
+                    break;
                 }
             }
         }
     }
 
-    /// Publishes what a key has now. Does not if that is not what came: it is newer then, and told
-    /// by whoever made it.
-    fn publish_one(&self, changed: &Changed) -> ZResult<bool> {
+    /// The next change that is to be published, if there is one.
+    fn next(&self) -> Option<Publishing> {
+        if !self.changes.is_heard() {
+            return None;
+        }
+        let changed = self.changes.queue().pop()?;
+        Some(Publishing {
+            message: self.message(&changed),
+            changes: Arc::clone(&self.changes),
+            session: self.session.clone(),
+            name: self.name.clone(),
+            key: changed.key,
+        })
+    }
+
+    /// What a key has now. Nothing if that is not what came: it is newer then, and told by whoever made
+    /// it.
+    fn message(&self, changed: &Changed) -> ZResult<Option<Message>> {
         let value = self.read(changed)?;
         let timestamp = match &value {
             Some(cell) => Some(cell.timestamp),
             None => self.replica.latest(&changed.key),
         };
         let Some(timestamp) = timestamp else {
-            return Ok(false);
+            return Ok(None);
         };
         let is_folded = changed.own.is_none() || self.replica.is_merged(&changed.key);
         if !is_folded && changed.own != Some(timestamp) {
-            return Ok(false);
+            return Ok(None);
         }
         let Some(full) = self.group.full_key(&changed.key) else {
-            return Ok(false);
+            return Ok(None);
         };
-        let key = format!("{}/{CHANGES}/{full}", self.own);
-        let timestamp = convert::zenoh_timestamp(timestamp)?;
-        let attachment = json!({ "by": changed.way.name(), "from": &*changed.from }).to_string();
-        // Whoever listens sets the pace; what does not keep up waits in the queue, or is dropped
-        // there and counted.
-        let (congestion_control, priority) = (CongestionControl::Block, Priority::DataLow);
-        match value.as_deref().and_then(Cell::value) {
-            Some(value) => self
-                .session
-                .put(key, ZBytes::from(value.payload.clone()))
-                .encoding(convert::encoding(value))
-                .timestamp(timestamp)
-                .attachment(attachment)
-                .congestion_control(congestion_control)
-                .priority(priority)
-                .wait()?,
-            None => self
-                .session
-                .delete(key)
-                .timestamp(timestamp)
-                .attachment(attachment)
-                .congestion_control(congestion_control)
-                .priority(priority)
-                .wait()?,
-        }
-        Ok(true)
+        let attachment = json!({ "by": changed.way.name(), "from": &*changed.from });
+        Ok(Some(Message {
+            key: format!("{}/{CHANGES}/{full}", self.own),
+            value,
+            timestamp: convert::zenoh_timestamp(timestamp)?,
+            attachment: attachment.to_string(),
+        }))
     }
 
     fn read(&self, changed: &Changed) -> Result<Option<Arc<Cell>>, GetError> {
@@ -228,6 +213,75 @@ impl Feed {
             Lookup::Absent => Ok(None),
             Lookup::Found(cell) => Ok(Some(cell)),
             Lookup::Stored(stored) => self.replica.read(&stored),
+        }
+    }
+}
+
+/// A sample to be published.
+struct Message {
+    key: String,
+    /// Nothing if the key was deleted.
+    value: Option<Arc<Cell>>,
+    timestamp: ZenohTimestamp,
+    attachment: String,
+}
+
+impl Message {
+    fn publish(self, session: &Session) -> ZResult<()> {
+        let Self {
+            key,
+            value,
+            timestamp,
+            attachment,
+        } = self;
+        // Whoever listens sets the pace; what does not keep up waits in the queue, or is dropped
+        // there and counted.
+        let (congestion_control, priority) = (CongestionControl::Block, Priority::DataLow);
+        match value.as_deref().and_then(Cell::value) {
+            Some(value) => session
+                .put(key, ZBytes::from(value.payload.clone()))
+                .encoding(convert::encoding(value))
+                .timestamp(timestamp)
+                .attachment(attachment)
+                .congestion_control(congestion_control)
+                .priority(priority)
+                .wait(),
+            None => session
+                .delete(key)
+                .timestamp(timestamp)
+                .attachment(attachment)
+                .congestion_control(congestion_control)
+                .priority(priority)
+                .wait(),
+        }
+    }
+}
+
+/// A change that is about to be published, and who is told what came of it.
+struct Publishing {
+    message: ZResult<Option<Message>>,
+    changes: Arc<Changes>,
+    session: Session,
+    name: String,
+    key: Key,
+}
+
+impl Publishing {
+    /// Waits for those who listen.
+    fn finish(self) {
+        let published = self.message.and_then(|message| match message {
+            Some(message) => message.publish(&self.session).map(|()| 1),
+            None => Ok(0),
+        });
+        match published {
+            Ok(count) => {
+                self.changes.published.fetch_add(count, Ordering::Relaxed);
+            }
+            Err(error) => {
+                self.changes.count_dropped();
+                let (name, key) = (&self.name, &self.key);
+                tracing::warn!("storage '{name}': a change of '{key}' was not published: {error}");
+            }
         }
     }
 }

@@ -68,7 +68,8 @@ impl Replica {
         self.scrub_tree(&self.shared.state.current_tree(), after, most)
     }
 
-    /// As [`scrub`](Self::scrub), of a tree that the replica has had.
+    /// As [`scrub`](Self::scrub), of a tree that the replica has had. Ends early if the replica is
+    /// being closed.
     ///
     /// # Errors
     /// As of [`scrub`](Self::scrub).
@@ -79,11 +80,16 @@ impl Replica {
         most: usize,
     ) -> Result<Scrubbed, StoreError> {
         let shared = &*self.shared;
-        let mut scrubbed = Scrubbed::default();
+        let mut scrubbed = Scrubbed {
+            next: after.cloned(),
+            ..Scrubbed::default()
+        };
         let low = after.map_or(Bound::Unbounded, |after| Bound::Excluded(after.clone()));
         let Ok(mut cells) = tree.range((low, Bound::Unbounded));
-        for entry in cells.by_ref().take(most) {
-            let Ok((key, held)) = entry;
+        while scrubbed.checked < most && !self.is_closing() {
+            let Some(Ok((key, held))) = cells.next() else {
+                break;
+            };
             scrubbed.checked += 1;
             scrubbed.next = Some(key.clone());
             if let Some(reason) = shared.is_damaged(key, &held.version())? {

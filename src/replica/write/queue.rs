@@ -7,7 +7,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+    },
     time::{Duration, Instant},
 };
 
@@ -58,6 +61,7 @@ pub(in crate::replica) struct WriteQueue {
     pub(super) wake: Condvar,
     /// Something was applied.
     pub(super) applied: Condvar,
+    is_closing: AtomicBool,
     /// Keeps those out who want to see no half of a batch.
     pub(in crate::replica) gate: BatchGate,
 }
@@ -100,6 +104,7 @@ impl WriteQueue {
             }),
             wake: Condvar::new(),
             applied: Condvar::new(),
+            is_closing: AtomicBool::new(false),
             gate: BatchGate::default(),
         }
     }
@@ -304,7 +309,13 @@ impl WriteQueue {
         }
     }
 
+    /// Whether it is closed, or about to be: whoever takes long ends.
+    pub(in crate::replica) fn is_closing(&self) -> bool {
+        self.is_closing.load(Ordering::Acquire)
+    }
+
     pub(in crate::replica) fn close(&self) {
+        self.is_closing.store(true, Ordering::Release);
         let mut state = self.state();
         state.is_closed = true;
         self.wake_up(&mut state);
