@@ -12,7 +12,7 @@ use std::{
 use super::{AdminError, Administration};
 use crate::{
     backup::{read_restore_frame, BackupWriter, Header, MAX_MISSING},
-    cell::{CellKey, Timestamp},
+    cell::{CellKey, Timestamp, Version},
     mst::{RootHash, Violation},
     replica::{Damage, Replica, ReplicaError, Snapshot},
     sync::Rejections,
@@ -248,6 +248,30 @@ impl Administration {
         restored.rejected += rejected.total();
         self.replica.sync()?;
         Ok(restored)
+    }
+
+    /// What [`restore`](Self::restore) would do. Nothing is written.
+    ///
+    /// # Errors
+    /// If the frame cannot be read.
+    pub fn preview_restore(&self, frame: &[u8]) -> Result<Restored, AdminError> {
+        let received = read_restore_frame(frame)?;
+        let cells = received.len() as u64;
+        let mut rejected = Rejections::default();
+        let admitted = self
+            .admission
+            .admit_hashed(received, &mut rejected, (self.clock)());
+        let is_newest = |key: &CellKey, version: &Version| {
+            let here = self.replica.newest_or_covering(key);
+            here.is_none_or(|here| here < version.timestamp)
+        };
+        let newest = admitted.into_iter();
+        let newest = newest.filter(|(key, _, version)| is_newest(key, version));
+        Ok(Restored {
+            cells,
+            newest: newest.count() as u64,
+            rejected: rejected.total(),
+        })
     }
 
     /// Compares every cell with what is on the disk, and then verifies the tree.

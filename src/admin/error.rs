@@ -150,6 +150,9 @@ pub enum AdminError {
     /// The storage is not replicated.
     #[error("the storage is not replicated, so there is nothing to compare it with")]
     Unreplicated,
+    /// The replica that is to be forgotten is there.
+    #[error("replica {0} is there: one that is gone can be forgotten")]
+    Present(String),
     /// A peer did not answer as it should.
     #[error("replica {peer}: {reason}")]
     Peer {

@@ -58,6 +58,41 @@ impl Administration {
         id: [u8; TIMESTAMP_ID_BYTES],
         changed: OnChange<'_>,
     ) -> Result<RolledBack, AdminError> {
+        let mut done = RolledBack::default();
+        self.each_key(frame, &mut |key, cells| {
+            self.make(key, cells, id, &mut done, changed)
+        })?;
+        if done.restored + done.deleted > 0 {
+            self.replica.sync()?;
+        }
+        Ok(done)
+    }
+
+    /// What [`roll_back`](Self::roll_back) would do. Nothing is written. Blocks on disk.
+    ///
+    /// # Errors
+    /// If a key does not belong to the storage, or a value cannot be read.
+    pub fn preview_rollback(&self, frame: RollbackFrame) -> Result<RolledBack, AdminError> {
+        let mut would = RolledBack::default();
+        self.each_key(frame, &mut |key, past| {
+            let (was, is) = (value_of(past, Form::Json)?, self.current(key)?);
+            match (was == is, was.is_some()) {
+                (true, is_shown) => would.kept += u64::from(is_shown),
+                (false, true) => would.restored += 1,
+                (false, false) => would.deleted += 1,
+            }
+            Ok(())
+        })?;
+        Ok(would)
+    }
+
+    /// Shows the keys of a frame, and those within its range that were not there, each with its cells
+    /// in the past.
+    fn each_key(
+        &self,
+        frame: RollbackFrame,
+        visit: &mut dyn FnMut(&Key, &PastCells) -> Result<(), AdminError>,
+    ) -> Result<(), AdminError> {
         let mut keys = frame.cells.iter().map(|(key, _)| key);
         if let Some(foreign) = keys.find(|key| !self.admission.includes(key)) {
             return Err(AdminError::Foreign {
@@ -69,20 +104,13 @@ impl Administration {
         for (key, cell) in frame.cells {
             past.entry(key.key).or_default().insert(key.part, cell);
         }
-        let mut done = RolledBack::default();
         let now = self
             .replica
             .keys_within(frame.low.as_ref(), frame.high.as_ref());
         for key in now.difference(&past.keys().cloned().collect()) {
-            self.make(key, &PastCells::new(), id, &mut done, changed)?;
+            visit(key, &PastCells::new())?;
         }
-        for (key, cells) in &past {
-            self.make(key, cells, id, &mut done, changed)?;
-        }
-        if done.restored + done.deleted > 0 {
-            self.replica.sync()?;
-        }
-        Ok(done)
+        past.iter().try_for_each(|(key, cells)| visit(key, cells))
     }
 
     /// Restores a key.

@@ -13,7 +13,7 @@ use super::{
     AdminError, Administration, RolledBack,
 };
 use crate::{
-    backup::{verify, BackupReader, Header},
+    backup::{verify, BackupReader, Header, RollbackFrame},
     cell::TIMESTAMP_ID_BYTES,
     store::SNAPSHOTS,
 };
@@ -143,6 +143,29 @@ impl Administration {
         changed: OnChange<'_>,
         progress: &mut dyn FnMut(Progress, &RolledBack) -> bool,
     ) -> Result<RolledBack, AdminError> {
+        let write = &mut |frame| self.roll_back(frame, id, changed);
+        self.each_frame(name, write, progress)
+    }
+
+    /// What [`roll_back_to`](Self::roll_back_to) would do. Nothing is written. Blocks on disk.
+    ///
+    /// # Errors
+    /// As of that, but for what cannot be written.
+    pub fn preview_rollback_to(
+        &self,
+        name: &str,
+        progress: &mut dyn FnMut(Progress, &RolledBack) -> bool,
+    ) -> Result<RolledBack, AdminError> {
+        self.each_frame(name, &mut |frame| self.preview_rollback(frame), progress)
+    }
+
+    /// Has something done with each frame of a snapshot, which is verified before.
+    fn each_frame(
+        &self,
+        name: &str,
+        visit: &mut dyn FnMut(RollbackFrame) -> Result<RolledBack, AdminError>,
+        progress: &mut dyn FnMut(Progress, &RolledBack) -> bool,
+    ) -> Result<RolledBack, AdminError> {
         let _busy = self.begin()?;
         let path = self.snapshot_path(name)?;
         let open = || match File::open(&path) {
@@ -178,7 +201,7 @@ impl Administration {
         for frame in reader.rollback_frames(rules) {
             let frame = frame.map_err(unusable)?;
             cells += frame.cells.len() as u64;
-            done.add(self.roll_back(frame, id, changed)?);
+            done.add(visit(frame)?);
             let of = header.cells;
             if !progress(Progress { cells, of }, &done) {
                 return Err(AdminError::Gone);

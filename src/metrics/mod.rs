@@ -30,4 +30,4 @@ pub use replication::{
     ServedMetrics, RELATIONS,
 };
 pub use scrub::{ScrubMetrics, SCRUB_STATES};
-pub use storage::{ChangeMetrics, OperationMetrics, QueueMetrics, StorageMetrics};
+pub use storage::{ChangeMetrics, OperationMetrics, QueueMetrics, StorageMetrics, DROPPED};

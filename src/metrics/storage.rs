@@ -7,6 +7,9 @@ use super::{
 /// Hexadecimal digits of a root that a floating-point number holds exactly.
 const ROOT_DIGITS: u32 = 13;
 
+/// The kinds of messages that are left alone when too many come at a time.
+pub const DROPPED: [&str; 4] = ["events", "replica_queries", "operator_queries", "gets"];
+
 /// The metrics of a storage, as the caller found them; times are in seconds since 1970.
 #[derive(Clone, Debug, Default)]
 pub struct StorageMetrics {
@@ -44,6 +47,8 @@ pub struct StorageMetrics {
     pub quarantined_cells: u64,
     /// The counts of operations.
     pub operations: OperationMetrics,
+    /// What there was no room for, of each of [`DROPPED`].
+    pub dropped: [u64; DROPPED.len()],
     /// The feed of changes.
     pub changes: ChangeMetrics,
     /// How long puts and deletes took.
@@ -111,6 +116,12 @@ impl StorageMetrics {
         self.write_state(&mut writer);
         self.queues.write(&mut writer);
         self.operations.write(&mut writer);
+        writer.counters(
+            "zenoh_mst_dropped_messages",
+            "Messages that were left alone, since too many came at a time.",
+            "kind",
+            DROPPED.into_iter().zip(self.dropped),
+        );
         self.changes.write(&mut writer);
         writer.histogram(
             "zenoh_mst_put_duration_seconds",

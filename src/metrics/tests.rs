@@ -67,6 +67,7 @@ fn sample() -> StorageMetrics {
             commits: 100,
             committed_cells: 5700,
         },
+        dropped: [8, 9, 10, 11],
         changes: ChangeMetrics {
             published: 70,
             dropped: 7,

@@ -12,10 +12,10 @@ use super::{
     operator::Operator,
     replicator::Differences,
     replier::{Pieces, Replier},
-    request::{Request, MAX_ROLLBACK},
+    request::{Request, BRIEF, DRY, MAX_ROLLBACK},
     status::{damage_json, ntp64_text, scrub_json},
     text::one_line,
-    words::Words,
+    words::{cell_key, root, unknown_verb, Words},
 };
 use crate::{
     admin::{AdminError, Listing, Progress, RolledBack, SnapshotEntry},
@@ -23,21 +23,12 @@ use crate::{
     cell::{CellKey, Timestamp},
     hex,
     metrics::CONTENT_TYPE,
-    mst::RootHash,
     replica::Damage,
-    sync::{ReplicaId, Want},
+    sync::{Forgotten, ReplicaId, Want},
 };
 
 /// What a peer has that this replica has not.
 pub(super) type Found = (ReplicaId, Differences);
-
-fn cell_key(text: &str) -> Option<CellKey> {
-    CellKey::from_canonical(&hex::decode(text)?).ok()
-}
-
-fn root(text: &str) -> Option<RootHash> {
-    Some(RootHash(hex::decode(text)?.try_into().ok()?))
-}
 
 impl Operator {
     /// Answers a query. What another replica was asked for it is in `found`. Blocks on
@@ -91,15 +82,7 @@ impl Operator {
     /// What `with` has that this replica has not.
     pub(super) async fn find_differences(&self, query: &ZQuery) -> Result<Found, AdminError> {
         let words = Words::new(Request::Diff, query)?;
-        let with = words.parsed("with", "a replica's 32 hexadecimal digits", |text| {
-            text.parse::<ReplicaId>().ok()
-        })?;
-        let missing = AdminError::Parameter {
-            name: "with",
-            value: String::new(),
-            allowed: "a replica's 32 hexadecimal digits",
-        };
-        let with = with.ok_or(missing)?;
+        let with = words.replica("with")?;
         let Some(replicator) = &self.replicator else {
             return Err(AdminError::Unreplicated);
         };
@@ -121,7 +104,13 @@ impl Operator {
     ) -> Result<(), AdminError> {
         let admin = &self.admin;
         match request {
-            Request::Status => drop(replier.json(&self.status())),
+            Request::Status => {
+                let status = match words.is(BRIEF)? {
+                    true => self.brief_status(),
+                    false => self.status(),
+                };
+                replier.json(&status);
+            }
             Request::Metrics => {
                 let text = self.metrics().to_openmetrics();
                 replier.send(text.into_bytes(), Encoding::from(CONTENT_TYPE), None);
@@ -167,6 +156,7 @@ impl Operator {
                 let asked: Vec<_> = asked.iter().flatten().map(ReplicaId::to_string).collect();
                 replier.json(&json!({ "asked": asked }));
             }
+            Request::Forget => self.forget(words, replier)?,
             Request::Diff => {
                 if let Some((_, found)) = found {
                     replier.json(&self.diff(found));
@@ -191,7 +181,10 @@ impl Operator {
             }
             Request::Restore => {
                 let frame = words.payload.as_deref().unwrap_or_default();
-                let restored = admin.restore(frame, &mut self.teller(Way::Restore, replier))?;
+                let restored = match words.is(DRY)? {
+                    true => admin.preview_restore(frame)?,
+                    false => admin.restore(frame, &mut self.teller(Way::Restore, replier))?,
+                };
                 replier.json(&json!({
                     "cells": restored.cells,
                     "newest": restored.newest,
@@ -267,6 +260,18 @@ impl Operator {
         Ok(())
     }
 
+    fn forget(&self, words: &Words<'_>, replier: &Replier<'_>) -> Result<(), AdminError> {
+        let member = words.replica("member")?;
+        let Some(replicator) = &self.replicator else {
+            return Err(AdminError::Unreplicated);
+        };
+        match replicator.forget(&member) {
+            Forgotten::Present => return Err(AdminError::Present(member.to_string())),
+            forgotten => replier.json(&json!({ "forgotten": forgotten == Forgotten::Done })),
+        };
+        Ok(())
+    }
+
     fn diff(&self, found: &Differences) -> Value {
         let (mut differ, mut ranges) = (Vec::new(), Vec::new());
         for want in &found.wants {
@@ -330,33 +335,33 @@ impl Operator {
         let Some(name) = words.get("snapshot") else {
             let frame = words.payload.as_deref().unwrap_or_default();
             let frame = RollbackFrame::decode(frame, MAX_ROLLBACK)?;
-            let changed = &mut self.teller(Way::Rollback, replier);
-            replier.json(&rolled_back_json(
-                &self.admin.roll_back(frame, id, changed)?,
-            ));
+            let done = match words.is(DRY)? {
+                true => self.admin.preview_rollback(frame)?,
+                false => {
+                    let changed = &mut self.teller(Way::Rollback, replier);
+                    self.admin.roll_back(frame, id, changed)?
+                }
+            };
+            replier.json(&rolled_back_json(&done));
             return Ok(());
         };
-        let changed = &mut self.teller(Way::Rollback, replier);
-        let done = self
-            .admin
-            .roll_back_to(name, id, changed, &mut |progress, done| {
-                let mut part = rolled_back_json(done);
-                part["cells"] = progress.cells.into();
-                part["of"] = progress.of.into();
-                replier.json(&part)
-            })?;
+        let progress = &mut |progress: Progress, done: &RolledBack| {
+            let mut part = rolled_back_json(done);
+            part["cells"] = progress.cells.into();
+            part["of"] = progress.of.into();
+            replier.json(&part)
+        };
+        let done = match words.is(DRY)? {
+            true => self.admin.preview_rollback_to(name, progress)?,
+            false => {
+                let changed = &mut self.teller(Way::Rollback, replier);
+                self.admin.roll_back_to(name, id, changed, progress)?
+            }
+        };
         let mut last = rolled_back_json(&done);
         last["done"] = true.into();
         replier.json(&last);
         Ok(())
-    }
-}
-
-fn unknown_verb(found: &str, allowed: &'static str) -> AdminError {
-    AdminError::Parameter {
-        name: "do",
-        value: found.to_owned(),
-        allowed,
     }
 }
 

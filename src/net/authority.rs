@@ -60,7 +60,7 @@ impl Demand {
             | Request::Cells => (Reach::Look, Pace::Quick),
             Request::Verify | Request::Backup => (Reach::Work, Pace::Long),
             Request::Diff => (Reach::Work, Pace::Peer),
-            Request::Sync => (Reach::Change, Pace::Quick),
+            Request::Sync | Request::Forget => (Reach::Change, Pace::Quick),
             Request::Scrub => match verb {
                 "now" => (Reach::Work, Pace::Long),
                 "pause" | "resume" | "acknowledge" => (Reach::Change, Pace::Quick),
@@ -151,6 +151,7 @@ mod tests {
 
     const CHANGES: [(Request, &str); 10] = [
         (Request::Sync, ""),
+        (Request::Forget, "member=ab"),
         (Request::Scrub, "do=pause"),
         (Request::Scrub, "do=resume"),
         (Request::Scrub, "do=acknowledge"),

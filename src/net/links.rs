@@ -14,6 +14,7 @@ use zenoh::{
 };
 
 use super::{
+    dropped::{count, Dropped},
     mailbox::Mailbox,
     queryable::{self, Route},
     text::one_line,
@@ -85,6 +86,7 @@ impl Links {
         mailbox: Arc<Mailbox>,
         asked: &AskedSenders,
         of_operators: Vec<Route>,
+        dropped: &Arc<Dropped>,
     ) -> ZResult<Self> {
         let own = token.to_string();
         let group = own
@@ -101,11 +103,13 @@ impl Links {
             })
             .await?;
         let of_replicas = [Kind::Digest, Kind::Entries, Kind::Root].map(|kind| {
-            let asked = asked.of(kind).clone();
+            let (asked, dropped) = (asked.of(kind).clone(), Arc::clone(dropped));
             Route::new(kind.name(), move |query| {
                 // A query that is dropped is answered with nothing, and its
                 // asker comes again later.
-                let _ = asked.try_send((kind, query));
+                if asked.try_send((kind, query)).is_err() {
+                    count(&dropped.replica_queries);
+                }
             })
         });
         let routes = of_operators.into_iter().chain(of_replicas).collect();

@@ -3,11 +3,12 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::sync::Notify;
 
+use super::dropped::{count, Dropped};
 use crate::sync::{Event, ReplicaId, Token};
 
 /// Replicas of which the token, and of which the announcement waits, at the most: more than are
@@ -26,8 +27,6 @@ struct Waiting {
     announced: BTreeMap<ReplicaId, Vec<u8>>,
     /// Whose announcement was taken last: the others come first.
     last: Option<ReplicaId>,
-    /// Events for which there was no room.
-    dropped: u64,
 }
 
 impl Waiting {
@@ -51,14 +50,6 @@ impl Waiting {
         let bytes = self.announced.remove(&next)?;
         Some(Event::Announced(next, bytes))
     }
-
-    fn dropped(&mut self) {
-        self.dropped += 1;
-        if self.dropped.is_power_of_two() {
-            let dropped = self.dropped;
-            tracing::warn!("{dropped} replication events were dropped, as too many came at a time");
-        }
-    }
 }
 
 /// See the [module](self).
@@ -66,9 +57,25 @@ impl Waiting {
 pub(super) struct Mailbox {
     waiting: Mutex<Waiting>,
     filled: Notify,
+    dropped: Arc<Dropped>,
 }
 
 impl Mailbox {
+    /// One that counts there what it has no room for.
+    pub(super) fn new(dropped: Arc<Dropped>) -> Self {
+        Self {
+            dropped,
+            ..Self::default()
+        }
+    }
+
+    fn count_dropped(&self) {
+        let dropped = count(&self.dropped.events);
+        if dropped.is_power_of_two() {
+            tracing::warn!("{dropped} replication events were dropped, as too many came at a time");
+        }
+    }
+
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -80,7 +87,7 @@ impl Mailbox {
         if has_room || waiting.tokens.contains_key(&token.replica) {
             waiting.tokens.insert(token.replica, (token, is_there));
         } else {
-            waiting.dropped();
+            self.count_dropped();
         }
         drop(waiting);
         self.filled.notify_one();
@@ -93,7 +100,7 @@ impl Mailbox {
         if has_room || waiting.announced.contains_key(&replica) {
             waiting.announced.insert(replica, bytes);
         } else {
-            waiting.dropped();
+            self.count_dropped();
         }
         drop(waiting);
         self.filled.notify_one();
@@ -227,7 +234,7 @@ mod tests {
             mailbox.announced(id(number), vec![0]);
         }
         mailbox.answered(1, Err("none".to_owned()));
-        assert_eq!(mailbox.waiting().dropped, 2 * MAX_REPLICAS as u64);
+        assert_eq!(mailbox.dropped.counts(), [2 * MAX_REPLICAS as u64, 0, 0, 0]);
         assert_eq!(all(&mailbox).len(), 2 * MAX_REPLICAS + 1);
     }
 

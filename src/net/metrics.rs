@@ -68,6 +68,7 @@ impl Operator {
                 commits: counts.commits,
                 committed_cells: counts.committed_cells,
             },
+            dropped: self.dropped.counts(),
             changes: ChangeMetrics {
                 published: changes.published,
                 dropped: changes.dropped,

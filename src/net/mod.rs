@@ -21,12 +21,15 @@
 //! | `status`, `metrics` | the state as JSON, and for Prometheus |
 //! | `text` | texts of others, for the log |
 //! | `told` | chooses the log level of a report |
+//! | `dropped` | counts what there was no room for |
+//! | `whereabouts` | the router and the host |
 
 mod answers;
 mod asker;
 mod authority;
 mod changes;
 pub(crate) mod convert;
+pub(crate) mod dropped;
 mod identity;
 mod links;
 mod mailbox;
@@ -49,6 +52,7 @@ mod status;
 mod text;
 mod told;
 mod view;
+mod whereabouts;
 mod words;
 
 pub use operator::Operator;
@@ -56,3 +60,4 @@ pub(crate) use random::number as random_number;
 pub use replicator::{Replication, Replicator};
 pub use routers::Routers;
 pub use session::{attach, Sessions};
+pub use whereabouts::Whereabouts;

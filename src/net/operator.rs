@@ -18,7 +18,9 @@ use std::sync::{atomic::AtomicU64, Arc, Mutex, PoisonError};
 use serde_json::Value;
 use tokio::sync::Notify;
 
-use super::{changes::Changes, identity, replicator::Replicator};
+use super::{
+    changes::Changes, dropped::Dropped, identity, replicator::Replicator, whereabouts::Found,
+};
 use crate::{
     admin::Administration, config::Operators, metrics::Histogram, store::StoreError,
     sync::ReplicaId,
@@ -41,6 +43,10 @@ pub struct Operator {
     pub(super) operators: Operators,
     /// What is published that pub/sub did not bring.
     pub(super) changes: Arc<Changes>,
+    /// What there was no room for.
+    pub(crate) dropped: Arc<Dropped>,
+    /// Where it is.
+    pub(super) found: Arc<Found>,
     /// Queries that were refused.
     pub(super) refused: AtomicU64,
     /// The change that was written to the log last: a restore is one, of many frames.
@@ -67,7 +73,12 @@ impl Operator {
         let changes = replicator
             .as_ref()
             .map_or_else(Arc::default, |replicator| Arc::clone(&replicator.changes));
+        let dropped = replicator
+            .as_ref()
+            .map_or_else(Arc::default, |replicator| Arc::clone(&replicator.dropped));
         Ok(Self {
+            dropped,
+            found: Arc::default(),
             admin,
             replicator,
             put_durations: Histogram::new(),

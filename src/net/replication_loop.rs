@@ -48,7 +48,7 @@ impl Replicator {
         let made = Arc::clone(&roots);
         self.replica.on_root(move || made.notify_one());
         let mut pause = FIRST_PAUSE;
-        let mailbox = Arc::new(Mailbox::default());
+        let mailbox = Arc::new(Mailbox::new(Arc::clone(&self.dropped)));
         loop {
             mailbox.declared();
             let (roots_sender, roots_asked) = mpsc::channel(MAX_ASKED);
@@ -61,7 +61,8 @@ impl Replicator {
             let own: Arc<str> = Arc::from(token.to_string());
             let (of_operators, routes) = answer_operators(&session, &own);
             let (of_links, to) = (session.clone(), Arc::clone(&mailbox));
-            let declared = Links::declare(of_links, token, to, &senders, routes).await;
+            let declared =
+                Links::declare(of_links, token, to, &senders, routes, &self.dropped).await;
             let mut links = match declared {
                 Ok(links) => links,
                 Err(error) => {

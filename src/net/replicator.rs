@@ -11,6 +11,7 @@ use zenoh::Session;
 
 use super::{
     changes::Changes,
+    dropped::Dropped,
     identity,
     links::{get, QUICKLY},
     random,
@@ -24,8 +25,8 @@ use crate::{
     replica::{Clock, Replica},
     store::StoreError,
     sync::{
-        AtHand, Context, Fingerprint, Group, Incarnation, Machine, ReplicaId, Settings, Token,
-        Walk, Want, MAX_MESSAGE, PROTOCOL,
+        AtHand, Context, Fingerprint, Forgotten, Group, Incarnation, Machine, ReplicaId, Settings,
+        Token, Walk, Want, MAX_MESSAGE, PROTOCOL,
     },
 };
 
@@ -58,6 +59,7 @@ pub struct Replicator {
     pub(super) name: String,
     pub(super) replica: Arc<Replica>,
     pub(super) changes: Arc<Changes>,
+    pub(super) dropped: Arc<Dropped>,
     pub(super) compression: bool,
     pub(super) served: Served,
     pub(super) at_hand: AtHand,
@@ -118,6 +120,7 @@ impl Replicator {
             name,
             replica,
             changes: Arc::default(),
+            dropped: Arc::default(),
             compression: config.compression,
             served: Served::default(),
             at_hand: AtHand::default(),
@@ -159,6 +162,11 @@ impl Replicator {
         let asked = peers.into_iter();
         let asked = asked.filter(|peer| peer.present && peer.isolation.is_none());
         asked.map(|peer| peer.replica).collect()
+    }
+
+    /// Forgets a replica that is gone.
+    pub(super) fn forget(&self, peer: &ReplicaId) -> Forgotten {
+        self.core().machine.forget(peer)
     }
 
     /// Finds what `peer` has and this replica lacks.

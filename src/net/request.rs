@@ -8,6 +8,12 @@ pub(super) const MAX_ROLLBACK: usize = 64 << 20;
 /// Bytes of a frame of a restore that is taken: that of one value of the longest.
 const MAX_RESTORE: usize = (1 << 30) + (1 << 20);
 
+/// The parameter of a status that is to be short, however many replicas there are.
+pub(super) const BRIEF: &str = "brief";
+
+/// The parameter of what is to be said, and not to be done.
+pub(super) const DRY: &str = "dry";
+
 /// Bytes of a payload that is a key, or names a replica.
 const MAX_WORDS: usize = 128 << 10;
 
@@ -22,6 +28,7 @@ pub(super) enum Request {
     Verify,
     Scrub,
     Sync,
+    Forget,
     Diff,
     Snapshot,
     Backup,
@@ -30,7 +37,7 @@ pub(super) enum Request {
 }
 
 impl Request {
-    pub(super) const ALL: [Self; 13] = [
+    pub(super) const ALL: [Self; 14] = [
         Self::Status,
         Self::Metrics,
         Self::Proof,
@@ -39,6 +46,7 @@ impl Request {
         Self::Verify,
         Self::Scrub,
         Self::Sync,
+        Self::Forget,
         Self::Diff,
         Self::Snapshot,
         Self::Backup,
@@ -57,6 +65,7 @@ impl Request {
             Self::Verify => "control/verify",
             Self::Scrub => "control/scrub",
             Self::Sync => "control/sync",
+            Self::Forget => "control/forget",
             Self::Diff => "control/diff",
             Self::Snapshot => "control/snapshot",
             Self::Backup => "control/backup",
@@ -68,15 +77,18 @@ impl Request {
     /// The parameters that it takes.
     pub(super) fn parameters(self) -> &'static [&'static str] {
         match self {
-            Self::Status | Self::Metrics => &[],
-            Self::Verify | Self::Backup | Self::Sync | Self::Restore => &[asker::PARAMETER],
+            Self::Status => &[BRIEF],
+            Self::Metrics => &[],
+            Self::Verify | Self::Backup | Self::Sync => &[asker::PARAMETER],
+            Self::Restore => &[DRY, asker::PARAMETER],
             Self::Proof => &["key", "root"],
             Self::Cells => &["key"],
             Self::Keys => &["after", "match", "deleted", "limit", "low", "high"],
             Self::Scrub => &["do", asker::PARAMETER],
+            Self::Forget => &["member", asker::PARAMETER],
             Self::Diff => &["with"],
             Self::Snapshot => &["do", "name", asker::PARAMETER],
-            Self::Rollback => &["snapshot", asker::PARAMETER],
+            Self::Rollback => &["snapshot", DRY, asker::PARAMETER],
         }
     }
 
@@ -85,7 +97,7 @@ impl Request {
         match self {
             Self::Status | Self::Metrics | Self::Verify | Self::Diff | Self::Backup => 0,
             Self::Proof | Self::Keys | Self::Cells => MAX_WORDS,
-            Self::Scrub | Self::Sync | Self::Snapshot => MAX_WORDS,
+            Self::Scrub | Self::Sync | Self::Forget | Self::Snapshot => MAX_WORDS,
             Self::Restore => MAX_RESTORE,
             Self::Rollback => MAX_ROLLBACK,
         }

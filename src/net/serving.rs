@@ -13,6 +13,7 @@ use super::{
     asker::Asker,
     authority::{admit, Demand, Pace},
     changes::Feed,
+    dropped::count,
     operator::Operator,
     outbox::Outbox,
     queryable::{self, Route},
@@ -85,10 +86,12 @@ impl Serving {
             Operators::Read | Operators::All => &Request::ALL,
         };
         let routes = answered.iter().map(|&request| {
-            let sender = sender.clone();
+            let (sender, dropped) = (sender.clone(), Arc::clone(&operator.dropped));
             Route::new(request.name(), move |query| {
                 // A query that is dropped is answered with nothing.
-                let _ = sender.try_send((request, query));
+                if sender.try_send((request, query)).is_err() {
+                    count(&dropped.operator_queries);
+                }
             })
         });
         let routes = routes.collect();
@@ -104,6 +107,9 @@ impl Serving {
             };
             serving.push(tokio::spawn(feed.run()));
         }
+        let (asked_where, found) = (session.clone(), Arc::clone(&operator.found));
+        // Zenoh may have its configuration locked.
+        tokio::task::spawn_blocking(move || found.look(&asked_where));
         let (session, operator) = (session.clone(), Arc::clone(operator));
         serving.push(tokio::spawn(serve(
             session,
@@ -144,6 +150,7 @@ async fn serve(
         }
         // A query that is dropped is answered with nothing.
         let Some(place) = place else {
+            count(&operator.dropped.operator_queries);
             continue;
         };
         let asked = Asked {

@@ -11,6 +11,9 @@ use crate::{
     sync::{PeerStatus, Settings, Status, PROTOCOL},
 };
 
+/// Cells in quarantine that the status lists: a damaged disk may have any number.
+const MAX_LISTED: usize = 100;
+
 /// A time in RFC 3339.
 pub(super) fn ntp64_text(ntp64: u64) -> String {
     NTP64(ntp64).to_string_rfc3339_lossy()
@@ -41,6 +44,38 @@ impl Operator {
     }
 }
 
+impl Operator {
+    /// The status without what grows with the number of replicas, or of cells: those that are there and
+    /// equal are counted, and of others there are a few.
+    pub(super) fn brief_status(&self) -> Value {
+        let mut status = storage_status(self, Value::Null);
+        shorten(&mut status);
+        status
+    }
+}
+
+/// Replicas that are listed although a status is to be short.
+const MAX_PEERS: usize = 16;
+
+/// Leaves out what may be long.
+fn shorten(status: &mut Value) {
+    for list in ["/scrub/damaged", "/scrub/quarantined", "/refused"] {
+        if let Some(Value::Array(list)) = status.pointer_mut(list) {
+            list.truncate(1);
+        }
+    }
+    if let Some(Value::Array(peers)) = status.pointer_mut("/replication/peers") {
+        let all = peers.len();
+        peers.retain(|peer| peer["present"] == false || peer["relation"] != "equal");
+        let equal = all - peers.len();
+        let others = peers.len();
+        peers.truncate(MAX_PEERS);
+        let more = others - peers.len();
+        status["replication"]["equal_peers"] = equal.into();
+        status["replication"]["more_peers"] = more.into();
+    }
+}
+
 /// A storage's status, with its configuration.
 fn storage_status(operator: &Operator, configuration: Value) -> Value {
     let admin = &operator.admin;
@@ -49,9 +84,18 @@ fn storage_status(operator: &Operator, configuration: Value) -> Value {
     let queues = replica.queues();
     let counts = replica.counts();
     let replication = operator.replicator.as_deref().map(Replicator::status);
+    let refused = replica.refused_writes().into_iter().map(|refused| {
+        json!({
+            "key": refused.key,
+            "timestamp": refused.timestamp.to_string(),
+            "at": ntp64_text(refused.at),
+            "reason": refused.reason,
+        })
+    });
     json!({
         "name": admin.name,
         "identity": operator.identity().to_string(),
+        "router": operator.found.whereabouts(),
         "configuration": configuration,
         "root": published.root.to_string(),
         "cut": ntp64_text(published.cut),
@@ -75,7 +119,10 @@ fn storage_status(operator: &Operator, configuration: Value) -> Value {
             "dropped": counts.dropped,
             "commits": counts.commits,
             "committed_cells": counts.committed_cells,
+            "refused_queries": operator.refused.load(Ordering::Relaxed),
         },
+        "refused": refused.collect::<Vec<_>>(),
+        "dropped": operator.dropped.status(),
         "changes": operator.changes.status(),
         "scrub": scrub_json(operator),
         "replication": replication,
@@ -90,7 +137,7 @@ pub(super) fn scrub_json(operator: &Operator) -> Value {
     let (state, counts) = (admin.scrubbing.state(), admin.replica.counts());
     let damaged = state.damaged.iter();
     let damaged = damaged.map(|damage| damage_json(operator, damage));
-    let quarantined = admin.replica.quarantined();
+    let quarantined = admin.replica.first_quarantined(MAX_LISTED);
     let quarantined = quarantined.iter().map(|(key, version)| {
         json!({
             "key": admin.group.full_key(&key.key),
@@ -110,6 +157,7 @@ pub(super) fn scrub_json(operator: &Operator) -> Value {
         "repaired_cells": counts.repaired,
         "damaged": damaged.collect::<Vec<_>>(),
         "quarantined": quarantined.collect::<Vec<_>>(),
+        "quarantined_cells": admin.replica.quarantined_cells(),
     })
 }
 
@@ -184,4 +232,62 @@ fn replication_status(
             "strategy": status.rejected.strategy,
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_a_hundred(relation: &str, present: bool) -> Value {
+        let peer = json!({
+            "replica": "0123456789abcdef0123456789abcdef",
+            "present": present,
+            "relation": relation,
+            "reason": null,
+            "root": "ab".repeat(32),
+            "cut": "2026-11-24T04:44:34.625000000Z",
+            "cells": 1_234_567,
+            "clock_offset_ms": -123,
+            "since": "2026-11-24T04:44:31.184691107Z",
+            "last_equal": "2026-11-24T04:44:31.184691107Z",
+            "refused_cells": 0,
+        });
+        json!({
+            "refused": vec![json!({ "key": "k".repeat(200) }); 16],
+            "scrub": {
+                "damaged": vec![json!({ "key": "k".repeat(200) }); 100],
+                "quarantined": vec![json!({ "key": "k".repeat(200) }); 100],
+            },
+            "replication": { "peers": vec![peer; 99] },
+        })
+    }
+
+    /// A hundred replicas of ten storages are 1,000 of these.
+    #[test]
+    fn a_brief_status_is_short_however_many_replicas_there_are() {
+        let mut equal = of_a_hundred("equal", true);
+        shorten(&mut equal);
+        assert!(
+            equal.to_string().len() <= 900,
+            "{}",
+            equal.to_string().len()
+        );
+        assert_eq!(equal["replication"]["equal_peers"], 99);
+        for (relation, present) in [("equal", false), ("divergent", true)] {
+            let mut others = of_a_hundred(relation, present);
+            shorten(&mut others);
+            let replication = &others["replication"];
+            assert_eq!(
+                replication["peers"].as_array().map(Vec::len),
+                Some(MAX_PEERS)
+            );
+            assert_eq!(
+                (&replication["equal_peers"], &replication["more_peers"]),
+                (&json!(0), &json!(83))
+            );
+        }
+        let mut alone = json!({ "replication": null });
+        shorten(&mut alone);
+        assert_eq!(alone, json!({ "replication": null }));
+    }
 }

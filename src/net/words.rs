@@ -3,7 +3,7 @@
 use zenoh::query::{Parameters, Query as ZQuery};
 
 use super::request::Request;
-use crate::admin::AdminError;
+use crate::{admin::AdminError, cell::CellKey, hex, mst::RootHash, sync::ReplicaId};
 
 /// The words of a query.
 pub(super) struct Words<'a> {
@@ -68,6 +68,23 @@ impl<'a> Words<'a> {
         }
     }
 
+    /// The replica that a parameter names.
+    pub(super) fn replica(&self, name: &'static str) -> Result<ReplicaId, AdminError> {
+        let allowed = "a replica's 32 hexadecimal digits";
+        let named = self.parsed(name, allowed, |text| text.parse().ok())?;
+        named.ok_or(AdminError::Parameter {
+            name,
+            value: String::new(),
+            allowed,
+        })
+    }
+
+    /// A parameter that is true or false; false if it is not there.
+    pub(super) fn is(&self, name: &'static str) -> Result<bool, AdminError> {
+        let given = self.parsed(name, "`true` or `false`", |text| text.parse().ok())?;
+        Ok(given.unwrap_or_default())
+    }
+
     /// A key, with its prefix: in the payload, or in a parameter as long as there is no
     /// `;` in it.
     pub(super) fn text(
@@ -97,5 +114,24 @@ impl<'a> Words<'a> {
             value: String::new(),
             allowed: "a key of the storage, with its prefix",
         })
+    }
+}
+
+/// The key of a cell, in hexadecimal.
+pub(super) fn cell_key(text: &str) -> Option<CellKey> {
+    CellKey::from_canonical(&hex::decode(text)?).ok()
+}
+
+/// A root, in hexadecimal.
+pub(super) fn root(text: &str) -> Option<RootHash> {
+    Some(RootHash(hex::decode(text)?.try_into().ok()?))
+}
+
+/// The error of a verb that there is not.
+pub(super) fn unknown_verb(found: &str, allowed: &'static str) -> AdminError {
+    AdminError::Parameter {
+        name: "do",
+        value: found.to_owned(),
+        allowed,
     }
 }

@@ -127,7 +127,7 @@ pub use roots::{change_log::Change, Comparison, RootHistory, RootInfo, Span};
 pub(crate) use simulated::{check_promised, ideal, Image, Lost, Medium, SimulatedReplica};
 pub(crate) use tuning::Now;
 pub use tuning::Tuning;
-pub use write::acks::Committed;
+pub use write::{acks::Committed, refusals::RefusedWrite};
 
 use apply::{
     loading::{load, Loaded},
@@ -425,6 +425,12 @@ impl Replica {
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.shared.state.counters.read()
+    }
+
+    /// The last writes that were refused, the newest at the end; a few.
+    #[must_use]
+    pub fn refused_writes(&self) -> Vec<RefusedWrite> {
+        self.shared.state.refusals.list()
     }
 
     /// Bytes on disk, as of the last root that was made.

@@ -13,7 +13,7 @@ use super::{
     counters::Counters,
     integrity::quarantine::Quarantine,
     read::liveness::KeyLiveness,
-    write::{acks::CommitTracker, group::Group, queue::WriteQueue},
+    write::{acks::CommitTracker, group::Group, queue::WriteQueue, refusals::Refusals},
     Failure, Options, RootHistory, Tree, Tuning,
 };
 use crate::cell::{Cell, CellKey, Key, Part, Timestamp, Version};
@@ -31,6 +31,7 @@ pub(crate) struct State {
     pub(super) quarantine: Quarantine,
     pub(super) commits: Arc<CommitTracker>,
     pub(super) counters: Counters,
+    pub(super) refusals: Refusals,
 }
 
 impl State {
@@ -58,6 +59,7 @@ impl State {
             quarantine: Quarantine::new(quarantined),
             commits: Arc::default(),
             counters: Counters::default(),
+            refusals: Refusals::default(),
         }
     }
 

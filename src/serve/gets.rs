@@ -28,6 +28,7 @@ use crate::{
     merge::Form,
     net::{
         convert,
+        dropped::count,
         outbox::{Outbox, Sending},
         Operator,
     },
@@ -199,7 +200,10 @@ impl Answers {
                     get.outbox.send_all();
                 });
             }
-            Err(Full) => self.refuse(&query, "too many gets are going on; ask again later"),
+            Err(Full) => {
+                count(&self.operator.dropped.gets);
+                self.refuse(&query, "too many gets are going on; ask again later");
+            }
         }
     }
 

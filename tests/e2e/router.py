@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import random
+import re
 import shutil
 import socket
 import subprocess
@@ -115,8 +116,8 @@ class Router:
     It knows the routers whose endpoints `connect` gives, and no others. Gets of what
     matches `own_gets` it answers from its own storages alone; else it would ask another
     router's, too. `session` is where the backend has its Zenoh session from: "runtime",
-    by the companion plugin; "client", a session of its own with this router. `zenoh` has further sections of
-    Zenoh's configuration, as they are.
+    by the companion plugin; "client", a session of its own with this router. `zenoh` has further sections of Zenoh's
+    configuration, as they are.
 
     `door` is who serves the storages: "volume", the storage manager's; or "plugin", the plugin
     itself, in a router without a storage manager. `served` are storages that the plugin serves
@@ -157,6 +158,7 @@ class Router:
         self._programs = programs
         self._session = session
         self._zenoh = zenoh or {}
+        self._whatami = self._zenoh.get("mode", "router")
         self._volumes = {"mst": self._volume_config()} if volumes is None else volumes
         self._storages = storages
         self._expected = list(storages if expected is None else expected)
@@ -381,7 +383,7 @@ class Router:
 
     def neighbours(self):
         """The identities of the routers that it is connected with."""
-        (reply,) = self.request("GET", "@/local/router").json()
+        (reply,) = self.request("GET", f"@/local/{self._whatami}").json()
         sessions = reply["value"]["sessions"]
         return {session["peer"] for session in sessions if session["whatami"] == "router"}
 
@@ -390,12 +392,22 @@ class Router:
         is_served = self.door == "plugin" or name in self._served
         return self._admin_value(f"status/{_PLUGIN if is_served else _MANAGER}/storages/{name}")
 
+    def zid(self):
+        """The identity that it has since it was started."""
+        [*_, last] = re.findall(r"Using ZID: (\w+)", self.log())
+        return last
+
     def volume_status(self, name):
         """The admin status of a volume; None if there is no such volume."""
         return self._admin_value(f"status/{_MANAGER}/volumes/{name}")
 
     def _admin_value(self, path):
-        response = self.request("GET", f"@/local/router/{path}")
+        if "namespace" in self._zenoh:
+            # REST has it, too, and so does not reach the admin space.
+            key = f"@/{self.zid()}/{self._whatami}/{path}"
+            values = [json.loads(value) for value in self.client.get(key).values()]
+            return values[0] if values else None
+        response = self.request("GET", f"@/local/{self._whatami}/{path}")
         assert response.status == 200, f"{path}: {response}"
         replies = response.json()
         assert len(replies) <= 1, f"{path} has one answer: {replies}"
@@ -432,7 +444,7 @@ class Router:
         config = self.config_of(config)
         response = self.request(
             "PUT",
-            f"@/local/router/config/{self.configured}/{path}",
+            f"@/local/{self._whatami}/config/{self.configured}/{path}",
             body=json.dumps(config),
             headers={"content-type": "application/json"},
         )
@@ -445,7 +457,7 @@ class Router:
         queue to a storage has one place, and the question would take that of the
         order to stop.
         """
-        response = self.request("DELETE", f"@/local/router/config/{self.configured}/storages/{name}")
+        response = self.request("DELETE", f"@/local/{self._whatami}/config/{self.configured}/storages/{name}")
         assert response.status == 200, response
 
     # Waiting for what it does.

@@ -21,6 +21,7 @@ CHANGES = [
     ("control/scrub", "do=pause"),
     ("control/scrub", "do=resume"),
     ("control/sync", ""),
+    ("control/forget", f"member={'ab' * 16}"),
     ("control/restore", ""),
     ("control/rollback", ""),
     ("control/rollback", "snapshot=a"),

@@ -2,8 +2,11 @@
 
 import json
 import os
+import pty
 import signal
+import socket
 import subprocess
+import termios
 from dataclasses import dataclass
 from functools import partial
 
@@ -148,8 +151,10 @@ def test_a_replica_is_a_line(cluster, first, replicas):
         assert replica["relation"] == "equal"
         assert (replica["key_expr"], replica["strip_prefix"]) == ("demo/**", None)
         assert replica["cells"] == 24
+        assert replica["router"]["host"] == socket.gethostname()
+    assert {replica["router"]["zid"] for replica in found} == {each.zid() for each in cluster.routers}
     lines = mstctl("replicas", router=first, check=0).text.splitlines()
-    assert lines[0].split() == ["REPLICA", "ROOT", "CELLS", "RELATION", "SESSION", "STORAGE"]
+    assert lines[0].split() == ["REPLICA", "ROOT", "CELLS", "RELATION", "SESSION", "ROUTER", "STORAGE"]
     assert sorted(line.split()[0] for line in lines[1:]) == [id[:8] for id in replicas]
 
 
@@ -330,6 +335,28 @@ def test_what_takes_long_ends_with_whoever_asked_for_it(start_router, tmp_path, 
     mstctl("backup", tmp_path / "demo.mst", router=router, check=0)
 
 
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGHUP], ids=lambda end: end.name)
+def test_the_terminal_is_given_back(first, end):
+    main, side = pty.openpty()
+    before = termios.tcgetattr(side)
+    command = [MSTCTL, "-e", f"tcp/127.0.0.1:{first.port}", "watch"]
+    shown = b""
+    with subprocess.Popen(command, stdin=side, stdout=side, stderr=subprocess.DEVNULL) as watching:
+        try:
+            while b"\x1b[?1049h" not in shown:
+                shown += os.read(main, 1 << 16)
+            assert termios.tcgetattr(side) != before
+            watching.send_signal(end)
+            while b"\x1b[?1049l" not in shown:
+                shown += os.read(main, 1 << 16)
+            assert watching.wait(PATIENCE) == 130
+        finally:
+            watching.kill()
+    assert termios.tcgetattr(side) == before
+    os.close(side)
+    os.close(main)
+
+
 # Proving and checking.
 
 
@@ -413,6 +440,8 @@ def test_a_storage_goes_to_a_file_and_back(cluster, first, start_router, tmp_pat
 
     other = start_router(REPLICATED, session="runtime")
     wait_for_replicas(other, 1)
+    would = mstctl("--json", "restore", "--dry-run", file, router=other, check=0).json()
+    assert (would["newest"], would["dry_run"], other.status("demo")["keys"]) == (24, True, 0)
     restored = mstctl("--json", "restore", file, router=other, check=0).json()
     assert (restored["cells"], restored["newest"], restored["rejected"]) == (24, 24, 0)
     assert restored["verified"] is True
@@ -468,6 +497,11 @@ def test_going_back_is_asked_for_and_done(start_cluster, tmp_path):
     assert "--yes" in failure(*own, "rollback", file, router=router, code=2)
     assert router.client.get("demo/**") != values
     for back in [["rollback", file], ["rollback", "--snapshot", "before"]]:
+        before = router.client.get("demo/**")
+        would = mstctl("--json", *own, *back, "--dry-run", router=router, check=0)
+        would = would.lines()[-1] if "--snapshot" in back else would.json()
+        assert [would[name] for name in ("restored", "deleted", "kept")] == [2, 1, 8]
+        assert router.client.get("demo/**") == before
         done = mstctl("--json", *own, *back, "--yes", router=router, check=0)
         last = done.lines()[-1] if "--snapshot" in back else done.json()
         counts = [last[name] for name in ("restored", "deleted", "kept")]
@@ -592,3 +626,12 @@ def test_a_replica_that_is_absent_is_named_and_counted(start_cluster):
     assert f"absent: {gone}" in mstctl("root", router=first, check=1).text
     assert "1 answer, expected 2" in mstctl("root", "--expect", "2", router=first, check=1).text
     mstctl("root", "--expect", "1", router=first, check=0)
+    here = identity(first)
+    assert "is there" in failure("members", "forget", here[:8], code=2, router=first)
+    would = mstctl("--json", "members", "forget", "--dry-run", gone, router=first, check=0).json()
+    assert (would["forgotten_by"], would["dry_run"]) == ([here], True)
+    assert "absent" in relations(first)
+    done = mstctl("members", "forget", gone, router=first, check=0).text
+    assert f"replica {gone} of demo/** is forgotten by {here[:8]}" in done
+    mstctl("root", router=first, check=0)
+    assert gone in failure("members", "forget", gone, code=3, router=first)

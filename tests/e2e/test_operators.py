@@ -3,9 +3,11 @@
 import json
 
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from client import timestamp
 from cluster import chain, mesh
+from conftest import REPOSITORY
 from operators import Operator, base, group
 from polling import wait_until
 from router import storage
@@ -150,7 +152,23 @@ def test_the_metrics_are_of_this_storage(router, operator, own, name):
     assert metrics.encoding.startswith("application/openmetrics-text")
     text = metrics.payload.decode()
     assert text.endswith("# EOF\n")
-    assert json.dumps(name) in text
+    # Prometheus' own reader takes it, and what is in it is of this storage.
+    families = list(text_string_to_metric_families(text))
+    samples = [sample for family in families for sample in family.samples]
+    assert {sample.labels["storage"] for sample in samples} == {name}
+    counters = {family.name for family in families if family.type == "counter"}
+    assert "zenoh_mst_dropped_messages" in counters
+    [puts] = [sample for sample in samples if sample.name == "zenoh_mst_puts_total"]
+    assert puts.value == router.status(name)["counters"]["puts"]
+
+
+def test_prometheus_reads_all_that_there_can_be():
+    """The text of a storage of which everything is known, as `src/metrics/tests.rs` has it."""
+    golden = (REPOSITORY / "src/metrics/golden.txt").read_text()
+    families = list(text_string_to_metric_families(golden))
+    assert {"histogram", "counter", "gauge", "info", "stateset"} == {one.type for one in families}
+    with pytest.raises(ValueError):
+        list(text_string_to_metric_families(golden.replace("# EOF", "")))
 
 
 # Keys.

@@ -4,7 +4,7 @@ use zenoh_backend_mst::sync::Group;
 
 use crate::{
     output::Tone,
-    replicas::{Peer, Replica, Status},
+    replicas::{Peer, Replica, Replication, Status},
 };
 
 /// The replicas of a storage.
@@ -39,20 +39,28 @@ const RELATIONS: [&str; 5] = ["isolated", "divergent", "unknown", "behind", "equ
 
 /// How a replica sees its peers that are there: the worst of their relations, with
 /// their number, unless it is that of all.
-fn relation(peers: &[Peer]) -> (String, Tone) {
-    let present: Vec<&Peer> = peers.iter().filter(|peer| peer.present).collect();
-    if present.is_empty() {
+fn relation(replication: &Replication) -> (String, Tone) {
+    let present = replication.peers.iter().filter(|peer| peer.present);
+    let present: Vec<&Peer> = present.collect();
+    let equal = replication.equal_peers as usize;
+    let all = present.len() + equal;
+    if all == 0 {
         return ("alone".to_owned(), Tone::Plain);
     }
     let with = |relation: &str| {
         let with = present.iter().filter(|peer| peer.relation == relation);
-        with.count()
+        with.count() + if relation == "equal" { equal } else { 0 }
     };
     let worst = RELATIONS.iter().find(|relation| with(relation) > 0);
     // A relation that is not known here comes from a later version.
-    let worst = worst.map_or(present[0].relation.as_str(), |relation| relation);
+    let unknown = || {
+        present
+            .first()
+            .map_or("equal", |peer| peer.relation.as_str())
+    };
+    let worst = worst.copied().unwrap_or_else(unknown);
     let text = match with(worst) {
-        count if count == present.len() => worst.to_owned(),
+        count if count == all => worst.to_owned(),
         count => format!("{count} {worst}"),
     };
     (text, Tone::of_relation(worst))
@@ -63,7 +71,7 @@ fn row(replica: &Replica) -> Row {
     let (relation, tone) = match (&status.failure, &status.replication) {
         (Some(_), _) => ("failed".to_owned(), Tone::Bad),
         (None, None) => ("single".to_owned(), Tone::Plain),
-        (None, Some(replication)) => relation(&replication.peers),
+        (None, Some(replication)) => relation(replication),
     };
     Row {
         replica: replica.base.replica.to_string(),
@@ -140,7 +148,12 @@ mod tests {
 
     #[test]
     fn the_worst_relation_is_told() {
-        let told = |list: &[(&str, bool, &str)]| relation(&peers(list)).0;
+        let of = |list: &[(&str, bool, &str)], equal_peers| Replication {
+            peers: peers(list),
+            equal_peers,
+            ..Replication::default()
+        };
+        let told = |list: &[(&str, bool, &str)]| relation(&of(list, 0)).0;
         assert_eq!(told(&[]), "alone");
         assert_eq!(told(&[("a", false, "equal")]), "alone");
         assert_eq!(told(&[("a", true, "equal"), ("b", true, "equal")]), "equal");
@@ -151,7 +164,10 @@ mod tests {
         ];
         assert_eq!(told(&mixed), "1 divergent");
         assert_eq!(told(&[("a", true, "new")]), "new");
-        assert_eq!(relation(&peers(&mixed)).1, Tone::Warn);
+        assert_eq!(relation(&of(&mixed, 0)).1, Tone::Warn);
+        // Those that are equal may be counted alone.
+        assert_eq!(relation(&of(&[], 98)).0, "equal");
+        assert_eq!(relation(&of(&mixed[1..], 98)).0, "1 divergent");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use serde_json::Value;
 use zenoh::key_expr::keyexpr;
 use zenoh_backend_mst::{
     cell::{intersect, Key},
+    net::Whereabouts,
     sync::{Group, ReplicaId, Token},
 };
 
@@ -24,6 +25,8 @@ pub(crate) struct Status {
     pub(crate) name: Option<String>,
     /// As it was given: of the storage manager, or of the plugin.
     pub(crate) configuration: Value,
+    /// Where it is.
+    pub(crate) router: Whereabouts,
     pub(crate) root: String,
     /// RFC 3339.
     pub(crate) cut: String,
@@ -33,6 +36,8 @@ pub(crate) struct Status {
     pub(crate) disk_bytes: Option<u64>,
     pub(crate) queues: Queues,
     pub(crate) counters: Counters,
+    /// The last writes that were refused.
+    pub(crate) refused: Vec<Value>,
     pub(crate) scrub: Option<Scrub>,
     pub(crate) replication: Option<Replication>,
     /// Where a store was moved that could not be opened.
@@ -58,7 +63,9 @@ pub(crate) struct Scrub {
     pub(crate) damaged_cells: u64,
     pub(crate) repaired_cells: u64,
     /// Cells that are damaged, and have not been had from another replica.
+    /// The first of them.
     pub(crate) quarantined: Vec<Value>,
+    pub(crate) quarantined_cells: usize,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -97,6 +104,9 @@ pub(crate) struct Counters {
 pub(crate) struct Replication {
     pub(crate) session: Option<String>,
     pub(crate) peers: Vec<Peer>,
+    /// In a brief status: those that are there and equal, and those beside them that are not listed.
+    pub(crate) equal_peers: u64,
+    pub(crate) more_peers: u64,
     pub(crate) pulls: Pulls,
 }
 

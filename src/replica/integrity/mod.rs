@@ -136,6 +136,12 @@ impl Replica {
         self.shared.state.quarantine.list()
     }
 
+    /// The first cells in quarantine, by key, and no more than so many.
+    #[must_use]
+    pub fn first_quarantined(&self, most: usize) -> Vec<(CellKey, Version)> {
+        self.shared.state.quarantine.first(most)
+    }
+
     /// How many cells are in quarantine. O(1).
     #[must_use]
     pub fn quarantined_cells(&self) -> usize {

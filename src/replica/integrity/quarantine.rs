@@ -60,6 +60,15 @@ impl Quarantine {
             .collect()
     }
 
+    /// The first of them, by key, and no more than so many.
+    pub(in crate::replica) fn first(&self, most: usize) -> Vec<(CellKey, Version)> {
+        let cells = self.cells();
+        let first = cells.iter().take(most);
+        first
+            .map(|(key, version)| (key.clone(), *version))
+            .collect()
+    }
+
     pub(in crate::replica) fn insert(&self, key: &CellKey, version: Version) {
         let mut cells = self.cells();
         cells.insert(key.clone(), version);

@@ -9,5 +9,6 @@ pub(in crate::replica) mod hand_over;
 pub(in crate::replica) mod memtable;
 mod puts;
 pub(in crate::replica) mod queue;
+pub(in crate::replica) mod refusals;
 pub(in crate::replica) mod request;
 pub(in crate::replica) mod state;

@@ -11,7 +11,7 @@ use super::{
     state::{Offer, Offers},
 };
 use crate::{
-    cell::{ntp64_span, Cell, CellKey, Key, Version, MAX_KEY_BYTES},
+    cell::{ntp64_span, Cell, CellKey, Key, Timestamp, Version, MAX_KEY_BYTES},
     replica::{counters::Counter, Outcome, Refusal, Replica, ReplicaError, MAX_VALUE_BYTES},
     wildcard::{
         self, rule_key, InvalidRule, MAX_FOREIGN_RULES, MAX_FOREIGN_RULES_BYTES, MAX_RULES,
@@ -32,16 +32,20 @@ impl Replica {
             Some(_) => &shared.state.counters.puts,
             None => &shared.state.counters.deletes,
         };
+        let timestamp = cell.timestamp;
         if key.is_pattern() {
-            self.count_refused(Err(Refusal::from(InvalidRule::Kind)))?;
+            let refusal = Refusal::from(InvalidRule::Kind);
+            return Err(self.refused(&key, timestamp, refusal).into());
         }
         if shared.rules.is_lww() {
             let key = CellKey::own(key);
-            let checked = self.check(&key, &cell);
-            self.count_refused(checked)?;
+            if let Err(refusal) = self.check(&key, &cell) {
+                return Err(self.refused(&key.key, timestamp, refusal).into());
+            }
             return self.write(smallvec![(key, Arc::new(cell), None)], counter);
         }
-        let cells = self.count_refused(self.cells_of(key, cell))?;
+        let cells = self.cells_of(key.clone(), cell);
+        let cells = cells.map_err(|refusal| self.refused(&key, timestamp, refusal))?;
         let offered = cells.into_iter();
         let offered = offered.map(|(key, cell)| (key, Arc::new(cell), None));
         self.write(offered.collect(), counter)
@@ -66,8 +70,9 @@ impl Replica {
         if !(has_room || rules.has(&key)) || wildcard::check(&key, &cell).is_err() {
             return Ok(None);
         }
-        let checked = self.check(&key, &cell);
-        self.count_refused(checked)?;
+        if let Err(refusal) = self.check(&key, &cell) {
+            return Err(self.refused(&key.key, cell.timestamp, refusal).into());
+        }
         let counter = match is_put {
             true => &shared.state.counters.puts,
             false => &shared.state.counters.deletes,
@@ -152,8 +157,9 @@ impl Replica {
 
     fn join(&self, offered: Offer) -> Result<Outcome, ReplicaError> {
         let (key, cell, _) = &offered;
-        let checked = self.check(key, cell);
-        self.count_refused(checked)?;
+        if let Err(refusal) = self.check(key, cell) {
+            return Err(self.refused(&key.key, cell.timestamp, refusal).into());
+        }
         self.write(smallvec![offered], &self.shared.state.counters.merged)
     }
 
@@ -162,8 +168,15 @@ impl Replica {
         self.shared.refuses_writes.store(true, Ordering::Relaxed);
     }
 
-    fn count_refused<T>(&self, checked: Result<T, Refusal>) -> Result<T, Refusal> {
-        checked.inspect_err(|_| self.shared.state.counters.refused.add())
+    /// Counts and remembers a write that is refused.
+    fn refused(&self, key: &Key, timestamp: Timestamp, refusal: Refusal) -> Refusal {
+        let state = &self.shared.state;
+        state.counters.refused.add();
+        let now = (self.shared.clock)();
+        state
+            .refusals
+            .add(&key.to_string(), timestamp, now, &refusal);
+        refusal
     }
 
     fn check(&self, key: &CellKey, cell: &Cell) -> Result<(), Refusal> {

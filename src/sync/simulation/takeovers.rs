@@ -14,7 +14,7 @@ fn taken_over(seed: u64) -> u64 {
     let mut world = World::new(
         seed,
         Scenario {
-            delay: Duration::from_millis(20),
+            delay: Duration::from_millis(200),
             downtime: Duration::from_millis(1500),
             ..Scenario::calm(3)
         },

@@ -111,6 +111,9 @@ Examples:
     /// Replication
     #[command(subcommand)]
     Sync(Sync),
+    /// Which replicas there are to be
+    #[command(subcommand)]
+    Members(Members),
     /// Replicas, roots, lag and traffic, live; q or Ctrl-C ends it
     #[command(long_about = "\
 Replicas, roots, lag and traffic, live; q or Ctrl-C ends it. Where the output is no terminal, it prints a table each \
@@ -292,6 +295,9 @@ pub(crate) struct Adopt {
     /// What the storage takes off its keys
     #[arg(long, value_name = "PREFIX")]
     pub(crate) strip_prefix: Option<String>,
+    /// Says what would be done, and changes nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
     /// Removes the keys that are outside of the storage's key expression
     #[arg(long)]
     pub(crate) drop: bool,
@@ -318,6 +324,9 @@ pub(crate) struct Restore {
     /// rejected
     #[arg(long)]
     pub(crate) force_key_expr: bool,
+    /// Says what would be done, and changes nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 /// Of `rollback`.
@@ -329,6 +338,9 @@ pub(crate) struct Rollback {
     /// The snapshot
     #[arg(long, value_name = "NAME")]
     pub(crate) snapshot: Option<String>,
+    /// Says what would be done, and changes nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
     /// Does not ask
     #[arg(long)]
     pub(crate) yes: bool,
@@ -360,6 +372,26 @@ pub(crate) enum Sync {
         #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time)]
         wait: Duration,
     },
+}
+
+/// Of `members`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Members {
+    /// Has the others forget a replica that is gone for good, which they would do after a day
+    #[command(long_about = "\
+Has the other replicas of a storage forget one that is gone for good: they show it as absent no more. They would do so \
+by themselves a day after it went. One that comes back is known again.")]
+    Forget(Forget),
+}
+
+/// Of `members forget`.
+#[derive(Debug, Args)]
+pub(crate) struct Forget {
+    /// The replica, by its identity or the beginning of it
+    pub(crate) member: String,
+    /// Says what would be done, and does nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 /// Of `watch`.

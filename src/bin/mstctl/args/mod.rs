@@ -15,8 +15,8 @@ use std::ffi::OsString;
 use clap::{error::ErrorKind, CommandFactory as _, Parser};
 
 pub(crate) use commands::{
-    Adopt, Backup, Command, Diff, Get, Keys, Prove, Restore, Rollback, Root, Salvage, Scrub,
-    ScrubAction, Snapshot, Sync, Verify, Watch,
+    Adopt, Backup, Command, Diff, Forget, Get, Keys, Members, Prove, Restore, Rollback, Root,
+    Salvage, Scrub, ScrubAction, Snapshot, Sync, Verify, Watch,
 };
 pub(crate) use global::{Global, Mode};
 
@@ -97,6 +97,10 @@ impl Cli {
                 let text = "--strip-prefix is for --dir: a router knows it";
                 Some((ErrorKind::MissingRequiredArgument, text))
             }
+            Command::Restore(args) if args.dry_run && global.dir.is_some() => {
+                let text = "--dry-run is for a live storage: with --dir the folder is a new one";
+                Some((ErrorKind::ArgumentConflict, text))
+            }
             Command::Restore(args) if args.force_key_expr && global.storage.is_none() => {
                 let text = "--force-key-expr needs the storage: give it with -s";
                 Some((ErrorKind::MissingRequiredArgument, text))
@@ -175,11 +179,16 @@ mod tests {
             "-s other/** restore f --force-key-expr",
             "rollback f",
             "rollback --snapshot n --yes",
+            "rollback f --dry-run",
+            "restore f --dry-run",
+            "--dir d -s demo/** adopt --dry-run",
             "snapshot create n",
             "snapshot list",
             "snapshot delete n",
             "sync now",
             "sync now --wait 0s",
+            "members forget 6f",
+            "members forget 6f --dry-run",
             "watch --every 2s",
             "--dir d -s demo/** adopt",
             "--dir d -s demo/** adopt --strip-prefix demo --drop --yes",

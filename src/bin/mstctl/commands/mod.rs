@@ -8,6 +8,7 @@ mod diff;
 mod get;
 mod keys;
 mod man;
+mod members;
 mod offline;
 mod prove;
 mod pump;
@@ -92,6 +93,7 @@ pub(crate) fn run(cli: Cli) -> Result<Answer, Error> {
         Command::Rollback(args) => rollback::run(&context, args),
         Command::Snapshot(args) => snapshot::run(&context, args),
         Command::Sync(args) => sync::run(&context, args),
+        Command::Members(args) => members::run(&context, args),
         Command::Watch(args) => watch::run(&context, args),
         Command::Adopt(_) => Err(Error::Usage(
             "adopt is for a data folder: give it with --dir".to_owned(),

@@ -16,6 +16,7 @@ pub(super) fn send(
     connection: &Connection,
     base: &Token,
     (what, at_a_time): (&str, usize),
+    is_dry: bool,
     frames: impl Iterator<Item = Result<Vec<u8>, Error>>,
     mut see: impl FnMut(&Value),
 ) -> Result<(), Error> {
@@ -30,6 +31,10 @@ pub(super) fn send(
             under_way.pop_front().map_or(Ok(()), &mut take)?;
         }
         let request = Request::to(base, what).payload(frame?);
+        let request = match is_dry {
+            true => request.with("dry", true),
+            false => request,
+        };
         // Those before it are done first: the wait for it begins when they are.
         under_way.push_back(connection.stream_attended(request)?);
     }

@@ -2,13 +2,14 @@
 
 use indicatif::HumanCount;
 use serde_json::{json, Value};
+use zenoh_backend_mst::net::Whereabouts;
 
 use super::Context;
 use crate::{
     exit::{Answer, Error},
-    output::{short, Align, Field, Output, Table, Tone},
+    output::{safe, short, Align, Field, Output, Table, Tone},
     overview::{overview, Storage},
-    replicas::{storage, Replica},
+    replicas::{storage, Replica, Status},
 };
 
 pub(super) fn run(context: &Context) -> Result<Answer, Error> {
@@ -27,6 +28,20 @@ fn session(storage: &Storage, place: usize) -> Option<&str> {
     status.replication.as_ref()?.session.as_deref()
 }
 
+/// Where a replica is, in a word or two.
+fn router(status: Option<&Status>) -> String {
+    let Some(Whereabouts { zid, name, host }) = status.map(|status| &status.router) else {
+        return "-".to_owned();
+    };
+    let known = name.clone().or_else(|| zid.as_deref().map(short));
+    match (known, host.is_empty()) {
+        (Some(known), false) => safe(&format!("{known} on {host}")),
+        (Some(known), true) => safe(&known),
+        (None, false) => safe(&format!("on {host}")),
+        (None, true) => "-".to_owned(),
+    }
+}
+
 fn table(storages: &[Storage], output: Output) -> String {
     let mut table = Table::new(&[
         ("REPLICA", Align::Left),
@@ -34,6 +49,7 @@ fn table(storages: &[Storage], output: Output) -> String {
         ("CELLS", Align::Right),
         ("RELATION", Align::Left),
         ("SESSION", Align::Left),
+        ("ROUTER", Align::Left),
         ("STORAGE", Align::Left),
     ]);
     for storage in storages {
@@ -45,6 +61,7 @@ fn table(storages: &[Storage], output: Output) -> String {
                 cells.unwrap_or_default().into(),
                 Field::new(row.relation.clone(), row.tone),
                 session(storage, place).unwrap_or("-").into(),
+                router(row.status.as_ref()).into(),
                 Field::new(self::storage(&storage.group), Tone::Plain),
             ]);
         }
@@ -66,6 +83,7 @@ pub(super) fn document(storages: &[Storage]) -> Value {
                 "root": row.root,
                 "cells": row.cells,
                 "session": session(storage, place),
+                "router": row.status.as_ref().map(|status| &status.router),
             })
         })
     });
@@ -91,9 +109,9 @@ mod tests {
         let storages = overview(&all, &all);
         let text = table(&storages, Output::new(true));
         let expected = "\
-REPLICA   ROOT  CELLS  RELATION  SESSION  STORAGE
-1a1a1a1a        1,234  single    -        a/**
-2b2b2b2b            5  single    -        b/**";
+REPLICA   ROOT  CELLS  RELATION  SESSION  ROUTER  STORAGE
+1a1a1a1a        1,234  single    -        -       a/**
+2b2b2b2b            5  single    -        -       b/**";
         assert_eq!(text, expected);
         let document = document(&storages);
         assert_eq!(document[0]["replica"], "1a".repeat(16));

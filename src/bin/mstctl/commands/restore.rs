@@ -60,18 +60,18 @@ pub(super) fn run(context: &Context, args: &Restore) -> Result<Answer, Error> {
     let replica = target(context.choice(), all, &header, args.force_key_expr)?;
     let was_empty = replica.status.cells == 0 && replica.status.queues.is_empty();
     let mut restored = Restored::default();
-    let sent = send(&connection, &replica, &args.file, &header, &mut restored);
-    if sent.is_err() {
+    let sent = send(&connection, &replica, args, &header, &mut restored);
+    if sent.is_err() && !args.dry_run {
         let done = counted(restored.cells.0, "cell was", "cells were");
         note(&format!(
             "{done} restored before that; to restore again is safe"
         ));
     }
     sent?;
-    if was_empty && restored.rejected.0 == 0 {
+    if was_empty && restored.rejected.0 == 0 && !args.dry_run {
         restored.is_verified = Some(wait_for_root(&connection, &replica, &header)?);
     }
-    said(context.output, &replica, &restored)?;
+    said(context.output, &replica, &restored, args.dry_run)?;
     Ok(restored.answer())
 }
 
@@ -148,21 +148,29 @@ pub(super) fn same_storage(
 fn send(
     connection: &Connection,
     replica: &Replica,
-    path: &Path,
+    args: &Restore,
     header: &Header,
     restored: &mut Restored,
 ) -> Result<(), Error> {
+    let path = &args.file;
     let damaged = backup_error(path);
     let reader = BackupReader::open(files::open(path)?).map_err(&damaged)?;
     let frames = reader.verified_frames();
     let frames = frames.map(|frame| frame.map_err(&damaged));
     let progress = Progress::new("restoring");
-    pump::send(connection, &replica.base, RESTORE, frames, |answer| {
-        restored.cells.add(answer, "cells");
-        restored.newest.add(answer, "newest");
-        restored.rejected.add(answer, "rejected");
-        progress.set(restored.cells.0, Some(header.cells));
-    })
+    pump::send(
+        connection,
+        &replica.base,
+        RESTORE,
+        args.dry_run,
+        frames,
+        |answer| {
+            restored.cells.add(answer, "cells");
+            restored.newest.add(answer, "newest");
+            restored.rejected.add(answer, "rejected");
+            progress.set(restored.cells.0, Some(header.cells));
+        },
+    )
 }
 
 /// Whether the storage comes to have the backup's root.
@@ -188,7 +196,7 @@ fn wait_for_root(
     }
 }
 
-fn said(output: Output, replica: &Replica, restored: &Restored) -> Result<(), Error> {
+fn said(output: Output, replica: &Replica, restored: &Restored, is_dry: bool) -> Result<(), Error> {
     let Restored {
         cells,
         newest,
@@ -201,10 +209,12 @@ fn said(output: Output, replica: &Replica, restored: &Restored) -> Result<(), Er
         "newest": newest.0,
         "rejected": rejected.0,
         "verified": is_verified,
+        "dry_run": is_dry,
     });
     output.either(&document, |output| {
         let mut lines = vec![format!(
-            "{} restored to {}, at replica {}; {} new there",
+            "{}{} restored to {}, at replica {}; {} new there",
+            if is_dry { "this would be: " } else { "" },
             counted(cells.0, "cell", "cells"),
             storage(&replica.base.group),
             replica.short(),

@@ -45,8 +45,8 @@ impl RolledBack {
 
 pub(super) fn run(context: &Context, args: &Rollback) -> Result<Answer, Error> {
     match (&args.file, &args.snapshot) {
-        (Some(file), _) => to_file(context, file, args.yes),
-        (None, Some(name)) => to_snapshot(context, name, args.yes),
+        (Some(file), _) => to_file(context, file, args),
+        (None, Some(name)) => to_snapshot(context, name, args),
         (None, None) => Err(Error::Usage("give a FILE, or --snapshot NAME".to_owned())),
     }
 }
@@ -60,7 +60,7 @@ fn question(replica: &Replica, to: &str) -> String {
     )
 }
 
-fn to_file(context: &Context, path: &Path, is_sure: bool) -> Result<Answer, Error> {
+fn to_file(context: &Context, path: &Path, args: &Rollback) -> Result<Answer, Error> {
     let header = verified(path)?;
     if let Some(key) = header.missing.first() {
         return Err(Error::Place {
@@ -74,7 +74,7 @@ fn to_file(context: &Context, path: &Path, is_sure: bool) -> Result<Answer, Erro
     let connection = context.connect()?;
     let same = same_storage(context.choice(), connection.replicas()?, &header)?;
     let replica = context.choice().fullest(same)?;
-    if !is_sure {
+    if !args.yes && !args.dry_run {
         let (cut, cells) = (time(header.cut), counted(header.cells, "cell", "cells"));
         confirm(&question(&replica, &format!("at {cut}, with {cells}")))?;
     }
@@ -92,22 +92,29 @@ fn to_file(context: &Context, path: &Path, is_sure: bool) -> Result<Answer, Erro
     let mut done = RolledBack::default();
     let sent = {
         let progress = Progress::new("rolling back");
-        pump::send(&connection, &replica.base, ROLLBACK, frames, |answer| {
-            done.add(answer);
-            progress.set(cells.get(), Some(header.cells));
-        })
+        pump::send(
+            &connection,
+            &replica.base,
+            ROLLBACK,
+            args.dry_run,
+            frames,
+            |answer| {
+                done.add(answer);
+                progress.set(cells.get(), Some(header.cells));
+            },
+        )
     };
-    if sent.is_err() {
+    if sent.is_err() && !args.dry_run {
         note("a part of it may be done; to roll back again is safe");
     }
     sent?;
-    said(context.output, &replica, &done)?;
+    said(context.output, &replica, &done, args.dry_run)?;
     Ok(Answer::Yes)
 }
 
-fn to_snapshot(context: &Context, name: &str, is_sure: bool) -> Result<Answer, Error> {
+fn to_snapshot(context: &Context, name: &str, args: &Rollback) -> Result<Answer, Error> {
     let (connection, replica) = context.one()?;
-    if !is_sure {
+    if !args.yes && !args.dry_run {
         confirm(&question(
             &replica,
             &format!("at snapshot `{}`", safe(name)),
@@ -115,6 +122,7 @@ fn to_snapshot(context: &Context, name: &str, is_sure: bool) -> Result<Answer, E
     }
     let request = Request::to(&replica.base, ROLLBACK.0)
         .with("snapshot", super::snapshot::parameter(name)?)
+        .with("dry", args.dry_run)
         .meant();
     let last = follow(
         &connection,
@@ -127,21 +135,26 @@ fn to_snapshot(context: &Context, name: &str, is_sure: bool) -> Result<Answer, E
         // Each part says what was done so far.
         let mut done = RolledBack::default();
         done.add(&last);
-        said(context.output, &replica, &done)?;
+        said(context.output, &replica, &done, args.dry_run)?;
     }
     Ok(Answer::Yes)
 }
 
-fn said(output: Output, replica: &Replica, done: &RolledBack) -> Result<(), Error> {
+fn said(output: Output, replica: &Replica, done: &RolledBack, is_dry: bool) -> Result<(), Error> {
     let document = json!({
         "replica": replica.base.replica.to_string(),
         "restored": done.restored.0,
         "deleted": done.deleted.0,
         "kept": done.kept.0,
+        "dry_run": is_dry,
     });
     output.either(&document, |output| {
         let text = format!(
-            "rolled back: {} put again, {} deleted, {} as they were",
+            "{}: {} put again, {} deleted, {} as they were",
+            match is_dry {
+                true => "this would be a rollback of",
+                false => "rolled back",
+            },
             counted(done.restored.0, "key", "keys"),
             HumanCount(done.deleted.0),
             HumanCount(done.kept.0)

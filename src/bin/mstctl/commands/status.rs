@@ -2,11 +2,12 @@
 
 use indicatif::{HumanBytes, HumanCount};
 use serde_json::Value;
+use zenoh_backend_mst::net::Whereabouts;
 
 use super::Context;
 use crate::{
     exit::{Answer, Error},
-    output::{counted, plain, safe, short, Output, Tone},
+    output::{counted, note, plain, safe, short, Output, Tone},
     replicas::{storage, Peer, Replica, Scrub, Status},
 };
 
@@ -16,8 +17,19 @@ const MAX_SHOWN: usize = 5;
 /// From which offset on a peer's clock is told of: less may be the way of a message.
 const CLOCK_SHOWN_MS: u64 = 500;
 
+/// Replicas of which all is asked for: of more there are the brief ones.
+const MAX_IN_FULL: usize = 32;
+
 pub(super) fn run(context: &Context) -> Result<Answer, Error> {
-    let (_, replicas) = context.all()?;
+    let (connection, mut replicas) = context.all()?;
+    if replicas.len() <= MAX_IN_FULL {
+        for replica in &mut replicas {
+            match connection.in_full(replica) {
+                Ok(full) => *replica = full,
+                Err(error) => note(&format!("{error}; what it said before is shown")),
+            }
+        }
+    }
     let documents = replicas.iter().map(|replica| {
         let mut document = replica.document.clone();
         if let Some(fields) = document.as_object_mut() {
@@ -79,25 +91,32 @@ fn health(status: &Status) -> (String, Tone) {
 /// Cells that are damaged, and have not been had from another replica.
 fn quarantined(status: &Status) -> usize {
     let scrub = status.scrub.as_ref();
-    scrub.map_or(0, |scrub| scrub.quarantined.len())
+    scrub.map_or(0, |scrub| {
+        scrub.quarantined_cells.max(scrub.quarantined.len())
+    })
 }
 
 /// A line for each thing that there is to say.
 fn block(status: &Status, output: Output) -> String {
     let mut lines = vec![
+        ("router", router(&status.router)),
         ("root", status.root.clone()),
         ("cut", status.cut.clone()),
         ("holds", holds(status)),
         ("queues", queues(status)),
         ("since open", counters(status)),
     ];
+    let heads = std::iter::once("refused").chain(std::iter::repeat(""));
+    let last = status.refused.iter().rev().take(MAX_SHOWN);
+    lines.extend(heads.zip(last.map(|refused| output.paint(Tone::Warn, &plain(refused)))));
     if let Some(scrub) = &status.scrub {
         lines.push(("scrub", self::scrub(scrub)));
         let heads = std::iter::once("damaged").chain(std::iter::repeat(""));
         let shown = scrub.quarantined.iter().take(MAX_SHOWN);
         lines.extend(heads.zip(shown.map(|cell| output.paint(Tone::Bad, &plain(cell)))));
-        if scrub.quarantined.len() > MAX_SHOWN {
-            let more = scrub.quarantined.len() - MAX_SHOWN;
+        let all = quarantined(status);
+        if all > MAX_SHOWN {
+            let more = all - MAX_SHOWN;
             lines.push(("", format!("and {more} more: `mstctl scrub --json`")));
         }
     }
@@ -108,8 +127,10 @@ fn block(status: &Status, output: Output) -> String {
         let session = replication.session.as_deref();
         lines.push(("session", session.unwrap_or("none yet").to_owned()));
         let heads = std::iter::once("peers").chain(std::iter::repeat(""));
-        if replication.peers.is_empty() {
-            lines.push(("peers", "none".to_owned()));
+        match (replication.peers.len(), replication.equal_peers) {
+            (0, 0) => lines.push(("peers", "none".to_owned())),
+            (_, 0) => {}
+            (_, equal) => lines.push(("peers", format!("{equal} equal"))),
         }
         let peers = replication
             .peers
@@ -133,6 +154,16 @@ pub(super) fn recovered(aside: &str) -> String {
         "saved from a damaged store, which is in {}: `mstctl scrub acknowledge`",
         safe(aside)
     )
+}
+
+/// Which router, of which machine.
+pub(super) fn router(router: &Whereabouts) -> String {
+    let named = router.name.iter().chain(&router.zid).map(|text| safe(text));
+    let router_host = match router.host.is_empty() {
+        true => None,
+        false => Some(format!("on {}", safe(&router.host))),
+    };
+    named.chain(router_host).collect::<Vec<_>>().join(" ")
 }
 
 /// Lines, each with its name before it.
@@ -294,6 +325,8 @@ mod tests {
     #[test]
     fn a_block_has_a_line_for_each_thing() {
         let status = status(json!({
+            "router": { "zid": "f00", "name": "r1", "host": "robot-7" },
+            "refused": [{ "key": "k", "reason": "too far" }],
             "root": "ab", "cut": "c", "keys": 1234, "cells": 1250, "tombstones": 16,
             "disk_bytes": 67108864, "queues": { "uncommitted": 1, "unsettled": 2 },
             "scrub": {
@@ -310,11 +343,13 @@ mod tests {
             ] },
         }));
         let expected = "  \
+  router      r1 f00 on robot-7
   root        ab
   cut         c
   holds       1,234 keys, 1,250 cells, 16 of them tombstones, 64.00 MiB on disk
   queues      1 not on disk (0 B), 2 not settled
   since open  0 puts, 0 deletes, 0 gets, 0 refused
+  refused     key k, reason too far
   scrub       running, 5 of 1,250 cells, last completed t; 3 damaged, 2 of them repaired
   damaged     key k, timestamp 1/a
   session     none yet

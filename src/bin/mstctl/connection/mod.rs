@@ -154,8 +154,9 @@ impl Connection {
     /// Asks all replicas, of a group or of all. Who does not answer, or with an
     /// error, is left out.
     fn ask_all(&self, group: &str, what: &str, timeout: Duration) -> Result<Vec<Piece>, Error> {
-        let key_expr = format!("{PREFIX}/{PROTOCOL}/{group}/*/{what}");
-        let pieces = self.send(Request::at(key_expr), timeout)?;
+        let (what, parameters) = what.split_once('?').unwrap_or((what, ""));
+        let request = Request::at(format!("{PREFIX}/{PROTOCOL}/{group}/*/{what}"));
+        let pieces = self.send(request.with_all(parameters), timeout)?;
         let mut answers = Vec::new();
         loop {
             match pieces.next() {
@@ -167,9 +168,10 @@ impl Connection {
         }
     }
 
-    /// All replicas that answer within a time, ordered by storage and identity.
+    /// All replicas that answer within a time, ordered by storage and identity. What each says of itself is
+    /// short, as there may be a hundred replicas of ten storages.
     pub(crate) fn replicas_within(&self, timeout: Duration) -> Result<Vec<Replica>, Error> {
-        let answers = self.ask_all("*", "status", timeout)?;
+        let answers = self.ask_all("*", "status?brief=true", timeout)?;
         let mut replicas = Vec::with_capacity(answers.len());
         for answer in answers {
             let base = answer.key_expr.strip_suffix("/status");
@@ -186,6 +188,12 @@ impl Connection {
         // A copied folder answers twice until one of the two has another identity.
         replicas.dedup_by(|a, b| a.order() == b.order());
         Ok(replicas)
+    }
+
+    /// A replica with all that it says of itself.
+    pub(crate) fn in_full(&self, replica: &Replica) -> Result<Replica, Error> {
+        let answer = self.ask(Request::to(&replica.base, "status"))?;
+        Ok(Replica::new(replica.base.clone(), answer.json()?))
     }
 
     /// All replicas. Says of which there is only the token: else they would be left out

@@ -36,6 +36,13 @@ impl Request {
         self
     }
 
+    /// With parameters as they are written.
+    pub(super) fn with_all(mut self, parameters: &str) -> Self {
+        let given = parameters.split(';').filter(|one| !one.is_empty());
+        self.parameters.extend(given.map(ToOwned::to_owned));
+        self
+    }
+
     /// For what changes something: the payload says which replica is meant.
     pub(crate) fn meant(self) -> Self {
         let identity = self.replica.as_deref();

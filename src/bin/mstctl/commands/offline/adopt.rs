@@ -80,6 +80,12 @@ pub(super) fn adopt(context: &Context, dir: &Path, args: &Adopt) -> Result<Answe
             ),
         });
     }
+    if args.dry_run {
+        let would = question(dir, old.as_ref(), &new, &found);
+        let document = json!({ "dir": dir.display().to_string(), "dry_run": true, "would": would });
+        context.output.either(&document, |_| would.clone())?;
+        return Ok(Answer::Yes);
+    }
     if !args.yes {
         confirm(&question(dir, old.as_ref(), &new, &found))?;
     }

@@ -66,6 +66,7 @@ pub(super) fn run(context: &Context, dir: &Path, command: &Command) -> Result<An
         | Command::Rollback(_)
         | Command::Snapshot(_)
         | Command::Sync(_)
+        | Command::Members(_)
         | Command::Watch(_) => Err(Error::Usage(
             "a folder has status, root, keys, get, verify, backup, restore, adopt and salvage; the \
              other commands ask a router: leave --dir out"

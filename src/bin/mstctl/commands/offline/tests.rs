@@ -136,6 +136,7 @@ fn a_backup_of_a_folder_is_restored_into_another() {
     backup::write(&store, &loaded, &header, &mut unfinished, &file).expect("written");
     assert_eq!(complete(unfinished, &file).expect("sound"), header);
     let args = Restore {
+        dry_run: false,
         file: file.clone(),
         force_key_expr: false,
     };

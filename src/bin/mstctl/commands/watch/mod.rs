@@ -9,6 +9,10 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use signal_hook::{
+    consts::{SIGHUP, SIGINT, SIGTERM},
+    iterator::Signals,
+};
 use zenoh_backend_mst::cell::ntp64_span;
 
 use self::view::View;
@@ -32,6 +36,8 @@ const CTRL_C: u8 = 3;
 /// What the loop waits for.
 enum Event {
     Key(u8),
+    /// The process is to end.
+    End,
     Replicas(Result<Vec<Replica>, Error>),
 }
 
@@ -86,6 +92,7 @@ fn live(context: &Context, connection: Connection, every: Duration) -> Result<An
             }
         }
     });
+    end_on_signals(&sender)?;
     thread::spawn(move || loop {
         let next = Instant::now() + every;
         let replicas = connection.replicas_within(connection.timeout);
@@ -102,7 +109,7 @@ fn live(context: &Context, connection: Connection, every: Duration) -> Result<An
         // Between two looks the terminal may get another size.
         match events.recv_timeout(Duration::from_millis(500)) {
             Ok(Event::Key(b'q' | b'Q')) => return Ok(Answer::Yes),
-            Ok(Event::Key(CTRL_C)) => return Err(Error::Interrupted),
+            Ok(Event::Key(CTRL_C) | Event::End) => return Err(Error::Interrupted),
             Ok(Event::Key(_)) => continue,
             Ok(Event::Replicas(replicas)) => {
                 storages = wanted(context, replicas?);
@@ -125,6 +132,20 @@ fn live(context: &Context, connection: Connection, every: Duration) -> Result<An
             age,
         )?;
     }
+}
+
+/// A signal that would end the process ends the loop, so that the terminal is given back.
+fn end_on_signals(events: &mpsc::Sender<Event>) -> Result<(), Error> {
+    let mut signals = Signals::new([SIGTERM, SIGHUP, SIGINT]).map_err(Error::Output)?;
+    let events = events.clone();
+    thread::spawn(move || {
+        for _ in signals.forever() {
+            if events.send(Event::End).is_err() {
+                return;
+            }
+        }
+    });
+    Ok(())
 }
 
 /// The body, as much of it as there is room for, and a line below it.
