@@ -53,6 +53,11 @@ class Cluster:
                 options["environment"] = environments[number]
             self.routers.append(start(own, connect=endpoints, **options))
 
+    @property
+    def links(self):
+        """The pairs of all that are linked, be the link cut or not."""
+        return list(self._proxies)
+
     def link(self, near, far):
         """What is between two routers, the earlier first."""
         return self._proxies[near, far]
