@@ -149,7 +149,7 @@ mod tests {
         Demand::of(request, &Parameters::from(parameters))
     }
 
-    const CHANGES: [(Request, &str); 10] = [
+    const CHANGES: [(Request, &str); 11] = [
         (Request::Sync, ""),
         (Request::Forget, "member=ab"),
         (Request::Scrub, "do=pause"),
