@@ -42,6 +42,8 @@ pub struct Listed {
     pub cells: usize,
     /// Whether it has no value.
     pub deleted: bool,
+    /// When the last of its cells dies, in NTP64, if it has a lifetime.
+    pub expires: Option<u64>,
     /// Whether it is a pattern, and its cells are rules.
     pub rule: bool,
 }
@@ -75,7 +77,7 @@ impl Administration {
         };
         let high = listing.high.clone();
         let high = high.map_or(Bound::Unbounded, Bound::Excluded);
-        let tree = self.replica.snapshot()?.tree;
+        let (tree, now) = (self.replica.snapshot()?.tree, self.now());
         let Ok(cells) = tree.range((low, high));
         let cells = cells.map(|entry| {
             let Ok(entry) = entry;
@@ -102,12 +104,16 @@ impl Administration {
             };
             let rule = key.is_pattern();
             deleted &= !rule;
+            let expires = self.replica.lifetimes().of(key);
+            let expires = expires.map(|lifetime| lifetime.death(timestamp.time));
+            deleted |= expires.is_some_and(|expires| expires <= now);
             if (listing.deleted || !deleted) && matches(listing, &full) {
                 page.keys.push(Listed {
                     key: full.clone(),
                     timestamp,
                     cells: count,
                     deleted,
+                    expires,
                     rule,
                 });
             }

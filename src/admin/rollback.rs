@@ -2,7 +2,8 @@
 //!
 //! Restoring older cells would have no effect: replicas keep the newest. So a rollback
 //! writes anew what differs from the past, with timestamps of now: it deletes keys that
-//! did not exist, and puts values that were different.
+//! did not exist, and puts values that were different. What had a lifetime that is over since counts as
+//! not there.
 //!
 //! A key whose value was made of several cells gets one put of that value, after a delete
 //! of all its cells: counters go on from the sum that they had, sets from the elements,
@@ -101,7 +102,13 @@ impl Administration {
             });
         }
         let mut past: BTreeMap<Key, PastCells> = BTreeMap::new();
+        let (lifetimes, clock) = (self.replica.lifetimes(), (self.clock)());
         for (key, cell) in frame.cells {
+            // What is dead by now would be put anew, and live once more.
+            if lifetimes.expired(&key.key, clock) >= Some(cell.timestamp) {
+                self.replica.count_dead();
+                continue;
+            }
             past.entry(key.key).or_default().insert(key.part, cell);
         }
         let now = self

@@ -5,6 +5,7 @@
 
 mod folder;
 mod levels;
+mod lifetimes;
 mod merge;
 mod operators;
 mod private;
@@ -14,6 +15,7 @@ mod served;
 mod units;
 
 use std::{
+    collections::BTreeMap,
     env, fmt,
     ops::RangeInclusive,
     path::{Path, PathBuf},
@@ -25,6 +27,9 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 
 pub use folder::OnClosure;
+pub use lifetimes::{
+    parse_lifetime, LifetimeStep, LifetimesConfig, MAX_LIFETIMES, MAX_LIFETIME_STEPS,
+};
 pub use merge::{MergeConfig, StrategyConfig};
 pub use operators::Operators;
 pub use replication::ReplicationConfig;
@@ -34,6 +39,7 @@ pub use units::{ByteSize, Span};
 
 use folder::{is_read_only, may_create, parse_dir, refuse_foreign};
 use levels::shallow;
+use lifetimes::LifetimeOption;
 use replication::ReplicationOptions;
 use scrub::ScrubOptions;
 
@@ -198,6 +204,8 @@ struct StorageOptions {
     scrub: ScrubOptions,
     #[serde(default)]
     operators: Operators,
+    #[serde(default)]
+    lifetimes: BTreeMap<String, LifetimeOption>,
     replication: Option<ReplicationOptions>,
 }
 
@@ -229,6 +237,8 @@ pub struct StorageConfig {
     pub scrub: ScrubConfig,
     /// What operators may have the storage do.
     pub operators: Operators,
+    /// How long values are kept.
+    pub lifetimes: LifetimesConfig,
     /// How puts are merged.
     pub merge: MergeConfig,
     /// The options of replication, if the storage is replicated.
@@ -259,6 +269,7 @@ mod limits {
     pub(super) const DEFAULT_DRIFT: Span = seconds(10);
     pub(super) const CACHE: RangeInclusive<ByteSize> = ByteSize(4 << 20)..=ByteSize(1 << 40);
     pub(super) const DEFAULT_CACHE: ByteSize = ByteSize(128 << 20);
+    pub(super) const LIFETIME: RangeInclusive<Span> = seconds(1)..=seconds(3660 * DAY);
     pub(super) const SCRUB: RangeInclusive<Span> = seconds(60)..=seconds(366 * DAY);
     pub(super) const DEFAULT_SCRUB: Span = seconds(7 * DAY);
     pub(super) const REPLY: RangeInclusive<Span> = millis(100)..=seconds(DAY);
@@ -336,6 +347,7 @@ impl StorageConfig {
             .0,
             scrub: options.scrub.validate()?,
             operators: options.operators,
+            lifetimes: lifetimes::validate(options.lifetimes)?,
             merge,
             replication,
         };
@@ -364,8 +376,6 @@ fn sync_every(given: Option<Span>, settle: Span) -> Result<Span, ConfigError> {
 mod documented;
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use serde_json::json;
 
     use super::*;
@@ -396,6 +406,7 @@ mod tests {
                 interval: Duration::from_secs(7 * 24 * 3600),
             },
             operators: Operators::Read,
+            lifetimes: LifetimesConfig::default(),
             merge: MergeConfig::default(),
             replication: None,
         };
@@ -409,6 +420,7 @@ mod tests {
             "durability": "always", "sync_every": "1s",
             "settle": "2s", "max_clock_drift": "2m", "cache_size": "16MiB",
             "scrub": { "enabled": false, "interval": "30d" }, "operators": "all",
+            "lifetimes": { "demo/*/pose": "10s" },
             "replication": {
                 "sync_interval": "1m", "compression": false, "default_strategy": "object",
                 "type_overrides": { "counter": "additive" },
@@ -434,6 +446,15 @@ mod tests {
                 interval: Duration::from_secs(30 * 24 * 3600),
             },
             operators: Operators::All,
+            lifetimes: LifetimesConfig {
+                keys: vec![(
+                    "demo/*/pose".try_into().expect("a key expression"),
+                    vec![LifetimeStep {
+                        from: 0,
+                        kept: 10_000,
+                    }],
+                )],
+            },
             merge: MergeConfig {
                 default: "object".into(),
                 types: BTreeMap::from([("counter".to_owned(), "additive".into())]),

@@ -110,6 +110,7 @@
 //! | `part` | the bytes of parts |
 //! | `values` | exact numbers, elements of sets |
 //! | `rules` | which strategy merges which put; strategies by name |
+//! | `lifetimes` | how long cells are kept |
 //! | `fold` | from cells to a value: the rule of reading (`slot`), and a key, read (`merged`) |
 //! | [`encoding`] | Zenoh's encodings |
 //! | [`laws`] | checks whether a strategy keeps the laws |
@@ -117,6 +118,7 @@
 pub mod encoding;
 mod fold;
 pub mod laws;
+pub(crate) mod lifetimes;
 mod part;
 mod rules;
 mod strategies;
@@ -129,6 +131,7 @@ mod nesting_tests;
 pub(crate) mod tests;
 
 pub use fold::merged::{check, raw, Merged, ReadError};
+pub use lifetimes::{Lifetime, Lifetimes};
 pub use part::MAX_NESTING;
 pub use rules::{
     choice::{MergeRules, RejectedPut, MAX_CELLS},

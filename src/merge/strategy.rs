@@ -122,6 +122,14 @@ pub trait Strategy: Send + Sync {
     /// If it is not.
     fn check(&self, part: &[u8], cell: &Cell) -> Result<(), InvalidPut>;
 
+    /// Whether cells may go one by one, the oldest first, as those of keys with a lifetime do: what is
+    /// left has to mean what it says. A sum of what was added lately does; changes to a document
+    /// whose beginning is gone do not. By default they may not, and a lifetime is refused for keys
+    /// that are merged so.
+    fn may_fade(&self) -> bool {
+        false
+    }
+
     /// Folds the cells of a key, of each part the newest, ascending by part.
     fn fold(&self, cells: &[PartCell<'_>]) -> Box<dyn Fold>;
 }

@@ -30,4 +30,6 @@ pub use replication::{
     ServedMetrics, RELATIONS,
 };
 pub use scrub::{ScrubMetrics, SCRUB_STATES};
-pub use storage::{ChangeMetrics, OperationMetrics, QueueMetrics, StorageMetrics, DROPPED};
+pub use storage::{
+    ChangeMetrics, LifetimeMetrics, OperationMetrics, QueueMetrics, StorageMetrics, DROPPED,
+};

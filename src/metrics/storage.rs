@@ -49,6 +49,8 @@ pub struct StorageMetrics {
     pub operations: OperationMetrics,
     /// What there was no room for, of each of [`DROPPED`].
     pub dropped: [u64; DROPPED.len()],
+    /// What lives for some time.
+    pub lifetimes: LifetimeMetrics,
     /// The feed of changes.
     pub changes: ChangeMetrics,
     /// How long puts and deletes took.
@@ -95,6 +97,19 @@ pub struct OperationMetrics {
     pub committed_cells: u64,
 }
 
+/// What lives for some time.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LifetimeMetrics {
+    /// Cells in the tree that have a lifetime.
+    pub cells: u64,
+    /// Seconds by which deaths are behind a clock that leapt.
+    pub held: f64,
+    /// Cells whose lifetime was over.
+    pub expired: u64,
+    /// Writes whose lifetime was over when they came.
+    pub dead: u64,
+}
+
 /// The feed of changes that pub/sub did not bring.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ChangeMetrics {
@@ -122,6 +137,7 @@ impl StorageMetrics {
             "kind",
             DROPPED.into_iter().zip(self.dropped),
         );
+        self.lifetimes.write(&mut writer);
         self.changes.write(&mut writer);
         writer.histogram(
             "zenoh_mst_put_duration_seconds",
@@ -222,11 +238,36 @@ impl QueueMetrics {
     }
 }
 
+impl LifetimeMetrics {
+    fn write(&self, writer: &mut Writer) {
+        writer.gauge(
+            "zenoh_mst_fading_cells",
+            "Cells in the tree that have a lifetime.",
+            self.cells,
+        );
+        writer.gauge(
+            "zenoh_mst_held_deaths_seconds",
+            "How far the clock is ahead of what anything else confirms, so that deaths wait.",
+            self.held,
+        );
+        writer.counter(
+            "zenoh_mst_expired_cells",
+            "Cells whose lifetime was over.",
+            self.expired,
+        );
+        writer.counter(
+            "zenoh_mst_dead_updates",
+            "Puts, deletes and cells of other replicas whose lifetime was over when they came.",
+            self.dead,
+        );
+    }
+}
+
 impl ChangeMetrics {
     fn write(&self, writer: &mut Writer) {
         writer.counter(
             "zenoh_mst_changes_published",
-            "Changes that came by repair, restore or rollback and were published.",
+            "Changes that came by repair, restore, rollback or the end of a lifetime and were published.",
             self.published,
         );
         writer.counter(

@@ -68,6 +68,12 @@ fn sample() -> StorageMetrics {
             committed_cells: 5700,
         },
         dropped: [8, 9, 10, 11],
+        lifetimes: LifetimeMetrics {
+            cells: 400,
+            held: 2.5,
+            expired: 320,
+            dead: 8,
+        },
         changes: ChangeMetrics {
             published: 70,
             dropped: 7,

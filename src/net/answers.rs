@@ -30,6 +30,11 @@ use crate::{
 /// What a peer has that this replica has not.
 pub(super) type Found = (ReplicaId, Differences);
 
+/// Milliseconds of a life that are left.
+fn left_millis(expires: u64, now: u64) -> u64 {
+    ((u128::from(expires.saturating_sub(now)) * 1000) >> 32) as u64
+}
+
 impl Operator {
     /// Answers a query. What another replica was asked for it is in `found`. Blocks on
     /// disk.
@@ -220,7 +225,7 @@ impl Operator {
                 .unwrap_or_default(),
             limit: words.parsed("limit", "a number", |text| text.parse().ok())?,
         };
-        let page = self.admin.list(&listing)?;
+        let (page, now) = (self.admin.list(&listing)?, self.admin.now());
         let keys = page.keys.iter().map(|listed| {
             json!({
                 "key": listed.key,
@@ -229,6 +234,8 @@ impl Operator {
                 "cells": listed.cells,
                 "deleted": listed.deleted,
                 "rule": listed.rule,
+                "expires": listed.expires.map(ntp64_text),
+                "left_ms": listed.expires.map(|expires| left_millis(expires, now)),
             })
         });
         Ok(json!({ "keys": keys.collect::<Vec<_>>(), "next": page.next }))

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::{operator::Operator, replicator::Replicator, served::Served};
 use crate::{
     metrics::{
-        AnnouncementMetrics, ChangeMetrics, OperationMetrics, PeerMetrics, PullMetrics,
-        QueueMetrics, RejectionMetrics, ReplicationMetrics, ScrubMetrics, ServedMetrics,
-        StorageMetrics,
+        AnnouncementMetrics, ChangeMetrics, LifetimeMetrics, OperationMetrics, PeerMetrics,
+        PullMetrics, QueueMetrics, RejectionMetrics, ReplicationMetrics, ScrubMetrics,
+        ServedMetrics, StorageMetrics,
     },
     sync::{PeerStatus, Status},
 };
@@ -34,7 +34,7 @@ impl Operator {
         let replica = &admin.replica;
         let published = replica.published();
         let (queues, counts) = (replica.queues(), replica.counts());
-        let changes = self.changes.counts();
+        let (changes, fading) = (self.changes.counts(), replica.fading());
         // The root of an idle storage is over cuts that go on with the clock.
         let latest = replica.roots().latest(replica.cut());
         StorageMetrics {
@@ -69,6 +69,12 @@ impl Operator {
                 committed_cells: counts.committed_cells,
             },
             dropped: self.dropped.counts(),
+            lifetimes: LifetimeMetrics {
+                cells: fading.cells as u64,
+                held: seconds(fading.held),
+                expired: counts.expired,
+                dead: counts.dead,
+            },
             changes: ChangeMetrics {
                 published: changes.published,
                 dropped: changes.dropped,

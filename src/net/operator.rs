@@ -19,7 +19,11 @@ use serde_json::Value;
 use tokio::sync::Notify;
 
 use super::{
-    changes::Changes, dropped::Dropped, identity, replicator::Replicator, whereabouts::Found,
+    changes::{Changes, Way},
+    dropped::Dropped,
+    identity,
+    replicator::Replicator,
+    whereabouts::Found,
 };
 use crate::{
     admin::Administration, config::Operators, metrics::Histogram, store::StoreError,
@@ -76,6 +80,13 @@ impl Operator {
         let dropped = replicator
             .as_ref()
             .map_or_else(Arc::default, |replicator| Arc::clone(&replicator.dropped));
+        let feed = Arc::clone(&changes);
+        let own: Arc<str> = own_identity.to_string().into();
+        admin.replica.on_dead(move |dead| {
+            for (key, timestamp) in dead {
+                feed.tell(key, *timestamp, Way::Expiry, &own);
+            }
+        });
         Ok(Self {
             dropped,
             found: Arc::default(),

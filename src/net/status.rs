@@ -7,7 +7,7 @@ use zenoh::time::NTP64;
 
 use super::{operator::Operator, replicator::Replicator, served::Served, session::Way};
 use crate::{
-    replica::Damage,
+    replica::{Damage, Replica},
     sync::{PeerStatus, Settings, Status, PROTOCOL},
 };
 
@@ -123,11 +123,24 @@ fn storage_status(operator: &Operator, configuration: Value) -> Value {
         },
         "refused": refused.collect::<Vec<_>>(),
         "dropped": operator.dropped.status(),
+        "lifetimes": lifetimes_json(replica),
         "changes": operator.changes.status(),
         "scrub": scrub_json(operator),
         "replication": replication,
         "recovered": admin.recovered(),
         "failure": replica.failure().map(|failure| failure.to_string()),
+    })
+}
+
+/// What lives for some time, and what has died.
+fn lifetimes_json(replica: &Replica) -> Value {
+    let (counts, fading) = (replica.counts(), replica.fading());
+    json!({
+        "patterns": replica.lifetimes().len(),
+        "cells": fading.cells,
+        "expired": counts.expired,
+        "dead": counts.dead,
+        "held_seconds": fading.held >> 32,
     })
 }
 

@@ -54,6 +54,10 @@ impl View for ReplicaView {
         self.replica.newest_or_covering(key)
     }
 
+    fn witness(&self, clock: u64) {
+        self.replica.witness(clock);
+    }
+
     fn changes_since(&self, root: &RootHash, after: u64) -> Option<Vec<Change>> {
         self.replica.roots().changes_since(root, after)
     }

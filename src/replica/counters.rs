@@ -60,6 +60,10 @@ counters! {
     /// Writes that were dropped, since there was no room for them and their publishers did
     /// not want to wait.
     dropped,
+    /// Cells whose lifetime was over, and which left the tree.
+    expired,
+    /// Writes whose lifetime was over before they came.
+    dead,
     /// Groups that were committed to the store.
     commits,
     /// Cells in these groups.

@@ -138,8 +138,9 @@ use state::State;
 use thread::Driver;
 
 use crate::{
+    cell::{CellKey, Timestamp},
     config::Durability,
-    merge::MergeRules,
+    merge::{Lifetimes, MergeRules},
     store::{RowBatch, Store},
 };
 
@@ -202,6 +203,15 @@ pub struct Queues {
     pub uncommitted_bytes: usize,
     /// Cells of which a newer version is not settled yet.
     pub unsettled: usize,
+}
+
+/// Cells that have a lifetime.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FadingCells {
+    /// How many are in the tree, about.
+    pub cells: usize,
+    /// By how much deaths are behind the clock, in NTP64: it leapt, and nothing has confirmed it.
+    pub held: u64,
 }
 
 /// What the handle and the threads share.
@@ -312,13 +322,17 @@ impl Replica {
     ) -> Result<Self, OpenError> {
         let Loaded {
             mut tree,
-            covered,
+            mut covered,
             put_rules,
             quarantined,
             replaced,
             latest,
         } = load(&*store)?;
-        // What a crash left behind.
+        // What is in rows is applied. Should there be cells of a time to come, because the clock was
+        // set back, the watermark is where they are.
+        tree.set_cut(cut_at(clock(), options.settle).max(cut_above(latest)));
+        covered.extend(tree.begin_lifetimes(Arc::clone(rules.lifetimes()), latest));
+        // What a crash left behind, and what has died meanwhile.
         let leftovers = RowBatch {
             removes: covered,
             released: replaced,
@@ -327,9 +341,6 @@ impl Replica {
         if !leftovers.is_empty() {
             store.apply(&leftovers)?;
         }
-        // What is in rows is applied. Should there be cells of a time to come, because the clock was
-        // set back, the watermark is where they are.
-        tree.set_cut(cut_at(clock(), options.settle).max(cut_above(latest)));
         let disk_bytes = store.disk_bytes()?;
         // Readers find the values of rules in memory.
         let (mut puts, mut damaged) = (Vec::new(), Vec::new());
@@ -413,6 +424,36 @@ impl Replica {
     pub fn on_root(&self, tell: impl Fn() + Send + Sync + 'static) {
         // Whoever comes second has no use for it.
         let _ = self.shared.on_root.set(Box::new(tell));
+    }
+
+    /// Has `tell` called with values whose lifetime is over, when they have left the tree; of a batch
+    /// of many not with all. It is called on the thread that commits: it must not block. Only the
+    /// first that is given is called.
+    pub fn on_dead(&self, tell: impl Fn(&[(CellKey, Timestamp)]) + Send + Sync + 'static) {
+        // Whoever comes second has no use for it.
+        let _ = self.shared.state.on_dead.set(Box::new(tell));
+    }
+
+    /// The clock of another replica shows this.
+    pub fn witness(&self, theirs: u64) {
+        if !self.shared.state.lifetimes.is_empty() {
+            self.shared.state.witness(theirs, (self.shared.clock)());
+        }
+    }
+
+    /// How long cells are kept.
+    #[must_use]
+    pub fn lifetimes(&self) -> &Arc<Lifetimes> {
+        &self.shared.state.lifetimes
+    }
+
+    /// What is in the tree that has a lifetime.
+    #[must_use]
+    pub fn fading(&self) -> FadingCells {
+        FadingCells {
+            cells: self.shared.state.applied().deaths().len(),
+            held: self.shared.state.held_deaths(),
+        }
     }
 
     /// What is still on its way into the tree.

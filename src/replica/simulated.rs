@@ -23,11 +23,12 @@ use super::{
         group::Group,
         queue::Taken,
     },
-    Now, Options, ReplicaError, RootHistory, RootInfo, Snapshot, Tree, Tuning,
+    Counts, Now, Options, ReplicaError, RootHistory, RootInfo, Snapshot, Tree, Tuning,
 };
 use crate::{
     cell::{Cell, CellKey, Timestamp, Version},
     config::Durability,
+    merge::Lifetimes,
     store::{
         faulty::Verdict,
         model::{ModelView, Rows},
@@ -55,6 +56,8 @@ pub(crate) struct SimulatedReplica {
     disk: Disk,
     medium: Medium,
     promised: Promised,
+    /// The latest watermark at which what is dead has left the disk, in this life or before.
+    died: u64,
     appending: Option<Io<Append>>,
     appended: Option<Result<u64, StoreError>>,
     storing: Option<Io<RowBatch>>,
@@ -66,7 +69,15 @@ pub(crate) struct SimulatedReplica {
 
 impl SimulatedReplica {
     pub(crate) fn new(settle: Duration, now: Now) -> Self {
-        Self::open(Image::default(), settle, Durability::Always, ideal(), now)
+        let none = Arc::default();
+        Self::open(
+            Image::default(),
+            settle,
+            Durability::Always,
+            ideal(),
+            &none,
+            now,
+        )
     }
 
     /// The most that a crash may take back now.
@@ -81,6 +92,7 @@ impl SimulatedReplica {
     /// What is there after a crash that took back so much. A group that is being appended may be on the
     /// disk, though nobody was told.
     pub(crate) fn crash(mut self, lost: Lost) -> Image {
+        let died = self.died();
         self.disk.lose(lost.batches, lost.groups);
         if let Some(Io { what, verdict, .. }) = self.appending.filter(|_| self.appended.is_none()) {
             let is_torn = lost.is_append_torn || verdict == Verdict::Lost;
@@ -92,6 +104,7 @@ impl SimulatedReplica {
         Image {
             disk: self.disk,
             promised: self.promised,
+            died,
         }
     }
 
@@ -103,9 +116,14 @@ impl SimulatedReplica {
         settle: Duration,
         durability: Durability,
         medium: Medium,
+        lifetimes: &Arc<Lifetimes>,
         now: Now,
     ) -> Self {
-        let Image { mut disk, promised } = image;
+        let Image {
+            mut disk,
+            promised,
+            died,
+        } = image;
         disk.catch_up();
         let Built {
             mut tree,
@@ -118,9 +136,14 @@ impl SimulatedReplica {
         let put_rules = put_rules.into_iter();
         let put_rules = put_rules.map(|(key, _)| (key.clone(), Arc::clone(&disk.rows[&key])));
         let put_rules = put_rules.collect();
-        check_promised(&disk.rows, &promised);
         let latest = disk.rows.values().map(|cell| cell.timestamp.time).max();
-        tree.set_cut(cut_at(now.clock, settle).max(cut_above(latest.unwrap_or(0))));
+        let latest = latest.unwrap_or(0);
+        tree.set_cut(cut_at(now.clock, settle).max(cut_above(latest)));
+        check_promised(&disk.rows, &promised, lifetimes, died);
+        for (dead, _) in tree.begin_lifetimes(Arc::clone(lifetimes), latest) {
+            Arc::make_mut(&mut disk.rows).remove(&dead);
+        }
+        let died = died.max(tree.deaths().until());
         let options = Options {
             durability,
             sync_every: Duration::from_millis(100),
@@ -143,6 +166,7 @@ impl SimulatedReplica {
             disk,
             medium,
             promised,
+            died,
             appending: None,
             appended: None,
             storing: None,
@@ -380,6 +404,20 @@ impl SimulatedReplica {
         self.state.newest_or_covering(key)
     }
 
+    /// As when another replica's clock shows `theirs`, and the own one `clock`.
+    pub(crate) fn witness(&self, theirs: u64, clock: u64) {
+        self.state.witness(theirs, clock);
+    }
+
+    /// The latest watermark at which what is dead has left the disk, in this life or before.
+    pub(crate) fn died(&self) -> u64 {
+        self.died.max(self.state.applied().deaths().until())
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        self.state.counters.read()
+    }
+
     /// The rows that there would be after a crash.
     pub(crate) fn disk(&self) -> Arc<Rows> {
         let mut disk = self.disk.clone();
@@ -389,8 +427,14 @@ impl SimulatedReplica {
 
     /// What a tree says of itself that is built anew from what is stored.
     pub(crate) fn rebuilt(&self) -> RootInfo {
-        let Built { tree, covered, .. } = load(&self.disk());
+        let Built {
+            mut tree, covered, ..
+        } = load(&self.disk());
         assert!(covered.is_empty(), "stored although covered: {covered:?}");
+        let died = self.state.applied().deaths().until();
+        tree.set_cut(died);
+        let dead = tree.begin_lifetimes(Arc::clone(&self.state.lifetimes), died);
+        assert!(dead.is_empty(), "stored although dead: {dead:?}");
         tree.publish()
     }
 

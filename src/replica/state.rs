@@ -1,6 +1,9 @@
 //! What readers, writers and the core of a replica share. In memory; no I/O and no clock.
 
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{
+    atomic::{AtomicU64, Ordering},
+    Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+};
 
 use parking_lot::RwLock as FairLock;
 
@@ -16,7 +19,16 @@ use super::{
     write::{acks::CommitTracker, group::Group, queue::WriteQueue, refusals::Refusals},
     Failure, Options, RootHistory, Tree, Tuning,
 };
-use crate::cell::{Cell, CellKey, Key, Part, Timestamp, Version};
+use crate::{
+    cell::{ntp64_span, Cell, CellKey, Key, Part, Timestamp, Version},
+    merge::Lifetimes,
+};
+
+/// Called with the values whose lifetime is over.
+pub(super) type OnDead = Box<dyn Fn(&[(CellKey, Timestamp)]) + Send + Sync>;
+
+/// Seconds between two lines of the log on writes that were dead when they came.
+const TOLD_AT_MOST_EVERY: u64 = 60;
 
 pub(crate) struct State {
     /// Of the storage, for the log.
@@ -32,6 +44,15 @@ pub(crate) struct State {
     pub(super) commits: Arc<CommitTracker>,
     pub(super) counters: Counters,
     pub(super) refusals: Refusals,
+    /// How long cells are kept.
+    pub(super) lifetimes: Arc<Lifetimes>,
+    pub(super) on_dead: OnceLock<OnDead>,
+    /// The latest cut by the clock of another replica, when the own clock agreed with it.
+    witnessed: AtomicU64,
+    /// By how much deaths are behind the clock, as that leapt.
+    held_deaths: AtomicU64,
+    /// When it was last said that what came was dead, in seconds on the monotonic clock.
+    told_dead: AtomicU64,
 }
 
 impl State {
@@ -54,6 +75,11 @@ impl State {
             options,
             tuning,
             queue: WriteQueue::new(tuning, linger, tree.cut(), tree.merged_keys(), rules),
+            lifetimes: Arc::clone(tree.deaths().lifetimes()),
+            on_dead: OnceLock::new(),
+            witnessed: AtomicU64::new(0),
+            held_deaths: AtomicU64::new(0),
+            told_dead: AtomicU64::new(0),
             roots: RwLock::new(RootHistory::new(tree.publish(), options.keep_changes)),
             tree: FairLock::new(tree),
             quarantine: Quarantine::new(quarantined),
@@ -100,10 +126,76 @@ impl State {
     }
 
     /// As [`newest`](Self::newest); or when the newest delete rule was written that matches the key,
-    /// if that is later. A cell that is not newer is not taken.
+    /// if that is later, or until when what the key had is dead. A cell that is not newer is not taken.
     pub(super) fn newest_or_covering(&self, key: &CellKey) -> Option<Timestamp> {
         let rules = self.queue.rules();
-        self.newest(key).max(rules.deleted(&key.key))
+        let newest = self.newest(key).max(rules.deleted(&key.key));
+        newest.max(self.dead(&key.key))
+    }
+
+    /// What is not newer than this is dead in the tree.
+    fn dead(&self, key: &Key) -> Option<Timestamp> {
+        let lifetime = self.lifetimes.of(key)?;
+        lifetime.dead(self.applied().deaths().until())
+    }
+
+    /// A write was not taken: counts it if that is since its lifetime is over.
+    pub(super) fn count_if_dead(&self, key: &Key, timestamp: Timestamp) {
+        if self.dead(key) < Some(timestamp) {
+            return;
+        }
+        self.counters.dead.add();
+        let now = self.queue.now().as_secs() + TOLD_AT_MOST_EVERY;
+        let told = self.told_dead.load(Ordering::Relaxed);
+        let is_due = told == 0 || told + TOLD_AT_MOST_EVERY <= now;
+        let (relaxed, storage) = (Ordering::Relaxed, &self.name);
+        if is_due && (self.told_dead.compare_exchange(told, now, relaxed, relaxed)).is_ok() {
+            tracing::warn!(
+                "storage '{storage}': dropped a write of '{key}' stamped {timestamp}: its lifetime was \
+                 over before it came; is the clock of its writer right? (told once a minute; the status \
+                 counts them)"
+            );
+        }
+    }
+
+    /// The clock of another replica shows `theirs`, and the own one `own`: if they agree, what is dead by
+    /// that time may go.
+    pub(super) fn witness(&self, theirs: u64, own: u64) {
+        let apart = theirs.abs_diff(own);
+        if self.lifetimes.is_empty() || apart > ntp64_span(self.options.max_clock_drift) {
+            return;
+        }
+        let cut = cut_at(theirs, self.options.settle);
+        self.witnessed.fetch_max(cut, Ordering::Relaxed);
+        if self.held_deaths.load(Ordering::Relaxed) > 0 {
+            self.queue.nudge();
+        }
+    }
+
+    pub(super) fn witnessed(&self) -> u64 {
+        self.witnessed.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_held_deaths(&self, held: u64) {
+        if self.held_deaths.swap(held, Ordering::Relaxed) == 0 && held > 0 {
+            let (storage, seconds) = (&self.name, held >> 32);
+            tracing::warn!(
+                "storage '{storage}': the clock is {seconds} s ahead of what anything else says: what \
+                 has a lifetime is not shown by that clock, but leaves the disk no faster than 8 times \
+                 the time that passes, until another replica confirms it"
+            );
+        }
+    }
+
+    /// By how much deaths are behind the clock, in NTP64.
+    pub(super) fn held_deaths(&self) -> u64 {
+        self.held_deaths.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn tell_dead(&self, dead: &[(CellKey, Timestamp)]) {
+        if let Some(tell) = self.on_dead.get() {
+            tell(dead);
+        }
     }
 
     /// When the cells of a key were written that are pending or settled: enough to say whether it

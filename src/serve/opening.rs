@@ -22,7 +22,7 @@ use crate::{
     admin::{Administration, Scrubbing, Subject},
     cell::ntp64_span,
     config::{OnClosure, Persistence, StorageConfig},
-    merge::MergeRules,
+    merge::{Lifetimes, MergeRules},
     net::{Operator, Replication, Replicator, Sessions},
     replica::{Clock, OpenError, Options, Replica, ReplicaError},
     store::{
@@ -75,6 +75,7 @@ impl Opening {
         } = self;
         let prefix = strip_prefix.as_deref();
         let rules = MergeRules::new(&options.merge, &key_expr, prefix)?;
+        let rules = rules.with_lifetimes(Lifetimes::new(&options.lifetimes, &key_expr, prefix)?)?;
         let rules_text = rules.text().to_owned();
         let group = Group {
             key_expr: key_expr.to_string(),

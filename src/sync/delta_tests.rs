@@ -126,6 +126,7 @@ impl Side {
 }
 
 impl View for Side {
+    fn witness(&self, _: u64) {}
     fn tree(&self) -> Tree {
         self.replica.tree()
     }

@@ -302,6 +302,7 @@ impl Machine {
         let (theirs, ours) = (announcement.fingerprint, self.settings.fingerprint);
         if theirs == ours {
             peer.isolation = None;
+            context.view.witness(announcement.clock);
             peer.compare(&own, context.view, context.now, context.wall);
         } else {
             peer.relation = Relation::Isolated;

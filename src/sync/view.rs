@@ -18,6 +18,8 @@ pub trait View {
     fn latest(&self) -> Option<(Span, u64)>;
     /// The timestamp of the newest cell of a key, settled or not.
     fn newest(&self, key: &CellKey) -> Option<Timestamp>;
+    /// The clock of another replica shows this: a witness of what time it is.
+    fn witness(&self, clock: u64);
     /// As [`RootHistory::changes_since`](crate::replica::RootHistory::changes_since).
     fn changes_since(&self, root: &RootHash, after: u64) -> Option<Vec<Change>>;
     /// How many of the cells that the machine joined are part of the root, or need not be

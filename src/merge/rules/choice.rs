@@ -20,7 +20,7 @@ use crate::{
         encoding::is_of_type,
         part::{tag, MAX_NESTING},
         strategy::{Chosen, InvalidPut, Put},
-        Additive, Object, SetUnion,
+        Additive, Lifetimes, Object, SetUnion,
     },
 };
 
@@ -30,6 +30,8 @@ pub const MAX_CELLS: usize = 65_536;
 /// A rule of `key_overrides`, made for the keys that a storage keeps, from which
 /// its prefix is stripped.
 struct KeyRule {
+    /// As it was written.
+    written: OwnedKeyExpr,
     keys: Vec<OwnedKeyExpr>,
     /// Whether it matches the key that is the prefix itself.
     matches_prefix: bool,
@@ -46,6 +48,7 @@ pub struct MergeRules {
     /// Longer names first.
     types: Vec<(String, Option<Chosen>)>,
     keys: Vec<KeyRule>,
+    lifetimes: Arc<Lifetimes>,
     text: String,
 }
 
@@ -150,6 +153,7 @@ impl MergeRules {
             default: None,
             types: Vec::new(),
             keys: Vec::new(),
+            lifetimes: Arc::default(),
             text: MergeConfig::default().text(),
         }
     }
@@ -200,6 +204,7 @@ impl MergeRules {
                     .collect(),
             },
             matches_prefix: strip_prefix.is_some_and(|prefix| intersect(&rule, prefix)),
+            written: rule,
             strategy,
         });
         let mut text = config.text();
@@ -210,8 +215,58 @@ impl MergeRules {
             default,
             types,
             keys: keys.collect(),
+            lifetimes: Arc::default(),
             text,
         })
+    }
+
+    /// The rules, with lifetimes of keys.
+    ///
+    /// # Errors
+    /// If keys have a lifetime whose puts are merged by a strategy whose cells may not fade one by
+    /// one.
+    pub fn with_lifetimes(self, lifetimes: Lifetimes) -> Result<Self, ConfigError> {
+        for pattern in lifetimes.patterns() {
+            if let Some(name) = self.unfading(pattern) {
+                return Err(ConfigError::Option {
+                    option: format!("lifetimes.{pattern}"),
+                    reason: format!(
+                        "it matches keys that `{name}` may merge, whose cells mean nothing without \
+                         earlier ones: give these keys no lifetime, or another strategy by \
+                         `key_overrides`"
+                    ),
+                });
+            }
+        }
+        let mut text = self.text;
+        if !lifetimes.is_empty() {
+            text.push_str(&format!("\nlifetimes {}", lifetimes.text()));
+        }
+        Ok(Self {
+            lifetimes: Arc::new(lifetimes),
+            text,
+            ..self
+        })
+    }
+
+    /// A strategy that may merge keys which `pattern` matches, and whose cells may not fade.
+    fn unfading(&self, pattern: &keyexpr) -> Option<Arc<str>> {
+        let keys = self.keys.iter();
+        let keys = keys.filter(|rule| intersect(&rule.written, pattern));
+        let of_keys = keys.map(|rule| &rule.strategy);
+        // Where a key rule is for all of these keys, no other is.
+        let is_decided = (self.keys.iter()).any(|rule| rule.written.includes(pattern));
+        let others = self.types.iter().map(|(_, strategy)| strategy);
+        let others = others.chain([&self.default]).filter(|_| !is_decided);
+        let mut chosen = of_keys.chain(others).flatten();
+        let unfading = chosen.find(|chosen| !chosen.strategy.may_fade());
+        unfading.map(|chosen| Arc::clone(&chosen.name))
+    }
+
+    /// How long cells are kept.
+    #[must_use]
+    pub fn lifetimes(&self) -> &Arc<Lifetimes> {
+        &self.lifetimes
     }
 
     /// All by which replicas have to merge alike, in one form.

@@ -51,6 +51,10 @@ impl Strategy for Additive {
         }])
     }
 
+    fn may_fade(&self) -> bool {
+        true
+    }
+
     fn check(&self, part: &[u8], cell: &Cell) -> Result<(), InvalidPut> {
         if part != part_of(cell.timestamp) {
             return Err(InvalidPut::new("the part is not the timestamp"));

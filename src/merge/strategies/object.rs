@@ -115,6 +115,11 @@ impl Strategy for Object {
         Ok(writes)
     }
 
+    fn may_fade(&self) -> bool {
+        let mut fields = self.fields.values();
+        fields.all(|chosen| chosen.strategy.may_fade())
+    }
+
     fn check(&self, part: &[u8], cell: &Cell) -> Result<(), InvalidPut> {
         slot::check(
             &Path::within_object(self.nesting, part),

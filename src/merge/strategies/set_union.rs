@@ -108,6 +108,10 @@ impl Strategy for SetUnion {
             .collect())
     }
 
+    fn may_fade(&self) -> bool {
+        true
+    }
+
     fn check(&self, part: &[u8], cell: &Cell) -> Result<(), InvalidPut> {
         if part != EXISTS && !is_part(part) {
             return Err(InvalidPut::new("the part is not an element"));

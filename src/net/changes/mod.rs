@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Whoever subscribes to a storage's keys hears what is put and deleted. What is repaired, restored
-//! or rolled back nobody publishes: a subscriber hears it here. Nothing is published while nobody
+//! or rolled back, and what is gone since its lifetime is over, nobody publishes: a subscriber hears
+//! it here. Nothing is published while nobody
 //! listens, and whoever writes never waits for the feed: if it cannot keep up, changes are dropped
 //! and counted.
 
@@ -74,6 +75,7 @@ impl Changes {
         let changed = Changed {
             key: key.key.clone(),
             own: key.part.is_empty().then_some(timestamp),
+            timestamp,
             way,
             from: Arc::clone(from),
         };
@@ -185,9 +187,11 @@ impl Feed {
     /// it.
     fn message(&self, changed: &Changed) -> ZResult<Option<Message>> {
         let value = self.read(changed)?;
-        let timestamp = match &value {
-            Some(cell) => Some(cell.timestamp),
-            None => self.replica.latest(&changed.key),
+        let timestamp = match (&value, changed.way) {
+            (Some(cell), _) => Some(cell.timestamp),
+            // Nothing is left that has a timestamp.
+            (None, Way::Expiry) => Some(changed.timestamp),
+            (None, _) => self.replica.latest(&changed.key),
         };
         let Some(timestamp) = timestamp else {
             return Ok(None);

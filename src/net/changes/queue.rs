@@ -20,6 +20,8 @@ pub(crate) enum Way {
     Restore,
     /// An operator rolled the storage back.
     Rollback,
+    /// The lifetime of a value was over.
+    Expiry,
 }
 
 impl Way {
@@ -29,6 +31,7 @@ impl Way {
             Self::Repair => "repair",
             Self::Restore => "restore",
             Self::Rollback => "rollback",
+            Self::Expiry => "expired",
         }
     }
 }
@@ -40,6 +43,8 @@ pub(super) struct Changed {
     /// The timestamp of the key's own cell that came; none if cells came of which the value is to be
     /// folded.
     pub(super) own: Option<Timestamp>,
+    /// The timestamp of the cell that came, or went.
+    pub(super) timestamp: Timestamp,
     pub(super) way: Way,
     /// The replica, or the session of the operator.
     pub(super) from: Arc<str>,
@@ -65,6 +70,7 @@ impl Queue {
             // The cells of a key come one after the other; what is published is the value.
             if last.key == changed.key && last.way == changed.way && last.from == changed.from {
                 last.own = last.own.and(changed.own);
+                last.timestamp = last.timestamp.max(changed.timestamp);
                 return true;
             }
         }
@@ -101,6 +107,10 @@ mod tests {
         Changed {
             key: key(name),
             own: own.map(|time| Timestamp { time, id: [1; 16] }),
+            timestamp: Timestamp {
+                time: own.unwrap_or(0),
+                id: [1; 16],
+            },
             way: Way::Repair,
             from: Arc::from("someone"),
         }

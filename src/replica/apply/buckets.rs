@@ -95,13 +95,17 @@ impl PendingBuckets {
     /// root is to be made there.
     ///
     /// That is at each whole second, if the tree has changed since the root was made: all replicas do
-    /// so, and so have roots of one cut to compare.
+    /// so, and so have roots of one cut to compare. `death` is the watermark at which something
+    /// may die.
     pub(in crate::replica) fn next_step(
         &self,
         cut: u64,
+        death: Option<u64>,
         is_root_stale: bool,
     ) -> Option<(u64, bool)> {
-        let next = self.next_cut().filter(|next| *next <= cut);
+        let death = death.map(|death| death.max(self.watermark));
+        let next = self.next_cut().into_iter().chain(death).min();
+        let next = next.filter(|next| *next <= cut);
         let second = self.next_second(is_root_stale);
         let second = second.filter(|second| *second <= cut);
         match (next, second) {

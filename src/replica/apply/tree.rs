@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, ops::Bound};
 
-use super::entry::TreeEntry;
+use super::{deaths::Deaths, entry::TreeEntry};
 use crate::{
     cell::{Cell, CellKey, Key, Timestamp, Version},
     mst::{Mst, Resident},
@@ -29,6 +29,9 @@ impl Verdict {
     pub(in crate::replica) const NEWER: Self = Self::Newer { is_tied: false };
 }
 
+/// Deaths of one batch that are told to whoever listens.
+const MAX_TOLD: usize = 16_384;
+
 /// What comes of joining cells.
 #[derive(Debug, Default)]
 pub(in crate::replica) struct Joined {
@@ -47,6 +50,10 @@ pub(in crate::replica) struct Joined {
     pub(super) covering: Vec<CellKey>,
     /// The last cell that was looked at of those that the last of them may cover.
     pub(super) looked_at: Option<CellKey>,
+    /// Cells that died, and are not in the tree any more; of those that were values.
+    pub(in crate::replica) dead: Vec<(CellKey, Timestamp)>,
+    /// How many died, tombstones among them.
+    pub(in crate::replica) died: usize,
     /// Whether there is a delete rule among what was joined: it covers cells that were joined
     /// before it.
     pub(in crate::replica) has_delete_rule: bool,
@@ -86,6 +93,18 @@ impl Joined {
         self.earliest = Some(self.earliest.map_or(time, |earliest| earliest.min(time)));
     }
 
+    /// A cell died, and is not in the tree any more: it was to leave it at this watermark.
+    pub(super) fn die(&mut self, key: CellKey, held: &TreeEntry, leaves_at: u64) {
+        // The roots below are those of what has not died.
+        let last = leaves_at.saturating_sub(1);
+        self.earliest = Some(self.earliest.map_or(last, |earliest| earliest.min(last)));
+        self.died += 1;
+        if !held.is_tombstone() && self.dead.len() < MAX_TOLD {
+            self.dead.push((key.clone(), held.timestamp()));
+        }
+        self.cover(key, held.is_apart());
+    }
+
     /// A cell was covered, and is not in the tree any more.
     pub(super) fn cover(&mut self, key: CellKey, is_apart: bool) {
         if self.has_rows {
@@ -103,7 +122,7 @@ impl Joined {
 ///
 /// Invariants: every cell in the tree has a time below `cut`; and none is covered,
 /// that is, each is newer than the own cell of its key, if it is not that itself, and than
-/// the delete rules in the tree that match its key.
+/// the delete rules in the tree that match its key, and than what is dead of it.
 /// So the tree is a function of the cells that were joined, whatever their order:
 /// what covers a cell, or is newer than what does, is never dropped for it.
 pub(in crate::replica) struct AppliedTree {
@@ -118,6 +137,8 @@ pub(in crate::replica) struct AppliedTree {
     pub(super) own_values_with_parts: usize,
     /// The delete rules in the tree.
     pub(super) rules: WildcardRules,
+    /// What leaves the tree when its time is over.
+    pub(super) deaths: Deaths,
 }
 
 /// Last writer wins.
@@ -153,6 +174,7 @@ impl AppliedTree {
             own_values: 0,
             own_values_with_parts: 0,
             rules: WildcardRules::default(),
+            deaths: Deaths::default(),
         }
     }
 
@@ -162,9 +184,10 @@ impl AppliedTree {
     }
 
     /// When the newest was written of what covers a cell: the own cell of its key, if it is
-    /// another one, and the delete rules that match. What is not newer is covered.
+    /// another one, and the delete rules that match; or until when it is dead, which is the same.
+    /// What is not newer is covered.
     pub(in crate::replica) fn covering(&self, key: &CellKey) -> Option<Timestamp> {
-        let ruled = self.rules.deleted(&key.key);
+        let ruled = self.rules.deleted(&key.key).max(self.deaths.dead(&key.key));
         if key.part.is_empty() {
             return ruled;
         }
@@ -218,12 +241,12 @@ impl AppliedTree {
         })
     }
 
-    /// Joins cells that are their keys' own into the tree, unless rules cover them.
+    /// Joins cells that are their keys' own into the tree, unless rules cover them, or they are dead.
     fn join_own(&mut self, cells: &[(CellKey, TreeEntry)], joined: &mut Joined) {
-        if self.rules.is_empty() {
+        if self.rules.is_empty() && self.deaths.are_none() {
             return self.join_uncovered(cells, joined);
         }
-        let deleted = |key: &CellKey| self.rules.deleted(&key.key);
+        let deleted = |key: &CellKey| self.covering(key);
         let cells = cells.iter();
         let uncovered = cells.filter(|(key, held)| deleted(key) < Some(held.timestamp()));
         let uncovered: Vec<_> = uncovered.cloned().collect();
@@ -238,13 +261,18 @@ impl AppliedTree {
             parts,
             own_values,
             own_values_with_parts,
+            deaths,
             ..
         } = self;
+        let has_lifetimes = !deaths.are_none();
         let Ok(()) = tree.put_sorted(cells, |key, old, new| {
             if !wins(old, new) {
                 return false;
             }
             joined.see(key, old, new, tombstones);
+            if has_lifetimes && old.is_none() {
+                deaths.joined(key, new.timestamp().time);
+            }
             let was_value = usize::from(old.is_some_and(|old| !old.is_tombstone()));
             let is_value = usize::from(!new.is_tombstone());
             *own_values = *own_values + is_value - was_value;
@@ -280,6 +308,9 @@ impl AppliedTree {
             });
         if is_first {
             self.count_part(&key.key, version.timestamp());
+            if !self.deaths.are_none() {
+                self.deaths.joined(key, version.timestamp().time);
+            }
         }
         if let Some(parts) = self.parts.get_mut(&key.key) {
             parts.newest = parts.newest.max(version.timestamp());

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{ApplyPhase, Cached, Core, Task};
 use crate::{
-    cell::{Cell, CellKey, Version},
+    cell::{Cell, CellKey, Key, Version},
     replica::{
         apply::{bucket::PendingCell, tree::Joined},
         state::State,
@@ -60,22 +60,34 @@ impl Core {
             return Some(Task::Again);
         }
         let cut = self.due_cut(now);
-        if let Some((step, is_root_due)) = self.buckets.next_step(cut, self.stale_since.is_some()) {
+        if self.next_death.is_some_and(|death| death <= cut) {
+            self.look_at_death_pace(now);
+        }
+        let death = self.due_death(now, cut);
+        let is_stale = self.stale_since.is_some();
+        if let Some((step, is_root_due)) = self.buckets.next_step(cut, death, is_stale) {
             self.has_applied = true;
-            return Some(self.begin_batch(step, is_root_due));
+            return Some(self.begin_batch(step, is_root_due, now));
         }
         let is_awaited = self.checkpoints.iter().any(|(until, _)| *until <= cut);
         let has_applied = std::mem::take(&mut self.has_applied);
         let is_behind = self.buckets.watermark() < cut;
-        ((has_applied || is_awaited) && is_behind).then(|| self.begin_batch(cut, false))
+        ((has_applied || is_awaited) && is_behind).then(|| self.begin_batch(cut, false, now))
     }
 
-    fn begin_batch(&mut self, cut: u64, is_root_due: bool) -> Task {
-        let first = self.buckets.next_cut().unwrap_or(cut);
+    fn begin_batch(&mut self, cut: u64, is_root_due: bool, now: Now) -> Task {
+        let first = self.buckets.next_cut().into_iter().chain(self.next_death);
+        let first = first.min().unwrap_or(cut);
         let late_before = self.buckets.watermark();
         let due = self.buckets.advance(cut);
         let cut = self.buckets.watermark();
         self.state.queue.begin_batch(cut);
+        if self.has_lifetimes {
+            // What is dead then is not joined, so nothing of this batch dies in it.
+            self.look_at_death_pace(now);
+            let until = self.deaths_until(now, cut);
+            self.state.applied_mut().begin_deaths(until);
+        }
         let cells = match self.has_rows {
             true => Vec::with_capacity(due.len()),
             false => Vec::new(),
@@ -128,6 +140,10 @@ impl Core {
             self.apply = ApplyPhase::Covering(batch);
             return Task::Again;
         }
+        if self.has_lifetimes && self.state.applied_mut().fade(&mut batch.joined, most) {
+            self.apply = ApplyPhase::Covering(batch);
+            return Task::Again;
+        }
         let replaced = self.replaced(&batch);
         if self.has_rows {
             batch.rows = self.rows(&mut batch, replaced);
@@ -142,7 +158,12 @@ impl Core {
     /// Cells in quarantine that the batch replaces.
     fn replaced(&self, batch: &Batch) -> Vec<CellKey> {
         let done = batch.done.iter().map(|(key, held)| (key, held.version()));
-        let replaced = self.state.quarantine.replaced_by(done);
+        let mut replaced = self.state.quarantine.replaced_by(done);
+        if self.has_lifetimes && self.state.quarantine.len() > 0 {
+            let tree = self.state.applied();
+            let dead = |key: &Key| tree.deaths().dead(key);
+            replaced.extend(self.state.quarantine.dead(dead));
+        }
         if !replaced.is_empty() {
             self.state.counters.repaired.add_many(replaced.len());
             let (name, replaced) = (&self.state.name, replaced.len());
@@ -255,6 +276,7 @@ impl Core {
         let mut joined = batch.joined;
         let mut tree = state.applied_mut();
         tree.set_cut(batch.cut);
+        self.next_death = tree.deaths().next_cut();
         joined.forget_what_is_there(&tree);
         if let Some(earliest) = joined.earliest {
             self.stale_since.get_or_insert(now.monotonic);
@@ -276,6 +298,10 @@ impl Core {
             "what is pending is newer than the tree"
         );
         state.queue.unmerged(&joined.unmerged);
+        if joined.died > 0 {
+            state.counters.expired.add_many(joined.died);
+            state.tell_dead(&joined.dead);
+        }
         let keys = batch.done.into_iter().map(|(key, _)| key);
         state.roots_mut().joined(keys);
         self.applied_at = now.monotonic;

@@ -11,6 +11,9 @@ use crate::{
     },
 };
 
+/// How often it is looked whether deaths may go on that a clock's leap holds back.
+const HELD_DEATHS_LOOK: Duration = Duration::from_millis(250);
+
 impl Core {
     /// The watermark by the clock.
     fn clock_cut(&self, now: Now) -> u64 {
@@ -36,14 +39,36 @@ impl Core {
         cut.max(self.buckets.watermark())
     }
 
+    /// Up to which watermark what is dead may leave the tree when `cut` is applied.
+    pub(super) fn deaths_until(&self, now: Now, cut: u64) -> u64 {
+        let witnessed = self.state.witnessed();
+        let clock = self.clock_cut(now);
+        cut.min(self.death_pace.until(clock, witnessed, now.monotonic))
+    }
+
+    /// Compares the clocks, so that deaths go on.
+    pub(super) fn look_at_death_pace(&mut self, now: Now) {
+        let (clock, witnessed) = (self.clock_cut(now), self.state.witnessed());
+        self.death_pace.look(clock, witnessed, now.monotonic);
+        let held = clock.saturating_sub(self.death_pace.until(clock, witnessed, now.monotonic));
+        self.state.set_held_deaths(held);
+    }
+
+    /// The watermark at which something may die next, if that is to be looked at now.
+    pub(super) fn due_death(&self, now: Now, cut: u64) -> Option<u64> {
+        let death = self.next_death.filter(|death| *death <= cut)?;
+        (death <= self.deaths_until(now, cut)).then_some(death)
+    }
+
     /// Whether something is to be applied now, or a root to be made at a whole second, or it is half
     /// done.
     pub(super) fn is_apply_due(&self, now: Now) -> bool {
         match &self.apply {
             ApplyPhase::Idle => {
                 let cut = self.due_cut(now);
+                let death = self.due_death(now, cut);
                 self.buckets
-                    .next_step(cut, self.stale_since.is_some())
+                    .next_step(cut, death, self.stale_since.is_some())
                     .is_some()
             }
             _ => true,
@@ -102,17 +127,25 @@ impl Core {
 
     /// When something will be due by the clock.
     fn next_due(&self, now: Now) -> Option<Duration> {
+        let clock = self.clock_cut(now);
+        // What should be dead by the clock is held since the clock leapt.
+        let is_held = self.next_death.is_some_and(|death| death <= clock);
+        let held = is_held.then(|| now.monotonic + HELD_DEATHS_LOOK);
+        let death = self.next_death.filter(|_| !is_held);
         let due = self.buckets.next_due(self.stale_since.is_some());
         let awaited = self.checkpoints.iter().map(|(until, _)| *until);
-        let cut = due.into_iter().chain(awaited).min()?;
+        let Some(cut) = due.into_iter().chain(awaited).chain(death).min() else {
+            return held;
+        };
         let due = cut.saturating_add(ntp64_span(self.state.options.settle));
         let left = due.saturating_sub(now.clock);
         if left == 0 {
             // It is due by the clock: what holds the watermark is committed first.
-            return None;
+            return held;
         }
         let millis = (u128::from(left) * 1000) >> 32;
         let left = Duration::from_millis(millis as u64 + 1);
-        Some(now.monotonic + left.min(self.state.tuning.max_sleep))
+        let due = now.monotonic + left.min(self.state.tuning.max_sleep);
+        Some(held.map_or(due, |held| held.min(due)))
     }
 }

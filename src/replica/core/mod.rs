@@ -16,7 +16,7 @@
 //! |---|---|---|
 //! | idle | the watermark passes a bucket, or a whole second | joining |
 //! | joining | some cells are joined into the tree | joining; after the last: covering |
-//! | covering | some cells that are covered leave the tree | covering; after the last: storing, or, without a store, idle or rooting |
+//! | covering | some cells that are covered, or dead, leave the tree | covering; after the last: storing, or, without a store, idle or rooting |
 //! | storing | [`stored`](Core::stored) | storing; after the last rows: idle, or, at a whole second, rooting |
 //! | storing | it failed | the replica has failed |
 //! | rooting | some nodes are hashed | rooting; after the last: idle, and `Tell` |
@@ -36,7 +36,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use self::batch::Batch;
 use super::{
-    apply::{buckets::PendingBuckets, watermark::cut_above},
+    apply::{buckets::PendingBuckets, death_pace::DeathPace, watermark::cut_above},
     state::State,
     write::{
         deferral::WriteDeferral,
@@ -114,6 +114,10 @@ pub(crate) struct Core {
     /// for their time.
     committed: u64,
     applied: u64,
+    /// Whether cells die; and the watermark at which something may die next.
+    has_lifetimes: bool,
+    next_death: Option<u64>,
+    death_pace: DeathPace,
     /// Something was applied, and time may have passed since.
     has_applied: bool,
     /// Since when the tree is not any more as it was when the root was made, if it is not.
@@ -130,7 +134,13 @@ impl Core {
     pub(crate) fn new(state: Arc<State>, has_rows: bool) -> Self {
         let watermark = state.applied().cut();
         let sift_bytes = state.tuning.sift_bytes;
-        Self {
+        let (next_death, deaths_until) = {
+            let applied = state.applied();
+            (applied.deaths().next_cut(), applied.deaths().until())
+        };
+        let death_pace = DeathPace::new(deaths_until, state.options.max_clock_drift);
+        let has_lifetimes = !state.lifetimes.is_empty();
+        let core = Self {
             state,
             has_rows,
             commit: CommitPhase::Idle,
@@ -141,13 +151,18 @@ impl Core {
             deferral: WriteDeferral::default(),
             committed: 0,
             applied: 0,
+            has_lifetimes,
+            next_death,
+            death_pace,
             has_applied: false,
             stale_since: None,
             applied_at: Duration::ZERO,
             requests: VecDeque::new(),
             checkpoints: Vec::new(),
             is_closing: false,
-        }
+        };
+        core.tell_next_cut();
+        core
     }
 
     /// What is to be done now. Takes a bounded time.
@@ -306,7 +321,8 @@ impl Core {
         let appending = appending.flatten().map(|update| update.cell.timestamp.time);
         let appending = appending.min().map(|time| self.buckets.bucket_of(time));
         let next = self.buckets.next_cut().into_iter();
-        let next = next.chain(batch).chain(appending).min();
+        let next = next.chain(batch).chain(appending);
+        let next = next.chain(self.next_death).min();
         self.state.roots_mut().set_next_cut(next);
     }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    cell::{CellKey, Key, Part, Version},
+    cell::{CellKey, Key, Part, Timestamp, Version},
     wildcard::matches,
 };
 
@@ -88,6 +88,20 @@ impl Quarantine {
         of_key
             .map(|(cell, version)| (cell.clone(), *version))
             .collect()
+    }
+
+    /// Lets go of what is dead: what is not newer than `dead` says of its key.
+    pub(in crate::replica) fn dead(
+        &self,
+        dead: impl Fn(&Key) -> Option<Timestamp>,
+    ) -> Vec<CellKey> {
+        let mut lost = self.cells();
+        let gone = lost.iter();
+        let gone = gone.filter(|(key, lost)| dead(&key.key) >= Some(lost.timestamp));
+        let gone: Vec<_> = gone.map(|(key, _)| key.clone()).collect();
+        gone.iter().for_each(|key| _ = lost.remove(key));
+        self.count(&lost);
+        gone
     }
 
     /// Lets go of what these cells replace: the cell itself in this or a later

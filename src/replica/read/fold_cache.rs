@@ -49,16 +49,29 @@ const QUICK_BYTES: usize = 64 << 10;
 /// cannot be applied.
 const ATTEMPTS: usize = 3;
 
+/// A fold, and when the first of its cells expires, as far as is known.
+struct Kept {
+    merged: Merged,
+    expires: u64,
+}
+
+impl Kept {
+    /// Whether it shows a cell that is not to be shown any more.
+    fn has_expired(&self, shared: &Shared) -> bool {
+        self.expires < u64::MAX && self.expires <= (shared.clock)()
+    }
+}
+
 /// The fold of a key, if it was made.
 #[derive(Default)]
 pub(in crate::replica) struct FoldSlot {
-    merged: Mutex<Option<Merged>>,
+    merged: Mutex<Option<Kept>>,
     /// Bytes of it, about.
     weight: AtomicUsize,
 }
 
 impl FoldSlot {
-    fn lock(&self) -> MutexGuard<'_, Option<Merged>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Kept>> {
         // A strategy that panicked: its fold is not to be used.
         self.merged.lock().unwrap_or_else(|poisoned| {
             self.merged.clear_poison();
@@ -115,6 +128,15 @@ fn apply(merged: &mut Merged, cells: &[(Part, Arc<Cell>)], folded: &KeyCells) ->
     Applied::Yes
 }
 
+/// When the first of these cells of a key expires.
+fn expiry<'a>(shared: &Shared, key: &Key, cells: impl Iterator<Item = &'a Cell>) -> u64 {
+    let Some(lifetime) = shared.state.lifetimes.of(key) else {
+        return u64::MAX;
+    };
+    let times = cells.map(|cell| cell.timestamp.time);
+    times.min().map_or(u64::MAX, |time| lifetime.death(time))
+}
+
 impl Folds {
     pub(in crate::replica) fn new() -> Self {
         let options = OptionsBuilder::new()
@@ -159,13 +181,20 @@ impl Folds {
         };
         let fold = merged.as_mut()?;
         let came = shared.state.queue.drain_log(key, &slot, QUICK_CELLS)?;
-        if apply(fold, &came, &KeyCells::new()) == Applied::NeedsRefold {
+        if apply(&mut fold.merged, &came, &KeyCells::new()) == Applied::NeedsRefold {
             *merged = None;
             return None;
         }
-        let value = fold.read(form).ok();
+        fold.expires = fold
+            .expires
+            .min(expiry(shared, key, came.iter().map(|(_, cell)| &**cell)));
+        if fold.has_expired(shared) {
+            *merged = None;
+            return None;
+        }
+        let value = fold.merged.read(form).ok();
         if !came.is_empty() {
-            let weight = fold.weight();
+            let weight = fold.merged.weight();
             drop(merged);
             self.weigh(key, &slot, weight);
         }
@@ -199,21 +228,36 @@ impl Folds {
             }
         };
         let mut kept = slot.lock();
-        if let Some(mut merged) = kept.take() {
+        if let Some(mut fold) = kept.take() {
             let came = shared.state.queue.drain_log(key, &slot, usize::MAX);
             let none = KeyCells::new();
-            if came.is_some_and(|came| apply(&mut merged, &came, &none) == Applied::Yes) {
-                return self.keep(&slot, kept, key, merged, form);
+            let is_applied = came.is_some_and(|came| {
+                fold.expires =
+                    fold.expires
+                        .min(expiry(shared, key, came.iter().map(|(_, cell)| &**cell)));
+                apply(&mut fold.merged, &came, &none) == Applied::Yes
+            });
+            if is_applied && !fold.has_expired(shared) {
+                return self.keep(&slot, kept, key, fold, form);
             }
         }
         let mut attempts = 0;
         loop {
             attempts += 1;
             let cells = gather(shared, key, Some(&slot))?;
-            let mut merged = Merged::fold(&part_cells(&cells));
+            let expires = expiry(shared, key, cells.values().map(|cell| &**cell));
+            let merged = Merged::fold(&part_cells(&cells));
+            let mut fold = Kept { merged, expires };
             let came = shared.state.queue.drain_log(key, &slot, usize::MAX);
-            if came.is_some_and(|came| apply(&mut merged, &came, &cells) == Applied::Yes) {
-                return self.keep(&slot, kept, key, merged, form);
+            let is_applied = came.is_some_and(|came| {
+                fold.expires =
+                    fold.expires
+                        .min(expiry(shared, key, came.iter().map(|(_, cell)| &**cell)));
+                apply(&mut fold.merged, &came, &cells) == Applied::Yes
+            });
+            // What has expired since is shown to nobody who asks later.
+            if is_applied && !fold.has_expired(shared) {
+                return self.keep(&slot, kept, key, fold, form);
             }
             if attempts == ATTEMPTS {
                 // As it was when it was gathered, which is after it was asked for.
@@ -225,13 +269,13 @@ impl Folds {
     fn keep(
         &self,
         slot: &Arc<FoldSlot>,
-        mut kept: MutexGuard<'_, Option<Merged>>,
+        mut kept: MutexGuard<'_, Option<Kept>>,
         key: &Key,
-        mut merged: Merged,
+        mut fold: Kept,
         form: Form,
     ) -> Result<Option<Arc<Cell>>, GetError> {
-        let (value, weight) = (merged.read(form), merged.weight());
-        *kept = Some(merged);
+        let (value, weight) = (fold.merged.read(form), fold.merged.weight());
+        *kept = Some(fold);
         drop(kept);
         self.weigh(key, slot, weight);
         Ok(value?)
@@ -296,7 +340,7 @@ fn gather(
         }
     }
     // What came after the log was begun ends it, be it a rule.
-    let deleted = shared.state.queue.rules().deleted(key);
+    let deleted = shared.ruling().deleted(key);
     cells.retain(|_, cell| Some(cell.timestamp) > deleted);
     for (key, held) in settled {
         if deleted >= Some(held.timestamp()) {

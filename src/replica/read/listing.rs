@@ -3,16 +3,14 @@
 use std::{
     collections::{BTreeMap, HashMap},
     ops::Bound,
-    sync::Arc,
 };
 
 use zenoh_keyexpr::OwnedKeyExpr;
 
-use super::liveness::KeyLiveness;
+use super::{liveness::KeyLiveness, ruling::Ruling};
 use crate::{
     cell::{CellKey, Key, Timestamp},
     replica::{Replica, Tree, TreeEntry},
-    wildcard::WildcardRules,
 };
 
 /// The keys whose text begins so. Those that begin with nothing are all, the key that
@@ -55,7 +53,7 @@ pub struct Listing {
     pending: HashMap<Key, KeyLiveness, ahash::RandomState>,
     tree: Tree,
     lost: BTreeMap<Key, Timestamp>,
-    rules: Arc<WildcardRules>,
+    rules: Ruling,
 }
 
 impl Replica {
@@ -73,7 +71,7 @@ impl Replica {
             tree: self.shared.state.current_tree(),
             lost,
             // What settles after this was pending by the rules that are.
-            rules: self.shared.state.queue.rules(),
+            rules: self.shared.ruling(),
         }
     }
 }
@@ -83,7 +81,7 @@ impl Listing {
     /// quarantine among them. O(log n), and O(1) for each cell there.
     pub fn for_each(mut self, mut visit: impl FnMut(&Key, Timestamp) -> bool) {
         let mut lost = std::mem::take(&mut self.lost);
-        let rules = Arc::clone(&self.rules);
+        let rules = self.rules;
         let shown = |key: &Key, timestamps: KeyLiveness| {
             timestamps.last_write_by(rules.of_key(key).as_ref())
         };

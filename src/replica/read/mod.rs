@@ -4,6 +4,7 @@ pub(in crate::replica) mod fold_cache;
 pub(in crate::replica) mod listing;
 pub(in crate::replica) mod liveness;
 pub(in crate::replica) mod merging;
+mod ruling;
 pub(in crate::replica) mod snapshot;
 
 use std::{
@@ -15,6 +16,7 @@ use std::{
 use self::{
     fold_cache::Folds,
     liveness::{KeyLiveness, Shown},
+    ruling::with_expired,
 };
 use super::{GetError, Replica, Shared, Tree, TreeEntry};
 use crate::{
@@ -74,7 +76,9 @@ impl Replica {
         }
         let key = CellKey::own(key.clone());
         let (mut is_merged, mut pending, rules) = shared.state.queue.look_up_ruled(&key);
+        let expired = shared.expired(&key.key);
         if let Some(ruled) = rules.and_then(|rules| rules.of_key(&key.key)) {
+            let ruled = with_expired(Some(ruled), expired).unwrap_or_default();
             match (shared.state.liveness(&key.key).shown(&ruled), ruled.put) {
                 (Shown::Nothing, _) => return Lookup::Absent,
                 (Shown::Put(_), Some(put)) => return Lookup::Found(put),
@@ -94,8 +98,10 @@ impl Replica {
                 };
             }
             (false, Some(cell)) if cell.value().is_none() => return Lookup::Absent,
+            (false, Some(cell)) if Some(cell.timestamp) <= expired => return Lookup::Absent,
             (false, Some(cell)) => return Lookup::Found(cell),
             (false, None) => match shared.state.applied().get(&key) {
+                Some(held) if Some(held.timestamp()) <= expired => return Lookup::Absent,
                 Some(held) if !held.is_tombstone() => match held.cell() {
                     Some(cell) => return Lookup::Found(cell),
                     None => held.version(),
@@ -274,7 +280,7 @@ impl Replica {
         let tree = self.shared.state.current_tree();
         // A key's own cell comes first, so where one is the key is another.
         let mut of_key: Option<(&Key, KeyLiveness)> = None;
-        let rules = self.shared.state.queue.rules();
+        let rules = self.shared.ruling();
         let mut show = |shown: Option<(&Key, KeyLiveness)>| {
             let written = shown.and_then(|(key, timestamps)| {
                 let ruled = rules.of_key(key);
@@ -325,7 +331,7 @@ impl Shared {
         if !self.state.quarantine.has(key) {
             return None;
         }
-        let deleted = self.state.queue.rules().deleted(key);
+        let deleted = self.ruling().deleted(key);
         let lost = self.state.quarantine.of_key(key);
         let missing = lost.into_iter().find(|(key, version)| {
             let pending = self.state.queue.look_up(key).1.map(|cell| cell.timestamp);
@@ -336,7 +342,7 @@ impl Shared {
 
     /// When a rule was written that is in quarantine, and that says what is shown of `key`.
     fn missing_rule(&self, key: &Key) -> Option<Timestamp> {
-        let ruled = self.state.queue.rules().of_key(key);
+        let ruled = self.ruling().of_key(key);
         let shown = self.state.liveness(key).last_write_by(ruled.as_ref())?;
         let lost = self.state.quarantine.list().into_iter();
         let lost = lost.filter(|(rule, version)| {

@@ -8,7 +8,7 @@
 //! settle, and over an open-ended span when none do, their spans meet.
 //!
 //! A replica only ever adds: what it held when it had some root it holds now, in
-//! the same or a newer version. So of a peer that shows a root which this replica
+//! the same or a newer version, unless it is dead, as it is then for all. So of a peer that shows a root which this replica
 //! once had there is nothing to get; and one that had a root which this replica once
 //! had can lack only what has changed here since. (If damage makes that untrue, all
 //! roots so far are forgotten.)
@@ -120,7 +120,8 @@ impl RootHistory {
                 self.spans.push_back(Span { from, to, root });
             }
         }
-        // A tree that only grows does not come back to a root that it had.
+        // A tree that only grows does not come back to a root that it had. One of which cells die may: all
+        // that it had since has died.
         let change = self.changes.as_ref().map_or(0, ChangeLog::last);
         if self.is_past.insert(root, change).is_none() {
             self.past.push_back(root);

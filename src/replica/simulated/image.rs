@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::disk::Disk;
 use crate::{
     cell::{CellKey, Version},
+    merge::Lifetimes,
     replica::apply::{
         entry::TreeEntry,
         loader::{Built, Loader},
@@ -21,6 +22,8 @@ pub(crate) type Promised = BTreeMap<CellKey, Version>;
 pub(crate) struct Image {
     pub(super) disk: Disk,
     pub(super) promised: Promised,
+    /// The latest watermark at which what is dead has left the disk.
+    pub(super) died: u64,
 }
 
 /// What a crash is to take back, of what it may.
@@ -44,8 +47,9 @@ pub(super) fn load(rows: &Rows) -> Built {
     loader.finish()
 }
 
-/// That rows have what was promised, or what is newer, or covers it.
-pub(crate) fn check_promised(rows: &Rows, promised: &Promised) {
+/// That rows have what was promised, or what is newer, or covers it, but for what is dead at this
+/// watermark.
+pub(crate) fn check_promised(rows: &Rows, promised: &Promised, lifetimes: &Lifetimes, died: u64) {
     let mut rules = WildcardRules::default();
     for (key, cell) in rows.iter().filter(|(key, _)| key.key.is_pattern()) {
         rules.join(key, cell);
@@ -56,7 +60,8 @@ pub(crate) fn check_promised(rows: &Rows, promised: &Promised) {
         let own = own
             .map(|own| own.timestamp)
             .filter(|_| !key.part.is_empty());
-        let is_covered = own.max(rules.deleted(&key.key)) >= Some(version.timestamp);
+        let gone = rules.deleted(&key.key).max(lifetimes.dead(&key.key, died));
+        let is_covered = own.max(gone) >= Some(version.timestamp);
         assert!(
             held >= Some(*version) || is_covered,
             "{key:?} was promised as {version:?}, and there is {held:?}"
@@ -66,7 +71,7 @@ pub(crate) fn check_promised(rows: &Rows, promised: &Promised) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{sync::Arc, time::Duration};
 
     use super::*;
     use crate::{
@@ -85,7 +90,7 @@ mod tests {
     const SETTLE: Duration = Duration::from_millis(500);
 
     fn open(image: Image, durability: Durability) -> SimulatedReplica {
-        SimulatedReplica::open(image, SETTLE, durability, ideal(), NOW)
+        SimulatedReplica::open(image, SETTLE, durability, ideal(), &Arc::default(), NOW)
     }
 
     fn key() -> CellKey {

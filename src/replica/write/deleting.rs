@@ -48,6 +48,11 @@ impl Replica {
         self.shared.last_write(key)
     }
 
+    /// Counts a cell that was not written anew, since its lifetime is over.
+    pub fn count_dead(&self) {
+        self.shared.state.counters.dead.add();
+    }
+
     /// Counts a put or delete that was dropped, since there was no room for it.
     pub fn count_dropped(&self) {
         self.shared.state.counters.dropped.add();
@@ -68,7 +73,7 @@ impl Shared {
     /// When the value of `key` was last written, of what is pending, settled and in quarantine;
     /// nothing if it has none.
     fn last_write(&self, key: &Key) -> Option<Timestamp> {
-        let ruled = self.state.queue.rules().of_key(key);
+        let ruled = self.ruling().of_key(key);
         let shown = self.state.liveness(key).last_write_by(ruled.as_ref());
         shown.max(self.missing(key))
     }

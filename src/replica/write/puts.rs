@@ -104,13 +104,24 @@ impl Replica {
         let state = &*self.shared.state;
         let patience = state.options.patience();
         let now = state.queue.now();
+        let offered = match state.lifetimes.is_empty() {
+            true => None,
+            false => offers
+                .first()
+                .map(|(key, cell, _)| (key.key.clone(), cell.timestamp)),
+        };
         let (is_newest, committed, is_full) =
             match state.queue.offer(offers, patience, now, &state.tree) {
                 Taken::Closed => {
                     state.commits.check()?;
                     return Err(ReplicaError::Closed);
                 }
-                Taken::Outdated => (false, None, false),
+                Taken::Outdated => {
+                    if let Some((key, timestamp)) = offered {
+                        state.count_if_dead(&key, timestamp);
+                    }
+                    (false, None, false)
+                }
                 Taken::Yes {
                     sequence,
                     is_newest,

@@ -17,6 +17,9 @@ use crate::{
 /// For how long nothing is to happen.
 const QUIET: u64 = 60_000;
 
+/// Seconds in which all that has a short lifetime has left the tree.
+const LONGEST_SHORT_LIFE: u64 = 22;
+
 /// Announcements in that time: of two there is a sync interval between, less a fifth.
 const MOST_ANNOUNCED: u64 = 4;
 
@@ -31,6 +34,30 @@ impl World {
         self.nodes
             .iter()
             .all(|node| settled(node) && root(node) == first)
+    }
+
+    /// The watermark at which all that has a short lifetime is dead.
+    fn died(&self) -> u64 {
+        self.latest.saturating_add(LONGEST_SHORT_LIFE << 32)
+    }
+
+    /// Whether all that has a short lifetime has left all replicas.
+    pub(super) fn has_died(&self) -> bool {
+        let lifetimes = &self.merging.lifetimes;
+        if lifetimes.is_empty() {
+            return true;
+        }
+        let lives =
+            |key: &CellKey, timestamp| lifetimes.dead(&key.key, self.died()) < Some(timestamp);
+        self.nodes.iter().all(|node| {
+            let tree = node.replica.tree();
+            let Ok(cells) = tree.iter();
+            let mut cells = cells.map(|entry| {
+                let Ok(entry) = entry;
+                entry
+            });
+            cells.all(|(key, held)| lives(key, held.timestamp()))
+        })
     }
 
     /// Of each replica how many cells it has, and whether something is pending, or it has failed.
@@ -55,7 +82,11 @@ impl World {
         let slowest = slowest.max().unwrap_or(0);
         // A drift, too.
         let slowest = slowest + self.now / 50;
-        self.now.max(ahead + slowest) + SETTLE.as_millis() as u64 + 2000
+        let past = self.now.max(ahead + slowest) + SETTLE.as_millis() as u64 + 2000;
+        match self.scenario.has_lifetimes {
+            true => past + 1000 * LONGEST_SHORT_LIFE,
+            false => past,
+        }
     }
 
     /// The model, without what is covered, and nothing else, is on every replica.
@@ -66,13 +97,14 @@ impl World {
             let disk = node.replica.disk();
             assert!(disk == first, "replica {number} holds what 0 does not");
             // Whatever was promised by whichever.
-            check_promised(&first, node.replica.promised());
+            let promised = node.replica.promised();
+            check_promised(&first, promised, &self.merging.lifetimes, self.died());
         }
         match loses_writes {
             true => self.check_origin(&first),
             false => self.check_all(&first),
         }
-        self.merging.check(&first, loses_writes);
+        self.merging.check(&first, loses_writes, self.died());
         assert!(self.largest_message <= MAX_MESSAGE);
     }
 
@@ -103,7 +135,9 @@ impl World {
         let covers = |key: &CellKey| {
             let own = self.model.get(&CellKey::own(key.key.clone()));
             let own = own.filter(|_| !key.part.is_empty());
-            own.map(|own| own.timestamp).max(rules.deleted(&key.key))
+            let dead = self.merging.lifetimes.dead(&key.key, self.died());
+            let own = own.map(|own| own.timestamp).max(dead);
+            own.max(rules.deleted(&key.key))
         };
         let cells = self
             .model

@@ -17,8 +17,11 @@ use super::{
     REQUEST_TIMEOUT,
 };
 
-fn simulate(kind: Kind, seed: u64) {
-    let scenario = Scenario::draw(kind, &mut StdRng::seed_from_u64(seed));
+fn simulate(kind: Kind, seed: u64, has_lifetimes: bool) {
+    let scenario = Scenario {
+        has_lifetimes,
+        ..Scenario::draw(kind, &mut StdRng::seed_from_u64(seed))
+    };
     let mut world = World::new(seed, scenario);
     world.begin();
     let faults = world.scenario.faults.as_millis() as u64;
@@ -36,7 +39,7 @@ fn simulate(kind: Kind, seed: u64) {
     world.run(end, |_| false);
     world.heal();
     let limit = world.now + limit_of(&world);
-    let done = world.run(limit, World::is_converged);
+    let done = world.run(limit, |world| world.is_converged() && world.has_died());
     let (rounds, behind) = (world.rounds(), world.behind());
     assert!(done, "not converged after {rounds} rounds: {behind:?}");
     world.check();
@@ -84,7 +87,12 @@ pub(super) fn from_environment(name: &str) -> Option<u64> {
 
 /// So many seeds, unless the environment says otherwise.
 fn run(kind: Kind, seeds: u64) {
-    let name = format!("{kind:?}").to_lowercase();
+    run_with(kind, seeds, false);
+}
+
+fn run_with(kind: Kind, seeds: u64, has_lifetimes: bool) {
+    let with = if has_lifetimes { "lifetimes_" } else { "" };
+    let name = format!("{with}{kind:?}").to_lowercase();
     let one = from_environment("MST_SIM_SEED");
     let lasts = from_environment("MST_SIM_SECONDS").map(Duration::from_secs);
     let from = one
@@ -102,7 +110,7 @@ fn run(kind: Kind, seeds: u64) {
         if is_over() {
             break;
         }
-        if let Err(panic) = catch_unwind(|| simulate(kind, seed)) {
+        if let Err(panic) = catch_unwind(|| simulate(kind, seed, has_lifetimes)) {
             eprintln!(
                 "kind {name}, seed {seed} fails; again: \
                  MST_SIM_SEED={seed} cargo test --release --locked --lib simulated_{name}"
@@ -146,4 +154,36 @@ fn simulated_folders() {
 #[test]
 fn simulated_all() {
     run(Kind::All, 700);
+}
+
+// The same, with keys of which what was put goes after seconds, or not before the end.
+
+#[test]
+fn simulated_lifetimes_network() {
+    run_with(Kind::Network, 40, true);
+}
+
+#[test]
+fn simulated_lifetimes_disks() {
+    run_with(Kind::Disks, 40, true);
+}
+
+#[test]
+fn simulated_lifetimes_clocks() {
+    run_with(Kind::Clocks, 40, true);
+}
+
+#[test]
+fn simulated_lifetimes_links() {
+    run_with(Kind::Links, 40, true);
+}
+
+#[test]
+fn simulated_lifetimes_folders() {
+    run_with(Kind::Folders, 40, true);
+}
+
+#[test]
+fn simulated_lifetimes_all() {
+    run_with(Kind::All, 40, true);
 }

@@ -6,10 +6,13 @@ use std::{
 };
 
 use rand::{rngs::StdRng, Rng};
+use serde_json::json;
 
 use crate::{
     cell::{Cell, CellKey, Content, Timestamp, Value, Version},
-    merge::{tests::merging, Form, MergeRules, Merged, PartCell},
+    merge::{
+        lifetimes::tests::lifetimes, tests::merging, Form, Lifetimes, MergeRules, Merged, PartCell,
+    },
     store::model::Rows,
     wildcard::{rule_key, WildcardRules},
 };
@@ -74,6 +77,9 @@ impl Written {
     }
 }
 
+/// When a lifetime becomes shorter: some seconds after the beginning.
+const SHORTENED: &str = "2023-11-14T22:13:27Z";
+
 /// Patterns that are put to, or deleted: of some keys, and of all.
 const PATTERNS: [&str; 5] = ["k/$*3", "k/1$*", "k/2$*", "k/**", "*/*"];
 
@@ -81,17 +87,27 @@ const PATTERNS: [&str; 5] = ["k/$*3", "k/1$*", "k/2$*", "k/**", "*/*"];
 pub(super) struct Merging {
     pub(super) rules: Vec<MergeRules>,
     pub(super) puts: BTreeMap<u32, Vec<Written>>,
+    /// How long cells are kept.
+    pub(super) lifetimes: Arc<Lifetimes>,
     /// What was put to patterns, and deletes of them.
     wildcards: Vec<(CellKey, Arc<Cell>)>,
 }
 
 impl Merging {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(has_lifetimes: bool) -> Self {
+        let written = match has_lifetimes {
+            true => json!({
+                "k/$*1": "3s", "k/$*2": "5s", "k/$*3": "4s", "k/$*4": "2s", "k/$*7": "20s",
+                "k/$*8": "1d", "k/$*9": [{ "for": "9s" }, { "from": SHORTENED, "for": "5s" }],
+            }),
+            false => json!({}),
+        };
         let rules = KINDS.iter().map(|kind| merging(kind)).collect();
         let puts = BTreeMap::new();
         Self {
             rules,
             puts,
+            lifetimes: Arc::new(lifetimes(written)),
             wildcards: Vec::new(),
         }
     }
@@ -192,6 +208,7 @@ impl Merging {
         number: u32,
         disk: Option<&Rows>,
         rules: &WildcardRules,
+        died: u64,
     ) -> Option<String> {
         let puts = &self.puts[&number];
         let deletes = puts
@@ -200,7 +217,8 @@ impl Merging {
         let deleted = deletes.map(|written| written.timestamp).max();
         let ruled = rules.of_key(&key(number).key);
         let ruled = ruled.unwrap_or_default();
-        let deleted = deleted.max(ruled.deleted);
+        let dead = self.lifetimes.dead(&key(number).key, died);
+        let deleted = deleted.max(ruled.deleted).max(dead);
         let mut visible: Vec<_> = puts
             .iter()
             .filter_map(|written| Some((written, written.put?)))
@@ -243,7 +261,7 @@ impl Merging {
     }
 
     /// What is read of each key is what has to come of what was put.
-    pub(super) fn check(&self, disk: &Rows, loses_writes: bool) {
+    pub(super) fn check(&self, disk: &Rows, loses_writes: bool, died: u64) {
         let there = loses_writes.then_some(disk);
         let rules = self.rules_there(Some(disk));
         let expected_rules = self.rules_there(there);
@@ -268,7 +286,7 @@ impl Merging {
             let text = put.or(read).map(|cell| text_of(&cell));
             assert_eq!(
                 text,
-                self.expected(*number, there, &expected_rules),
+                self.expected(*number, there, &expected_rules, died),
                 "of key {number}"
             );
         }

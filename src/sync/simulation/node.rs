@@ -91,6 +91,9 @@ impl View for NodeView<'_> {
     fn newest(&self, key: &CellKey) -> Option<Timestamp> {
         self.0.newest(key)
     }
+    fn witness(&self, clock: u64) {
+        self.0.witness(clock, self.1);
+    }
     fn changes_since(&self, root: &RootHash, after: u64) -> Option<Vec<Change>> {
         self.0.roots().changes_since(root, after)
     }

@@ -51,6 +51,8 @@ pub(super) struct Scenario {
     pub(super) links: Links,
     /// Whether some that crash come back with an older folder, or with that of another.
     pub(super) has_copies: bool,
+    /// Whether some keys have a lifetime.
+    pub(super) has_lifetimes: bool,
 }
 
 /// What clocks do.
@@ -213,6 +215,7 @@ impl Scenario {
                 dropped: 0,
             },
             has_copies: false,
+            has_lifetimes: false,
         }
     }
 

@@ -3,6 +3,7 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 
@@ -49,7 +50,7 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(seed: u64, scenario: Scenario) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
-        let n = scenario.replicas;
+        let (n, has_lifetimes) = (scenario.replicas, scenario.has_lifetimes);
         let nodes = (0..n).map(|node| node_of_nothing(node, &scenario, &mut rng));
         let nodes = nodes.collect();
         let mut world = Self {
@@ -65,7 +66,7 @@ impl World {
             model: BTreeMap::new(),
             written: BTreeSet::new(),
             latest: 0,
-            merging: Merging::new(),
+            merging: Merging::new(has_lifetimes),
             faulty: true,
             largest_message: 0,
             bytes: 0,
@@ -114,7 +115,8 @@ impl World {
     pub(super) fn opened(&mut self, node: usize, image: Image) -> SimulatedReplica {
         let now = at(self.wall(node), self.now);
         let durability = self.nodes[node].durability;
-        SimulatedReplica::open(image, SETTLE, durability, self.medium(), now)
+        let (medium, lifetimes) = (self.medium(), Arc::clone(&self.merging.lifetimes));
+        SimulatedReplica::open(image, SETTLE, durability, medium, &lifetimes, now)
     }
 
     /// Puts all replicas in touch.

@@ -1,0 +1,136 @@
+//! Lifetimes in the tree: what is dead leaves it, and is not joined.
+
+use std::sync::Arc;
+
+use super::{
+    fading::Fading,
+    tree::{AppliedTree, Joined},
+    watermark::cut_above,
+};
+use crate::{
+    cell::{CellKey, Key, Timestamp},
+    merge::Lifetimes,
+};
+
+/// The lifetimes of keys, and how far what is dead has left the tree.
+#[derive(Debug, Default)]
+pub(in crate::replica) struct Deaths {
+    lifetimes: Arc<Lifetimes>,
+    /// What is dead at this watermark is not joined, and leaves the tree. Up to the cut, unless the
+    /// clock leapt.
+    until: u64,
+    fading: Fading,
+}
+
+impl Deaths {
+    pub(super) fn are_none(&self) -> bool {
+        self.lifetimes.is_empty()
+    }
+
+    /// What is not newer than this is dead; of keys without a lifetime nothing is.
+    pub(in crate::replica) fn dead(&self, key: &Key) -> Option<Timestamp> {
+        self.lifetimes.dead(key, self.until)
+    }
+
+    /// A cell goes into the tree that was not there.
+    pub(super) fn joined(&mut self, key: &CellKey, time: u64) {
+        if let Some(lifetime) = self.lifetimes.of(&key.key) {
+            self.fading.add(key, lifetime.leaves_at(time));
+        }
+    }
+
+    pub(in crate::replica) fn lifetimes(&self) -> &Arc<Lifetimes> {
+        &self.lifetimes
+    }
+
+    /// Cells with a lifetime that are in the tree, and some that were.
+    pub(in crate::replica) fn len(&self) -> usize {
+        self.fading.len()
+    }
+
+    /// The first watermark at which a cell may be dead.
+    pub(in crate::replica) fn next_cut(&self) -> Option<u64> {
+        self.fading.next_cut()
+    }
+
+    /// Up to which watermark what is dead has left the tree, or is about to.
+    pub(in crate::replica) fn until(&self) -> u64 {
+        self.until
+    }
+}
+
+impl AppliedTree {
+    /// The lifetimes of the tree.
+    pub(in crate::replica) fn deaths(&self) -> &Deaths {
+        &self.deaths
+    }
+
+    /// Gives lifetimes to a tree that was built without and has its cut, and takes out what is dead:
+    /// those cells, and whether their payload is apart. O(n), and O(1) if there are no lifetimes.
+    ///
+    /// As the clock may have leapt while the storage was closed, only that is dead which is so at the
+    /// latest time of a cell; the rest follows as after any other leap.
+    pub(in crate::replica) fn begin_lifetimes(
+        &mut self,
+        lifetimes: Arc<Lifetimes>,
+        latest: u64,
+    ) -> Vec<(CellKey, bool)> {
+        self.deaths = Deaths {
+            lifetimes,
+            until: self.cut.min(cut_above(latest)),
+            fading: Fading::default(),
+        };
+        if self.deaths.are_none() {
+            return Vec::new();
+        }
+        let Self { tree, deaths, .. } = self;
+        let Ok(cells) = tree.iter();
+        for entry in cells {
+            let Ok((key, held)) = entry;
+            deaths.joined(key, held.timestamp().time);
+        }
+        let mut joined = Joined::new(true);
+        while self.fade(&mut joined, usize::MAX) {}
+        if self.deaths.fading.len() == 0 {
+            // There is nothing that a leap of the clock could destroy.
+            self.deaths.until = self.cut;
+        }
+        joined.covered
+    }
+
+    /// What is dead at this watermark is not joined from now on, and is to be [taken out](Self::fade).
+    pub(in crate::replica) fn begin_deaths(&mut self, until: u64) {
+        self.deaths.until = self.deaths.until.max(until);
+    }
+
+    /// Takes out of the tree what is dead, and looks at no more than `most` cells for that; true if
+    /// there may be more.
+    pub(in crate::replica) fn fade(&mut self, joined: &mut Joined, most: usize) -> bool {
+        for _ in 0..most {
+            let Some(looked_at) = self.deaths.fading.take(self.deaths.until) else {
+                return false;
+            };
+            let Some(key) = looked_at else {
+                continue;
+            };
+            let Some(timestamp) = self.get(&key).map(|held| held.timestamp()) else {
+                continue;
+            };
+            let lifetime = self.deaths.lifetimes.of(&key.key);
+            let leaves_at =
+                lifetime.map_or(u64::MAX, |lifetime| lifetime.leaves_at(timestamp.time));
+            if leaves_at > self.deaths.until {
+                self.deaths.fading.add(&key, leaves_at);
+                continue;
+            }
+            let Some((removed, was_last)) = self.remove(&key) else {
+                continue;
+            };
+            if was_last {
+                joined.unmerged.push(key.key.clone());
+            }
+            joined.die(key, &removed, leaves_at);
+        }
+        true
+    }
+}
