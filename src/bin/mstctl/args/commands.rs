@@ -38,6 +38,14 @@ Examples:
   mstctl keys --deleted --limit 20  the first twenty, deleted ones among them
   mstctl keys --json | jq -r .key   for scripts: a line of JSON for each")]
     Keys(Keys),
+    /// What lifetimes would take away that are not configured yet
+    #[command(after_long_help = "\
+It changes nothing. It counts the keys that match PATTERN, and those of them whose last write is longer ago than TIME: \
+with such a lifetime they would be gone at once. See docs/lifetimes.md.
+
+Example:
+  mstctl lifetimes 'fleet/*/pose=10s' 'fleet/**/image=2d'")]
+    Lifetimes(Lifetimes),
     /// The value of a key, and the cells that it is made of
     #[command(after_long_help = "\
 Examples:
@@ -202,6 +210,14 @@ pub(crate) struct Keys {
     /// So many at the most
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<u64>,
+}
+
+/// Of `lifetimes`.
+#[derive(Debug, Args)]
+pub(crate) struct Lifetimes {
+    /// Key expressions, each with a time, as in the option `lifetimes` of a storage
+    #[arg(required = true, value_name = "PATTERN=TIME")]
+    pub(crate) lifetimes: Vec<String>,
 }
 
 /// Of `get`.

@@ -15,8 +15,8 @@ use std::ffi::OsString;
 use clap::{error::ErrorKind, CommandFactory as _, Parser};
 
 pub(crate) use commands::{
-    Adopt, Backup, Command, Diff, Forget, Get, Keys, Members, Prove, Restore, Rollback, Root,
-    Salvage, Scrub, ScrubAction, Snapshot, Sync, Verify, Watch,
+    Adopt, Backup, Command, Diff, Forget, Get, Keys, Lifetimes, Members, Prove, Restore, Rollback,
+    Root, Salvage, Scrub, ScrubAction, Snapshot, Sync, Verify, Watch,
 };
 pub(crate) use global::{Global, Mode};
 

@@ -134,7 +134,7 @@ impl Listing {
             return self.output.line(key);
         }
         if !std::mem::replace(&mut self.is_begun, true) {
-            let head = format!("{:30}  {:>6}  {:7}  KEY", "TIME", "CELLS", "STATE");
+            let head = format!("{:30}  {:>6}  {:9}  KEY", "TIME", "CELLS", "STATE");
             self.output.text(self.output.paint(Tone::Dim, &head))?;
         }
         self.output.text(row(key, self.output))
@@ -148,13 +148,25 @@ fn row(key: &Value, output: Output) -> String {
     };
     let cells = key["cells"].as_u64().unwrap_or(1);
     let (state, tone) = match (key["deleted"] == true, key["rule"] == true) {
-        (true, _) => ("deleted", Tone::Dim),
-        (false, true) => ("rule", Tone::Plain),
-        (false, false) => ("", Tone::Plain),
+        (true, _) => ("deleted".to_owned(), Tone::Dim),
+        (false, true) => ("rule".to_owned(), Tone::Plain),
+        (false, false) => (
+            key["left_ms"].as_u64().map_or_else(String::new, left),
+            Tone::Plain,
+        ),
     };
     let name = key["key"].as_str().unwrap_or_default();
-    let row = format!("{at:30}  {cells:>6}  {state:7}  {}", safe(name));
+    let row = format!("{at:30}  {cells:>6}  {state:9}  {}", safe(name));
     output.paint(tone, &row)
+}
+
+/// What is left of the life of a key, in the largest unit of which it has two or more.
+fn left(millis: u64) -> String {
+    const UNITS: [(u64, &str); 3] = [(86_400, "d"), (3_600, "h"), (60, "m")];
+    let seconds = millis / 1000;
+    let unit = UNITS.iter().find(|(factor, _)| seconds >= 2 * factor);
+    let (factor, name) = unit.unwrap_or(&(1, "s"));
+    format!("{}{name} left", seconds / factor)
 }
 
 /// A key as the backend lists it, from the cells that it is made of.
@@ -167,6 +179,8 @@ pub(super) fn listed(key: &str, timestamp: Timestamp, cells: u64, deleted: bool)
         "cells": cells,
         "deleted": deleted && !is_rule,
         "rule": is_rule,
+        "expires": null,
+        "left_ms": null,
     })
 }
 
@@ -192,6 +206,30 @@ mod tests {
     }
 
     #[test]
+    fn what_is_left_of_a_life_has_one_unit() {
+        let said = [
+            0,
+            9_999,
+            119_000,
+            120_000,
+            7_199_000,
+            7_200_000,
+            172_800_000,
+        ];
+        let said = said.map(left);
+        let expected = [
+            "0s left",
+            "9s left",
+            "119s left",
+            "2m left",
+            "119m left",
+            "2h left",
+            "2d left",
+        ];
+        assert_eq!(said, expected);
+    }
+
+    #[test]
     fn rows_are_even_whatever_the_key() {
         let output = Output::new(true);
         let timestamp = Timestamp {
@@ -203,10 +241,10 @@ mod tests {
         let text = row(&key, output);
         assert_eq!(
             text,
-            "1970-01-01T00:00:00.000000000Z      12           a/\\u{1b}b"
+            "1970-01-01T00:00:00.000000000Z      12             a/\\u{1b}b"
         );
         assert_eq!(row(&deleted, output).find("deleted"), Some(40));
         let rule = listed("a/**", timestamp, 1, true);
-        assert_eq!(row(&rule, output).find("rule     a/**"), Some(40));
+        assert_eq!(row(&rule, output).find("rule       a/**"), Some(40));
     }
 }

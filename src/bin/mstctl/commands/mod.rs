@@ -7,6 +7,7 @@ mod confirm;
 mod diff;
 mod get;
 mod keys;
+mod lifetimes;
 mod man;
 mod members;
 mod offline;
@@ -80,6 +81,7 @@ pub(crate) fn run(cli: Cli) -> Result<Answer, Error> {
         Command::Replicas => replicas::run(&context),
         Command::Root(args) => root::run(&context, args),
         Command::Keys(args) => keys::run(&context, args),
+        Command::Lifetimes(args) => lifetimes::run(&context, args),
         Command::Get(args) => get::run(&context, args),
         Command::Diff(args) => diff::run(&context, args),
         Command::Prove(args) => prove::run(&context, args),

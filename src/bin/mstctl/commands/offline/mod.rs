@@ -60,6 +60,7 @@ pub(super) fn run(context: &Context, dir: &Path, command: &Command) -> Result<An
         Command::Completions { shell } => completions::run(context, *shell),
         Command::Man { folder } => man::run(folder),
         Command::Replicas
+        | Command::Lifetimes(_)
         | Command::Diff(_)
         | Command::Prove(_)
         | Command::Scrub(_)

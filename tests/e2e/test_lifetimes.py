@@ -1,0 +1,186 @@
+"""Lifetimes: what is only true for a while goes by itself, everywhere, and does not come back."""
+
+import time
+
+from client import timestamp
+from cluster import chain
+from polling import wait_until
+from router import storage
+from test_changes import attachment, key_of, listen  # noqa: F401
+from test_mstctl import mstctl, wait_for_replicas
+
+SHORT = {"demo/pose/**": "2s", "demo/log/**": "1h"}
+
+ONE = storage("demo/**", settle="50ms", lifetimes=SHORT)
+REPLICATED = storage(
+    "demo/**", settle="100ms", lifetimes=SHORT, replication={"sync_interval": "1s"}
+)
+
+
+def wait_for_gone(router, key):
+    wait_until(lambda: not router.client.get(key), lambda: f"{key} is there")
+
+
+def wait_for_cells(router, cells, what, name="demo"):
+    return router.wait_for_status(name, lambda status: status["cells"] == cells, what)
+
+
+def test_what_has_a_lifetime_goes_and_what_has_none_stays(start_router):
+    router = start_router({"demo": ONE})
+    client = router.client
+    began = time.monotonic()
+    for number in range(20):
+        client.put(f"demo/pose/{number}", f"at {number}")
+        client.put(f"demo/map/{number}", f"map {number}")
+    client.put("demo/log/1", "long")
+    client.delete("demo/pose/3")
+    client.wait_for("demo/map/19", {"demo/map/19": b"map 19"})
+    wait_for_gone(router, "demo/pose/**")
+    assert time.monotonic() - began >= 2
+    # Tombstones go, too.
+    status = wait_for_cells(router, 21, "poses have left the tree")
+    assert status["tombstones"] == 0
+    assert status["lifetimes"]["patterns"] == 2
+    assert status["lifetimes"]["cells"] == 1
+    assert status["lifetimes"]["expired"] >= 20
+    assert status["lifetimes"]["held_seconds"] == 0
+    assert len(client.get("demo/**")) == 21
+    # What lives on is there again after a restart, and what is dead is not.
+    client.put("demo/pose/again", "again")
+    client.put("demo/map/1", "again")
+    client.wait_for("demo/map/1", {"demo/map/1": b"again"})
+    router.stop()
+    began = time.monotonic()
+    wait_until(lambda: time.monotonic() > began + 2.5, "the pose is over")
+    router.start()
+    assert len(router.client.get("demo/**")) == 21
+    wait_for_cells(router, 21, "the pose that was there is gone")
+
+
+def test_a_robot_that_was_away_for_longer_brings_nothing_back(start_cluster):
+    longer = storage(
+        "demo/**",
+        settle="100ms",
+        lifetimes={**SHORT, "demo/pose/**": "8s"},
+        replication={"sync_interval": "1s"},
+    )
+    cluster = start_cluster(chain(2), {"demo": longer})
+    here, there = cluster.routers
+    keys = [f"demo/pose/{number}" for number in range(10)]
+    for key in keys:
+        here.client.put(key, "old")
+    here.client.put("demo/map", "stays")
+    there.client.wait_for("demo/map", {"demo/map": b"stays"})
+    cluster.wait_until_equal("demo", keys=11)
+    cluster.end(1, "kill")
+    # Deleted at one, while the other, which still has them, is away for longer than they live.
+    for key in keys[:5]:
+        here.client.delete(key)
+    wait_for_cells(here, 1, "all are gone")
+    here.client.put("demo/log/2", "meanwhile")
+    there.start()
+    cluster.wait_until_linked()
+    cluster.wait_until_equal("demo", keys=2, cells=2, tombstones=0)
+    for router in cluster.routers:
+        assert set(router.client.get("demo/**")) == {"demo/map", "demo/log/2"}
+        assert router.status("demo")["lifetimes"]["held_seconds"] == 0
+
+
+def test_a_partition_that_lasts_longer_than_a_life_moves_nothing_that_is_dead(start_cluster):
+    cluster = start_cluster(chain(2), {"demo": REPLICATED})
+    here, there = cluster.routers
+    here.client.put("demo/map", "stays")
+    there.client.wait_for("demo/map", {"demo/map": b"stays"})
+    cluster.wait_until_equal("demo", cells=1)
+    before = [status["replication"]["pulls"] for status in cluster.statuses("demo")]
+    cluster.cut()
+    for router in cluster.routers:
+        for number in range(50):
+            router.client.put(f"demo/pose/{number}", "x" * 1000)
+    for router in cluster.routers:
+        router.wait_for_status(
+            "demo",
+            lambda status: status["cells"] == 1 and status["lifetimes"]["expired"] >= 50,
+            "all have died on their own",
+        )
+    cluster.heal()
+    cluster.wait_until_linked()
+    cluster.wait_until_equal("demo", cells=1)
+    here.client.put("demo/map", "new")
+    there.client.wait_for("demo/map", {"demo/map": b"new"})
+    cluster.wait_until_equal("demo", cells=1)
+    after = [status["replication"]["pulls"] for status in cluster.statuses("demo")]
+    for old, new in zip(before, after):
+        assert new["cells_received"] - old["cells_received"] <= 1, (old, new)
+
+
+def test_other_lifetimes_isolate(start_cluster):
+    other = storage(
+        "demo/**", settle="100ms", lifetimes={"demo/pose/**": "3s"}, replication={}
+    )
+    cluster = start_cluster(chain(2), [{"demo": REPLICATED}, {"demo": other}])
+
+    def isolated(status):
+        return any(peer["relation"] == "isolated" for peer in status["replication"]["peers"])
+
+    for router in cluster.routers:
+        router.wait_for_status("demo", isolated, "the other is isolated")
+
+
+def test_whoever_listens_hears_of_deaths(start_router, listen):  # noqa: F811
+    router = start_router({"demo": ONE})
+    heard = listen(router)
+    router.client.put("demo/pose/7", "here")
+    router.client.put("demo/map", "stays")
+    heard.wait_for("demo/pose/7")
+    (sample,) = heard.samples
+    assert key_of(sample) == "demo/pose/7"
+    assert attachment(sample)["by"] == "expired"
+    assert str(sample.kind) == "SampleKind.DELETE"
+
+
+def test_counters_become_sliding_sums(start_router):
+    config = storage(
+        "demo/**",
+        settle="50ms",
+        lifetimes={"demo/count": "8s"},
+        replication={"key_overrides": {"demo/count": "additive"}},
+    )
+    router = start_router({"demo": config})
+    client = router.client
+    client.put("demo/count", "5")
+    client.wait_for("demo/count", {"demo/count": b"5"})
+    began = time.monotonic()
+    wait_until(lambda: time.monotonic() > began + 3, "some of its life is over")
+    client.put("demo/count", "7")
+    client.wait_for("demo/count", {"demo/count": b"12"})
+    client.wait_for("demo/count", {"demo/count": b"7"})
+    wait_for_gone(router, "demo/count")
+    wait_for_cells(router, 0, "its cells are gone")
+
+
+def test_documents_refuse_a_lifetime(start_router):
+    config = storage(
+        "demo/**",
+        lifetimes={"demo/doc/*": "1h"},
+        replication={"key_overrides": {"demo/doc/**": "automerge_crdt"}},
+    )
+    router = start_router({"demo": config}, expected=[])
+    router.wait_for_log("option `lifetimes.demo/doc/*`: it matches keys that `automerge_crdt` may merge")
+
+
+def test_mstctl_says_what_is_left_and_what_would_go(start_router):
+    router = start_router({"demo": ONE})
+    client = router.client
+    client.put("demo/log/1", "long")
+    client.put("demo/map/1", "old", timestamp=timestamp(-3600))
+    client.put("demo/map/2", "new")
+    wait_for_replicas(router, 1)
+    wait_for_cells(router, 3, "all is settled")
+    listed = mstctl("--json", "keys", router=router, check=0).lines()
+    left = {key["key"]: key["left_ms"] for key in listed}
+    assert left["demo/map/1"] is None and left["demo/map/2"] is None
+    assert 3_000_000 < left["demo/log/1"] <= 3_600_000
+    would = mstctl("lifetimes", "demo/map/*=1m", router=router, check=0).text
+    assert would == "demo/map/*: 1 of 2 keys would go at once, with 1 cells\n"
+    assert len(client.get("demo/**")) == 3
