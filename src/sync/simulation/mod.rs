@@ -9,6 +9,7 @@
 //! | `world` | the replicas, and the time |
 //! | `network`, `acts`, `faults` | what becomes of messages, what a replica does, what goes wrong |
 //! | `model`, `checks` | what was written, and what has to come of it |
+//! | `deaths` | what deaths cost on the wire
 //! | `clocks` | clocks that differ, on a group at rest |
 //! | `refusals` | what a replica does not take |
 //! | `rounds` | how many round trips a repair takes |
@@ -19,6 +20,7 @@
 mod acts;
 mod checks;
 mod clocks;
+mod deaths;
 mod faults;
 mod happening;
 mod kinds;
