@@ -7,7 +7,7 @@ from cluster import chain
 from polling import wait_until
 from router import storage
 from test_changes import attachment, key_of, listen  # noqa: F401
-from test_mstctl import mstctl, wait_for_replicas
+from test_mstctl import mstctl
 
 SHORT = {"demo/pose/**": "2s", "demo/log/**": "1h"}
 
@@ -128,7 +128,7 @@ def test_other_lifetimes_isolate(start_cluster):
 
 
 def test_whoever_listens_hears_of_deaths(start_router, listen):  # noqa: F811
-    router = start_router({"demo": ONE})
+    router = start_router({"demo": REPLICATED})
     heard = listen(router)
     router.client.put("demo/pose/7", "here")
     router.client.put("demo/map", "stays")
@@ -170,13 +170,16 @@ def test_documents_refuse_a_lifetime(start_router):
 
 
 def test_mstctl_says_what_is_left_and_what_would_go(start_router):
-    router = start_router({"demo": ONE})
+    router = start_router({"demo": REPLICATED})
     client = router.client
     client.put("demo/log/1", "long")
     client.put("demo/map/1", "old", timestamp=timestamp(-3600))
     client.put("demo/map/2", "new")
-    wait_for_replicas(router, 1)
     wait_for_cells(router, 3, "all is settled")
+    # The session of a volume's storage comes a moment later.
+    wait_until(
+        lambda: mstctl("--json", "keys", router=router).code == 0, "the storage can be asked"
+    )
     listed = mstctl("--json", "keys", router=router, check=0).lines()
     left = {key["key"]: key["left_ms"] for key in listed}
     assert left["demo/map/1"] is None and left["demo/map/2"] is None
