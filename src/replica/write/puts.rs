@@ -101,6 +101,9 @@ impl Replica {
     }
 
     pub(super) fn write(&self, offers: Offers, counter: &Counter) -> Result<Outcome, ReplicaError> {
+        if self.shared.refuses_writes.load(Ordering::Relaxed) {
+            self.count_refused(Err(Refusal::ReadOnly))?;
+        }
         let state = &*self.shared.state;
         let patience = state.options.patience();
         let now = state.queue.now();
@@ -191,9 +194,6 @@ impl Replica {
     }
 
     fn check(&self, key: &CellKey, cell: &Cell) -> Result<(), Refusal> {
-        if self.shared.refuses_writes.load(Ordering::Relaxed) {
-            return Err(Refusal::ReadOnly);
-        }
         let allowed = self.shared.state.options.max_clock_drift;
         let now = (self.shared.clock)();
         if cell.timestamp.time > now.saturating_add(ntp64_span(allowed)) {
