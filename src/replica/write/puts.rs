@@ -102,7 +102,11 @@ impl Replica {
 
     pub(super) fn write(&self, offers: Offers, counter: &Counter) -> Result<Outcome, ReplicaError> {
         if self.shared.refuses_writes.load(Ordering::Relaxed) {
-            self.count_refused(Err(Refusal::ReadOnly))?;
+            if let Some((key, cell, _)) = offers.first() {
+                return Err(self
+                    .refused(&key.key, cell.timestamp, Refusal::ReadOnly)
+                    .into());
+            }
         }
         let state = &*self.shared.state;
         let patience = state.options.patience();
