@@ -50,7 +50,6 @@ _NOT_RUN = {
     ("operators.md", "curl -X PUT $storages"): "the same",
     ("operators.md", "curl -X DELETE $storages"): "the same",
     ("operators.md", "mstctl --dir"): "of a closed folder: test_backup.py",
-    ("operators.md", "mv"): "the same",
     ("incidents.md", "date"): "a clock, and a program that need not be there",
     ("metrics.md", "curl -sf"): "what it writes is looked at by test_metrics_targets",
     ("security.md", "mstctl -c"): "with certificates: test_security.py",

@@ -199,7 +199,8 @@ def test_all_keys_are_listed_in_order(operator, own, name):
     assert listed["next"] is None
     assert names(listed["keys"]) == sorted(WRITTEN[name])
     for entry in listed["keys"]:
-        assert entry.keys() == {"key", "timestamp", "time", "cells", "deleted", "rule"}
+        of_life = {"expires", "left_ms"}
+        assert entry.keys() == {"key", "timestamp", "time", "cells", "deleted", "rule"} | of_life
         assert entry["cells"] == (2 if name == "count" else 1)
         assert entry["deleted"] is False
 
@@ -290,11 +291,12 @@ def test_a_key_is_proven_against_the_root_of_the_status(router, operator, own, n
         assert answer.attachment["cut"] >= cut, "nothing was written since"
         proof = verify_proof.Proof(answer.payload, verify_proof.canonical(stored(name, key)))
         assert proof.root.hex() == root
-        stamps = sorted(stamp for _, stamp, _ in proof.cells)
+        stamps = sorted(cell.stamp for cell in proof.cells)
         cells = cells_of(operator, own, key)
         assert stamps == sorted(cell["timestamp"] for cell in cells), key
         if name != "count" and key in WRITTEN[name]:
-            [(_, _, (length, _))] = proof.cells
+            [cell] = proof.cells
+            length, _ = cell.payload
             assert length == len(WRITTEN[name][key])
 
 
