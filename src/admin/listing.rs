@@ -19,6 +19,8 @@ const MAX_LOOKED_AT: usize = 200_000;
 pub struct Listing {
     /// Keys after this one, as clients write it.
     pub after: Option<String>,
+    /// Keys, as clients write them, that begin with this text.
+    pub prefix: Option<String>,
     /// Keys with cells above this one, and below `high`.
     pub low: Option<CellKey>,
     /// See `low`.
@@ -70,10 +72,12 @@ impl Administration {
             _ => self.stored_key(after),
         });
         let after = after.transpose()?;
-        let low = match (&after, &listing.low) {
-            (Some(after), _) => Bound::Included(CellKey::own(after.clone())),
-            (None, Some(low)) => Bound::Excluded(low.clone()),
-            (None, None) => Bound::Unbounded,
+        let prefix = listing.prefix.as_deref().unwrap_or_default();
+        let low = match (&after, &listing.low, self.before_prefix(prefix)) {
+            (Some(after), _, _) => Bound::Included(CellKey::own(after.clone())),
+            (None, Some(low), _) => Bound::Excluded(low.clone()),
+            (None, None, Some(first)) => Bound::Included(CellKey::own(first)),
+            (None, None, None) => Bound::Unbounded,
         };
         let high = listing.high.clone();
         let high = high.map_or(Bound::Unbounded, Bound::Excluded);
@@ -102,12 +106,16 @@ impl Administration {
             let Some(full) = self.group.full_key(key) else {
                 continue;
             };
+            let begins = full.starts_with(prefix);
+            if !begins && full.as_str() > prefix {
+                break;
+            }
             let rule = key.is_pattern();
             deleted &= !rule;
             let expires = self.replica.lifetimes().of(key);
             let expires = expires.map(|lifetime| lifetime.death(timestamp.time));
             deleted |= expires.is_some_and(|expires| expires <= now);
-            if (listing.deleted || !deleted) && matches(listing, &full) {
+            if begins && (listing.deleted || !deleted) && matches(listing, &full) {
                 page.keys.push(Listed {
                     key: full.clone(),
                     timestamp,
@@ -124,6 +132,14 @@ impl Administration {
             }
         }
         Ok(page)
+    }
+
+    /// A key with which a listing of the keys that begin with `prefix` may begin: none of
+    /// them is before it. None if there is none that can be written.
+    fn before_prefix(&self, prefix: &str) -> Option<Key> {
+        let key = |text: &str| self.group.stored_expression(text);
+        let whole_chunks = |prefix: &str| key(&prefix[..prefix.rfind('/')?]);
+        key(prefix.trim_end_matches('/')).or_else(|| whole_chunks(prefix))
     }
 
     /// The cells of a key, pending ones too, as JSON for people; nothing if there are

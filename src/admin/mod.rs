@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `proofs` | proofs of keys |
 //! | `listing` | keys, and the cells of a key |
+//! | `nodes` | one node of the tree |
 //! | `scrubbing` | the scrub: its progress and pace |
 //! | `copies` | backups, restoring them, and verifying what is kept |
 //! | `snapshots` | named snapshots, and their quota |
@@ -16,6 +17,7 @@
 mod copies;
 mod error;
 mod listing;
+mod nodes;
 mod proofs;
 mod rollback;
 mod scrubbing;
@@ -33,6 +35,7 @@ use std::{
 pub use copies::{Copied, OnChange, OnProgress, Progress, Restored, Verified};
 pub use error::{AdminError, ASK_AGAIN};
 pub use listing::{Listed, Listing, Page};
+pub use nodes::{Branch, BranchChild, BranchEntry, BranchNode};
 pub use proofs::KeyProof;
 pub use rollback::RolledBack;
 pub use scrubbing::{ScrubState, Scrubbing};

@@ -224,6 +224,35 @@ proptest! {
     }
 
     #[test]
+    fn a_listing_by_prefix_is_the_part_of_all_that_begins_so(
+        names in prop::collection::btree_set("[ab!0](/?[ab!0]){0,4}", 0..40),
+        prefix in "(demo/|dem|demo|)[ab!0]{0,2}/?[ab!0]{0,2}",
+        limit in 1usize..5,
+    ) {
+        let admin = administration(None);
+        for name in &names {
+            let timestamp = Timestamp { time: clock()(), id: [5; 16] };
+            let value = Value { encoding_id: 0, schema: None, attachment: None, payload: vec![1].into() };
+            admin.replica.put(key(name), Cell { timestamp, content: Content::Value(value) }).expect("put");
+        }
+        settle(&admin);
+        let mut listing = Listing { limit: Some(limit), prefix: Some(prefix.clone()), ..Listing::default() };
+        let mut listed = Vec::new();
+        loop {
+            let page = admin.list(&listing).expect("a page");
+            listed.extend(page.keys.into_iter().map(|listed| listed.key));
+            listing.after = page.next;
+            if listing.after.is_none() {
+                break;
+            }
+        }
+        let all = names.iter().map(|name| format!("demo/{name}"));
+        let mut expected: Vec<_> = all.filter(|key| key.starts_with(&prefix)).collect();
+        expected.sort();
+        prop_assert_eq!(listed, expected);
+    }
+
+    #[test]
     fn proofs_hold_while_writes_go_on(puts in any_puts()) {
         let admin = administration(None);
         for puts in puts.chunks(5) {

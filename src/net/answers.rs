@@ -3,22 +3,23 @@
 use std::{cell::Cell as StdCell, sync::Arc};
 
 use serde_json::{json, Value};
-use zenoh::{bytes::Encoding, key_expr::OwnedKeyExpr, query::Query as ZQuery};
+use zenoh::{bytes::Encoding, query::Query as ZQuery};
 
 use super::{
     asker::Asker,
     authority::{confirm, Demand, Reach},
     changes::Way,
     operator::Operator,
+    page,
     replicator::Differences,
     replier::{Pieces, Replier},
     request::{Request, BRIEF, DRY, MAX_ROLLBACK},
     status::{damage_json, ntp64_text, scrub_json},
     text::one_line,
-    words::{cell_key, root, unknown_verb, Words},
+    words::{root, unknown_verb, Words},
 };
 use crate::{
-    admin::{AdminError, Listing, Progress, RolledBack, SnapshotEntry},
+    admin::{AdminError, Progress, RolledBack, SnapshotEntry},
     backup::RollbackFrame,
     cell::{CellKey, Timestamp},
     hex,
@@ -29,11 +30,6 @@ use crate::{
 
 /// What a peer has that this replica has not.
 pub(super) type Found = (ReplicaId, Differences);
-
-/// Milliseconds of a life that are left.
-fn left_millis(expires: u64, now: u64) -> u64 {
-    ((u128::from(expires.saturating_sub(now)) * 1000) >> 32) as u64
-}
 
 impl Operator {
     /// Answers a query. What another replica was asked for it is in `found`. Blocks on
@@ -116,6 +112,11 @@ impl Operator {
                 };
                 replier.json(&status);
             }
+            Request::Ui => {
+                let page = page::text().as_bytes().to_vec();
+                replier.send(page, page::encoding(), None);
+            }
+            Request::Tree => drop(replier.json(&self.tree(words)?)),
             Request::Metrics => {
                 let text = self.metrics().to_openmetrics();
                 replier.send(text.into_bytes(), Encoding::from(CONTENT_TYPE), None);
@@ -209,36 +210,6 @@ impl Operator {
     ) -> impl FnMut(&CellKey, Timestamp) + 'a {
         let from: Arc<str> = replier.asker().map_or("", Asker::id).into();
         move |key, timestamp| self.changes.tell(key, timestamp, way, &from)
-    }
-
-    fn keys(&self, words: &Words<'_>) -> Result<Value, AdminError> {
-        let bound = "a cell's key in hexadecimal";
-        let listing = Listing {
-            after: words.text("after", &self.admin.group.key_expr)?,
-            low: words.parsed("low", bound, cell_key)?,
-            high: words.parsed("high", bound, cell_key)?,
-            matching: words.parsed("match", "a key expression", |text| {
-                OwnedKeyExpr::try_from(text).ok()
-            })?,
-            deleted: words
-                .parsed("deleted", "`true` or `false`", |text| text.parse().ok())?
-                .unwrap_or_default(),
-            limit: words.parsed("limit", "a number", |text| text.parse().ok())?,
-        };
-        let (page, now) = (self.admin.list(&listing)?, self.admin.now());
-        let keys = page.keys.iter().map(|listed| {
-            json!({
-                "key": listed.key,
-                "timestamp": listed.timestamp.to_string(),
-                "time": ntp64_text(listed.timestamp.time),
-                "cells": listed.cells,
-                "deleted": listed.deleted,
-                "rule": listed.rule,
-                "expires": listed.expires.map(ntp64_text),
-                "left_ms": listed.expires.map(|expires| left_millis(expires, now)),
-            })
-        });
-        Ok(json!({ "keys": keys.collect::<Vec<_>>(), "next": page.next }))
     }
 
     fn verify(&self, replier: &Replier<'_>) -> Result<(), AdminError> {

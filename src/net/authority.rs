@@ -54,6 +54,8 @@ impl Demand {
             .is_some_and(|name| !name.is_empty());
         let (reach, pace) = match request {
             Request::Status
+            | Request::Ui
+            | Request::Tree
             | Request::Metrics
             | Request::Proof
             | Request::Keys

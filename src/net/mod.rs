@@ -18,6 +18,8 @@
 //! | `words`, `replier` | an operator's query, and the replies |
 //! | `outbox` | where replies wait to be sent |
 //! | `asker` | tells whether a client is still waiting for its answer |
+//! | `page` | the page that shows all of it in a browser |
+//! | `held` | pages of keys and nodes of the tree, as JSON |
 //! | `status`, `metrics` | the state as JSON, and for Prometheus |
 //! | `text` | texts of others, for the log |
 //! | `told` | chooses the log level of a report |
@@ -30,12 +32,14 @@ mod authority;
 mod changes;
 pub(crate) mod convert;
 pub(crate) mod dropped;
+mod held;
 mod identity;
 mod links;
 mod mailbox;
 mod metrics;
 mod operator;
 pub(crate) mod outbox;
+mod page;
 mod queryable;
 mod queues;
 mod random;

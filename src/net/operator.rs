@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! @mst/2/<group>/<replica>/status             how it is, in JSON
+//! @mst/2/<group>/<replica>/ui                 a page for a browser
+//! @mst/2/<group>/<replica>/tree               a node of the tree, in JSON
 //! @mst/2/<group>/<replica>/metrics            the same, for Prometheus
 //! @mst/2/<group>/<replica>/proof              a proof of a key
 //! @mst/2/<group>/<replica>/keys, cells        what it holds

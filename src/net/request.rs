@@ -21,6 +21,8 @@ const MAX_WORDS: usize = 128 << 10;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Request {
     Status,
+    Ui,
+    Tree,
     Metrics,
     Proof,
     Keys,
@@ -37,8 +39,10 @@ pub(super) enum Request {
 }
 
 impl Request {
-    pub(super) const ALL: [Self; 14] = [
+    pub(super) const ALL: [Self; 16] = [
         Self::Status,
+        Self::Ui,
+        Self::Tree,
         Self::Metrics,
         Self::Proof,
         Self::Keys,
@@ -58,6 +62,8 @@ impl Request {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Status => "status",
+            Self::Ui => "ui",
+            Self::Tree => "tree",
             Self::Metrics => "metrics",
             Self::Proof => "proof",
             Self::Keys => "keys",
@@ -78,12 +84,15 @@ impl Request {
     pub(super) fn parameters(self) -> &'static [&'static str] {
         match self {
             Self::Status => &[BRIEF],
-            Self::Metrics => &[],
+            Self::Ui | Self::Metrics => &[],
+            Self::Tree => &["low", "high"],
             Self::Verify | Self::Backup | Self::Sync => &[asker::PARAMETER],
             Self::Restore => &[DRY, asker::PARAMETER],
             Self::Proof => &["key", "root"],
             Self::Cells => &["key"],
-            Self::Keys => &["after", "match", "deleted", "limit", "low", "high"],
+            Self::Keys => &[
+                "after", "prefix", "match", "deleted", "limit", "low", "high",
+            ],
             Self::Scrub => &["do", asker::PARAMETER],
             Self::Forget => &["member", asker::PARAMETER],
             Self::Diff => &["with"],
@@ -95,7 +104,8 @@ impl Request {
     /// Bytes of the payload that are read; of what takes none it is not looked at.
     pub(super) fn max_payload(self) -> usize {
         match self {
-            Self::Status | Self::Metrics | Self::Verify | Self::Diff | Self::Backup => 0,
+            Self::Status | Self::Ui | Self::Tree | Self::Metrics => 0,
+            Self::Verify | Self::Diff | Self::Backup => 0,
             Self::Proof | Self::Keys | Self::Cells => MAX_WORDS,
             Self::Scrub | Self::Sync | Self::Forget | Self::Snapshot => MAX_WORDS,
             Self::Restore => MAX_RESTORE,

@@ -117,6 +117,9 @@ impl<'a> Words<'a> {
     }
 }
 
+/// What bounds of ranges are.
+pub(super) const BOUND: &str = "a cell's key in hexadecimal";
+
 /// The key of a cell, in hexadecimal.
 pub(super) fn cell_key(text: &str) -> Option<CellKey> {
     CellKey::from_canonical(&hex::decode(text)?).ok()

@@ -4,7 +4,7 @@ use std::{borrow::Cow, ops::Range};
 
 use crate::mst::structure::{
     keys::KeyList,
-    level::TreeKey,
+    level::{Level, TreeKey},
     node::{Node, NodeOf, NodeStore},
 };
 
@@ -122,6 +122,12 @@ impl<'a, S: NodeStore> Run<'a, S> {
     #[must_use]
     pub fn subtree(&self) -> &'a S::Link {
         self.link
+    }
+
+    /// The level of the entries.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        self.node.level
     }
 
     /// The keys of the entries, of which there is one at least.
