@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use zenoh_keyexpr::{keyexpr, OwnedKeyExpr};
 
-use super::{cells::Received, identity::Group, pieces::Notice, pull::Rejections, refused::Refusal};
+use super::{
+    cells::Received, identity::Group, pieces::Notice, refused::Refusal, rejections::Rejections,
+};
 use crate::{
     cell::{intersect, ntp64_span, Cell, CellKey, Timestamp, Version, MAX_KEY_BYTES},
     merge,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     identity::{Fingerprint, Group, Incarnation, ReplicaId, Token},
     peers::PeerStatus,
-    pull::Rejections,
+    rejections::Rejections,
     report::Report,
     view::View,
 };

@@ -14,7 +14,6 @@ use super::{
     pull_state::State,
     refused::Refused,
     report::Report,
-    view::View,
 };
 use crate::mst::RootHash;
 
@@ -27,8 +26,8 @@ pub(super) const GREETING: Duration = Duration::from_millis(50);
 
 /// The number and pause of the first announcements, which come faster: a starting router
 /// is not linked yet, and a double should hear of this replica soon.
-const EARLY: u64 = 4;
-const EARLY_PAUSE: Duration = Duration::from_secs(1);
+pub(super) const EARLY: u64 = 4;
+pub(super) const EARLY_PAUSE: Duration = Duration::from_secs(1);
 
 /// The shortest time between two reports that others can provoke at any rate.
 const TELL_EVERY: Duration = Duration::from_secs(10);
@@ -71,7 +70,7 @@ pub struct Machine {
     pub(super) pull_at: Option<Duration>,
     pub(super) status: Status,
     /// Announcements since it has its name.
-    early: u64,
+    pub(super) early: u64,
 }
 
 impl Machine {
@@ -371,41 +370,6 @@ impl Machine {
         }
         actions.extend(asks.into_iter().map(Action::AskRoot));
         self.go_on_pulling(context, actions);
-    }
-
-    fn announce(&mut self, context: &mut Context<'_>, actions: &mut Vec<Action>) {
-        self.early = self.early.saturating_add(1);
-        let pause = match self.early - 1 {
-            0..EARLY => EARLY_PAUSE.min(self.settings.sync_interval),
-            _ => self.settings.sync_interval,
-        };
-        self.announce_at = context.now + context.about(pause);
-        let Some(announcement) = self.own_announcement(context.view, context.wall) else {
-            // A root is being made.
-            self.announce_at = context.now + GREETING;
-            return;
-        };
-        self.announced = Some((context.now, announcement.span.root));
-        self.status.announced += 1;
-        actions.push(Action::Announce(announcement.encode()));
-    }
-
-    /// This replica's announcement when its clock shows `wall`, if it has a root.
-    #[must_use]
-    pub fn announcement(&self, view: &dyn View, wall: u64) -> Option<Vec<u8>> {
-        let announcement = self.own_announcement(view, wall)?;
-        Some(announcement.encode())
-    }
-
-    fn own_announcement(&self, view: &dyn View, wall: u64) -> Option<Announcement> {
-        let (span, cells) = view.latest()?;
-        Some(Announcement {
-            fingerprint: self.settings.fingerprint,
-            incarnation: self.settings.incarnation,
-            clock: wall,
-            span,
-            cells,
-        })
     }
 }
 

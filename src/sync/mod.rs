@@ -40,6 +40,7 @@
 
 mod admission;
 mod announcement;
+mod announcing;
 mod cells;
 mod choosing;
 mod compare;
@@ -60,6 +61,7 @@ mod pull;
 mod pull_state;
 mod pulling;
 mod refused;
+mod rejections;
 mod report;
 mod respond;
 mod salted;
@@ -98,7 +100,7 @@ pub use naming::Forgotten;
 pub use pace::{Precedence, Terms, REQUEST_TIMEOUT};
 pub use peers::{Isolation, PeerStatus, Relation};
 pub use pieces::{AtHand, Notice, PieceQuery, PieceReply};
-pub use pull::Rejections;
+pub use rejections::Rejections;
 pub use report::Report;
 pub use respond::{answer_digests, answer_entries, RespondError, Source};
 pub use salted::{Salted, Short, WIDTHS};

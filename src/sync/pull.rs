@@ -5,6 +5,8 @@
 //! is bounded, however much differs; and as fetched cells are joined at once, a pull that
 //! breaks off has not been in vain.
 
+mod piece;
+
 use std::{collections::VecDeque, time::Duration};
 
 use super::{
@@ -16,7 +18,7 @@ use super::{
     fragment::{Fragment, Range},
     identity::ReplicaId,
     max_answer,
-    pieces::{Assembly, Notice, PieceReply, MAX_NOTICES},
+    pieces::{Assembly, Notice, MAX_NOTICES},
     salted::Salted,
     wire::MessageError,
 };
@@ -28,42 +30,6 @@ use crate::{
 /// Wanted cells after which they are fetched before the walk goes on: as many as fill a
 /// message, at so many bytes each.
 const BYTES_WANTED: usize = 128;
-
-/// Rejected messages and cells, by reason.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Rejections {
-    /// Messages that could not be read, or that answer what was not asked.
-    pub malformed: u64,
-    /// Cells whose key is not within the storage's key expression.
-    pub key_expr: u64,
-    /// Cells that do not match the digest that their sender gave.
-    pub digest: u64,
-    /// Cells with a timestamp too far ahead of the clock.
-    pub clock: u64,
-    /// Cells whose key or value is too long.
-    pub too_large: u64,
-    /// Cells that no strategy writes.
-    pub strategy: u64,
-}
-
-impl Rejections {
-    /// Their sum.
-    #[must_use]
-    pub fn total(&self) -> u64 {
-        let of_cells = self.key_expr + self.digest + self.clock + self.too_large + self.strategy;
-        self.malformed + of_cells
-    }
-
-    /// Adds the counts of another.
-    pub(super) fn add(&mut self, other: &Self) {
-        self.malformed += other.malformed;
-        self.key_expr += other.key_expr;
-        self.digest += other.digest;
-        self.clock += other.clock;
-        self.too_large += other.too_large;
-        self.strategy += other.strategy;
-    }
-}
 
 /// The pending question, by which to read the answer.
 enum Asked {
@@ -239,41 +205,6 @@ impl Pull {
         Ask::Entries(query)
     }
 
-    /// The query for the next piece, of what was begun first, and else of the smallest value.
-    fn ask_piece(
-        &mut self,
-        tree: &Tree,
-        newest: &dyn Fn(&CellKey) -> Option<Timestamp>,
-        assembly: &mut Option<Assembly>,
-        now: Duration,
-    ) -> Option<Vec<u8>> {
-        // What came another way meanwhile, in this or a later version, is not fetched. What is
-        // pending with this timestamp is the same write; if it is another, the next pull sees it in
-        // the tree.
-        self.large.retain(|notice| {
-            let Ok(settled) = tree.get(&notice.key);
-            let settled = settled.map(|entry| entry.version());
-            let newest = newest(&notice.key).max(settled.map(|version| version.timestamp));
-            let is_tie = newest == Some(notice.timestamp)
-                && settled.is_some_and(|settled| {
-                    settled.timestamp == notice.timestamp && settled.digest != notice.digest
-                });
-            newest < Some(notice.timestamp) || is_tie
-        });
-        let is_begun = |notice: &&Notice| {
-            let begun = assembly.as_ref();
-            begun.is_some_and(|assembly| assembly.is_of(notice))
-        };
-        let begun = self.large.iter().find(is_begun);
-        let next = begun.or_else(|| self.large.iter().min_by_key(|notice| notice.bytes))?;
-        let assembly = match assembly {
-            Some(assembly) if assembly.is_of(next) => assembly,
-            other => other.insert(Assembly::new(next.clone(), now)),
-        };
-        self.asked = Some(Asked::Piece(self.message_bytes));
-        Some(assembly.query(self.message_bytes).encode())
-    }
-
     /// The next digest query, if there are open ranges.
     pub(super) fn ask_digests(&mut self, tree: &Tree) -> Option<Vec<u8>> {
         let beside = self.beside.clone();
@@ -371,37 +302,6 @@ impl Pull {
                 Ok(Brought::new(bytes, cells, notices))
             }
         }
-    }
-
-    /// Adds a piece; brings the cell when that was the last one of it.
-    fn add_piece(
-        &mut self,
-        bytes: &[u8],
-        max_bytes: usize,
-        assembly: &mut Option<Assembly>,
-        now: Duration,
-    ) -> Result<Brought, MessageError> {
-        let Some(mut begun) = assembly.take() else {
-            return Ok(Brought::default());
-        };
-        // There is a newer cell, or it is damaged there: the next pull will see.
-        let PieceReply(Some(piece)) = PieceReply::decode(bytes, max_bytes)? else {
-            self.large.retain(|notice| !begun.is_of(notice));
-            return Ok(Brought::default());
-        };
-        let mut brought = Brought {
-            bytes: piece.len(),
-            ..Brought::default()
-        };
-        if begun.add(&piece, now)? {
-            self.large.retain(|notice| !begun.is_of(notice));
-            let (notice, cell) = begun.finish();
-            brought.whole = Some(notice);
-            brought.cells.extend(cell);
-        } else {
-            *assembly = Some(begun);
-        }
-        Ok(brought)
     }
 
     /// The number of wanted cells and ranges.

@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use super::{
-    identity::ReplicaId,
-    pull::{Pull, Rejections},
-};
+use super::{identity::ReplicaId, pull::Pull, rejections::Rejections};
 use crate::mst::RootHash;
 
 /// The longest wait until joined cells are part of the root.

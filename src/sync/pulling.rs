@@ -9,9 +9,10 @@ use super::{
     machine::Machine,
     pace::{Pace, Terms},
     peers::Included,
-    pull::{Ask, Brought, Rejections},
+    pull::{Ask, Brought},
     pull_state::{Going, Joining, State},
     refused::Refusal,
+    rejections::Rejections,
     report::Report,
 };
 use crate::cell::CellKey;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{identity::ReplicaId, peers::Isolation, pull::Rejections, wire::MessageError};
+use super::{identity::ReplicaId, peers::Isolation, rejections::Rejections, wire::MessageError};
 
 /// A report for operators.
 #[derive(Clone, Debug, PartialEq, Eq)]

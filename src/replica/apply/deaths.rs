@@ -2,11 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{
-    fading::Fading,
-    tree::{AppliedTree, Joined},
-    watermark::cut_above,
-};
+use super::{fading::Fading, joined::Joined, tree::AppliedTree, watermark::cut_above};
 use crate::{
     cell::{CellKey, Key, Timestamp},
     merge::Lifetimes,

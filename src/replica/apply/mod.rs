@@ -2,12 +2,14 @@
 
 pub(in crate::replica) mod bucket;
 pub(in crate::replica) mod buckets;
+mod covering;
 pub(in crate::replica) mod death_pace;
 mod deaths;
 #[cfg(test)]
 mod deaths_tests;
 pub(in crate::replica) mod entry;
 mod fading;
+pub(in crate::replica) mod joined;
 pub(in crate::replica) mod loader;
 pub(in crate::replica) mod loading;
 mod rules;

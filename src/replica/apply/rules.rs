@@ -6,7 +6,8 @@ use zenoh_keyexpr::keyexpr;
 
 use super::{
     entry::TreeEntry,
-    tree::{wins, AppliedTree, Joined},
+    joined::Joined,
+    tree::{wins, AppliedTree},
 };
 use crate::{
     cell::{Cell, CellKey, Key, Timestamp},

@@ -8,11 +8,7 @@ use std::{
 use proptest::prelude::*;
 use zenoh_keyexpr::OwnedKeyExpr;
 
-use super::{
-    entry::TreeEntry,
-    loader::Loader,
-    tree::{AppliedTree, Joined},
-};
+use super::{entry::TreeEntry, joined::Joined, loader::Loader, tree::AppliedTree};
 use crate::{
     cell::{Cell, CellKey, Content, Key, Timestamp, Value, Version},
     replica::read::liveness::{KeyLiveness, Shown},

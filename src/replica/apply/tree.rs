@@ -1,8 +1,8 @@
 //! The tree of what was applied, and its counts.
 
-use std::{collections::HashMap, ops::Bound};
+use std::collections::HashMap;
 
-use super::{deaths::Deaths, entry::TreeEntry};
+use super::{deaths::Deaths, entry::TreeEntry, joined::Joined};
 use crate::{
     cell::{Cell, CellKey, Key, Timestamp, Version},
     mst::{Mst, Resident},
@@ -27,95 +27,6 @@ pub(in crate::replica) enum Verdict {
 
 impl Verdict {
     pub(in crate::replica) const NEWER: Self = Self::Newer { is_tied: false };
-}
-
-/// Deaths of one batch that are told to whoever listens.
-const MAX_TOLD: usize = 16_384;
-
-/// What comes of joining cells.
-#[derive(Debug, Default)]
-pub(in crate::replica) struct Joined {
-    has_rows: bool,
-    /// The earliest time of those that changed the tree, if any did.
-    pub(in crate::replica) earliest: Option<u64>,
-    /// The keys of those that are in the tree now, ascending.
-    pub(in crate::replica) won: Vec<CellKey>,
-    /// Of these, those in whose place there was a cell whose payload is apart, which theirs is not.
-    pub(in crate::replica) stale_payloads: Vec<CellKey>,
-    /// Cells that were covered and are not in the tree any more, and whether their payload is apart.
-    pub(in crate::replica) covered: Vec<(CellKey, bool)>,
-    /// Keys that had no cells any more but their own, for a moment at least.
-    pub(in crate::replica) unmerged: Vec<Key>,
-    /// Own cells that may cover others that are in the tree, and delete rules.
-    pub(super) covering: Vec<CellKey>,
-    /// The last cell that was looked at of those that the last of them may cover.
-    pub(super) looked_at: Option<CellKey>,
-    /// Cells that died, and are not in the tree any more; of those that were values.
-    pub(in crate::replica) dead: Vec<(CellKey, Timestamp)>,
-    /// How many died, tombstones among them.
-    pub(in crate::replica) died: usize,
-    /// Whether there is a delete rule among what was joined: it covers cells that were joined
-    /// before it.
-    pub(in crate::replica) has_delete_rule: bool,
-}
-
-impl Joined {
-    /// What is only for rows is left out if there are none.
-    pub(in crate::replica) fn new(has_rows: bool) -> Self {
-        Self {
-            has_rows,
-            ..Self::default()
-        }
-    }
-
-    /// Whether there may be cells to be [covered](AppliedTree::cover).
-    pub(in crate::replica) fn is_covering(&self) -> bool {
-        !self.covering.is_empty()
-    }
-
-    /// A cell goes into the tree, in the place of what its key had.
-    pub(super) fn see(
-        &mut self,
-        key: &CellKey,
-        old: Option<&TreeEntry>,
-        new: &TreeEntry,
-        tombstones: &mut usize,
-    ) {
-        if self.has_rows {
-            if old.is_some_and(TreeEntry::is_apart) && !new.is_apart() {
-                self.stale_payloads.push(key.clone());
-            }
-            self.won.push(key.clone());
-        }
-        *tombstones += usize::from(new.is_tombstone());
-        *tombstones -= usize::from(old.is_some_and(|old| old.is_tombstone()));
-        let time = new.timestamp().time;
-        self.earliest = Some(self.earliest.map_or(time, |earliest| earliest.min(time)));
-    }
-
-    /// A cell died, and is not in the tree any more: it was to leave it at this watermark.
-    pub(super) fn die(&mut self, key: CellKey, held: &TreeEntry, leaves_at: u64) {
-        // The roots below are those of what has not died.
-        let last = leaves_at.saturating_sub(1);
-        self.earliest = Some(self.earliest.map_or(last, |earliest| earliest.min(last)));
-        self.died += 1;
-        if !held.is_tombstone() && self.dead.len() < MAX_TOLD {
-            self.dead.push((key.clone(), held.timestamp()));
-        }
-        self.cover(key, held.is_apart());
-    }
-
-    /// A cell was covered, and is not in the tree any more.
-    pub(super) fn cover(&mut self, key: CellKey, is_apart: bool) {
-        if self.has_rows {
-            self.covered.push((key, is_apart));
-        }
-    }
-
-    /// After a batch: keys that had no cells but their own may have got others with it.
-    pub(in crate::replica) fn forget_what_is_there(&mut self, tree: &AppliedTree) {
-        self.unmerged.retain(|key| !tree.parts.contains_key(key));
-    }
 }
 
 /// The tree, and what can be said of it without walking it.
@@ -317,43 +228,6 @@ impl AppliedTree {
         }
     }
 
-    /// Takes out of the tree what cells that were joined cover, and looks at no more than `most`
-    /// cells for that; true if there may be more.
-    pub(in crate::replica) fn cover(&mut self, joined: &mut Joined, most: usize) -> bool {
-        let Some(own) = joined.covering.last().cloned() else {
-            return false;
-        };
-        let after = joined.looked_at.take();
-        let Some(version) = self.get(&own).map(TreeEntry::version) else {
-            return joined.covering.pop().is_some();
-        };
-        if own.key.is_pattern() {
-            return self.cover_by_rule(&own, version.timestamp, after, joined, most);
-        }
-        let after = after.as_ref().unwrap_or(&own);
-        let (covered, last) = self.parts_covered_by(after, version.timestamp, most);
-        for key in &covered {
-            let Ok(removed) = self.tree.remove(key);
-            let is_tombstone = removed.as_ref().is_some_and(TreeEntry::is_tombstone);
-            self.tombstones -= usize::from(is_tombstone);
-            let is_apart = removed.is_some_and(|held| held.is_apart());
-            joined.cover(key.clone(), is_apart);
-        }
-        if let Some(parts) = self.parts.get_mut(&own.key) {
-            parts.cells -= covered.len();
-            if parts.cells == 0 {
-                self.parts.remove(&own.key);
-                self.own_values_with_parts -= usize::from(!version.tombstone);
-                joined.unmerged.push(own.key.clone());
-            }
-        }
-        if last.is_none() {
-            joined.covering.pop();
-        }
-        joined.looked_at = last;
-        !joined.covering.is_empty()
-    }
-
     fn count_part(&mut self, key: &Key, newest: Timestamp) {
         if let Some(parts) = self.parts.get_mut(key) {
             parts.cells += 1;
@@ -373,32 +247,6 @@ impl AppliedTree {
     /// The tree, as it is now. O(1).
     pub(in crate::replica) fn tree(&self) -> Tree {
         self.tree.clone()
-    }
-
-    /// Of so many cells that follow `after` in its key, those that are not newer than `timestamp`; and
-    /// the last of all that were looked at, if there may be more.
-    fn parts_covered_by(
-        &self,
-        after: &CellKey,
-        timestamp: Timestamp,
-        most: usize,
-    ) -> (Vec<CellKey>, Option<CellKey>) {
-        let Ok(parts) = self
-            .tree
-            .range((Bound::Excluded(after.clone()), Bound::Unbounded));
-        let parts = parts.map(|entry| {
-            let Ok(entry) = entry;
-            entry
-        });
-        let (mut covered, mut looked_at, mut last) = (Vec::new(), 0, None);
-        for (key, held) in parts.take_while(|(key, _)| key.key == after.key).take(most) {
-            looked_at += 1;
-            last = Some(key);
-            if held.timestamp() <= timestamp {
-                covered.push(key.clone());
-            }
-        }
-        (covered, last.filter(|_| looked_at == most).cloned())
     }
 
     /// Joins cells, strictly ascending by key. What they cover is still to be [taken

@@ -6,7 +6,7 @@ use super::{ApplyPhase, Cached, Core, Task};
 use crate::{
     cell::{Cell, CellKey, Key, Version},
     replica::{
-        apply::{bucket::PendingCell, tree::Joined},
+        apply::{bucket::PendingCell, joined::Joined},
         state::State,
         Failure, Now, TreeEntry,
     },

@@ -9,6 +9,7 @@
 //! engine's own journal is not needed for anything: whatever a loss of power left of it, the log has
 //! the rest.
 
+mod buffered;
 mod catch_up;
 mod destroy;
 mod engine;
@@ -48,8 +49,9 @@ use fjall::{OwnedWriteBatch, PersistMode};
 use quick_cache::{sync::Cache, Weighter};
 
 use self::{
+    buffered::{Buffered, ROW_OVERHEAD},
     catch_up::Newest,
-    engine::{Engine, Memtables},
+    engine::Engine,
     folder::{Folders, State},
     rewrite::Upkeep,
     rows::{Rows, RowsView, APPLIED_KEY},
@@ -82,21 +84,6 @@ impl Weighter<CellKey, Cached> for CellWeight {
 
 /// Cells that were read or written lately.
 type CellCache = Cache<CellKey, Cached, CellWeight>;
-
-/// What is in rows and not in tables.
-#[derive(Default)]
-struct Buffered {
-    /// What the engine has in memory of each keyspace since its tables began to be written, about.
-    cells: u64,
-    payloads: u64,
-    /// The groups up to this one were in rows when tables began to be written, if they are being
-    /// written.
-    flushing: Option<u64>,
-}
-
-/// What a row takes of the engine's memory beside its key and value, by its own account
-/// (`Memtable::insert` of lsm-tree 3.1.10).
-const ROW_OVERHEAD: usize = 64;
 
 /// Keeps cells in a folder. One at a time can have a folder open.
 pub struct DurableStore {
@@ -182,63 +169,6 @@ impl DurableStore {
             Commit::Buffered => PersistMode::Buffer,
         };
         OwnedWriteBatch::with_capacity(self.engine.database.clone(), len).durability(Some(mode))
-    }
-
-    /// Lets go of what the log has and tables have; has tables written if that has become much, or
-    /// what the engine has in memory.
-    ///
-    /// The log is synced before. So it has, whatever a loss of power leaves, all that tables may have:
-    /// should the journal be lost, of a row that is in a table its payload comes from the log.
-    fn trim_log(
-        &self,
-        places: &[&Rows],
-        cell_bytes: usize,
-        payload_bytes: usize,
-    ) -> Result<(), StoreError> {
-        let keyspaces = || {
-            let of = |rows: &&Rows| [rows.cells.clone(), rows.payloads.clone()];
-            places.iter().flat_map(of)
-        };
-        let mut buffered = self.buffered.lock().unwrap_or_else(PoisonError::into_inner);
-        buffered.cells += cell_bytes as u64;
-        buffered.payloads += payload_bytes as u64;
-        if let Some(applied) = buffered.flushing {
-            if keyspaces().all(|keyspace| keyspace.sealed_memtable_count() == 0) {
-                buffered.flushing = None;
-                self.wal.remove_through(applied)?;
-            }
-        }
-        let applied = self.applied.load(Ordering::Relaxed);
-        let kept = self.wal.full_bytes_through(applied);
-        let is_log_full = buffered.flushing.is_none() && kept >= self.tuning.log_kept;
-        let Memtables {
-            cells: most_cells,
-            payloads: most_payloads,
-        } = self.engine.memtables;
-        let of_cells = is_log_full || buffered.cells >= most_cells;
-        let of_payloads = is_log_full || buffered.payloads >= most_payloads;
-        if !of_cells && !of_payloads {
-            return Ok(());
-        }
-        self.wal.sync()?;
-        for rows in places {
-            for (keyspace, is_due) in [(&rows.cells, of_cells), (&rows.payloads, of_payloads)] {
-                if is_due {
-                    let begun = keyspace.rotate_memtable();
-                    begun.map_err(rows.failed("flush"))?;
-                }
-            }
-        }
-        if of_cells {
-            buffered.cells = 0;
-        }
-        if of_payloads {
-            buffered.payloads = 0;
-        }
-        if is_log_full {
-            buffered.flushing = Some(applied);
-        }
-        Ok(())
     }
 
     fn rows_view(&self) -> RowsView {

@@ -7,6 +7,7 @@
 //! | `values` | values of options |
 
 mod commands;
+mod copies;
 mod global;
 mod values;
 
@@ -15,9 +16,10 @@ use std::ffi::OsString;
 use clap::{error::ErrorKind, CommandFactory as _, Parser};
 
 pub(crate) use commands::{
-    Adopt, Backup, Command, Diff, Forget, Get, Keys, Lifetimes, Members, Prove, Restore, Rollback,
-    Root, Salvage, Scrub, ScrubAction, Snapshot, Sync, Verify, Watch,
+    Command, Diff, Forget, Get, Keys, Lifetimes, Members, Prove, Root, Scrub, ScrubAction, Sync,
+    Verify, Watch,
 };
+pub(crate) use copies::{Adopt, Backup, Restore, Rollback, Salvage, Snapshot};
 pub(crate) use global::{Global, Mode};
 
 const ABOUT: &str = "Looks into, checks, backs up and repairs storages of zenoh-backend-mst";
