@@ -371,7 +371,7 @@ fn read_or_miss<T>(read: fjall::Result<Option<T>>, rows: &Rows) -> Result<Option
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, fs, sync::Arc};
+    use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc};
 
     use super::*;
     use crate::{
@@ -441,15 +441,41 @@ mod tests {
         assert_eq!(found, expected);
     }
 
-    fn copy(from: &Path, to: &Path) {
-        fs::create_dir_all(to).expect("made");
-        for entry in fs::read_dir(from).expect("listed") {
-            let entry = entry.expect("listed");
+    /// The names and lengths of all that is below a folder.
+    fn listing(folder: &Path) -> io::Result<BTreeMap<PathBuf, u64>> {
+        let mut found = BTreeMap::new();
+        for entry in fs::read_dir(folder)? {
+            let (path, metadata) = entry.and_then(|e| Ok((e.path(), e.metadata()?)))?;
+            match metadata.is_dir() {
+                true => found.extend(listing(&path)?),
+                false => drop(found.insert(path, metadata.len())),
+            }
+        }
+        Ok(found)
+    }
+
+    fn try_copy(from: &Path, to: &Path) -> io::Result<()> {
+        fs::create_dir_all(to)?;
+        for entry in fs::read_dir(from)? {
+            let entry = entry?;
             let target = to.join(entry.file_name());
             match entry.path().is_dir() {
-                true => copy(&entry.path(), &target),
-                false => drop(fs::copy(entry.path(), target).expect("copied")),
+                true => try_copy(&entry.path(), &target)?,
+                false => drop(fs::copy(entry.path(), target)?),
             }
+        }
+        Ok(())
+    }
+
+    /// Copies a folder that is in use, while nothing in it changes: the engine may be merging files.
+    fn copy(from: &Path, to: &Path) {
+        loop {
+            let before = listing(from).ok();
+            let is_copied = try_copy(from, to).is_ok();
+            if is_copied && before.is_some() && before == listing(from).ok() {
+                return;
+            }
+            fs::remove_dir_all(to).expect("removed");
         }
     }
 
