@@ -128,7 +128,7 @@ def test_other_lifetimes_isolate(start_cluster):
 
 
 def test_whoever_listens_hears_of_deaths(start_router, listen):  # noqa: F811
-    router = start_router({"demo": REPLICATED})
+    router = start_router({"demo": REPLICATED}, session="runtime")
     heard = listen(router)
     router.client.put("demo/pose/7", "here")
     router.client.put("demo/map", "stays")
@@ -170,7 +170,7 @@ def test_documents_refuse_a_lifetime(start_router):
 
 
 def test_mstctl_says_what_is_left_and_what_would_go(start_router):
-    router = start_router({"demo": REPLICATED})
+    router = start_router({"demo": REPLICATED}, session="runtime")
     client = router.client
     client.put("demo/log/1", "long")
     client.put("demo/map/1", "old", timestamp=timestamp(-3600))
