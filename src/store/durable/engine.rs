@@ -202,7 +202,9 @@ impl Engine {
                 .journal_compression(CompressionType::None)
                 .open()
         };
-        let current = Current::read(path)?;
+        let current = Current::read(path)?
+            .map(|current| current.without_others(path, &folders.engine))
+            .transpose()?;
         if let Some(current) = &current {
             current.reserve(&folders.engine)?;
         }

@@ -101,6 +101,32 @@ impl Current {
         Sidecar::Rows.write(dir, &line)
     }
 
+    /// Removes the folders of keyspaces that are not needed; their numbers are not given again. Of one whose
+    /// deletion was cut short the engine may find the name and not the options, and ends the process.
+    pub(super) fn without_others(self, dir: &Path, engine: &Path) -> Result<Self, StoreError> {
+        let keyspaces = engine.join("keyspaces");
+        let mut others = Vec::new();
+        if keyspaces.is_dir() {
+            for entry in fs::read_dir(&keyspaces).map_err(io_error("list", &keyspaces))? {
+                let path = entry.map_err(io_error("list", &keyspaces))?.path();
+                let number = path
+                    .file_name()
+                    .and_then(|name| name.to_str()?.parse().ok());
+                others.extend(number.filter(|number| !self.needs(*number)));
+            }
+        }
+        let last = others.iter().copied().fold(self.last, u64::max);
+        let current = Self { last, ..self };
+        if last != self.last {
+            current.write(dir)?;
+        }
+        for number in others {
+            let path = keyspaces.join(number.to_string());
+            fs::remove_dir_all(&path).map_err(io_error("remove", &path))?;
+        }
+        Ok(current)
+    }
+
     /// Whether the store needs the engine's keyspace of this number. 0 is its own.
     pub(super) fn needs(&self, number: u64) -> bool {
         [0, self.cells, self.payloads, self.quarantine].contains(&number)
