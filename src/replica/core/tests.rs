@@ -94,6 +94,30 @@ impl Driver {
         }
     }
 
+    /// Offers a cell that is taken, and asks for its commit.
+    fn write(&self, key: CellKey, cell: Cell) {
+        let (queue, tree): (_, &RwLock<AppliedTree>) = (&self.state.queue, &self.state.tree);
+        let offers = smallvec![(key, Arc::new(cell), None)];
+        let taken = queue.offer(offers, Duration::MAX, self.now.monotonic, tree);
+        assert!(matches!(taken, Taken::Yes { .. }));
+        queue.request_commit();
+    }
+
+    /// Has so many parts of a set applied, when the clock says 110 buckets.
+    fn apply_set(&mut self, set: &CellKey, parts: u64) {
+        self.now.clock = 100 * BUCKET;
+        for number in 0..parts {
+            let key = CellKey {
+                key: set.key.clone(),
+                part: number.to_be_bytes().as_slice().into(),
+            };
+            self.write(key, cell(100 * BUCKET + number, 1, Some(1)));
+        }
+        self.run(10_000, false);
+        self.now.clock = 110 * BUCKET;
+        assert!(self.run(10_000, false), "all is applied");
+    }
+
     fn finish_append(&mut self) {
         let Some(group) = self.appending.take() else {
             return;
@@ -372,34 +396,15 @@ fn groups_are_committed_while_much_is_covered() {
     for has_rows in [false, true] {
         let mut driver = Driver::new(has_rows);
         let set = cell_key(9);
-        let part = |number: u64| CellKey {
-            key: set.key.clone(),
-            part: number.to_be_bytes().as_slice().into(),
-        };
-        let offer = |driver: &Driver, key: CellKey, cell: Cell| {
-            let (queue, tree): (_, &RwLock<AppliedTree>) =
-                (&driver.state.queue, &driver.state.tree);
-            let offers = smallvec![(key, Arc::new(cell), None)];
-            let taken = queue.offer(offers, Duration::MAX, driver.now.monotonic, tree);
-            assert!(matches!(taken, Taken::Yes { .. }));
-            queue.request_commit();
-        };
-        driver.now.clock = 100 * BUCKET;
-        for number in 0..PARTS {
-            let cell = cell(100 * BUCKET + number, 1, Some(1));
-            offer(&driver, part(number), cell);
-        }
-        driver.run(10_000, false);
-        driver.now.clock = 110 * BUCKET;
-        assert!(driver.run(10_000, false), "all is applied");
-        offer(&driver, set.clone(), cell(110 * BUCKET, 1, None));
+        driver.apply_set(&set, PARTS);
+        driver.write(set.clone(), cell(110 * BUCKET, 1, None));
         driver.run(10, false);
         driver.now.clock = 120 * BUCKET;
         // From when the delete is applied until what it covers is gone.
         let (mut groups, mut longest) = (0, 0);
         for number in 0.. {
             let time = 120 * BUCKET + number;
-            offer(&driver, cell_key(1), cell(time, 1, Some(1)));
+            driver.write(cell_key(1), cell(time, 1, Some(1)));
             let mut steps = 0;
             while driver.state.queue.queues().uncommitted > 0 {
                 steps += 1;
@@ -433,29 +438,11 @@ fn groups_are_committed_while_much_is_covered() {
 fn the_row_that_covers_others_is_written_before_they_are_removed() {
     let mut driver = Driver::new(true);
     let set = cell_key(1);
-    let part = |number: u64| CellKey {
-        key: set.key.clone(),
-        part: number.to_be_bytes().as_slice().into(),
-    };
-    let offer = |driver: &Driver, key: CellKey, cell: Cell| {
-        let (queue, tree): (_, &RwLock<AppliedTree>) = (&driver.state.queue, &driver.state.tree);
-        let offers = smallvec![(key, Arc::new(cell), None)];
-        let taken = queue.offer(offers, Duration::MAX, driver.now.monotonic, tree);
-        assert!(matches!(taken, Taken::Yes { .. }));
-        queue.request_commit();
-    };
-    driver.now.clock = 100 * BUCKET;
-    for number in 0..40 {
-        let cell = cell(100 * BUCKET + number, 1, Some(1));
-        offer(&driver, part(number), cell);
-    }
-    driver.run(10_000, false);
-    driver.now.clock = 110 * BUCKET;
-    assert!(driver.run(10_000, false), "all is applied");
+    driver.apply_set(&set, 40);
     // The delete, and keys before and behind it, of the same batch.
-    offer(&driver, set.clone(), cell(110 * BUCKET, 1, None));
+    driver.write(set.clone(), cell(110 * BUCKET, 1, None));
     for number in [0, 2, 3, 4, 5, 6, 7] {
-        offer(&driver, cell_key(number), cell(110 * BUCKET, 1, Some(1)));
+        driver.write(cell_key(number), cell(110 * BUCKET, 1, Some(1)));
     }
     driver.now.clock = 120 * BUCKET;
     let (mut is_covering, mut removed, mut batches) = (false, 0, 0);

@@ -45,8 +45,8 @@ impl DurableStore {
             }
         }
         let applied = self.applied.load(Ordering::Relaxed);
-        let kept = self.wal.full_bytes_through(applied);
-        let is_log_full = buffered.flushing.is_none() && kept >= self.tuning.log_kept;
+        let is_log_full = buffered.flushing.is_none()
+            && self.wal.full_bytes_through(applied) >= self.tuning.log_kept;
         let Memtables {
             cells: most_cells,
             payloads: most_payloads,

@@ -228,24 +228,7 @@ impl Engine {
         let quarantine = database
             .keyspace("quarantine", || options(MIN_MEMTABLE))
             .map_err(failed)?;
-        // Of a rewrite that was cut short, or whose end was.
-        let names = [rows.cells.name(), rows.payloads.name(), quarantine.name()];
-        let mut leftovers = Vec::new();
-        for name in database.list_keyspace_names() {
-            if !names.contains(&&name) {
-                let keyspace = database.keyspace(&name, || options(MIN_MEMTABLE));
-                leftovers.push(keyspace.map_err(failed)?);
-            }
-        }
-        let ids = leftovers.iter().map(Keyspace::id);
-        let reserved = current.map(|current| current.last());
-        let last_keyspace = ids.chain(reserved).max().unwrap_or_default();
-        if !leftovers.is_empty() {
-            Current::of(&rows, quarantine.id(), last_keyspace).write(path)?;
-        }
-        for leftover in leftovers {
-            database.delete_keyspace(leftover).map_err(failed)?;
-        }
+        let last_keyspace = current.map_or(0, |current| current.last());
         let applied = rows.applied()?;
         Ok(Self {
             database,

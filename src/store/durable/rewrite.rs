@@ -101,8 +101,10 @@ impl Current {
         Sidecar::Rows.write(dir, &line)
     }
 
-    /// Removes the folders of keyspaces that are not needed; their numbers are not given again. Of one whose
-    /// deletion was cut short the engine may find the name and not the options, and ends the process.
+    /// Removes what is left of a rewrite that was cut short, or whose end was: the folders of keyspaces that
+    /// are not needed. Their numbers are not given again. Of a keyspace whose deletion was cut short the
+    /// engine may find the name and not the options, and ends the process; so it sees none of them. That
+    /// nobody has the folder open was looked at before (`layout::check`).
     pub(super) fn without_others(self, dir: &Path, engine: &Path) -> Result<Self, StoreError> {
         let keyspaces = engine.join("keyspaces");
         let mut others = Vec::new();
