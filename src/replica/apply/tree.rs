@@ -157,9 +157,8 @@ impl AppliedTree {
         if self.rules.is_empty() && self.deaths.are_none() {
             return self.join_uncovered(cells, joined);
         }
-        let deleted = |key: &CellKey| self.covering(key);
         let cells = cells.iter();
-        let uncovered = cells.filter(|(key, held)| deleted(key) < Some(held.timestamp()));
+        let uncovered = cells.filter(|(key, held)| self.covering(key) < Some(held.timestamp()));
         let uncovered: Vec<_> = uncovered.cloned().collect();
         self.join_uncovered(&uncovered, joined);
     }

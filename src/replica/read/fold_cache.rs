@@ -56,6 +56,19 @@ struct Kept {
 }
 
 impl Kept {
+    /// Applies cells of the key that came since, of which `folded` are in the fold already.
+    fn add(
+        &mut self,
+        shared: &Shared,
+        key: &Key,
+        came: &[(Part, Arc<Cell>)],
+        folded: &KeyCells,
+    ) -> Applied {
+        let expires = expiry(shared, key, came.iter().map(|(_, cell)| &**cell));
+        self.expires = self.expires.min(expires);
+        apply(&mut self.merged, came, folded)
+    }
+
     /// Whether it shows a cell that is not to be shown any more.
     fn has_expired(&self, shared: &Shared) -> bool {
         self.expires < u64::MAX && self.expires <= (shared.clock)()
@@ -181,14 +194,8 @@ impl Folds {
         };
         let fold = merged.as_mut()?;
         let came = shared.state.queue.drain_log(key, &slot, QUICK_CELLS)?;
-        if apply(&mut fold.merged, &came, &KeyCells::new()) == Applied::NeedsRefold {
-            *merged = None;
-            return None;
-        }
-        fold.expires = fold
-            .expires
-            .min(expiry(shared, key, came.iter().map(|(_, cell)| &**cell)));
-        if fold.has_expired(shared) {
+        let applied = fold.add(shared, key, &came, &KeyCells::new());
+        if applied == Applied::NeedsRefold || fold.has_expired(shared) {
             *merged = None;
             return None;
         }
@@ -231,12 +238,8 @@ impl Folds {
         if let Some(mut fold) = kept.take() {
             let came = shared.state.queue.drain_log(key, &slot, usize::MAX);
             let none = KeyCells::new();
-            let is_applied = came.is_some_and(|came| {
-                fold.expires =
-                    fold.expires
-                        .min(expiry(shared, key, came.iter().map(|(_, cell)| &**cell)));
-                apply(&mut fold.merged, &came, &none) == Applied::Yes
-            });
+            let is_applied =
+                came.is_some_and(|came| fold.add(shared, key, &came, &none) == Applied::Yes);
             if is_applied && !fold.has_expired(shared) {
                 return self.keep(&slot, kept, key, fold, form);
             }
@@ -249,12 +252,8 @@ impl Folds {
             let merged = Merged::fold(&part_cells(&cells));
             let mut fold = Kept { merged, expires };
             let came = shared.state.queue.drain_log(key, &slot, usize::MAX);
-            let is_applied = came.is_some_and(|came| {
-                fold.expires =
-                    fold.expires
-                        .min(expiry(shared, key, came.iter().map(|(_, cell)| &**cell)));
-                apply(&mut fold.merged, &came, &cells) == Applied::Yes
-            });
+            let is_applied =
+                came.is_some_and(|came| fold.add(shared, key, &came, &cells) == Applied::Yes);
             // What has expired since is shown to nobody who asks later.
             if is_applied && !fold.has_expired(shared) {
                 return self.keep(&slot, kept, key, fold, form);

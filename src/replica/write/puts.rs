@@ -39,9 +39,7 @@ impl Replica {
         }
         if shared.rules.is_lww() {
             let key = CellKey::own(key);
-            if let Err(refusal) = self.check(&key, &cell) {
-                return Err(self.refused(&key.key, timestamp, refusal).into());
-            }
+            self.check_and_note(&key, &cell)?;
             return self.write(smallvec![(key, Arc::new(cell), None)], counter);
         }
         let cells = self.cells_of(key.clone(), cell);
@@ -70,9 +68,7 @@ impl Replica {
         if !(has_room || rules.has(&key)) || wildcard::check(&key, &cell).is_err() {
             return Ok(None);
         }
-        if let Err(refusal) = self.check(&key, &cell) {
-            return Err(self.refused(&key.key, cell.timestamp, refusal).into());
-        }
+        self.check_and_note(&key, &cell)?;
         let counter = match is_put {
             true => &shared.state.counters.puts,
             false => &shared.state.counters.deletes,
@@ -175,9 +171,7 @@ impl Replica {
 
     fn join(&self, offered: Offer) -> Result<Outcome, ReplicaError> {
         let (key, cell, _) = &offered;
-        if let Err(refusal) = self.check(key, cell) {
-            return Err(self.refused(&key.key, cell.timestamp, refusal).into());
-        }
+        self.check_and_note(key, cell)?;
         self.write(smallvec![offered], &self.shared.state.counters.merged)
     }
 
@@ -195,6 +189,12 @@ impl Replica {
             .refusals
             .add(&key.to_string(), timestamp, now, &refusal);
         refusal
+    }
+
+    /// As [`check`](Self::check), and [notes](Self::refused) a refusal.
+    fn check_and_note(&self, key: &CellKey, cell: &Cell) -> Result<(), Refusal> {
+        let checked = self.check(key, cell);
+        checked.map_err(|refusal| self.refused(&key.key, cell.timestamp, refusal))
     }
 
     fn check(&self, key: &CellKey, cell: &Cell) -> Result<(), Refusal> {
