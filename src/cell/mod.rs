@@ -57,7 +57,7 @@ pub use pattern::intersect;
 pub use reader::DecodeError;
 pub(crate) use reader::Reader;
 pub use row::{Payload, Row, RowValue};
-pub use timestamp::{ntp64_span, Timestamp, TIMESTAMP_ID_BYTES};
+pub use timestamp::{ntp64_millis, ntp64_span, Timestamp, TIMESTAMP_ID_BYTES};
 
 use crate::{hash::HASH_BYTES, mst::Digested};
 

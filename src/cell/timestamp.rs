@@ -43,6 +43,12 @@ pub fn ntp64_span(duration: Duration) -> u64 {
     seconds << 32 | fraction
 }
 
+/// The whole milliseconds of a span of time in the unit of [`Timestamp::time`].
+#[must_use]
+pub fn ntp64_millis(span: u64) -> u64 {
+    ((u128::from(span) * 1000) >> 32) as u64
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

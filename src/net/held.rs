@@ -10,15 +10,10 @@ use super::{
 };
 use crate::{
     admin::{AdminError, BranchNode, Listing},
-    cell::CellKey,
+    cell::{ntp64_millis, CellKey},
     hex,
     sync::Group,
 };
-
-/// Milliseconds of a life that are left.
-fn left_millis(expires: u64, now: u64) -> u64 {
-    ((u128::from(expires.saturating_sub(now)) * 1000) >> 32) as u64
-}
 
 impl Operator {
     /// A page of keys.
@@ -33,9 +28,7 @@ impl Operator {
             matching: words.parsed("match", "a key expression", |text| {
                 OwnedKeyExpr::try_from(text).ok()
             })?,
-            deleted: words
-                .parsed("deleted", "`true` or `false`", |text| text.parse().ok())?
-                .unwrap_or_default(),
+            deleted: words.is("deleted")?,
             limit: words.parsed("limit", "a number", |text| text.parse().ok())?,
         };
         let (page, now) = (self.admin.list(&listing)?, self.admin.now());
@@ -48,7 +41,7 @@ impl Operator {
                 "deleted": listed.deleted,
                 "rule": listed.rule,
                 "expires": listed.expires.map(ntp64_text),
-                "left_ms": listed.expires.map(|expires| left_millis(expires, now)),
+                "left_ms": listed.expires.map(|expires| ntp64_millis(expires.saturating_sub(now))),
             })
         });
         Ok(json!({ "keys": keys.collect::<Vec<_>>(), "next": page.next }))

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{ApplyPhase, Core};
 use crate::{
-    cell::ntp64_span,
+    cell::{ntp64_millis, ntp64_span},
     replica::{
         apply::watermark::{cut_at, cut_below},
         Now,
@@ -143,8 +143,7 @@ impl Core {
             // It is due by the clock: what holds the watermark is committed first.
             return held;
         }
-        let millis = (u128::from(left) * 1000) >> 32;
-        let left = Duration::from_millis(millis as u64 + 1);
+        let left = Duration::from_millis(ntp64_millis(left) + 1);
         let due = now.monotonic + left.min(self.state.tuning.max_sleep);
         Some(held.map_or(due, |held| held.min(due)))
     }

@@ -9,7 +9,7 @@ use super::{
     world::World,
 };
 use crate::{
-    cell::{CellKey, Version},
+    cell::{ntp64_millis, CellKey, Version},
     replica::check_promised,
     store::model::Rows,
 };
@@ -77,7 +77,7 @@ impl World {
     /// When all that was written is past by every clock, and settled.
     pub(super) fn all_is_past(&self) -> u64 {
         let ahead = self.latest.saturating_sub(START);
-        let ahead = ((u128::from(ahead) * 1000) >> 32) as u64;
+        let ahead = ntp64_millis(ahead);
         let slowest = self.nodes.iter().map(|node| node.skew.unsigned_abs());
         let slowest = slowest.max().unwrap_or(0);
         // A drift, too.
