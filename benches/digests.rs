@@ -13,14 +13,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use common::median;
 use negentropy::{Id, Negentropy, NegentropyStorageVector};
-use rand::{rngs::StdRng, seq::index::sample, SeedableRng};
+use rand::{SeedableRng, rngs::StdRng, seq::index::sample};
 use zenoh_backend_mst::{
     cell::{Cell, CellKey, Content, Key, Timestamp, Value, Version},
     mst::{Resident, RootHash},
     replica::{Change, Comparison, Span, Tree},
     sync::{
-        answer_digests, Action, Announcement, Context, Event, Fingerprint, Group, Incarnation,
-        Machine, Query, ReplicaId, Settings, Token, View, PROTOCOL,
+        Action, Announcement, Context, Event, Fingerprint, Group, Incarnation, Machine, PROTOCOL,
+        Query, ReplicaId, Settings, Token, View, answer_digests,
     },
 };
 

@@ -10,8 +10,8 @@ mod common;
 use std::{
     collections::BTreeMap,
     sync::{
-        atomic::{AtomicBool, AtomicU32, Ordering},
         Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -20,7 +20,7 @@ use std::{
 use bytes::Bytes;
 use common::open_merging_replica;
 use zenoh_backend_mst::{
-    cell::{ntp64_span, Cell, Content, Key, Timestamp, Value},
+    cell::{Cell, Content, Key, Timestamp, Value, ntp64_span},
     config::{MergeConfig, StrategyConfig},
     merge::{Form, MergeRules},
     replica::{Lookup, Replica},

@@ -3,7 +3,7 @@
 
 use std::{hint::black_box, sync::Arc, time::Instant};
 
-use automerge::{transaction::Transactable, AutoCommit, ROOT};
+use automerge::{AutoCommit, ROOT, transaction::Transactable};
 use bytes::Bytes;
 use serde_json::json;
 use zenoh_backend_mst::{

@@ -14,7 +14,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use rand::{rngs::StdRng, Rng, SeedableRng};
+use rand::{Rng, SeedableRng, rngs::StdRng};
 use zenoh_backend_mst::{
     cell::{Cell, CellKey, Content, Key, Timestamp, Value, Version},
     mst::Resident,
@@ -91,7 +91,7 @@ fn main() {
         .find_map(|arg| arg.parse().ok())
         .unwrap_or(1_000_000);
     let mut rng = StdRng::seed_from_u64(1);
-    let numbers: Vec<u64> = (0..keys).map(|_| rng.gen()).collect();
+    let numbers: Vec<u64> = (0..keys).map(|_| rng.r#gen()).collect();
     let mut cells: Vec<(CellKey, TreeEntry)> = numbers
         .iter()
         .map(|number| {
@@ -106,6 +106,6 @@ fn main() {
     println!("{keys} random keys, {PROOFS} proofs: median, 99th percentile, greatest");
     let present = numbers.iter().take(PROOFS).map(|number| cell_key(*number));
     measure(&tree, "presence", &present.collect::<Vec<_>>(), 1);
-    let absent = (0..PROOFS).map(|_| cell_key(rng.gen()));
+    let absent = (0..PROOFS).map(|_| cell_key(rng.r#gen()));
     measure(&tree, "absence", &absent.collect::<Vec<_>>(), 0);
 }

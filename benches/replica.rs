@@ -15,7 +15,7 @@ use std::{
 use bytes::Bytes;
 use common::{median, open_replica};
 use zenoh_backend_mst::{
-    cell::{ntp64_span, Cell, Content, Key, Timestamp, Value},
+    cell::{Cell, Content, Key, Timestamp, Value, ntp64_span},
     replica::Replica,
     store::{DurableStore, MemoryStore, Store},
 };

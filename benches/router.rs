@@ -16,7 +16,7 @@ use std::{
 };
 
 use common::{median, ratio};
-use zenoh::{qos::CongestionControl, sample::Locality, Config, Session, Wait};
+use zenoh::{Config, Session, Wait, qos::CongestionControl, sample::Locality};
 
 const VALUE: usize = 100;
 const RUNS: usize = 5;
@@ -271,7 +271,9 @@ fn main() {
             measure(volume, keys, figures);
         }
     }
-    println!("{keys} keys, {VALUE}-byte values, medians of {RUNS} runs; in brackets against the first line");
+    println!(
+        "{keys} keys, {VALUE}-byte values, medians of {RUNS} runs; in brackets against the first line"
+    );
     let mut first = None;
     for ((name, _), figures) in volumes.iter().zip(figures) {
         let medians = [figures.puts, figures.gets, figures.wildcard, figures.ticks].map(median);

@@ -7,8 +7,8 @@ mod common;
 
 use std::{
     sync::{
-        atomic::{AtomicU64, Ordering},
         Arc,
+        atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -16,10 +16,10 @@ use std::{
 use bytes::Bytes;
 use common::{median, open_replica, ratio};
 use fjall::{Database, KeyspaceCreateOptions, PersistMode};
-use rand::{rngs::StdRng, seq::SliceRandom, Rng, SeedableRng};
+use rand::{Rng, SeedableRng, rngs::StdRng, seq::SliceRandom};
 use zenoh_backend_mst::{
     cell::{Cell, CellKey, Content, Key, Row, Timestamp, Value, Version},
-    replica::{Clock, Replica, BUCKET},
+    replica::{BUCKET, Clock, Replica},
     store::{CellStore as _, DurableStore},
 };
 

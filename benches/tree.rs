@@ -11,12 +11,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use common::{median, ratio, CountingAllocator};
+use common::{CountingAllocator, median, ratio};
 use merkle_search_tree::MerkleSearchTree;
-use rand::{rngs::StdRng, seq::SliceRandom, Rng, SeedableRng};
+use rand::{Rng, SeedableRng, rngs::StdRng, seq::SliceRandom};
 use zenoh_backend_mst::{
     cell::{Cell, CellKey, Content, Key, Timestamp, Value, Version},
-    mst::{sort_by_tree_key, Resident},
+    mst::{Resident, sort_by_tree_key},
     replica::{Tree, TreeEntry},
 };
 

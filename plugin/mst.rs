@@ -8,13 +8,13 @@
 
 use serde_json::Value;
 use zenoh::{
+    Result as ZResult,
     internal::{
         plugins::{RunningPlugin, ZenohPlugin},
         runtime::DynamicRuntime,
     },
-    Result as ZResult,
 };
-use zenoh_plugin_trait::{plugin_long_version, plugin_version, Plugin};
+use zenoh_plugin_trait::{Plugin, plugin_long_version, plugin_version};
 use zenoh_util::{LibLoader, LibSearchDirs};
 
 zenoh_plugin_trait::declare_plugin!(MstPlugin);

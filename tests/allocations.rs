@@ -12,9 +12,9 @@ use zenoh_backend_mst::{
     replica::{Change, ReplicaError, Snapshot, Tree},
     store::{CellStore as _, MemoryStore},
     sync::{
-        answer_digests, answer_entries, max_answer, Announcement, DeltaQuery, DeltaReply,
-        DigestReply, EntriesQuery, EntriesReply, Fragment, PieceQuery, PieceReply, Range, Salted,
-        Source, Want, MAX_MESSAGE, MAX_QUERY, MESSAGE_BYTES, PROTOCOL,
+        Announcement, DeltaQuery, DeltaReply, DigestReply, EntriesQuery, EntriesReply, Fragment,
+        MAX_MESSAGE, MAX_QUERY, MESSAGE_BYTES, PROTOCOL, PieceQuery, PieceReply, Range, Salted,
+        Source, Want, answer_digests, answer_entries, max_answer,
     },
 };
 

@@ -17,21 +17,22 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{
+        Arc,
         atomic::{AtomicU64, Ordering},
-        mpsc, Arc,
+        mpsc,
     },
     thread,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use rand::{rngs::StdRng, Rng, SeedableRng};
+use rand::{Rng, SeedableRng, rngs::StdRng};
 use zenoh_backend_mst::{
     cell::{Cell, CellKey, Content, Key, Timestamp, Value, Version},
     config::Durability,
     merge::{Form, MergeRules},
     mst::{Mst, Resident, RootHash},
-    replica::{Clock, Lookup, Options, Replica, BUCKET},
+    replica::{BUCKET, Clock, Lookup, Options, Replica},
     store::DurableStore,
 };
 

@@ -3,12 +3,15 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use zenoh_backend_mst::backup::{read_restore_frame, verify, RollbackFrame};
+use zenoh_backend_mst::backup::{RollbackFrame, read_restore_frame, verify};
 
 fuzz_target!(|bytes: &[u8]| {
     let _ = verify(bytes, &mut |_, _| ());
     let _ = read_restore_frame(bytes);
     if let Ok(frame) = RollbackFrame::decode(bytes, 1 << 20) {
-        assert_eq!(RollbackFrame::decode(&frame.encode(), usize::MAX), Ok(frame));
+        assert_eq!(
+            RollbackFrame::decode(&frame.encode(), usize::MAX),
+            Ok(frame)
+        );
     }
 });

@@ -5,10 +5,10 @@
 
 use libfuzzer_sys::fuzz_target;
 use zenoh_backend_mst::{
-    cell::{Cell, Content, Part, Timestamp, Value, MAX_KEY_BYTES},
+    cell::{Cell, Content, MAX_KEY_BYTES, Part, Timestamp, Value},
     merge::{
-        check, raw, Additive, Applied, AutomergeCrdt, Form, Merged, Object, PartCell, Put,
-        SetUnion, Strategy,
+        Additive, Applied, AutomergeCrdt, Form, Merged, Object, PartCell, Put, SetUnion, Strategy,
+        check, raw,
     },
 };
 

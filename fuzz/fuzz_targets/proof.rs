@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use zenoh_backend_mst::{
-    cell::{Cell, CellKey, Version, Content, CellSummary, Timestamp, Value},
+    cell::{Cell, CellKey, CellSummary, Content, Timestamp, Value, Version},
     mst::Resident,
     proof::{prove, read, verify},
     replica::Tree,
@@ -57,7 +57,10 @@ fn cell_key(number: u8, part: Option<u8>) -> CellKey {
 
 fn cell(time: u8, payload: Option<u8>) -> Cell {
     Cell {
-        timestamp: Timestamp { time: time.into(), id: [7; 16] },
+        timestamp: Timestamp {
+            time: time.into(),
+            id: [7; 16],
+        },
         content: payload.map_or(Content::Tombstone, |byte| {
             Content::Value(Value {
                 encoding_id: byte.into(),
@@ -76,7 +79,9 @@ fuzz_target!(|input: Input| {
         .into_iter()
         .map(|(number, part, time, payload)| (cell_key(number, part), cell(time, payload)))
         .collect();
-    let versions = cells.iter().map(|(key, cell)| (key.clone(), Version::of(key, cell).into()));
+    let versions = cells
+        .iter()
+        .map(|(key, cell)| (key.clone(), Version::of(key, cell).into()));
     let tree = Tree::from_sorted(Resident::default(), versions);
     let Ok(root) = tree.root();
     let key = cell_key(input.asked, None).key;
@@ -84,11 +89,21 @@ fuzz_target!(|input: Input| {
     let proof = prove(&tree, &key, store).unwrap();
 
     let proven = verify(&proof, &root, &key).unwrap();
-    let proven = proven.cells.iter().map(|cell| (&cell.part, cell.timestamp, cell.content.clone()));
+    let proven = proven
+        .cells
+        .iter()
+        .map(|cell| (&cell.part, cell.timestamp, cell.content.clone()));
     let model = cells.iter().filter(|(cell, _)| cell.key == key);
-    assert!(proven.eq(model.map(|(key, cell)| (&key.part, cell.timestamp, CellSummary::of(&cell.content)))));
+    assert!(proven.eq(model.map(|(key, cell)| (
+        &key.part,
+        cell.timestamp,
+        CellSummary::of(&cell.content)
+    ))));
 
     let mut changed = proof.clone();
-    input.changes.into_iter().for_each(|change| change.make(&mut changed));
+    input
+        .changes
+        .into_iter()
+        .for_each(|change| change.make(&mut changed));
     assert_eq!(verify(&changed, &root, &key).is_ok(), changed == proof);
 });

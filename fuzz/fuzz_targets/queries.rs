@@ -6,13 +6,13 @@ use std::sync::OnceLock;
 
 use libfuzzer_sys::fuzz_target;
 use zenoh_backend_mst::{
-    cell::{Cell, CellKey, Version, Content, Key, Timestamp},
+    cell::{Cell, CellKey, Content, Key, Timestamp, Version},
     mst::{Resident, RootHash},
     replica::{Change, ReplicaError, Snapshot, Tree},
     store::{CellStore as _, MemoryStore},
     sync::{
-        answer_digests, answer_entries, DeltaQuery, DigestQuery, EntriesQuery, PieceQuery,
-        PieceReply, Source, MAX_MESSAGE,
+        DeltaQuery, DigestQuery, EntriesQuery, MAX_MESSAGE, PieceQuery, PieceReply, Source,
+        answer_digests, answer_entries,
     },
 };
 

@@ -24,7 +24,7 @@ fuzz_target!(|bytes: &[u8]| {
                 gaps: vec![Some(short), None, Some(short)],
                 entries: vec![(key("a/1"), short), (key("a/5"), short)],
                 is_cut: false,
-            is_sparse: false,
+                is_sparse: false,
             },
         ),
         (
@@ -68,7 +68,12 @@ fuzz_target!(|bytes: &[u8]| {
         assert_eq!(EntriesReply::decode(&plain, &wants, 1 << 30), Ok(reply));
     }
     if let Ok(reply) = PieceReply::decode(bytes, 4096) {
-        assert!(reply.0.as_ref().is_none_or(|piece| (1..=4096).contains(&piece.len())));
+        assert!(
+            reply
+                .0
+                .as_ref()
+                .is_none_or(|piece| (1..=4096).contains(&piece.len()))
+        );
         assert_eq!(PieceReply::decode(&reply.encode(false), 4096), Ok(reply));
     }
 });

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use zenoh_backend_mst::{
-    mst::{Digested, Mst, Position, Resident, TreeKey},
     HASH_BYTES,
+    mst::{Digested, Mst, Position, Resident, TreeKey},
 };
 
 #[derive(Arbitrary, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,12 +64,18 @@ fuzz_target!(|ops: Vec<Op>| {
         match op {
             Op::Upsert(key, number) => {
                 let value = Value::new(&key, number);
-                assert_eq!(tree.upsert(key.clone(), value.clone()), Ok(model.insert(key, value)));
+                assert_eq!(
+                    tree.upsert(key.clone(), value.clone()),
+                    Ok(model.insert(key, value))
+                );
             }
             Op::Fill(Key(first), count) => {
                 for key in (first..first.saturating_add(count.into())).map(Key) {
                     let value = Value::new(&key, 0);
-                    assert_eq!(tree.upsert(key.clone(), value.clone()), Ok(model.insert(key, value)));
+                    assert_eq!(
+                        tree.upsert(key.clone(), value.clone()),
+                        Ok(model.insert(key, value))
+                    );
                 }
             }
             Op::Remove(key) => assert_eq!(tree.remove(&key), Ok(model.remove(&key))),

@@ -11,7 +11,7 @@ use std::{
 
 use super::{AdminError, Administration};
 use crate::{
-    backup::{read_restore_frame, BackupWriter, Header, MAX_MISSING},
+    backup::{BackupWriter, Header, MAX_MISSING, read_restore_frame},
     cell::{CellKey, Timestamp, Version},
     mst::{RootHash, Violation},
     replica::{Damage, Replica, ReplicaError, Snapshot},
@@ -322,7 +322,7 @@ impl Administration {
             match done.recv_timeout(LOOK_EVERY) {
                 Ok(done) => return Ok(done),
                 Err(RecvTimeoutError::Timeout) if self.replica.is_closing() => {
-                    return Err(AdminError::Closing)
+                    return Err(AdminError::Closing);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,

@@ -224,7 +224,7 @@ pub enum AdminError {
 }
 
 /// Names the path in an error of the file system.
-pub(super) fn failed(path: &Path) -> impl FnOnce(io::Error) -> AdminError {
+pub(super) fn failed(path: &Path) -> impl FnOnce(io::Error) -> AdminError + use<> {
     let path = path.display().to_string();
     move |source| AdminError::Io { path, source }
 }

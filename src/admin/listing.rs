@@ -2,10 +2,10 @@
 
 use std::ops::Bound;
 
-use zenoh_keyexpr::{keyexpr, OwnedKeyExpr};
+use zenoh_keyexpr::{OwnedKeyExpr, keyexpr};
 
 use super::{AdminError, Administration};
-use crate::cell::{intersect, Cell, CellKey, Key, Timestamp};
+use crate::cell::{Cell, CellKey, Key, Timestamp, intersect};
 
 /// The most keys in an answer.
 const MAX_LISTED: usize = 10_000;

@@ -28,18 +28,18 @@ mod tests;
 
 use std::{
     path::{Path, PathBuf},
-    sync::{atomic::AtomicBool, Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
     time::Duration,
 };
 
 pub use copies::{Copied, OnChange, OnProgress, Progress, Restored, Verified};
-pub use error::{AdminError, ASK_AGAIN};
+pub use error::{ASK_AGAIN, AdminError};
 pub use listing::{Listed, Listing, Page};
 pub use nodes::{Branch, BranchChild, BranchEntry, BranchNode};
 pub use proofs::KeyProof;
 pub use rollback::RolledBack;
 pub use scrubbing::{ScrubState, Scrubbing};
-pub use snapshots::{SnapshotEntry, MAX_SNAPSHOTS, MAX_SNAPSHOT_BYTES};
+pub use snapshots::{MAX_SNAPSHOT_BYTES, MAX_SNAPSHOTS, SnapshotEntry};
 
 use crate::{
     cell::{CellKey, Key},

@@ -158,7 +158,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        cell::{tests::key, Cell, Version},
+        cell::{Cell, Version, tests::key},
         mst::Mst,
     };
 
@@ -269,10 +269,12 @@ mod tests {
         let first = node(&tree, low, high).expect("a node");
         let last = first.entries.last().expect("an entry");
         assert!(count > 25 && first.entries.len() < count, "{count}");
-        assert!(first
-            .children
-            .iter()
-            .all(|child| child.place <= first.entries.len()));
+        assert!(
+            first
+                .children
+                .iter()
+                .all(|child| child.place <= first.entries.len())
+        );
         let bytes: usize = first
             .entries
             .iter()

@@ -4,7 +4,7 @@ use super::{AdminError, Administration};
 use crate::{
     cell::{CellKey, Key, Version},
     mst::RootHash,
-    proof::{prove, ProveError},
+    proof::{ProveError, prove},
 };
 
 /// A proof, and what it is of.

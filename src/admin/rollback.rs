@@ -11,13 +11,13 @@
 
 use std::{
     collections::BTreeMap,
-    panic::{catch_unwind, AssertUnwindSafe},
+    panic::{AssertUnwindSafe, catch_unwind},
 };
 
 use super::{AdminError, Administration, OnChange};
 use crate::{
     backup::RollbackFrame,
-    cell::{Cell, CellKey, Content, Key, Part, Timestamp, Value, TIMESTAMP_ID_BYTES},
+    cell::{Cell, CellKey, Content, Key, Part, TIMESTAMP_ID_BYTES, Timestamp, Value},
     merge::{Form, Merged, PartCell},
     replica::{GetError, Lookup},
 };

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 
 use crate::{
     cell::CellKey,

@@ -8,12 +8,12 @@ use std::{
 };
 
 use super::{
+    AdminError, Administration, RolledBack,
     copies::{OnChange, OnProgress, Progress, WhileOpen},
     error::failed,
-    AdminError, Administration, RolledBack,
 };
 use crate::{
-    backup::{verify, BackupReader, Header, RollbackFrame},
+    backup::{BackupReader, Header, RollbackFrame, verify},
     cell::TIMESTAMP_ID_BYTES,
     store::SNAPSHOTS,
 };

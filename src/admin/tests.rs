@@ -7,12 +7,12 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    backup::{verify, BackupReader, RollbackFrame},
-    cell::{tests::key, Cell, CellKey, Content, Part, Timestamp, Value},
+    backup::{BackupReader, RollbackFrame, verify},
+    cell::{Cell, CellKey, Content, Part, Timestamp, Value, tests::key},
     config::{Durability, ScrubConfig},
     merge::{
-        tests::{any_put, rules},
         Form, MergeRules,
+        tests::{any_put, rules},
     },
     mst::RootHash,
     proof,

@@ -27,7 +27,7 @@ mod tests;
 
 pub use error::BackupError;
 pub use header::{Header, MAX_MISSING};
-pub use reader::{read_restore_frame, verify, BackupReader, VerifiedFrames};
+pub use reader::{BackupReader, VerifiedFrames, read_restore_frame, verify};
 pub use rollback::{RollbackFrame, RollbackFrames};
 pub use writer::BackupWriter;
 

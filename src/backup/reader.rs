@@ -3,17 +3,17 @@
 use std::{
     io::{self, Read},
     panic::resume_unwind,
-    sync::{mpsc, Arc},
+    sync::{Arc, mpsc},
 };
 
 use super::{
-    check, rollback::RollbackFrames, BackupError, Header, CHECK_BYTES, END_PLACE, HEADER_PLACE,
-    MAGIC, MAX_FRAME, MAX_HEADER,
+    BackupError, CHECK_BYTES, END_PLACE, HEADER_PLACE, Header, MAGIC, MAX_FRAME, MAX_HEADER, check,
+    rollback::RollbackFrames,
 };
 use crate::{
     cell::{Cell, CellKey, Version},
     mst::{Builder, Digesting, NotKept, RootHash},
-    sync::{read_cells_block, MessageError, Received, MAX_MESSAGE},
+    sync::{MAX_MESSAGE, MessageError, Received, read_cells_block},
     wildcard::WildcardRules,
 };
 

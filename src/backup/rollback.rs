@@ -2,10 +2,10 @@
 
 use std::{collections::VecDeque, io::Read};
 
-use super::{cell_check, check, read_restore_frame, BackupError, BackupReader, END_PLACE};
+use super::{BackupError, BackupReader, END_PLACE, cell_check, check, read_restore_frame};
 use crate::{
     cell::{Cell, CellKey, Key, Version},
-    sync::{cells_block, CellsWriter, MessageError, Received, CELL_OVERHEAD},
+    sync::{CELL_OVERHEAD, CellsWriter, MessageError, Received, cells_block},
     wildcard::WildcardRules,
 };
 

@@ -11,12 +11,12 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     cell::{
-        tests::{any_cell_key, key},
         Cell, CellKey, Content, Key, Timestamp, Value,
+        tests::{any_cell_key, key},
     },
     hex,
-    mst::{Builder, Digesting, Mst, Resident, RootHash, TreeKey, MAX_WIDTH},
-    sync::{cells_block, CellsWriter, MessageError, Received},
+    mst::{Builder, Digesting, MAX_WIDTH, Mst, Resident, RootHash, TreeKey},
+    sync::{CellsWriter, MessageError, Received, cells_block},
     wildcard::WildcardRules,
 };
 

@@ -3,12 +3,12 @@
 use std::io::Write;
 
 use super::{
-    cell_check, check, BackupError, Header, END_PLACE, FRAME_BYTES, HEADER_PLACE, MAGIC, MAX_HEADER,
+    BackupError, END_PLACE, FRAME_BYTES, HEADER_PLACE, Header, MAGIC, MAX_HEADER, cell_check, check,
 };
 use crate::{
     cell::{Cell, CellKey, Version},
     mst::RootHash,
-    sync::{cells_block, CellsWriter, CELL_OVERHEAD},
+    sync::{CELL_OVERHEAD, CellsWriter, cells_block},
 };
 
 /// Writes a backup, cell by cell.

@@ -1,8 +1,8 @@
 //! The digest of a cell, and what stands for a cell where its payload is not.
 
-use super::{reader::Reader, Cell, CellKey, Content, DecodeError, Timestamp};
+use super::{Cell, CellKey, Content, DecodeError, Timestamp, reader::Reader};
 use crate::{
-    hash::{hex_display, sha256, tag, HASH_BYTES},
+    hash::{HASH_BYTES, hex_display, sha256, tag},
     mst::TreeKey,
 };
 

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, cmp::Ordering, fmt, sync::Arc};
 
-use zenoh_keyexpr::{keyexpr, OwnedKeyExpr};
+use zenoh_keyexpr::{OwnedKeyExpr, keyexpr};
 
 use super::reader::DecodeError;
 use crate::mst::TreeKey;

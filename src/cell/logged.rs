@@ -17,9 +17,9 @@
 use bytes::Bytes;
 
 use super::{
-    reader::Reader,
-    row::{read_type, write_type, ValueType, INLINE, TOMBSTONE},
     Cell, CellKey, Content, DecodeError, Value,
+    reader::Reader,
+    row::{INLINE, TOMBSTONE, ValueType, read_type, write_type},
 };
 use crate::mst::TreeKey;
 
@@ -97,7 +97,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        cell::{key::tests::any_cell_key, key::tests::key, row::tests::any_cell, Timestamp},
+        cell::{Timestamp, key::tests::any_cell_key, key::tests::key, row::tests::any_cell},
         hex::encode as hex,
     };
 

@@ -48,16 +48,16 @@ use std::fmt;
 
 use bytes::Bytes;
 
-pub use digest::{cell_digest, CellDigest, CellSummary};
+pub use digest::{CellDigest, CellSummary, cell_digest};
 pub(crate) use digest::{digest_of_summary, read_summary, write_summary};
-pub(crate) use key::{read_text, write_text, END as KEY_END};
-pub use key::{CellKey, Key, Part, MAX_KEY_BYTES, MAX_KEY_CHUNKS};
+pub use key::{CellKey, Key, MAX_KEY_BYTES, MAX_KEY_CHUNKS, Part};
+pub(crate) use key::{END as KEY_END, read_text, write_text};
 pub use logged::{read_logged, write_logged};
 pub use pattern::intersect;
 pub use reader::DecodeError;
 pub(crate) use reader::Reader;
 pub use row::{Payload, Row, RowValue};
-pub use timestamp::{ntp64_millis, ntp64_span, Timestamp, TIMESTAMP_ID_BYTES};
+pub use timestamp::{TIMESTAMP_ID_BYTES, Timestamp, ntp64_millis, ntp64_span};
 
 use crate::{hash::HASH_BYTES, mst::Digested};
 

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::{Timestamp, TIMESTAMP_ID_BYTES};
+use super::{TIMESTAMP_ID_BYTES, Timestamp};
 
 /// Why bytes are not what they should be.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]

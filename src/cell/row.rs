@@ -19,7 +19,7 @@
 
 use bytes::Bytes;
 
-use super::{reader::Reader, Cell, CellDigest, Content, DecodeError, Value, Version};
+use super::{Cell, CellDigest, Content, DecodeError, Value, Version, reader::Reader};
 
 pub(super) const TOMBSTONE: u8 = 0;
 pub(super) const INLINE: u8 = 1;
@@ -275,7 +275,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::{
-        cell::{key::tests::any_cell_key, key::tests::key, CellKey, Timestamp},
+        cell::{CellKey, Timestamp, key::tests::any_cell_key, key::tests::key},
         hex::encode as hex,
     };
 

@@ -8,7 +8,7 @@ use std::{
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{option_error, ConfigError, Operators, Persistence, StorageConfig};
+use super::{ConfigError, Operators, Persistence, StorageConfig, option_error};
 
 /// What becomes of a storage's folder when the storage is closed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]

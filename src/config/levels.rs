@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use super::{option_error, ConfigError};
+use super::{ConfigError, option_error};
 
 /// The most nested objects and arrays, including the options themselves. The merge rules
 /// may nest 16 objects, which takes 35.
@@ -67,7 +67,7 @@ pub(super) fn shallow(options: Value) -> Result<Value, ConfigError> {
 mod tests {
     use std::{path::Path, thread};
 
-    use serde_json::{json, Map};
+    use serde_json::{Map, json};
 
     use super::{
         super::{StorageConfig, VolumeConfig},

@@ -3,12 +3,12 @@
 use std::{collections::BTreeMap, fmt, time::Duration, time::UNIX_EPOCH};
 
 use serde::{
-    de::{Error, SeqAccess, Visitor},
     Deserialize, Deserializer, Serialize,
+    de::{Error, SeqAccess, Visitor},
 };
 use zenoh_keyexpr::OwnedKeyExpr;
 
-use super::{limits, option_error, ConfigError, Span};
+use super::{ConfigError, Span, limits, option_error};
 
 /// Key expressions that may have a lifetime: each update and each read is compared with all whose
 /// beginning the key has.

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, fmt};
 
 use serde::{
-    de::{Error, MapAccess, Visitor},
     Deserialize, Deserializer, Serialize,
+    de::{Error, MapAccess, Visitor},
 };
 use zenoh_keyexpr::OwnedKeyExpr;
 

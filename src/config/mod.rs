@@ -22,13 +22,13 @@ use std::{
     time::Duration,
 };
 
-use serde::{de::DeserializeOwned, Deserialize};
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
 pub use folder::OnClosure;
 pub use lifetimes::{
-    parse_lifetime, LifetimeStep, LifetimesConfig, MAX_LIFETIMES, MAX_LIFETIME_STEPS,
+    LifetimeStep, LifetimesConfig, MAX_LIFETIME_STEPS, MAX_LIFETIMES, parse_lifetime,
 };
 pub use merge::{MergeConfig, StrategyConfig};
 pub use operators::Operators;

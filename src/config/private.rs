@@ -6,9 +6,9 @@
 use std::collections::BTreeSet;
 
 use serde::de::DeserializeOwned;
-use serde_json::{map::Entry, Map, Value};
+use serde_json::{Map, Value, map::Entry};
 
-use super::{levels::shallow, option_error, parse, ConfigError};
+use super::{ConfigError, levels::shallow, option_error, parse};
 
 const PRIVATE: &str = "private";
 
@@ -40,7 +40,7 @@ pub(super) fn revealed(options: Map<String, Value>) -> Result<Revealed, ConfigEr
             return Err(option_error(
                 PRIVATE,
                 "found no object, allowed is an object with options",
-            ))
+            ));
         }
     }
     let options = Value::Object(options);

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::Deserialize;
 use zenoh_keyexpr::OwnedKeyExpr;
 
-use super::{limits, option_error, within, ConfigError, MergeConfig, Span, StrategyConfig};
+use super::{ConfigError, MergeConfig, Span, StrategyConfig, limits, option_error, within};
 
 #[derive(Deserialize)]
 #[serde(

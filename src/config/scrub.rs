@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{limits, within, ConfigError, Span};
+use super::{ConfigError, Span, limits, within};
 
 #[derive(Deserialize)]
 #[serde(

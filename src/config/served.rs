@@ -9,11 +9,11 @@ use std::{
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use zenoh_keyexpr::{keyexpr, OwnedKeyExpr};
+use zenoh_keyexpr::{OwnedKeyExpr, keyexpr};
 
 use super::{
-    levels::shallow, limits, option_error, parse, within, ConfigError, Span, StorageConfig,
-    DEFAULT_ROOT, ROOT_ENV,
+    ConfigError, DEFAULT_ROOT, ROOT_ENV, Span, StorageConfig, levels::shallow, limits,
+    option_error, parse, within,
 };
 
 /// The options of a served storage that the storage manager has for a volume's.

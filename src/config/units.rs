@@ -3,8 +3,8 @@
 use std::{fmt, time::Duration};
 
 use serde::{
-    de::{Error, Unexpected, Visitor},
     Deserialize, Deserializer,
+    de::{Error, Unexpected, Visitor},
 };
 
 /// A span of time: `"100ms"`, `"30s"`, `"5m"`, `"1h"`, `"7d"`.

@@ -11,11 +11,11 @@
 //! Deaths are on a grid, so that they come in batches: a cell leaves the tree at the first multiple
 //! of the grid that is not before its death time. Readers see the exact time.
 
-use zenoh_keyexpr::{keyexpr, OwnedKeyExpr};
+use zenoh_keyexpr::{OwnedKeyExpr, keyexpr};
 
 use super::rules::specificity;
 use crate::{
-    cell::{intersect, ntp64_span, Key, Timestamp, TIMESTAMP_ID_BYTES},
+    cell::{Key, TIMESTAMP_ID_BYTES, Timestamp, intersect, ntp64_span},
     config::{ConfigError, LifetimeStep, LifetimesConfig},
 };
 

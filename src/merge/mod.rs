@@ -130,12 +130,12 @@ mod nesting_tests;
 #[cfg(all(test, feature = "automerge"))]
 pub(crate) mod tests;
 
-pub use fold::merged::{check, raw, Merged, ReadError};
+pub use fold::merged::{Merged, ReadError, check, raw};
 pub use lifetimes::{Lifetime, Lifetimes};
 pub use part::MAX_NESTING;
 pub use rules::{
-    choice::{MergeRules, RejectedPut, MAX_CELLS},
-    registry::{register, RegisterError},
+    choice::{MAX_CELLS, MergeRules, RejectedPut},
+    registry::{RegisterError, register},
 };
 #[cfg(feature = "automerge")]
 pub use strategies::automerge::AutomergeCrdt;

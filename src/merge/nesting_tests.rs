@@ -3,18 +3,18 @@
 
 use std::{collections::BTreeMap, thread};
 
-use ::automerge::{transaction::Transactable, AutoCommit, ObjType, ROOT};
+use ::automerge::{AutoCommit, ObjType, ROOT, transaction::Transactable};
 use proptest::prelude::*;
-use serde_json::{json, Value as Json};
+use serde_json::{Value as Json, json};
 use zenoh_keyexpr::keyexpr;
 
 use super::{
     part::{custom_prefix, tag},
-    tests::{any_put, deep_object, merging, put_within, rules, timestamp, try_rules, value, State},
+    tests::{State, any_put, deep_object, merging, put_within, rules, timestamp, try_rules, value},
     *,
 };
 use crate::{
-    cell::{tests::key, Cell, CellKey, Content, Part, MAX_KEY_BYTES},
+    cell::{Cell, CellKey, Content, MAX_KEY_BYTES, Part, tests::key},
     config::{MergeConfig, StrategyConfig},
 };
 
@@ -444,9 +444,11 @@ fn json_of_any_depth_is_taken_or_refused() {
             let reason = refused.expect_err("too deep").reason.to_string();
             assert!(reason.contains("recursion limit"), "{reason}");
             let tags = format!("{{\"tags\":{}}}", arrays(levels));
-            assert!(state
-                .put(&objects, timestamp(2, 1), Some(value(tags)))
-                .is_err());
+            assert!(
+                state
+                    .put(&objects, timestamp(2, 1), Some(value(tags)))
+                    .is_err()
+            );
         }
         let mut state = State::default();
         let put = Some(value(arrays(65)));

@@ -2,18 +2,18 @@
 
 use std::{collections::BTreeMap, sync::OnceLock};
 
-use ::automerge::{transaction::Transactable, AutoCommit, ObjType, ReadDoc, ROOT};
+use ::automerge::{AutoCommit, ObjType, ROOT, ReadDoc, transaction::Transactable};
 use bytes::Bytes;
 use proptest::{
-    prelude::{any, prop, prop_assert_eq, prop_oneof, proptest, Just, ProptestConfig},
+    prelude::{Just, ProptestConfig, any, prop, prop_assert_eq, prop_oneof, proptest},
     strategy::Strategy as Generator,
 };
-use serde_json::{json, Value as Json};
+use serde_json::{Value as Json, json};
 use zenoh_keyexpr::keyexpr;
 
 use super::*;
 use crate::{
-    cell::{tests::key, Cell, CellKey, Content, Key, Part, Timestamp, Value, Version},
+    cell::{Cell, CellKey, Content, Key, Part, Timestamp, Value, Version, tests::key},
     config::{ConfigError, StorageConfig},
     merge::values::element::tests::any_element,
 };
@@ -211,7 +211,9 @@ fn automerge_puts() -> &'static [Vec<u8>] {
 
 /// Puts and deletes of a strategy, with few times and writers, so that all that can
 /// be equal is.
-pub(crate) fn any_put(strategy: &str) -> impl Generator<Value = (Timestamp, Option<Value>)> {
+pub(crate) fn any_put(
+    strategy: &str,
+) -> impl Generator<Value = (Timestamp, Option<Value>)> + use<> {
     let payload = match strategy {
         "additive" => (-50i32..50)
             .prop_map(|n| format!("{}.{}", n / 4, n.rem_euclid(4) * 25).into_bytes())
@@ -930,10 +932,12 @@ fn a_strategy_of_ones_own_is_used_by_its_name() {
     register("my_sum", 1, Additive).expect("registered");
     let mut state = state_of(&merging("my_sum"), &[Some("1"), Some("2")]);
     assert_eq!(state.text().as_deref(), Some("3"));
-    assert!(state
-        .cells
-        .keys()
-        .all(|part| part.as_bytes().starts_with(b"\x7fmy_sum\0")));
+    assert!(
+        state
+            .cells
+            .keys()
+            .all(|part| part.as_bytes().starts_with(b"\x7fmy_sum\0"))
+    );
     // Cells of a strategy that is not there cannot be read, but are not lost.
     let foreign = Part::from(&b"\x7fgone\0x"[..]);
     let cell = Cell {

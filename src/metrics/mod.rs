@@ -26,10 +26,10 @@ mod tests;
 pub use histogram::{Histogram, Snapshot};
 pub use openmetrics::CONTENT_TYPE;
 pub use replication::{
-    AnnouncementMetrics, PeerMetrics, PullMetrics, RejectionMetrics, ReplicationMetrics,
-    ServedMetrics, RELATIONS,
+    AnnouncementMetrics, PeerMetrics, PullMetrics, RELATIONS, RejectionMetrics, ReplicationMetrics,
+    ServedMetrics,
 };
-pub use scrub::{ScrubMetrics, SCRUB_STATES};
+pub use scrub::{SCRUB_STATES, ScrubMetrics};
 pub use storage::{
-    ChangeMetrics, LifetimeMetrics, OperationMetrics, QueueMetrics, StorageMetrics, DROPPED,
+    ChangeMetrics, DROPPED, LifetimeMetrics, OperationMetrics, QueueMetrics, StorageMetrics,
 };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::openmetrics::{place, Writer};
+use super::openmetrics::{Writer, place};
 
 /// The relations of a peer to the replica, as the status names them.
 pub const RELATIONS: [&str; 5] = ["unknown", "equal", "behind", "divergent", "isolated"];

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{
     openmetrics::Writer,
-    strict::{read, Family},
+    strict::{Family, read},
     *,
 };
 use crate::sync::Relation;

@@ -1,14 +1,14 @@
 //! Building from sorted entries, without any search.
 
 use super::{
+    Mst,
     hashing::of_node::link_hash,
     structure::{
         edit::{EntryOf, Slot},
         level::{Level, TreeKey},
         node::{Node, NodeStore},
-        rank::{ranks, MAX_WIDTH},
+        rank::{MAX_WIDTH, ranks},
     },
-    Mst,
 };
 
 /// Makes a tree of entries that come in ascending order. O(1) amortised an

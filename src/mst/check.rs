@@ -3,9 +3,9 @@
 use thiserror::Error;
 
 use super::{
+    Mst,
     hashing::of_node,
     structure::{level::TreeKey, node::NodeStore, rank::MAX_WIDTH},
-    Mst,
 };
 
 /// What is wrong with a tree.
@@ -68,10 +68,10 @@ impl<S: NodeStore + Clone> Mst<S> {
     /// The node storage's.
     pub fn check(&self) -> Result<Result<(), Violation>, S::Error> {
         let mut entries = Vec::new();
-        if let Some(link) = self.root_link() {
-            if let Err(violation) = self.check_node(link, &mut entries)? {
-                return Ok(Err(violation));
-            }
+        if let Some(link) = self.root_link()
+            && let Err(violation) = self.check_node(link, &mut entries)?
+        {
+            return Ok(Err(violation));
         }
         if entries.len() != self.len() {
             return Ok(Err(Violation::Count {
@@ -162,13 +162,13 @@ impl<S: NodeStore + Clone> Mst<S> {
 mod tests {
     use super::{
         super::{
+            NodeHash,
             structure::{
                 keys::KeyList,
                 level::Level,
                 node::{Node, NodeOf, Resident},
             },
             tests::{MockKey, MockTree, MockValue},
-            NodeHash,
         },
         *,
     };

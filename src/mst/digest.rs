@@ -1,6 +1,6 @@
 //! The hash of a node, and of a tree.
 
-use crate::hash::{hex_display, sha256, tag, HASH_BYTES};
+use crate::hash::{HASH_BYTES, hex_display, sha256, tag};
 
 /// The hash of a node and of all that hangs below it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -119,7 +119,7 @@ pub use hashing::{
     node_merkle::GROUP,
 };
 pub(crate) use hashing::{
-    node_merkle::{groups, NodeMerkle},
+    node_merkle::{NodeMerkle, groups},
     of_node::{group_hash, head_hash, part_hash, write_child},
 };
 pub use query::{
@@ -129,7 +129,7 @@ pub use query::{
 };
 pub(crate) use structure::keys::shared_prefix;
 pub use structure::{
-    level::{Level, Position, TreeKey, MAX_DIGITS},
+    level::{Level, MAX_DIGITS, Position, TreeKey},
     node::{Digested, Node, NodeOf, NodeStore, Resident, SharedNode},
     rank::MAX_WIDTH,
     sort::sort_by_tree_key,

@@ -3,7 +3,7 @@
 use std::{cell::Cell, collections::BTreeMap, convert::Infallible, sync::OnceLock};
 
 use super::*;
-use crate::hash::{sha256, HASH_BYTES};
+use crate::hash::{HASH_BYTES, sha256};
 use proptest::prelude::*;
 
 /// A key that can carry its own position, so that tests can force any shape.

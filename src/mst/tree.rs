@@ -7,7 +7,7 @@ use super::{
     digest::RootHash,
     hashing::of_node::{hash_some, link_hash},
     query::{
-        between::{between, run_between, Run},
+        between::{Run, between, run_between},
         diff::Differences,
         scan::Range,
     },
@@ -15,7 +15,7 @@ use super::{
         edit::{self, Slot},
         level::{Level, TreeKey},
         node::NodeStore,
-        prefetch::{prefetch, show_all, CACHED, PREFETCHED},
+        prefetch::{CACHED, PREFETCHED, prefetch, show_all},
         put::Walk,
         rank::MAX_WIDTH,
         repair::repair,

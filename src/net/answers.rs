@@ -2,21 +2,21 @@
 
 use std::{cell::Cell as StdCell, sync::Arc};
 
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 use zenoh::{bytes::Encoding, query::Query as ZQuery};
 
 use super::{
     asker::Asker,
-    authority::{confirm, Demand, Reach},
+    authority::{Demand, Reach, confirm},
     changes::Way,
     operator::Operator,
     page,
     replicator::Differences,
     replier::{Pieces, Replier},
-    request::{Request, BRIEF, DRY, MAX_ROLLBACK},
+    request::{BRIEF, DRY, MAX_ROLLBACK, Request},
     status::{damage_json, ntp64_text, scrub_json},
     text::one_line,
-    words::{root, unknown_verb, Words},
+    words::{Words, root, unknown_verb},
 };
 use crate::{
     admin::{AdminError, Progress, RolledBack, SnapshotEntry},
@@ -207,7 +207,7 @@ impl Operator {
         &'a self,
         way: Way,
         replier: &Replier<'_>,
-    ) -> impl FnMut(&CellKey, Timestamp) + 'a {
+    ) -> impl FnMut(&CellKey, Timestamp) + use<'a> {
         let from: Arc<str> = replier.asker().map_or("", Asker::id).into();
         move |key, timestamp| self.changes.tell(key, timestamp, way, &from)
     }
@@ -364,7 +364,7 @@ fn entry_json(entry: &SnapshotEntry) -> Value {
     let header = match &entry.header {
         Ok(header) => header,
         Err(problem) => {
-            return json!({ "name": entry.name, "bytes": entry.bytes, "problem": problem })
+            return json!({ "name": entry.name, "bytes": entry.bytes, "problem": problem });
         }
     };
     json!({

@@ -11,7 +11,7 @@ use std::{
 };
 
 use zenoh::{
-    pubsub::Subscriber, query::Query as ZQuery, sample::SampleKind, session::Session, Wait,
+    Wait, pubsub::Subscriber, query::Query as ZQuery, sample::SampleKind, session::Session,
 };
 
 use crate::admin::AdminError;

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use zenoh::{
-    bytes::{Encoding, ZBytes},
-    time::{Timestamp as ZenohTimestamp, TimestampId, NTP64},
     Result as ZResult,
+    bytes::{Encoding, ZBytes},
+    time::{NTP64, Timestamp as ZenohTimestamp, TimestampId},
 };
 
 use crate::cell::{Cell, Content, Timestamp, Value};

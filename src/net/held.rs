@@ -1,16 +1,16 @@
 //! What a storage holds, in JSON: pages of keys, nodes of the tree. docs/operators.md documents its fields.
 
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 use zenoh::key_expr::OwnedKeyExpr;
 
 use super::{
     operator::Operator,
     status::ntp64_text,
-    words::{cell_key, Words, BOUND},
+    words::{BOUND, Words, cell_key},
 };
 use crate::{
     admin::{AdminError, BranchNode, Listing},
-    cell::{ntp64_millis, CellKey},
+    cell::{CellKey, ntp64_millis},
     hex,
     sync::Group,
 };

@@ -4,23 +4,23 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use zenoh::{
+    Result as ZResult, Session,
     bytes::ZBytes,
     liveliness::LivelinessToken,
     pubsub::{Publisher, Subscriber},
     qos::{CongestionControl, Priority},
     query::{ConsolidationMode, Query as ZQuery, Queryable},
     sample::{Sample, SampleKind},
-    Result as ZResult, Session,
 };
 
 use super::{
-    dropped::{count, Dropped},
+    dropped::{Dropped, count},
     mailbox::Mailbox,
     queryable::{self, Route},
     text::one_line,
 };
 use crate::sync::{
-    Announcement, Precedence, Query, ReplicaId, Terms, Token, MAX_MESSAGE, PREFIX, REQUEST_TIMEOUT,
+    Announcement, MAX_MESSAGE, PREFIX, Precedence, Query, REQUEST_TIMEOUT, ReplicaId, Terms, Token,
 };
 
 /// What one replica can ask of another.

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::dropped::{count, Dropped};
+use super::dropped::{Dropped, count};
 use crate::sync::{Event, ReplicaId, Token};
 
 /// Replicas of which the token, and of which the announcement waits, at the most: more than are

@@ -63,5 +63,5 @@ pub use operator::Operator;
 pub(crate) use random::number as random_number;
 pub use replicator::{Replication, Replicator};
 pub use routers::Routers;
-pub use session::{attach, Sessions};
+pub use session::{Sessions, attach};
 pub use whereabouts::Whereabouts;

@@ -15,7 +15,7 @@
 //! A storage that is not replicated has them too; it has no token, and answers no
 //! replica.
 
-use std::sync::{atomic::AtomicU64, Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, atomic::AtomicU64};
 
 use serde_json::Value;
 use tokio::sync::Notify;

@@ -86,9 +86,9 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use std::sync::{
+        Arc,
         atomic::{AtomicU32, Ordering},
         mpsc::channel,
-        Arc,
     };
 
     use super::*;

@@ -5,9 +5,9 @@
 //! that they exchange then.
 
 use zenoh::{
+    Result as ZResult, Session,
     key_expr::KeyExpr,
     query::{Query, Queryable},
-    Result as ZResult, Session,
 };
 
 /// Handles queries of one name. Must not block.

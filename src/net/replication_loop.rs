@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{mpsc, Notify},
+    sync::{Notify, mpsc},
     task::JoinHandle,
 };
 use zenoh::Session;
@@ -15,7 +15,7 @@ use super::{
     mailbox::Mailbox,
     queryable::Route,
     random,
-    replicator::{with_context, Core, Replicator},
+    replicator::{Core, Replicator, with_context},
     serve::serve,
     session::Sessions,
     told::tell,
@@ -231,10 +231,10 @@ impl Replicator {
         let mut settings = machine.settings().clone();
         settings.replica = random::identity();
         let (name, identity) = (&self.name, settings.replica);
-        if let Some(folder) = &self.folder {
-            if let Err(error) = identity::keep(folder, identity) {
-                tracing::error!("storage '{name}': its new identity could not be saved: {error}");
-            }
+        if let Some(folder) = &self.folder
+            && let Err(error) = identity::keep(folder, identity)
+        {
+            tracing::error!("storage '{name}': its new identity could not be saved: {error}");
         }
         tracing::warn!("storage '{name}': it is replica {identity} from now on");
         *machine = with_context(self.epoch, &self.clock, view, |context| {

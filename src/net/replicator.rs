@@ -13,7 +13,7 @@ use super::{
     changes::Changes,
     dropped::Dropped,
     identity,
-    links::{get, QUICKLY},
+    links::{QUICKLY, get},
     random,
     served::Served,
     session::Way,
@@ -25,8 +25,8 @@ use crate::{
     replica::{Clock, Replica},
     store::StoreError,
     sync::{
-        AtHand, Context, Fingerprint, Forgotten, Group, Incarnation, Machine, ReplicaId, Settings,
-        Token, Walk, Want, MAX_MESSAGE, PROTOCOL,
+        AtHand, Context, Fingerprint, Forgotten, Group, Incarnation, MAX_MESSAGE, Machine,
+        PROTOCOL, ReplicaId, Settings, Token, Walk, Want,
     },
 };
 

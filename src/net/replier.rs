@@ -6,11 +6,11 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 use zenoh::{
+    Wait,
     bytes::{Encoding, ZBytes},
     query::Query as ZQuery,
-    Wait,
 };
 
 use super::{asker::Asker, outbox::Outbox, text::one_line};

@@ -1,19 +1,19 @@
 //! Answers to the queries of other replicas.
 
-use std::sync::{atomic::Ordering, Arc};
+use std::sync::{Arc, atomic::Ordering};
 
-use tokio::sync::{mpsc, Semaphore};
-use zenoh::{query::Query as ZQuery, Wait};
+use tokio::sync::{Semaphore, mpsc};
+use zenoh::{Wait, query::Query as ZQuery};
 
 use super::{
-    links::{bounded, Asked, Kind},
+    links::{Asked, Kind, bounded},
     replicator::Replicator,
 };
 use crate::{
     cell::{CellKey, Version},
     mst::RootHash,
     replica::{Change, ReplicaError, Snapshot},
-    sync::{answer_digests, answer_entries, AtHand, RespondError, Source, MAX_QUERY},
+    sync::{AtHand, MAX_QUERY, RespondError, Source, answer_digests, answer_entries},
 };
 
 /// Queries that are answered at a time.

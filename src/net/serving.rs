@@ -11,7 +11,7 @@ use zenoh::{query::Query as ZQuery, session::Session};
 use super::{
     answers::Found,
     asker::Asker,
-    authority::{admit, Demand, Pace},
+    authority::{Demand, Pace, admit},
     changes::Feed,
     dropped::count,
     operator::Operator,
@@ -25,7 +25,7 @@ use super::{
 use crate::{
     admin::AdminError,
     config::Operators,
-    sync::{Token, PROTOCOL},
+    sync::{PROTOCOL, Token},
 };
 
 /// Queries that wait to be taken; more are answered with nothing.

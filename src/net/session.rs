@@ -7,16 +7,16 @@
 
 use std::{
     sync::{
-        atomic::{AtomicBool, Ordering},
         Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use serde_json::{json, Map, Value};
+use serde_json::{Map, Value, json};
 use tokio::sync::OnceCell;
 use zenoh::{
-    config::WhatAmI, internal::runtime::DynamicRuntime, session::ZenohId, Config, Session, Wait,
+    Config, Session, Wait, config::WhatAmI, internal::runtime::DynamicRuntime, session::ZenohId,
 };
 
 /// How long to wait for the companion plugin, which may start after the storage manager.

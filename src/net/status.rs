@@ -2,13 +2,13 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 use zenoh::time::NTP64;
 
 use super::{operator::Operator, replicator::Replicator, served::Served, session::Way};
 use crate::{
     replica::{Damage, Replica},
-    sync::{PeerStatus, Settings, Status, PROTOCOL},
+    sync::{PROTOCOL, PeerStatus, Settings, Status},
 };
 
 /// Cells in quarantine that the status lists: a damaged disk may have any number.

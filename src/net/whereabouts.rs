@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use zenoh::{config::WhatAmI, Session, Wait};
+use zenoh::{Session, Wait, config::WhatAmI};
 
 /// Where a replica is, for people who have to find it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]

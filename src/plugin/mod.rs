@@ -9,5 +9,5 @@ mod storage;
 mod unstamped;
 mod volume;
 
-pub use served::{serve, MstPlugin};
+pub use served::{MstPlugin, serve};
 pub use volume::{MstVolume, VOLUME_NAME};

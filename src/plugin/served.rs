@@ -9,26 +9,26 @@ use std::{
     collections::BTreeMap,
     future::Future,
     path::PathBuf,
-    sync::{mpsc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError, mpsc},
 };
 
 use serde_json::{Map, Value};
 use zenoh::{
+    Result as ZResult, Session,
     internal::{
         plugins::{Response, RunningPlugin, RunningPluginTrait, ZenohPlugin},
         runtime::DynamicRuntime,
         zenoh_home,
     },
-    key_expr::{keyexpr, KeyExpr},
-    Result as ZResult, Session,
+    key_expr::{KeyExpr, keyexpr},
 };
-use zenoh_plugin_trait::{plugin_long_version, plugin_version, Plugin, PluginControl};
+use zenoh_plugin_trait::{Plugin, PluginControl, plugin_long_version, plugin_version};
 use zenoh_util::ffi::JsonKeyValueMap;
 
 use crate::{
     config::{PluginConfig, ServedConfig},
     net::attach,
-    serve::{runtime, stop, Storage},
+    serve::{Storage, runtime, stop},
 };
 
 /// Serves the storages that the configuration of the plugin called `name` has, and those
@@ -100,7 +100,7 @@ impl Plugin for MstPlugin {
 }
 
 #[cfg(feature = "dynamic_plugin")]
-#[no_mangle]
+#[unsafe(no_mangle)]
 fn zenoh_backend_mst_serve(
     version: &str,
     name: &str,
@@ -165,10 +165,10 @@ impl Served {
             .map(|(name, (config, root, _))| (name.clone(), (config.clone(), root.clone())))
             .collect();
         let changed = self.change_to(&mut storages, wanted);
-        if changed.is_err() {
-            if let Err(error) = self.change_to(&mut storages, before) {
-                tracing::error!("plugin 'mst': the storages are not what they were: {error}");
-            }
+        if changed.is_err()
+            && let Err(error) = self.change_to(&mut storages, before)
+        {
+            tracing::error!("plugin 'mst': the storages are not what they were: {error}");
         }
         changed
     }

@@ -2,19 +2,19 @@
 
 use std::{
     sync::{
-        atomic::{AtomicBool, Ordering},
         Arc,
+        atomic::{AtomicBool, Ordering},
     },
     time::Instant,
 };
 
 use async_trait::async_trait;
 use zenoh::{
+    Result as ZResult,
     bytes::{Encoding, ZBytes},
     key_expr::OwnedKeyExpr,
     query::Parameters,
     time::Timestamp as ZenohTimestamp,
-    Result as ZResult,
 };
 use zenoh_backend_traits::{Storage, StorageInsertionResult, StoredData};
 use zenoh_util::ffi::JsonValue;
@@ -23,9 +23,9 @@ use super::unstamped::UnstampedDeletes;
 use crate::{
     cell::{Cell, Key},
     merge::Form,
-    net::{convert, Routers},
+    net::{Routers, convert},
     replica::{Lookup, Outcome, Replica, ReplicaError},
-    serve::{runtime, Opened},
+    serve::{Opened, runtime},
 };
 
 /// Parameters of a get: the cells of a key instead of its value; the value as JSON.

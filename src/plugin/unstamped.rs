@@ -27,10 +27,10 @@ impl UnstampedDeletes {
             return;
         }
         self.order.push_back(timestamp);
-        if self.order.len() > MAX {
-            if let Some(oldest) = self.order.pop_front() {
-                self.known.remove(&oldest);
-            }
+        if self.order.len() > MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
         }
     }
 

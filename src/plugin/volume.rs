@@ -4,19 +4,19 @@ use std::{path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use serde_json::json;
-use zenoh::{internal::zenoh_home, Result as ZResult};
+use zenoh::{Result as ZResult, internal::zenoh_home};
 use zenoh_backend_traits::{
-    config::{StorageConfig as ZStorageConfig, VolumeConfig as ZVolumeConfig},
     Capability, History, Persistence as ZPersistence, Storage, Volume, VolumeInstance,
+    config::{StorageConfig as ZStorageConfig, VolumeConfig as ZVolumeConfig},
 };
-use zenoh_plugin_trait::{plugin_long_version, plugin_version, Plugin};
+use zenoh_plugin_trait::{Plugin, plugin_long_version, plugin_version};
 use zenoh_util::ffi::JsonValue;
 
 use super::storage::MstStorage;
 use crate::{
     config::{StorageConfig, VolumeConfig},
     net::{Routers, Sessions},
-    serve::{runtime, stop, Door, Opened, Opening},
+    serve::{Door, Opened, Opening, runtime, stop},
     store::FORMAT_VERSION,
 };
 

@@ -58,9 +58,7 @@ pub enum ProofError {
     #[error("the proof is of another key: ask for one of this key")]
     OtherKey,
     /// It proves something under another root.
-    #[error(
-        "the proof is against the root {proven}, and not {expected}: ask for one against this"
-    )]
+    #[error("the proof is against the root {proven}, and not {expected}: ask for one against this")]
     OtherRoot {
         /// That of the proof.
         proven: RootHash,

@@ -2,10 +2,10 @@
 
 use std::{ops::Range, sync::Arc};
 
-use super::{child, ProveError, MAX_DEPTH, MAX_PROOF_BYTES, SHOWN, VERSION};
+use super::{MAX_DEPTH, MAX_PROOF_BYTES, ProveError, SHOWN, VERSION, child};
 use crate::{
-    cell::{digest_of_summary, write_summary, Cell, CellKey, CellSummary, Key, Version},
-    mst::{part_hash, shared_prefix, NodeMerkle, NodeOf, NodeStore, Resident, SharedNode, GROUP},
+    cell::{Cell, CellKey, CellSummary, Key, Version, digest_of_summary, write_summary},
+    mst::{GROUP, NodeMerkle, NodeOf, NodeStore, Resident, SharedNode, part_hash, shared_prefix},
     replica::{Tree, TreeEntry},
 };
 

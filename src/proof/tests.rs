@@ -7,19 +7,20 @@ use std::{
 };
 
 use proptest::prelude::*;
-use rand::{rngs::StdRng, seq::SliceRandom, Rng, SeedableRng};
+use rand::{Rng, SeedableRng, rngs::StdRng, seq::SliceRandom};
 use serde_json::json;
 
 use super::{prove::Extent, *};
 use crate::{
     cell::{
+        CellKey, Content, DecodeError, Value, Version,
         tests::{any_cell_key, key},
-        write_summary, CellKey, Content, DecodeError, Value, Version,
+        write_summary,
     },
     hex,
     mst::{
-        part_hash, shared_prefix, NodeMerkle, NodeOf, NodeStore, Resident, RootHash, TreeKey,
-        MAX_WIDTH,
+        MAX_WIDTH, NodeMerkle, NodeOf, NodeStore, Resident, RootHash, TreeKey, part_hash,
+        shared_prefix,
     },
     replica::{Tree, TreeEntry},
 };

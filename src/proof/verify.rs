@@ -3,16 +3,15 @@
 use std::cmp::Ordering;
 
 use super::{
-    child,
+    MAX_DEPTH, MAX_PROOF_BYTES, ProofError, Proven, ProvenCell, SHOWN, VERSION, child,
     sequence::{Sequence, Shown},
-    ProofError, Proven, ProvenCell, MAX_DEPTH, MAX_PROOF_BYTES, SHOWN, VERSION,
 };
 use crate::{
-    cell::{digest_of_summary, read_summary, CellDigest, CellKey, Key, Reader},
+    cell::{CellDigest, CellKey, Key, Reader, digest_of_summary, read_summary},
     hash::HASH_BYTES,
     mst::{
-        group_hash, groups, head_hash, write_child, Level, NodeHash, NodeMerkle, Position,
-        RootHash, GROUP, MAX_DIGITS, MAX_WIDTH,
+        GROUP, Level, MAX_DIGITS, MAX_WIDTH, NodeHash, NodeMerkle, Position, RootHash, group_hash,
+        groups, head_hash, write_child,
     },
 };
 

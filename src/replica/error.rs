@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::MAX_VALUE_BYTES;
 use crate::{
-    cell::{Timestamp, MAX_KEY_BYTES, MAX_KEY_CHUNKS},
+    cell::{MAX_KEY_BYTES, MAX_KEY_CHUNKS, Timestamp},
     merge::{InvalidPut, ReadError, RejectedPut},
     store::StoreError,
     wildcard::InvalidRule,

@@ -102,8 +102,8 @@ mod write;
 
 use std::{
     sync::{
-        atomic::{AtomicBool, AtomicU64, Ordering},
         Arc, OnceLock, RwLockReadGuard,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -112,25 +112,25 @@ use std::{
 pub use apply::{
     entry::TreeEntry,
     tree::Tree,
-    watermark::{cut_at, BUCKET},
+    watermark::{BUCKET, cut_at},
 };
 pub use counters::{Counters, Counts};
 pub use error::{Failure, GetError, OpenError, Refusal, ReplicaError};
 pub use integrity::{Damage, Scrubbed};
 pub use read::{
+    Lookup, Stored,
     listing::{Keys, Listing},
     snapshot::Snapshot,
-    Lookup, Stored,
 };
-pub use roots::{change_log::Change, Comparison, RootHistory, RootInfo, Span};
+pub use roots::{Comparison, RootHistory, RootInfo, Span, change_log::Change};
 #[cfg(test)]
-pub(crate) use simulated::{check_promised, ideal, Image, Lost, Medium, SimulatedReplica};
+pub(crate) use simulated::{Image, Lost, Medium, SimulatedReplica, check_promised, ideal};
 pub(crate) use tuning::Now;
 pub use tuning::Tuning;
 pub use write::{acks::Committed, refusals::RefusedWrite};
 
 use apply::{
-    loading::{load, Loaded},
+    loading::{Loaded, load},
     watermark::cut_above,
 };
 use read::fold_cache::Folds;

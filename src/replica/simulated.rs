@@ -7,11 +7,12 @@ mod image;
 use std::{sync::Arc, time::Duration};
 
 use disk::Disk;
-pub(crate) use disk::{ideal, Medium};
-pub(crate) use image::{check_promised, Image, Lost};
-use image::{load, Promised};
+pub(crate) use disk::{Medium, ideal};
+pub(crate) use image::{Image, Lost, check_promised};
+use image::{Promised, load};
 
 use super::{
+    Counts, Now, Options, ReplicaError, RootHistory, RootInfo, Snapshot, Tree, Tuning,
     apply::{
         loader::Built,
         watermark::{cut_above, cut_at},
@@ -23,16 +24,15 @@ use super::{
         group::Group,
         queue::Taken,
     },
-    Counts, Now, Options, ReplicaError, RootHistory, RootInfo, Snapshot, Tree, Tuning,
 };
 use crate::{
     cell::{Cell, CellKey, Timestamp, Version},
     config::Durability,
     merge::Lifetimes,
     store::{
+        Commit, RowBatch, StoreError,
         faulty::Verdict,
         model::{ModelView, Rows},
-        Commit, RowBatch, StoreError,
     },
 };
 

@@ -1,13 +1,14 @@
 //! What readers, writers and the core of a replica share. In memory; no I/O and no clock.
 
 use std::sync::{
-    atomic::{AtomicU64, Ordering},
     Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+    atomic::{AtomicU64, Ordering},
 };
 
 use parking_lot::RwLock as FairLock;
 
 use super::{
+    Failure, Options, RootHistory, Tree, Tuning,
     apply::{
         entry::TreeEntry,
         tree::AppliedTree,
@@ -17,10 +18,9 @@ use super::{
     integrity::quarantine::Quarantine,
     read::liveness::KeyLiveness,
     write::{acks::CommitTracker, group::Group, queue::WriteQueue, refusals::Refusals},
-    Failure, Options, RootHistory, Tree, Tuning,
 };
 use crate::{
-    cell::{ntp64_span, Cell, CellKey, Key, Part, Timestamp, Version},
+    cell::{Cell, CellKey, Key, Part, Timestamp, Version, ntp64_span},
     merge::Lifetimes,
 };
 

@@ -2,15 +2,15 @@
 //! other appends groups to the log while that applies what is due.
 
 use std::{
-    panic::{catch_unwind, resume_unwind, AssertUnwindSafe},
-    sync::{mpsc, Arc},
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::{Arc, mpsc},
     thread::JoinHandle,
 };
 
 use super::{
+    Damage, Failure, Now, Shared,
     core::{Core, Task},
     write::group::Group,
-    Damage, Failure, Now, Shared,
 };
 use crate::{
     cell::{CellKey, Version},
@@ -132,11 +132,11 @@ impl Driver {
             }
         }
         self.finish_append(true);
-        if self.shared.state.commits.failure().is_none() {
-            if let Err(error) = self.shared.store.flush() {
-                let name = &self.shared.state.name;
-                tracing::warn!("storage '{name}': {error}; what was committed is safe");
-            }
+        if self.shared.state.commits.failure().is_none()
+            && let Err(error) = self.shared.store.flush()
+        {
+            let name = &self.shared.state.name;
+            tracing::warn!("storage '{name}': {error}; what was committed is safe");
         }
     }
 

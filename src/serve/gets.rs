@@ -11,11 +11,11 @@ use std::{
 
 use tokio::sync::Semaphore;
 use zenoh::{
+    Wait,
     bytes::ZBytes,
     key_expr::KeyExpr,
     query::{Parameters, Query, ZenohParameters},
     time::NTP64,
-    Wait,
 };
 use zenoh_util::time_range::TimeRange;
 
@@ -24,13 +24,12 @@ use super::{
     lanes::{Full, Lane},
 };
 use crate::{
-    cell::{intersect, Cell, Key},
+    cell::{Cell, Key, intersect},
     merge::Form,
     net::{
-        convert,
+        Operator, convert,
         dropped::count,
         outbox::{Outbox, Sending},
-        Operator,
     },
     replica::{GetError, Lookup, Replica},
 };

@@ -1,9 +1,9 @@
 //! Keys as clients write them, and as a storage keeps them.
 
-use zenoh_keyexpr::{keyexpr, OwnedKeyExpr};
+use zenoh_keyexpr::{OwnedKeyExpr, keyexpr};
 
 use crate::{
-    cell::{intersect, Key},
+    cell::{Key, intersect},
     replica::Keys,
     wildcard::Reach,
 };

@@ -47,13 +47,13 @@ use std::{path::PathBuf, sync::Arc};
 
 use serde_json::{Map, Value};
 use zenoh::{
+    Result as ZResult, Session,
     bytes::{Encoding, ZBytes},
     internal::zenoh_home,
     pubsub::Subscriber,
     query::{Query, Queryable},
     sample::Sample,
     time::Timestamp as ZenohTimestamp,
-    Result as ZResult, Session,
 };
 use zenoh_keyexpr::keyexpr;
 
@@ -64,10 +64,10 @@ pub(crate) use runtime::runtime;
 use self::{gets::Answers, keys::Prefix, puts::Intake};
 use crate::{
     cell::Key,
-    config::{ServedConfig, DEFAULT_ROOT, ROOT_ENV},
+    config::{DEFAULT_ROOT, ROOT_ENV, ServedConfig},
     merge::Form,
     mst::RootHash,
-    net::{convert, Routers, Sessions},
+    net::{Routers, Sessions, convert},
     replica::Lookup,
 };
 

@@ -1,7 +1,7 @@
 //! Opens a storage, and runs what goes on in its background: the same for both doors.
 
 use std::{
-    panic::{catch_unwind, AssertUnwindSafe},
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{Arc, Weak},
     time::{SystemTime, UNIX_EPOCH},
@@ -9,10 +9,10 @@ use std::{
 
 use serde_json::Value;
 use tokio::sync::Notify;
-use zenoh::{key_expr::OwnedKeyExpr, Error as ZError, Result as ZResult};
+use zenoh::{Error as ZError, Result as ZResult, key_expr::OwnedKeyExpr};
 
 use super::{
-    claims::{wait_until_released, Claim, Door, GroupClaim},
+    claims::{Claim, Door, GroupClaim, wait_until_released},
     held::HeldFolder,
     runtime,
     scrub::{scrub, tidy},
@@ -26,7 +26,7 @@ use crate::{
     net::{Operator, Replication, Replicator, Sessions},
     replica::{Clock, OpenError, Options, Replica, ReplicaError},
     store::{
-        complete_recovery, recover, DurableStore, MemoryStore, Mirror, Owner, Sidecar, StoreError,
+        DurableStore, MemoryStore, Mirror, Owner, Sidecar, StoreError, complete_recovery, recover,
     },
     sync::Group,
 };

@@ -5,19 +5,19 @@
 
 use std::{
     sync::{
-        atomic::{AtomicBool, Ordering},
         Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use zenoh::{
+    Session,
     qos::CongestionControl,
     sample::{Sample, SampleKind},
     time::Timestamp as ZenohTimestamp,
-    Session,
 };
-use zenoh_keyexpr::{keyexpr, OwnedKeyExpr};
+use zenoh_keyexpr::{OwnedKeyExpr, keyexpr};
 
 use super::{
     keys::{Prefix, Relative},
@@ -25,10 +25,10 @@ use super::{
     log_limit::LogLimit,
 };
 use crate::{
-    cell::{intersect, Cell, Key, Timestamp, Value},
-    net::{convert, Operator, Routers},
+    cell::{Cell, Key, Timestamp, Value, intersect},
+    net::{Operator, Routers, convert},
     replica::{Committed, Listing, Outcome, Replica, ReplicaError},
-    wildcard::{MAX_PATTERN_BYTES, MAX_RULES, MAX_RULES_BYTES, MAX_RULE_VALUE_BYTES},
+    wildcard::{MAX_PATTERN_BYTES, MAX_RULE_VALUE_BYTES, MAX_RULES, MAX_RULES_BYTES},
 };
 
 /// How long a put waits for room at the most: for as long Zenoh lets a link wait.

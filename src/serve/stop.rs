@@ -7,8 +7,9 @@
 use std::{
     io,
     sync::{
+        Arc, Mutex, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
-        mpsc, Arc, Mutex, OnceLock, PoisonError, Weak,
+        mpsc,
     },
     time::{Duration, Instant},
 };

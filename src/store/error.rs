@@ -48,9 +48,7 @@ pub enum StoreError {
         trial_error: Option<io::Error>,
     },
     /// Another process, or another storage of this one, has the folder open.
-    #[error(
-        "{path} is in use by another storage or process; give each storage a `dir` of its own"
-    )]
+    #[error("{path} is in use by another storage or process; give each storage a `dir` of its own")]
     Locked {
         /// The folder.
         path: PathBuf,

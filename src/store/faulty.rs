@@ -1,8 +1,8 @@
 //! A store whose writes fail, wait or panic when a test says so.
 
 use std::sync::{
-    atomic::{AtomicUsize, Ordering},
     Arc,
+    atomic::{AtomicUsize, Ordering},
 };
 
 use super::{

@@ -5,14 +5,14 @@
 
 use std::{
     fs,
-    panic::{catch_unwind, AssertUnwindSafe},
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use super::*;
 use crate::{
-    cell::{tests::key, Cell, Content, Timestamp, Value},
+    cell::{Cell, Content, Timestamp, Value, tests::key},
     mst::{Mst, Resident},
 };
 

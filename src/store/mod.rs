@@ -25,8 +25,8 @@ use std::sync::Arc;
 
 #[cfg(feature = "durable")]
 pub use durable::{
-    complete_recovery, destroy, recover, salvage, DurableStore, Lost, LostPart, Mirror, Owner,
-    Recovered, Saved, Sidecar, StoreTuning, FORMAT_VERSION, MAX_LOST, SNAPSHOTS,
+    DurableStore, FORMAT_VERSION, Lost, LostPart, MAX_LOST, Mirror, Owner, Recovered, SNAPSHOTS,
+    Saved, Sidecar, StoreTuning, complete_recovery, destroy, recover, salvage,
 };
 pub use error::StoreError;
 pub use memory::MemoryStore;

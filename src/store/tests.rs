@@ -6,7 +6,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::{model::ModelStore, *};
-use crate::cell::{tests::key, Content, Timestamp, Value};
+use crate::cell::{Content, Timestamp, Value, tests::key};
 
 const CACHE: u64 = 4 << 20;
 
@@ -356,11 +356,13 @@ fn a_store_whose_files_are_not_named_any_more_is_damaged_and_left_alone() {
         restore(&whole);
     }
     let store = DurableStore::open(folder.path(), CACHE).expect("a store");
-    assert!(store
-        .view()
-        .read(&write(1, cell(1, None)).key)
-        .expect("read")
-        .is_some());
+    assert!(
+        store
+            .view()
+            .read(&write(1, cell(1, None)).key)
+            .expect("read")
+            .is_some()
+    );
 }
 
 fn restore(files: &BTreeMap<std::path::PathBuf, Vec<u8>>) {

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use zenoh_keyexpr::{keyexpr, OwnedKeyExpr};
+use zenoh_keyexpr::{OwnedKeyExpr, keyexpr};
 
 use super::{
     cells::Received, identity::Group, pieces::Notice, refused::Refusal, rejections::Rejections,
 };
 use crate::{
-    cell::{intersect, ntp64_span, Cell, CellKey, Timestamp, Version, MAX_KEY_BYTES},
+    cell::{Cell, CellKey, MAX_KEY_BYTES, Timestamp, Version, intersect, ntp64_span},
     merge,
     replica::MAX_VALUE_BYTES,
     wildcard,

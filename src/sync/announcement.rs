@@ -2,7 +2,7 @@
 
 use super::{
     identity::{Fingerprint, Incarnation},
-    wire::{begin, kind, open, MessageError},
+    wire::{MessageError, begin, kind, open},
 };
 use crate::{hash::HASH_BYTES, mst::RootHash, replica::Span};
 

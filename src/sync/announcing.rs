@@ -3,7 +3,7 @@
 use super::{
     announcement::Announcement,
     interface::{Action, Context},
-    machine::{Machine, EARLY, EARLY_PAUSE, GREETING},
+    machine::{EARLY, EARLY_PAUSE, GREETING, Machine},
     view::View,
 };
 

@@ -4,9 +4,9 @@
 
 use bytes::Bytes;
 
-use super::wire::{flag, MessageError, Reader, Writer};
+use super::wire::{MessageError, Reader, Writer, flag};
 use crate::cell::{
-    Cell, CellKey, Content, Timestamp, Value, Version, MAX_KEY_BYTES, TIMESTAMP_ID_BYTES,
+    Cell, CellKey, Content, MAX_KEY_BYTES, TIMESTAMP_ID_BYTES, Timestamp, Value, Version,
 };
 
 /// Bytes of a cell's digest that a message carries.

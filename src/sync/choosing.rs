@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
+    MESSAGE_BYTES,
     delta::DeltaQuery,
     identity::ReplicaId,
     interface::Context,
@@ -10,7 +11,6 @@ use super::{
     peers::{Peer, Relation},
     pull::Pull,
     salted::{Salted, WIDTHS},
-    MESSAGE_BYTES,
 };
 use crate::mst::RootHash;
 

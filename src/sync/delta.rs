@@ -13,12 +13,12 @@
 use std::collections::BTreeSet;
 
 use super::{
-    cells::{open_cells, CellsWriter, Received},
-    pieces::{read_notices, write_notices, Notice},
+    MAX_CELLS, MESSAGE_BYTES,
+    cells::{CellsWriter, Received, open_cells},
+    pieces::{Notice, read_notices, write_notices},
     salted::{Salted, Short},
     view::View,
-    wire::{begin, kind, open, MessageError},
-    MAX_CELLS, MESSAGE_BYTES,
+    wire::{MessageError, begin, kind, open},
 };
 use crate::{cell::Version, hash::HASH_BYTES, mst::RootHash};
 
@@ -244,10 +244,10 @@ impl DeltaReply {
             if reader.bytes > max_bytes || cells.len() >= MAX_CELLS {
                 return Err(MessageError::TooLarge("bytes"));
             }
-            if let Some(last) = cells.last() {
-                if received.key <= last.key {
-                    return Err(MessageError::KeyOrder);
-                }
+            if let Some(last) = cells.last()
+                && received.key <= last.key
+            {
+                return Err(MessageError::KeyOrder);
             }
             cells.push(received);
         }

@@ -10,7 +10,7 @@
 use super::{
     fragment::{Fragment, Range},
     salted::Salted,
-    wire::{begin, kind, open, MessageError, Reader, Writer},
+    wire::{MessageError, Reader, Writer, begin, kind, open},
 };
 
 /// Asks where the answerer has something else than these fragments.

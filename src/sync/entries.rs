@@ -3,13 +3,13 @@
 //! The asker names keys and ranges; the answer has the cells there, in order and as far
 //! as there is room. The asker asks again for the rest.
 
-use super::{
-    cells::{open_cells, CellsWriter, Received},
-    fragment::Range,
-    pieces::{read_notices, write_notices, Notice},
-    wire::{begin, kind, open, MessageError},
-};
 use super::{MAX_CELLS, MAX_WANTS};
+use super::{
+    cells::{CellsWriter, Received, open_cells},
+    fragment::Range,
+    pieces::{Notice, read_notices, write_notices},
+    wire::{MessageError, begin, kind, open},
+};
 use crate::cell::CellKey;
 
 /// What the asker wants: a cell, or all in a range.

@@ -2,7 +2,7 @@
 
 use super::{
     salted::{Salted, Short},
-    wire::{flag, MessageError, Reader, Writer},
+    wire::{MessageError, Reader, Writer, flag},
 };
 use crate::cell::CellKey;
 

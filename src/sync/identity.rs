@@ -13,10 +13,10 @@
 
 use std::{fmt, str::FromStr};
 
-use zenoh_keyexpr::{keyexpr, OwnedKeyExpr};
+use zenoh_keyexpr::{OwnedKeyExpr, keyexpr};
 
 use crate::{
-    cell::{intersect, Key},
+    cell::{Key, intersect},
     hash::{sha256, tag},
 };
 

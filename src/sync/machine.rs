@@ -5,10 +5,10 @@ use std::time::Duration;
 use super::{
     admission::Admission,
     announcement::Announcement,
-    identity::{ReplicaId, Token, PROTOCOL},
+    identity::{PROTOCOL, ReplicaId, Token},
     interface::{Action, Context, Event, Settings, Status},
     known::Peers,
-    naming::{look_after, Doubling},
+    naming::{Doubling, look_after},
     peers::{Isolation, OwnRoot, PeerStatus, Relation},
     pieces::Assembly,
     pull_state::State,
@@ -186,10 +186,10 @@ impl Machine {
             Event::Root => {
                 self.compare_all(context);
                 let root = context.view.latest().map(|(span, _)| span.root);
-                if let (Some(root), Some((at, announced))) = (root, self.announced) {
-                    if root != announced {
-                        self.announce_at = self.announce_at.min(at + ANNOUNCE_EVERY);
-                    }
+                if let (Some(root), Some((at, announced))) = (root, self.announced)
+                    && root != announced
+                {
+                    self.announce_at = self.announce_at.min(at + ANNOUNCE_EVERY);
                 }
             }
             Event::Answer(request, answer) => self.answered(request, answer, context, &mut actions),

@@ -84,29 +84,29 @@ mod tests;
 
 pub use admission::Admission;
 pub use announcement::Announcement;
-pub(crate) use cells::{cells_block, read_cells_block, CellsWriter, CELL_OVERHEAD};
-pub use cells::{Received, CHECK_BYTES};
-pub use delta::{DeltaQuery, DeltaReply, Progress, MAX_HELD, MAX_ROOTS};
+pub(crate) use cells::{CELL_OVERHEAD, CellsWriter, cells_block, read_cells_block};
+pub use cells::{CHECK_BYTES, Received};
+pub use delta::{DeltaQuery, DeltaReply, MAX_HELD, MAX_ROOTS, Progress};
 pub use digests::{Differing, DigestQuery, DigestReply};
 pub use entries::{EntriesQuery, EntriesReply, Want};
 pub use fragment::{Fragment, Range};
 pub use identity::{
-    Fingerprint, Group, Incarnation, InvalidReplicaId, ReplicaId, Token, PREFIX, PROTOCOL,
+    Fingerprint, Group, Incarnation, InvalidReplicaId, PREFIX, PROTOCOL, ReplicaId, Token,
 };
 pub use interface::{Action, Context, Event, Query, Settings, Status};
 pub use joins::Joins;
 pub use machine::Machine;
 pub use naming::Forgotten;
-pub use pace::{Precedence, Terms, REQUEST_TIMEOUT};
+pub use pace::{Precedence, REQUEST_TIMEOUT, Terms};
 pub use peers::{Isolation, PeerStatus, Relation};
 pub use pieces::{AtHand, Notice, PieceQuery, PieceReply};
 pub use rejections::Rejections;
 pub use report::Report;
-pub use respond::{answer_digests, answer_entries, RespondError, Source};
+pub use respond::{RespondError, Source, answer_digests, answer_entries};
 pub use salted::{Salted, Short, WIDTHS};
 pub use view::View;
 pub use walk::Walk;
-pub use wire::{MessageError, MAX_KEY_TEXT};
+pub use wire::{MAX_KEY_TEXT, MessageError};
 
 /// About the size of a query, and of an answer that the asker asks for: larger ones save
 /// round trips, smaller ones lose less with one message.

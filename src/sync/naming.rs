@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use super::{
-    identity::{Incarnation, ReplicaId, Token, PROTOCOL},
+    identity::{Incarnation, PROTOCOL, ReplicaId, Token},
     interface::{Action, Context},
     known::Peers,
-    machine::{is_due, Machine, GREETING},
+    machine::{GREETING, Machine, is_due},
     peers::Peer,
     report::Report,
 };

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use thiserror::Error;
 
-use super::{announcement::Announcement, identity::ReplicaId, pace::Pace, view::View, Fingerprint};
+use super::{Fingerprint, announcement::Announcement, identity::ReplicaId, pace::Pace, view::View};
 use crate::{
     mst::RootHash,
     replica::{Comparison, Span},

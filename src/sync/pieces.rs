@@ -14,11 +14,11 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    cells::{pack, unpack, Received, CHECK_BYTES},
-    wire::{begin, kind, open, MessageError, Reader, Writer},
+    cells::{CHECK_BYTES, Received, pack, unpack},
+    wire::{MessageError, Reader, Writer, begin, kind, open},
 };
 use crate::{
-    cell::{Cell, CellDigest, CellKey, Content, Timestamp, Value, Version, TIMESTAMP_ID_BYTES},
+    cell::{Cell, CellDigest, CellKey, Content, TIMESTAMP_ID_BYTES, Timestamp, Value, Version},
     hash::HASH_BYTES,
     replica::MAX_VALUE_BYTES,
 };

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::{
-    pieces::{piece, read_notices, write_notices, Assembly},
+    pieces::{Assembly, piece, read_notices, write_notices},
     pull::{Ask, Pull},
-    tests::{cell, key, Cells, Holder},
+    tests::{Cells, Holder, cell, key},
     wire::{Reader, Writer},
     *,
 };
@@ -246,7 +246,8 @@ fn messages_are_pinned() {
     let query = Assembly::new(notice, NOW).query(48 << 10);
     assert_eq!(
         hex(&query.encode()),
-        "0208808003005101666c6565742f726f626f742f30303030303130000000000000000307070707070707".to_owned()
+        "0208808003005101666c6565742f726f626f742f30303030303130000000000000000307070707070707"
+            .to_owned()
             + "070707070707070707e215830d2bd7c7adfccab26707e6a6061a043c6f93eabf17de1aacf680a80a3e00"
     );
     let reply = PieceReply(Some(b"piece".to_vec()));

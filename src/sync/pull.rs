@@ -10,15 +10,15 @@ mod piece;
 use std::{collections::VecDeque, time::Duration};
 
 use super::{
-    cells::{Received, CELL_OVERHEAD},
-    compare::{self, first_fragment, fragment, Found, Place},
+    cells::{CELL_OVERHEAD, Received},
+    compare::{self, Found, Place, first_fragment, fragment},
     delta::{DeltaQuery, DeltaReply, Progress},
-    digests::{read_reply, Differing, DigestQueryWriter},
-    entries::{encode_wants, EntriesReply, Want},
+    digests::{Differing, DigestQueryWriter, read_reply},
+    entries::{EntriesReply, Want, encode_wants},
     fragment::{Fragment, Range},
     identity::ReplicaId,
     max_answer,
-    pieces::{Assembly, Notice, MAX_NOTICES},
+    pieces::{Assembly, MAX_NOTICES, Notice},
     salted::Salted,
     wire::MessageError,
 };
@@ -162,10 +162,10 @@ impl Pull {
         assembly: &mut Option<Assembly>,
         now: Duration,
     ) -> Ask {
-        if self.large.len() >= MAX_NOTICES {
-            if let Some(query) = self.ask_piece(tree, newest, assembly, now) {
-                return Ask::Entries(query);
-            }
+        if self.large.len() >= MAX_NOTICES
+            && let Some(query) = self.ask_piece(tree, newest, assembly, now)
+        {
+            return Ask::Entries(query);
         }
         if let Some(delta) = &self.delta {
             self.asked = Some(Asked::Delta);

@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{
-    machine_tests::{announcement, asked, of_group, received, Run, NOW, PEER},
+    machine_tests::{NOW, PEER, Run, announcement, asked, of_group, received},
     *,
 };
 use crate::replica::Tree;

@@ -147,7 +147,7 @@ impl Refused {
     }
 
     /// The versions that are remembered of a peer.
-    pub(super) fn versions(&self, peer: &ReplicaId) -> impl Iterator<Item = &Version> {
+    pub(super) fn versions(&self, peer: &ReplicaId) -> impl Iterator<Item = &Version> + use<'_> {
         let of_peer = self.of_peers.get(peer).into_iter();
         of_peer.flat_map(|known| known.cells.values().map(|known| &known.version))
     }

@@ -9,14 +9,14 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use super::{
-    cells::{CellsWriter, CELL_OVERHEAD, CHECK_BYTES},
-    compare,
-    delta::{delta_reply, DeltaQuery, Progress},
-    digests::DigestQueryReader,
-    entries::{entries_reply, EntriesQuery, Want},
-    pieces::{piece, AtHand, Notice, PieceQuery, PieceReply, MAX_NOTICES},
-    wire::{kind, MessageError},
     MAX_CELLS, MAX_QUERY, MESSAGE_BYTES,
+    cells::{CELL_OVERHEAD, CHECK_BYTES, CellsWriter},
+    compare,
+    delta::{DeltaQuery, Progress, delta_reply},
+    digests::DigestQueryReader,
+    entries::{EntriesQuery, Want, entries_reply},
+    pieces::{AtHand, MAX_NOTICES, Notice, PieceQuery, PieceReply, piece},
+    wire::{MessageError, kind},
 };
 use crate::{
     cell::{Cell, CellKey, Version},
@@ -202,10 +202,10 @@ fn answer_wants(
                 let Ok(version) = tree.get(key);
                 let is_newer =
                     |version: &&TreeEntry| have.is_none_or(|have| version.timestamp().time >= have);
-                if let Some(version) = version.filter(is_newer) {
-                    if !send(key, &version.version())? {
-                        break 'wants;
-                    }
+                if let Some(version) = version.filter(is_newer)
+                    && !send(key, &version.version())?
+                {
+                    break 'wants;
                 }
             }
             Want::All(range) => {

@@ -5,7 +5,7 @@
 //! roots still differ, and the next pull, with wider digests, finds it.
 
 use super::wire::{MessageError, Reader, Writer};
-use crate::hash::{sha256, tag, HASH_BYTES};
+use crate::hash::{HASH_BYTES, sha256, tag};
 
 /// The smallest and largest width of a truncated digest.
 pub const WIDTHS: std::ops::RangeInclusive<u8> = 4..=8;

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use proptest::prelude::*;
-use rand::{rngs::StdRng, Rng, SeedableRng};
+use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use super::{
     pull::{Ask, Brought},
@@ -464,7 +464,10 @@ fn messages_are_pinned() {
         max_bytes: 1000,
         wants,
     };
-    assert_eq!(hex(&query.encode()), "0204e80700005101666c6565742f726f626f742f303030303031300113053101020304050607080713053212093230");
+    assert_eq!(
+        hex(&query.encode()),
+        "0204e80700005101666c6565742f726f626f742f303030303031300113053101020304050607080713053212093230"
+    );
     assert_eq!(EntriesQuery::decode(&query.encode()), Ok(query.clone()));
 
     let received = |number, cell: Cell| {
@@ -482,7 +485,10 @@ fn messages_are_pinned() {
         notices: Vec::new(),
     };
     let bytes = reply.encode(true);
-    assert_eq!(hex(&bytes), "0205020000005101666c6565742f726f626f742f303030303031300200000000000000030007070707070707070707070707070707000173026f6e7768cc507a1e0ba81305310100000000000000010132b92e75c2efa1f61305330000000000000000010100036f66664ca7a4f9bf8277d0");
+    assert_eq!(
+        hex(&bytes),
+        "0205020000005101666c6565742f726f626f742f303030303031300200000000000000030007070707070707070707070707070707000173026f6e7768cc507a1e0ba81305310100000000000000010132b92e75c2efa1f61305330000000000000000010100036f66664ca7a4f9bf8277d0"
+    );
     assert_eq!(
         EntriesReply::decode(&bytes, &query.wants, 1000),
         Ok(reply.clone())

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    entries::Want, identity::ReplicaId, pull::Pull, salted::Salted, wire::MessageError,
-    MESSAGE_BYTES,
+    MESSAGE_BYTES, entries::Want, identity::ReplicaId, pull::Pull, salted::Salted,
+    wire::MessageError,
 };
 use crate::replica::Tree;
 

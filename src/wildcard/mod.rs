@@ -33,9 +33,9 @@ mod tests;
 use std::{collections::HashMap, sync::Arc};
 
 use thiserror::Error;
-use zenoh_keyexpr::{keyexpr, OwnedKeyExpr};
+use zenoh_keyexpr::{OwnedKeyExpr, keyexpr};
 
-use crate::cell::{intersect, Cell, CellKey, Key, Part, Timestamp, Version};
+use crate::cell::{Cell, CellKey, Key, Part, Timestamp, Version, intersect};
 
 /// The part of a put rule.
 pub const PUT_PART: &[u8] = &[0];

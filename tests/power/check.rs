@@ -1,7 +1,7 @@
 //! Opens what a loss of power left, and compares it with the history.
 
 use std::{
-    panic::{catch_unwind, AssertUnwindSafe},
+    panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::Arc,
     time::Duration,
@@ -12,12 +12,12 @@ use zenoh_backend_mst::{
     config::Durability,
     mst::RootHash,
     replica::{Options, Replica},
-    store::{complete_recovery, recover, DurableStore},
+    store::{DurableStore, complete_recovery, recover},
 };
 
 use super::{
     history::Group,
-    workload::{rules, CACHE, SMALL},
+    workload::{CACHE, SMALL, rules},
 };
 
 /// A store as it is found.

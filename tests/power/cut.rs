@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use rand::{rngs::StdRng, Rng};
+use rand::{Rng, rngs::StdRng};
 
 use super::{
     image::{Content, FileId, Image},

@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf, sync::Arc};
 
-use rand::{rngs::StdRng, SeedableRng};
+use rand::{SeedableRng, rngs::StdRng};
 use zenoh_backend_mst::config::Durability;
 
 use super::{
@@ -161,7 +161,7 @@ impl Failing {
                 return Err(format!("the reason is not told: {error}"));
             }
             Some(error) if ended.failed == 0 => {
-                return Err(format!("nothing failed, but: {error}"))
+                return Err(format!("nothing failed, but: {error}"));
             }
             Some(_) if ended.was_open => tried.failed += 1,
             Some(_) => tried.refused += 1,

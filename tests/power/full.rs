@@ -7,7 +7,7 @@ use zenoh_backend_mst::{
     cell::{Cell, Content, Key, Timestamp, Value},
     config::Durability,
     merge::{Form, MergeRules},
-    replica::{Lookup, Options, Replica, BUCKET},
+    replica::{BUCKET, Lookup, Options, Replica},
     store::DurableStore,
 };
 use zenoh_keyexpr::OwnedKeyExpr;

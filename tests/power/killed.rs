@@ -5,11 +5,11 @@ use std::{
     collections::HashMap,
     fs,
     path::{Path, PathBuf},
-    process::{abort, Stdio},
+    process::{Stdio, abort},
     sync::Arc,
 };
 
-use rand::{rngs::StdRng, SeedableRng as _};
+use rand::{SeedableRng as _, rngs::StdRng};
 use zenoh_backend_mst::config::Durability;
 
 use super::{
@@ -17,7 +17,7 @@ use super::{
     cut::{Loss, Playing},
     history::History,
     image::Image,
-    interposer::{interposed, Interposer},
+    interposer::{Interposer, interposed},
     power_cuts::STORE,
     recording::Recording,
     workload::Writer,

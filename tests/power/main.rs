@@ -18,7 +18,7 @@ mod workload;
 use std::{
     env, fs,
     path::{Path, PathBuf},
-    process::{exit, Child, Stdio},
+    process::{Child, Stdio, exit},
     sync::Arc,
     time::Instant,
 };

@@ -6,17 +6,17 @@ use std::{
     sync::Arc,
 };
 
-use rand::{rngs::StdRng, Rng, SeedableRng};
+use rand::{Rng, SeedableRng, rngs::StdRng};
 use zenoh_backend_mst::{config::Durability, mst::RootHash};
 
 use super::{
-    check::{open, open_or_salvage, salvage, Found, Refused},
+    check::{Found, Refused, open, open_or_salvage, salvage},
     cut::{Loss, Playing},
     history::{Group, History},
     image::Image,
     interposer::Interposer,
     recording::{Op, Recording},
-    workload::{Writer, BEGUN, SYNCED},
+    workload::{BEGUN, SYNCED, Writer},
 };
 
 /// The folder of the store, beside which salvage has its own.

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rand::{rngs::StdRng, SeedableRng};
+use rand::{SeedableRng, rngs::StdRng};
 use zenoh_backend_mst::{config::Durability, merge::Form, replica::Lookup};
 
 use super::{history::History, interposer::Interposer, workload::Writer};

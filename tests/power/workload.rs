@@ -3,26 +3,26 @@
 use std::{
     path::Path,
     sync::{
-        atomic::{AtomicU64, Ordering},
         Arc, Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
     },
     thread,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use rand::{rngs::StdRng, Rng};
+use rand::{Rng, rngs::StdRng};
 use zenoh_backend_mst::{
     cell::{Cell, CellKey, Content, Key, Timestamp, Value, Version},
     config::{Durability, MergeConfig},
     merge::MergeRules,
-    replica::{Options, Replica, Tuning, BUCKET},
+    replica::{BUCKET, Options, Replica, Tuning},
     store::{
         CellStore, Commit, DurableStore, KeyWalk, QuarantineStore, RowBatch, RowHead, StoreError,
         StoreTuning, StoreView, Versioned,
     },
 };
-use zenoh_keyexpr::{keyexpr, OwnedKeyExpr};
+use zenoh_keyexpr::{OwnedKeyExpr, keyexpr};
 
 use super::{
     history::{Group, History},

@@ -19,14 +19,14 @@ pub use median::Median;
 
 use serde_json::Value;
 use zenoh::{
-    internal::{plugins::RunningPlugin, runtime::DynamicRuntime},
     Result as ZResult,
+    internal::{plugins::RunningPlugin, runtime::DynamicRuntime},
 };
 use zenoh_backend_mst::{
-    merge::{register, RegisterError},
-    plugin::{serve, MstVolume},
+    merge::{RegisterError, register},
+    plugin::{MstVolume, serve},
 };
-use zenoh_backend_traits::{config::VolumeConfig, VolumeInstance};
+use zenoh_backend_traits::{VolumeInstance, config::VolumeConfig};
 use zenoh_plugin_trait::Plugin;
 
 zenoh_plugin_trait::declare_plugin!(CustomVolume);
@@ -61,7 +61,7 @@ fn register_median() -> Result<(), RegisterError> {
 }
 
 /// By this name the plugin `mst` has storages served, and lends the router's session.
-#[no_mangle]
+#[unsafe(no_mangle)]
 fn zenoh_backend_mst_serve(
     version: &str,
     name: &str,

@@ -95,7 +95,7 @@ mod tests {
     use proptest::prelude::*;
     use zenoh_backend_mst::{
         cell::{Timestamp, Value},
-        merge::{laws, Strategy as _},
+        merge::{Strategy as _, laws},
     };
 
     use super::{Cell, Form, Median, PartCell, Put};

@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value};
 use zenoh::{
-    internal::plugins::{PluginsManager, PLUGIN_PREFIX},
     Config,
+    internal::plugins::{PLUGIN_PREFIX, PluginsManager},
 };
 use zenoh_backend_mst::plugin::MstPlugin;
 use zenoh_plugin_rest::RestPlugin;

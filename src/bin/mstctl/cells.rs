@@ -1,14 +1,14 @@
 //! The cells of a key, for people.
 
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 use zenoh_backend_mst::{
     cell::{Cell, CellSummary, Content},
     hex,
-    merge::{encoding, raw, PartCell},
+    merge::{PartCell, encoding, raw},
     proof::Proven,
 };
 
-use crate::output::{plain, safe, short, time, Align, Field, Output, Table, Tone};
+use crate::output::{Align, Field, Output, Table, Tone, plain, safe, short, time};
 
 /// Letters of a value that are shown in a table.
 const MAX_SHOWN: usize = 48;

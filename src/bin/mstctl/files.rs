@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::exit::{file_error, Error};
+use crate::exit::{Error, file_error};
 
 /// What stands for standard input or output.
 const STANDARD: &str = "-";
@@ -104,7 +104,7 @@ impl Unfinished {
     }
 
     /// What was written, once it is on disk.
-    pub(crate) fn read_back(&mut self) -> Result<impl Read, Error> {
+    pub(crate) fn read_back(&mut self) -> Result<impl Read + use<>, Error> {
         let path = self.unfinished();
         self.file.sync_all().map_err(file_error("write", &path))?;
         let file = File::open(&path).map_err(file_error("read", &path))?;
@@ -203,8 +203,10 @@ mod tests {
     #[test]
     fn a_folder_is_no_file() {
         let dir = tempfile::tempdir().expect("a folder");
-        assert!(open(dir.path())
-            .err()
-            .is_some_and(|error| error.code() == 5));
+        assert!(
+            open(dir.path())
+                .err()
+                .is_some_and(|error| error.code() == 5)
+        );
     }
 }

@@ -6,13 +6,13 @@ use serde::Deserialize;
 use serde_json::Value;
 use zenoh::key_expr::keyexpr;
 use zenoh_backend_mst::{
-    cell::{intersect, Key},
+    cell::{Key, intersect},
     net::Whereabouts,
     sync::{Group, ReplicaId, Token},
 };
 
 use crate::{
-    exit::{of_zenoh, Error},
+    exit::{Error, of_zenoh},
     output::{safe, short},
 };
 

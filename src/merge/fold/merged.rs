@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde_json::{json, Value as Json};
+use serde_json::{Value as Json, json};
 use thiserror::Error;
 
 use super::slot::{self, UnknownStrategy, ValueSlot};

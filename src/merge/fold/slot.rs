@@ -16,7 +16,7 @@
 
 use std::{
     collections::BTreeMap,
-    panic::{catch_unwind, AssertUnwindSafe},
+    panic::{AssertUnwindSafe, catch_unwind},
 };
 
 use serde_json::value::RawValue;
@@ -24,7 +24,7 @@ use serde_json::value::RawValue;
 use crate::{
     cell::{Cell, Content, Timestamp, Value},
     merge::{
-        part::{End, Nesting, Path, Tagged, Writer, MAX_NESTING},
+        part::{End, MAX_NESTING, Nesting, Path, Tagged, Writer},
         strategy::{Applied, Fold, Form, InvalidPut, PartCell, Put, Strategy, StrategyOf},
     },
 };

@@ -3,24 +3,24 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    panic::{catch_unwind, AssertUnwindSafe},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
 
-use zenoh_keyexpr::{keyexpr, OwnedKeyExpr};
+use zenoh_keyexpr::{OwnedKeyExpr, keyexpr};
 
 use super::{
     registry::{self, BUILT_IN},
     specificity,
 };
 use crate::{
-    cell::{intersect, Cell, Content, Key, Part},
+    cell::{Cell, Content, Key, Part, intersect},
     config::{ConfigError, MergeConfig, StrategyConfig},
     merge::{
-        encoding::is_of_type,
-        part::{tag, MAX_NESTING},
-        strategy::{Chosen, InvalidPut, Put},
         Additive, Lifetimes, Object, SetUnion,
+        encoding::is_of_type,
+        part::{MAX_NESTING, tag},
+        strategy::{Chosen, InvalidPut, Put},
     },
 };
 

@@ -8,9 +8,9 @@ use std::{
 use thiserror::Error;
 
 use crate::merge::{
-    part::{custom_prefix, Nesting, Writer},
-    strategy::{Chosen, Strategy},
     Additive, Object, SetUnion,
+    part::{Nesting, Writer, custom_prefix},
+    strategy::{Chosen, Strategy},
 };
 
 /// Names that are not for custom strategies.

@@ -10,7 +10,7 @@
 
 use std::cmp::Ordering;
 
-use zenoh_keyexpr::{keyexpr, OwnedKeyExpr};
+use zenoh_keyexpr::{OwnedKeyExpr, keyexpr};
 
 /// How much a chunk leaves open.
 fn openness(chunk: &str) -> u8 {

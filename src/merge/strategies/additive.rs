@@ -6,10 +6,10 @@
 use bytes::Bytes;
 
 use crate::{
-    cell::{Cell, Content, Timestamp, Value, TIMESTAMP_ID_BYTES},
+    cell::{Cell, Content, TIMESTAMP_ID_BYTES, Timestamp, Value},
     merge::{
         strategy::{Applied, Fold, Form, InvalidPut, PartCell, PartWrite, Put, Reading, Strategy},
-        values::decimal::{Decimal, Sum, DIGITS},
+        values::decimal::{DIGITS, Decimal, Sum},
     },
 };
 

@@ -7,15 +7,15 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use serde_json::{value::RawValue, Value as Json};
+use serde_json::{Value as Json, value::RawValue};
 
 use super::additive::excerpt;
 use crate::{
     cell::{Cell, Content, Value},
     merge::{
         encoding,
-        fold::slot::{self, own_content, ValueSlot},
-        part::{field_prefix, split_field, Nesting, Path},
+        fold::slot::{self, ValueSlot, own_content},
+        part::{Nesting, Path, field_prefix, split_field},
         strategy::{
             Applied, Chosen, Fold, Form, InvalidPut, PartCell, PartWrite, Put, Reading, Strategy,
             StrategyOf,

@@ -77,7 +77,7 @@ impl Strategy for SetUnion {
                         _ => {
                             return Err(InvalidPut::new(format!(
                                 "found the field `{name}`; {ALLOWED}"
-                            )))
+                            )));
                         }
                     }
                 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use smallvec::SmallVec;
 
-use crate::hash::{sha256, tag, HASH_BYTES};
+use crate::hash::{HASH_BYTES, sha256, tag};
 
 /// Entries hashed together inside a node, and hashes of the small Merkle tree
 /// above them: a proof shows one group and a few hashes, not the whole node.

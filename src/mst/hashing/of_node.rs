@@ -4,9 +4,9 @@
 //! the order of the fields is the format. A key is not written out: the digest
 //! of its value covers it.
 
-use super::node_merkle::{fork_hash, Forks, NodeMerkle, GROUP};
+use super::node_merkle::{Forks, GROUP, NodeMerkle, fork_hash};
 use crate::{
-    hash::{sha256, tag, HASH_BYTES},
+    hash::{HASH_BYTES, sha256, tag},
     mst::{
         digest::NodeHash,
         structure::{

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use crate::hash::{sha256, tag, HASH_BYTES};
+use crate::hash::{HASH_BYTES, sha256, tag};
 
 /// Digits a position has in base 16, and so one more than the highest
 /// [`Level::digit`].

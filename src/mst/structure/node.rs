@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    keys::{reserve_tightly, KeyList, ROOM},
+    keys::{KeyList, ROOM, reserve_tightly},
     level::{Level, TreeKey},
 };
 use crate::{hash::HASH_BYTES, mst::digest::NodeHash};

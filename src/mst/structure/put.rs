@@ -71,10 +71,10 @@ where
                     }
                 }
             }
-            if let (Some((next, _)), Some((keys, index))) = (self.rest.first(), high) {
-                if !keys.is_above(index, next) {
-                    break;
-                }
+            if let (Some((next, _)), Some((keys, index))) = (self.rest.first(), high)
+                && !keys.is_above(index, next)
+            {
+                break;
             }
         }
         Ok(true)

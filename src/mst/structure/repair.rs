@@ -9,7 +9,7 @@ use super::{
     edit::{self, Slot},
     level::{Level, TreeKey},
     node::{NodeOf, NodeStore},
-    rank::{survivors, COLOUR_REACH, MAX_WIDTH},
+    rank::{COLOUR_REACH, MAX_WIDTH, survivors},
 };
 
 /// A change before an entry reaches its colour from up to [`COLOUR_REACH`]

@@ -58,7 +58,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::cell::{tests::any_cell_key, CellKey};
+    use crate::cell::{CellKey, tests::any_cell_key};
 
     proptest! {
         #[test]

@@ -13,17 +13,17 @@
 mod queue;
 
 use std::sync::{
-    atomic::{AtomicBool, AtomicU64, Ordering},
     Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 use tokio::sync::Notify;
 use zenoh::{
+    Result as ZResult, Session, Wait,
     bytes::ZBytes,
     qos::{CongestionControl, Priority},
     time::Timestamp as ZenohTimestamp,
-    Result as ZResult, Session, Wait,
 };
 
 pub(crate) use self::queue::Way;

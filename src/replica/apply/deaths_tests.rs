@@ -9,8 +9,8 @@ use zenoh_keyexpr::OwnedKeyExpr;
 use crate::{
     cell::{Cell, CellKey, Content, Key, Timestamp, Value, Version},
     config::Durability,
-    merge::{lifetimes::tests::lifetimes, Lifetimes},
-    replica::{ideal, Image, Lost, Now, SimulatedReplica, BUCKET},
+    merge::{Lifetimes, lifetimes::tests::lifetimes},
+    replica::{BUCKET, Image, Lost, Now, SimulatedReplica, ideal},
     wildcard::rule_key,
 };
 

@@ -3,7 +3,7 @@
 use std::sync::{Arc, LazyLock};
 
 use crate::{
-    cell::{Cell, CellDigest, CellKey, Timestamp, Version, TIMESTAMP_ID_BYTES},
+    cell::{Cell, CellDigest, CellKey, TIMESTAMP_ID_BYTES, Timestamp, Version},
     hash::HASH_BYTES,
     mst::Digested,
 };

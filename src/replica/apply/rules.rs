@@ -7,12 +7,12 @@ use zenoh_keyexpr::keyexpr;
 use super::{
     entry::TreeEntry,
     joined::Joined,
-    tree::{wins, AppliedTree},
+    tree::{AppliedTree, wins},
 };
 use crate::{
     cell::{Cell, CellKey, Key, Timestamp},
     replica::Keys,
-    wildcard::{matches, Reach, PUT_PART},
+    wildcard::{PUT_PART, Reach, matches},
 };
 
 impl AppliedTree {

@@ -12,7 +12,7 @@ use super::{entry::TreeEntry, joined::Joined, loader::Loader, tree::AppliedTree}
 use crate::{
     cell::{Cell, CellKey, Content, Key, Timestamp, Value, Version},
     replica::read::liveness::{KeyLiveness, Shown},
-    wildcard::{matches, Ruled, WildcardRules, PUT_PART},
+    wildcard::{PUT_PART, Ruled, WildcardRules, matches},
 };
 
 const PATTERNS: [&str; 10] = [

@@ -6,11 +6,11 @@ use super::{ApplyPhase, Cached, Core, Task};
 use crate::{
     cell::{Cell, CellKey, Key, Version},
     replica::{
+        Failure, Now, TreeEntry,
         apply::{bucket::PendingCell, joined::Joined},
         state::State,
-        Failure, Now, TreeEntry,
     },
-    store::{is_apart, RowBatch, StoreError, Versioned, Write},
+    store::{RowBatch, StoreError, Versioned, Write, is_apart},
 };
 
 /// Rows that are removed at a time, while commits wait: as they are not read for it, it takes less

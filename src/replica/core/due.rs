@@ -6,8 +6,8 @@ use super::{ApplyPhase, Core};
 use crate::{
     cell::{ntp64_millis, ntp64_span},
     replica::{
-        apply::watermark::{cut_at, cut_below},
         Now,
+        apply::watermark::{cut_at, cut_below},
     },
 };
 

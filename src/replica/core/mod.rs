@@ -36,6 +36,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use self::batch::Batch;
 use super::{
+    Failure, Now,
     apply::{buckets::PendingBuckets, death_pace::DeathPace, watermark::cut_above},
     state::State,
     write::{
@@ -44,7 +45,6 @@ use super::{
         hand_over::Work,
         request::{Receiver, Request},
     },
-    Failure, Now,
 };
 use crate::{
     cell::{CellKey, Version},

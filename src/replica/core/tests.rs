@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use parking_lot::RwLock;
 use proptest::prelude::*;
-use rand::{rngs::StdRng, Rng, SeedableRng};
+use rand::{Rng, SeedableRng, rngs::StdRng};
 use smallvec::smallvec;
 
 use super::*;
@@ -12,10 +12,10 @@ use crate::{
     cell::Cell,
     config::Durability,
     replica::{
+        BUCKET, Options, TreeEntry, Tuning,
         apply::{loader::Loader, tree::AppliedTree},
         tests::{cell, cell_key, root_of},
         write::queue::Taken,
-        Options, TreeEntry, Tuning, BUCKET,
     },
 };
 

@@ -13,7 +13,7 @@ mod tidying;
 
 use std::{fmt, ops::Bound, sync::Arc};
 
-use super::{write::request::Request, Replica, ReplicaError, Shared, Snapshot, Tree, TreeEntry};
+use super::{Replica, ReplicaError, Shared, Snapshot, Tree, TreeEntry, write::request::Request};
 use crate::{
     cell::{Cell, CellKey, Part, Timestamp, Version},
     mst::Violation,

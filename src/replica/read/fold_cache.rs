@@ -11,22 +11,22 @@
 
 use std::{
     collections::BTreeMap,
-    panic::{catch_unwind, AssertUnwindSafe},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        atomic::{AtomicUsize, Ordering},
         Arc, Mutex, MutexGuard, TryLockError,
+        atomic::{AtomicUsize, Ordering},
     },
 };
 
 use quick_cache::{
-    sync::{Cache, DefaultLifecycle},
     DefaultHashBuilder, OptionsBuilder, Weighter,
+    sync::{Cache, DefaultLifecycle},
 };
 
 use super::cells_of;
 use crate::{
     cell::{Cell, Key, Part},
-    merge::{raw, Applied, Form, Merged, PartCell},
+    merge::{Applied, Form, Merged, PartCell, raw},
     replica::{GetError, Shared},
     store::StoreError,
 };

@@ -23,7 +23,7 @@ use crate::{
     cell::{Cell, CellKey, Key, Timestamp, Value, Version},
     merge::Form,
     store::StoreError,
-    wildcard::{matches, WildcardRules},
+    wildcard::{WildcardRules, matches},
 };
 
 /// How often a row is read that is not what the tree says, before it is taken for lost: while a batch
@@ -295,11 +295,11 @@ impl Replica {
                 return;
             }
             let (timestamp, is_tombstone) = (held.timestamp(), held.is_tombstone());
-            if !pending.is_empty() {
-                if let Some(timestamps) = pending.get_mut(key) {
-                    timestamps.see(part, timestamp, is_tombstone);
-                    return;
-                }
+            if !pending.is_empty()
+                && let Some(timestamps) = pending.get_mut(key)
+            {
+                timestamps.see(part, timestamp, is_tombstone);
+                return;
             }
             match &mut of_key {
                 Some((last, timestamps)) if !part.is_empty() && *last == key => {
@@ -323,10 +323,10 @@ impl Shared {
     /// When a cell of `key` was written that is in quarantine, and that nothing has
     /// replaced; nothing if there is none.
     pub(in crate::replica) fn missing(&self, key: &Key) -> Option<Timestamp> {
-        if self.state.quarantine.has_rules() {
-            if let Some(missing) = self.missing_rule(key) {
-                return Some(missing);
-            }
+        if self.state.quarantine.has_rules()
+            && let Some(missing) = self.missing_rule(key)
+        {
+            return Some(missing);
         }
         if !self.state.quarantine.has(key) {
             return None;

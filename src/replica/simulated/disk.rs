@@ -6,9 +6,9 @@ use crate::{
     cell::{Cell, CellKey, Version},
     replica::write::group::Group,
     store::{
-        faulty::Verdict,
-        model::{apply, Rows},
         Commit, RowBatch,
+        faulty::Verdict,
+        model::{Rows, apply},
     },
 };
 

@@ -78,8 +78,8 @@ mod tests {
         cell::{Cell, Key, Timestamp},
         config::Durability,
         replica::{
-            simulated::{ideal, SimulatedReplica},
             Now,
+            simulated::{SimulatedReplica, ideal},
         },
     };
 

@@ -5,10 +5,10 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use super::{open, settle, slow_store, tree_of, ManualClock, DEADLINE};
+use super::{DEADLINE, ManualClock, open, settle, slow_store, tree_of};
 use crate::replica::{write::acks::CommitTracker, *};
 use crate::{
-    cell::{tests::key, Cell, CellKey, Content, Timestamp, Value, Version},
+    cell::{Cell, CellKey, Content, Timestamp, Value, Version, tests::key},
     merge::Form,
     store::{DurableStore, MemoryStore},
 };

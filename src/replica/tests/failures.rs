@@ -1,12 +1,12 @@
 //! Bursts, of which one write fails.
 
-use super::{cell, cell_key, open, options, root_of, ManualClock, CACHE, DEADLINE};
+use super::{CACHE, DEADLINE, ManualClock, cell, cell_key, open, options, root_of};
 use crate::replica::*;
 use crate::{
     cell::{Cell, CellKey, Version},
     store::{
-        faulty::{FaultyStore, Verdict},
         DurableStore,
+        faulty::{FaultyStore, Verdict},
     },
 };
 

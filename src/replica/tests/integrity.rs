@@ -4,23 +4,24 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
-    sync::{mpsc, Mutex},
+    sync::{Mutex, mpsc},
 };
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use rand::{rngs::StdRng, Rng, SeedableRng};
+use rand::{Rng, SeedableRng, rngs::StdRng};
 
-use super::{open_with, options, settle, ManualClock, CACHE, DEADLINE};
+use super::{CACHE, DEADLINE, ManualClock, open_with, options, settle};
 use crate::replica::*;
 use crate::{
-    cell::{tests::key, Cell, CellKey, Content, Key, Timestamp, Value, Version},
+    cell::{Cell, CellKey, Content, Key, Timestamp, Value, Version, tests::key},
     merge::Form,
     store::{
+        CellStore as _, DurableStore, MemoryStore, QuarantineStore as _, RowBatch, StoreError,
+        Write,
         faulty::{FaultyStore, Verdict},
         model::ModelStore,
-        recover, CellStore as _, DurableStore, MemoryStore, QuarantineStore as _, RowBatch,
-        StoreError, Write,
+        recover,
     },
 };
 
@@ -225,11 +226,13 @@ fn a_lost_tombstone_is_written_anew() {
         .expect("readable")
         .expect("there");
     assert_eq!(found, version.version());
-    assert!(replica
-        .scrub(None, 1000)
-        .expect("readable")
-        .damaged
-        .is_empty());
+    assert!(
+        replica
+            .scrub(None, 1000)
+            .expect("readable")
+            .damaged
+            .is_empty()
+    );
 }
 
 #[test]
@@ -336,7 +339,7 @@ proptest! {
         let write = |random: &mut StdRng, writes: &mut Vec<(CellKey, Cell)>| {
             let time = clock.clock()() - random.gen_range(0..3 * BUCKET) + random.gen_range(0..BUCKET);
             let length = [3, 40, 3000][random.gen_range(0..3usize)];
-            let payload = random.gen_bool(0.8).then(|| vec![random.gen(); length]);
+            let payload = random.gen_bool(0.8).then(|| vec![random.r#gen(); length]);
             let (key, cell) = (numbered(random.gen_range(0..12)), cell(time, payload));
             if random.gen_bool(0.1) {
                 replica.sync().expect("synced");
@@ -481,7 +484,7 @@ fn sound_store(folder: &Path, clock: &ManualClock) -> BTreeMap<CellKey, Cell> {
             };
             let payload = random
                 .gen_bool(0.9)
-                .then(|| (0..length).map(|_| random.gen()).collect());
+                .then(|| (0..length).map(|_| random.r#gen()).collect());
             let written = cell(clock.clock()() + model.len() as u64, payload);
             advance(clock, 1);
             if replica

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::{open_with, settle, tree_of, ManualClock, CACHE, DEADLINE};
+use super::{CACHE, DEADLINE, ManualClock, open_with, settle, tree_of};
 use crate::replica::{read::merging::MAX_LOGGED_BYTES, *};
 use crate::{
-    cell::{tests::key, Cell, CellKey, Content, Key, Timestamp, Value, Version, MAX_KEY_BYTES},
-    merge::tests::{any_put, rules, timestamp, value, State},
+    cell::{Cell, CellKey, Content, Key, MAX_KEY_BYTES, Timestamp, Value, Version, tests::key},
     merge::Form,
+    merge::tests::{State, any_put, rules, timestamp, value},
     mst::RootHash,
     store::{CellStore as _, DurableStore, MemoryStore},
 };

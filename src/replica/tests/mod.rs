@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{mpsc, Mutex},
+    sync::{Mutex, mpsc},
 };
 
 use bytes::Bytes;
@@ -32,13 +32,13 @@ use super::{
 #[cfg(feature = "durable")]
 use crate::store::DurableStore;
 use crate::{
-    cell::{tests::key, Cell, CellKey, Content, Key, Timestamp, Value, Version, MAX_KEY_BYTES},
+    cell::{Cell, CellKey, Content, Key, MAX_KEY_BYTES, Timestamp, Value, Version, tests::key},
     merge::Form,
     mst::{Resident, RootHash},
     store::{
+        MemoryStore,
         faulty::{FaultyStore, Verdict},
         model::ModelStore,
-        MemoryStore,
     },
     wildcard::WildcardRules,
 };

@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     config::MergeConfig,
     replica::{Keys, Refusal, ReplicaError},
-    wildcard::{matches, rule_key, MAX_RULES, MAX_RULE_VALUE_BYTES},
+    wildcard::{MAX_RULE_VALUE_BYTES, MAX_RULES, matches, rule_key},
 };
 
 const PATTERNS: [&str; 5] = ["key/*", "**", "key/$*2", "key/1", "*/3/**"];
@@ -204,10 +204,12 @@ fn a_fold_does_not_keep_what_a_rule_covers() {
     assert_eq!(sum().as_deref(), Some("950"));
     // A put of a pattern is no put to a merged key.
     let put = cell(960 * BUCKET, 2, Some(1));
-    assert!(replica
-        .write_rule(pattern("key/**"), put)
-        .expect("taken")
-        .is_some());
+    assert!(
+        replica
+            .write_rule(pattern("key/**"), put)
+            .expect("taken")
+            .is_some()
+    );
     assert_eq!(sum().as_deref(), Some("950"));
     settle(&replica);
     assert_eq!(sum().as_deref(), Some("950"));
@@ -215,10 +217,12 @@ fn a_fold_does_not_keep_what_a_rule_covers() {
     add(930);
     assert_eq!(sum().as_deref(), Some("1880"));
     let delete = cell(970 * BUCKET, 2, None);
-    assert!(replica
-        .write_rule(pattern("**"), delete)
-        .expect("taken")
-        .is_some());
+    assert!(
+        replica
+            .write_rule(pattern("**"), delete)
+            .expect("taken")
+            .is_some()
+    );
     assert_eq!(sum(), None);
     settle(&replica);
     assert_eq!(sum(), None);
@@ -282,10 +286,12 @@ fn a_rule_over_many_keys_leaves_one_cell() {
     }
     settle(&replica);
     let delete = cell(5_000, 1, None);
-    assert!(replica
-        .write_rule(pattern("many/**"), delete)
-        .expect("taken")
-        .is_some());
+    assert!(
+        replica
+            .write_rule(pattern("many/**"), delete)
+            .expect("taken")
+            .is_some()
+    );
     let mut keys = 0;
     replica.for_each_key(|_, _| keys += 1);
     assert_eq!(keys, 0);

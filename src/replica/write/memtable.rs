@@ -3,7 +3,7 @@
 //! No clock and no I/O.
 
 use std::{
-    collections::{hash_map::Entry, HashMap},
+    collections::{HashMap, hash_map::Entry},
     sync::Arc,
 };
 
@@ -12,7 +12,7 @@ use crate::{
     replica::read::{
         fold_cache::FoldSlot,
         liveness::KeyLiveness,
-        merging::{Merging, MAX_LOGGED_BYTES},
+        merging::{MAX_LOGGED_BYTES, Merging},
     },
     wildcard::WildcardRules,
 };
@@ -227,10 +227,10 @@ impl Memtable {
             if !self.tied.is_empty() {
                 self.tied.remove(key);
             }
-            if !key.part.is_empty() {
-                if let Some(merging) = self.merging.get_mut(&key.key) {
-                    merging.applied(&key.part);
-                }
+            if !key.part.is_empty()
+                && let Some(merging) = self.merging.get_mut(&key.key)
+            {
+                merging.applied(&key.part);
             }
         }
         if self.cells.is_empty() {

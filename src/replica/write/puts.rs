@@ -1,6 +1,6 @@
 //! Puts, deletes, and what other replicas hold: checked, turned into cells, and offered to the queue.
 
-use std::sync::{atomic::Ordering, Arc};
+use std::sync::{Arc, atomic::Ordering};
 
 use smallvec::smallvec;
 use zenoh_keyexpr::OwnedKeyExpr;
@@ -11,11 +11,11 @@ use super::{
     state::{Offer, Offers},
 };
 use crate::{
-    cell::{ntp64_span, Cell, CellKey, Key, Timestamp, Version, MAX_KEY_BYTES},
-    replica::{counters::Counter, Outcome, Refusal, Replica, ReplicaError, MAX_VALUE_BYTES},
+    cell::{Cell, CellKey, Key, MAX_KEY_BYTES, Timestamp, Version, ntp64_span},
+    replica::{MAX_VALUE_BYTES, Outcome, Refusal, Replica, ReplicaError, counters::Counter},
     wildcard::{
-        self, rule_key, InvalidRule, MAX_FOREIGN_RULES, MAX_FOREIGN_RULES_BYTES, MAX_RULES,
-        MAX_RULES_BYTES,
+        self, InvalidRule, MAX_FOREIGN_RULES, MAX_FOREIGN_RULES_BYTES, MAX_RULES, MAX_RULES_BYTES,
+        rule_key,
     },
 };
 

@@ -8,8 +8,8 @@
 use std::{
     collections::HashMap,
     sync::{
-        atomic::{AtomicBool, Ordering},
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -27,9 +27,9 @@ use super::{
 use crate::{
     cell::{Cell, CellKey, Key, Part},
     replica::{
+        Queues, Tuning,
         apply::tree::{AppliedTree, Verdict},
         read::{fold_cache::FoldSlot, liveness::KeyLiveness},
-        Queues, Tuning,
     },
     wildcard::WildcardRules,
 };

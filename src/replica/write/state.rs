@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use super::{
     group::{Group, Update},
-    memtable::{bytes_of, Memtable, Offered, Tie},
+    memtable::{Memtable, Offered, Tie, bytes_of},
     request::Request,
 };
 use crate::{

@@ -1,8 +1,8 @@
 //! What the engine has in memory and not in tables, and when tables are written.
 
-use std::sync::{atomic::Ordering, PoisonError};
+use std::sync::{PoisonError, atomic::Ordering};
 
-use super::{engine::Memtables, rows::Rows, DurableStore, StoreError};
+use super::{DurableStore, StoreError, engine::Memtables, rows::Rows};
 
 /// What is in rows and not in tables.
 #[derive(Default)]
@@ -38,11 +38,11 @@ impl DurableStore {
         let mut buffered = self.buffered.lock().unwrap_or_else(PoisonError::into_inner);
         buffered.cells += cell_bytes as u64;
         buffered.payloads += payload_bytes as u64;
-        if let Some(applied) = buffered.flushing {
-            if keyspaces().all(|keyspace| keyspace.sealed_memtable_count() == 0) {
-                buffered.flushing = None;
-                self.wal.remove_through(applied)?;
-            }
+        if let Some(applied) = buffered.flushing
+            && keyspaces().all(|keyspace| keyspace.sealed_memtable_count() == 0)
+        {
+            buffered.flushing = None;
+            self.wal.remove_through(applied)?;
         }
         let applied = self.applied.load(Ordering::Relaxed);
         let is_log_full = buffered.flushing.is_none()

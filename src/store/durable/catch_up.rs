@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::atomic::Ordering};
 
-use super::{is_apart, CellStore as _, DurableStore, RowBatch, RowHead, StoreError, Write};
+use super::{CellStore as _, DurableStore, RowBatch, RowHead, StoreError, Write, is_apart};
 use crate::cell::{CellKey, Row};
 
 /// Rows that are written at a time when the log is applied at opening.
@@ -91,7 +91,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        cell::{tests::key, Cell, Content, Timestamp, Value},
+        cell::{Cell, Content, Timestamp, Value, tests::key},
         store::Commit,
     };
 

@@ -3,8 +3,8 @@
 use std::{fs, io, path::Path};
 
 use super::{
-    folder::{self, io_error, sync_parent, Folders},
-    Sidecar, StoreError, SNAPSHOTS,
+    SNAPSHOTS, Sidecar, StoreError,
+    folder::{self, Folders, io_error, sync_parent},
 };
 
 /// What the names of snapshots, and of those that are being made, end with.

@@ -5,8 +5,8 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::{
-        atomic::{AtomicBool, AtomicU64},
         Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicBool, AtomicU64},
     },
     time::{Duration, Instant},
 };
@@ -16,11 +16,11 @@ use fjall::{
 };
 
 use super::{
+    StoreError,
     failure::engine_error,
-    folder::{io_error, Folders},
+    folder::{Folders, io_error},
     rewrite::Current,
     rows::Rows,
-    StoreError,
 };
 
 /// Files of a store that are kept open: a process may often open 1,024 in all.

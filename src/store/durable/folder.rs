@@ -32,7 +32,10 @@ const LOG: &str = "wal";
 /// More than a `FORMAT` of any version has.
 const MAX_FORMAT_BYTES: u64 = 4096;
 
-pub(super) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+pub(super) fn io_error(
+    action: &'static str,
+    path: &Path,
+) -> impl FnOnce(io::Error) -> StoreError + use<> {
     let path = path.to_owned();
     move |source| StoreError::Io {
         action,
@@ -79,7 +82,7 @@ pub(super) fn state(dir: &Path) -> Result<State, StoreError> {
                 path: dir.to_owned(),
                 found,
                 known: FORMAT_VERSION,
-            })
+            });
         }
         None => {}
     }

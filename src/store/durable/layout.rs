@@ -25,9 +25,9 @@ use std::{
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::{
-    folder::{io_error, Folders},
-    rewrite::Current,
     StoreError,
+    folder::{Folders, io_error},
+    rewrite::Current,
 };
 
 /// The engine's own keyspace, and those of a store.
@@ -131,7 +131,7 @@ fn check_list(keyspace: &Path) -> Result<(), StoreError> {
     }
 }
 
-fn missing_or(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+fn missing_or(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError + use<> {
     let path = path.to_owned();
     move |error| match error.kind() {
         io::ErrorKind::NotFound => StoreError::Missing { path },

@@ -11,14 +11,14 @@
 use std::{
     fs::{self, DirBuilder, File, TryLockError},
     io,
-    os::unix::fs::{symlink, DirBuilderExt as _},
+    os::unix::fs::{DirBuilderExt as _, symlink},
     path::{Path, PathBuf},
 };
 
 use super::{
-    folder::{self, io_error, Folders, State},
-    salvage::SNAPSHOTS,
     StoreError,
+    folder::{self, Folders, State, io_error},
+    salvage::SNAPSHOTS,
 };
 
 /// Folders of the engine whose files are never changed.
@@ -143,7 +143,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        cell::{tests::key, Cell, CellKey, Content, Timestamp, Value},
+        cell::{Cell, CellKey, Content, Timestamp, Value, tests::key},
         store::{CellStore as _, Commit, DurableStore, Owner, RowBatch, Write},
     };
 
@@ -233,9 +233,11 @@ mod tests {
         store.apply(&rows.into()).expect("applied");
         store.flush().expect("flushed");
         let keys: Vec<_> = expected.keys().cloned().collect();
-        assert!(store
-            .rewrite(&mut |visit| keys.iter().all(visit))
-            .expect("rewritten"));
+        assert!(
+            store
+                .rewrite(&mut |visit| keys.iter().all(visit))
+                .expect("rewritten")
+        );
         drop(store);
         assert_eq!(contents(&dir), before);
 

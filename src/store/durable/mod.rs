@@ -33,20 +33,20 @@ pub use folder::FORMAT_VERSION;
 pub use mirror::Mirror;
 pub use owner::Owner;
 pub use readable::{Lost, LostPart};
-pub use salvage::{complete_recovery, recover, salvage, Recovered, Saved, MAX_LOST, SNAPSHOTS};
+pub use salvage::{MAX_LOST, Recovered, SNAPSHOTS, Saved, complete_recovery, recover, salvage};
 pub use sidecar::Sidecar;
 pub use tuning::StoreTuning;
 
 use std::{
     path::Path,
     sync::{
-        atomic::{AtomicU64, Ordering},
         Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
     },
 };
 
 use fjall::{OwnedWriteBatch, PersistMode};
-use quick_cache::{sync::Cache, Weighter};
+use quick_cache::{Weighter, sync::Cache};
 
 use self::{
     buffered::{Buffered, ROW_OVERHEAD},
@@ -54,12 +54,12 @@ use self::{
     engine::Engine,
     folder::{Folders, State},
     rewrite::Upkeep,
-    rows::{Rows, RowsView, APPLIED_KEY},
+    rows::{APPLIED_KEY, Rows, RowsView},
     wal::Wal,
 };
 use super::{
-    is_apart, CellStore, Commit, KeyWalk, QuarantineStore, RowBatch, RowHead, RowRead, StoreError,
-    StoreView, Versioned, Write, INLINE_LIMIT,
+    CellStore, Commit, INLINE_LIMIT, KeyWalk, QuarantineStore, RowBatch, RowHead, RowRead,
+    StoreError, StoreView, Versioned, Write, is_apart,
 };
 use crate::{
     cell::{Cell, CellKey, Row, Version},

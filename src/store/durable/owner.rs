@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 use zenoh_keyexpr::OwnedKeyExpr;
 
 use super::{
-    folder::{self, State},
     Sidecar, StoreError,
+    folder::{self, State},
 };
-use crate::cell::{intersect, Key, MAX_KEY_CHUNKS};
+use crate::cell::{Key, MAX_KEY_CHUNKS, intersect};
 
 /// The storage that a folder is of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,6 +1,6 @@
 //! The quarantine of the store on disk.
 
-use super::{engine::Engine, Commit, DurableStore, QuarantineStore, StoreError};
+use super::{Commit, DurableStore, QuarantineStore, StoreError, engine::Engine};
 use crate::cell::{CellKey, Row, Version};
 
 impl QuarantineStore for DurableStore {

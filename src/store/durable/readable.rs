@@ -3,14 +3,14 @@
 use std::path::Path;
 
 use super::{
+    StoreError, Write,
     catch_up::Newest,
     engine::Engine,
     folder::Folders,
     layout,
     quarantine::quarantined,
-    rows::{scan_readable, Met},
+    rows::{Met, scan_readable},
     wal::Wal,
-    StoreError, Write,
 };
 use crate::cell::{CellKey, Version};
 

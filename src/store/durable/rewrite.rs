@@ -17,16 +17,16 @@
 use std::{
     fs, io,
     path::Path,
-    sync::{atomic::Ordering, Arc, MutexGuard, PoisonError},
+    sync::{Arc, MutexGuard, PoisonError, atomic::Ordering},
 };
 
 use serde::{Deserialize, Serialize};
 
 use super::{
+    CellStore as _, Commit, DurableStore, KeyWalk, Sidecar, StoreError,
     engine::Engine,
     folder::io_error,
-    rows::{Rows, APPLIED_KEY},
-    CellStore as _, Commit, DurableStore, KeyWalk, Sidecar, StoreError,
+    rows::{APPLIED_KEY, Rows},
 };
 use crate::cell::Row;
 
@@ -314,11 +314,11 @@ impl DurableStore {
                 let Some(row) = read_or_miss(rows.cells.get(key), &rows)? else {
                     continue;
                 };
-                if Row::decode_head(&row).is_ok_and(|(_, is_apart)| is_apart) {
-                    if let Some(payload) = read_or_miss(rows.payloads.get(key), &rows)? {
-                        bytes += payload.len();
-                        batch.insert(&new.payloads, key.as_slice(), payload);
-                    }
+                if Row::decode_head(&row).is_ok_and(|(_, is_apart)| is_apart)
+                    && let Some(payload) = read_or_miss(rows.payloads.get(key), &rows)?
+                {
+                    bytes += payload.len();
+                    batch.insert(&new.payloads, key.as_slice(), payload);
                 }
                 bytes += key.len() + row.len();
                 batch.insert(&new.cells, key.as_slice(), row);
@@ -403,7 +403,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        cell::{tests::key, Cell, CellKey, Content, Timestamp, Value, Version},
+        cell::{Cell, CellKey, Content, Timestamp, Value, Version, tests::key},
         store::{QuarantineStore as _, RowBatch, StoreTuning, Write},
     };
 

@@ -4,15 +4,15 @@ use std::{
     ops::Bound,
     path::PathBuf,
     sync::{
-        atomic::{AtomicBool, Ordering},
         Arc,
+        atomic::{AtomicBool, Ordering},
     },
 };
 
 use bytes::Bytes;
 use fjall::{Keyspace, Readable, Snapshot};
 
-use super::{failure::engine_error, trial, CellCache, RowRead, StoreError, StoreView, Write};
+use super::{CellCache, RowRead, StoreError, StoreView, Write, failure::engine_error, trial};
 use crate::cell::{Cell, CellKey, DecodeError, Key, Part, Reader, Row, Version};
 
 /// The key, in the keyspace of the rows, of the last group of the log that is in rows. No cell's key

@@ -17,15 +17,15 @@
 
 use std::{
     fs, io,
-    panic::{catch_unwind, AssertUnwindSafe},
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
 };
 
 use super::{
-    catch_up::Newest,
-    folder::{self, io_error, sync_parent, State},
-    readable::{read_damaged, Lost, LostPart, Salvager},
     CellStore as _, DurableStore, Owner, Sidecar, StoreError, Write,
+    catch_up::Newest,
+    folder::{self, State, io_error, sync_parent},
+    readable::{Lost, LostPart, Salvager, read_damaged},
 };
 
 /// Folders that may have been moved aside before.
@@ -103,7 +103,7 @@ pub fn salvage(path: &Path, to: &Path, cache_size: u64) -> Result<Saved, StoreEr
         Ok(Some(_)) => {
             return Err(StoreError::Occupied {
                 path: to.to_owned(),
-            })
+            });
         }
     }
     let saved = save(path, to, path, cache_size)?;
@@ -278,7 +278,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        cell::{tests::key, Cell, CellKey, Content, Timestamp, Version},
+        cell::{Cell, CellKey, Content, Timestamp, Version, tests::key},
         store::Commit,
     };
 
@@ -430,14 +430,16 @@ mod tests {
 
         let saved = salvage(&path, &to, CACHE).expect("saved");
 
-        let [Lost {
-            part:
-                LostPart::Rows {
-                    after: Some(after),
-                    before: Some(before),
-                },
-            ..
-        }] = &saved.lost[..]
+        let [
+            Lost {
+                part:
+                    LostPart::Rows {
+                        after: Some(after),
+                        before: Some(before),
+                    },
+                ..
+            },
+        ] = &saved.lost[..]
         else {
             panic!("{:?}", saved.lost);
         };

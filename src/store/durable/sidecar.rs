@@ -15,8 +15,8 @@ use std::{
 };
 
 use super::{
-    folder::{io_error, sync_parent},
     StoreError,
+    folder::{io_error, sync_parent},
 };
 
 /// Which file.

@@ -14,12 +14,12 @@ pub(super) use place::Place;
 pub(super) use summary::{first_fragment, fragment};
 
 use super::{
+    MAX_KEY_TEXT_SENT,
     digests::{Differing, DigestQueryReader, DigestReplyWriter},
     entries::Want,
     fragment::{Bounds, Fragment, Range},
     salted::Salted,
     wire::MessageError,
-    MAX_KEY_TEXT_SENT,
 };
 use crate::replica::Tree;
 use part::{Other, Part};
@@ -59,10 +59,10 @@ pub(in crate::sync) fn answer(
                         .iter()
                         .for_each(|differing| writer.push(differing));
                 }
-                if let Some((key, told)) = theirs.entries.get(place) {
-                    if let Other::Differs(_) = own.other(key, *told, found) {
-                        writer.push(&Differing::Entry(place));
-                    }
+                if let Some((key, told)) = theirs.entries.get(place)
+                    && let Other::Differs(_) = own.other(key, *told, found)
+                {
+                    writer.push(&Differing::Entry(place));
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use std::ops;
 
-use super::place::{list_short, run, run_of, short, Place, Run};
+use super::place::{Place, Run, list_short, run, run_of, short};
 use crate::{
     cell::CellKey,
     mst::Digested,

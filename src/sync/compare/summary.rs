@@ -2,7 +2,7 @@
 
 use std::ops;
 
-use super::place::{list_short, node, run, run_of, short, Link, Run};
+use super::place::{Link, Run, list_short, node, run, run_of, short};
 use crate::{
     cell::CellKey,
     mst::Digested,

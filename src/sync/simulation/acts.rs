@@ -7,11 +7,11 @@ use rand::RngCore;
 use super::{
     super::*,
     happening::{Happening, Message},
-    node::{at, id, settings, Joining, NodeView, DRIFT},
+    node::{DRIFT, Joining, NodeView, at, id, settings},
     world::World,
 };
 use crate::{
-    cell::{ntp64_span, Cell, CellKey, Timestamp, Version},
+    cell::{Cell, CellKey, Timestamp, Version, ntp64_span},
     replica::Committed,
 };
 

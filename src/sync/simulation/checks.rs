@@ -9,7 +9,7 @@ use super::{
     world::World,
 };
 use crate::{
-    cell::{ntp64_millis, CellKey, Version},
+    cell::{CellKey, Version, ntp64_millis},
     replica::check_promised,
     store::model::Rows,
 };

@@ -3,7 +3,7 @@
 
 use super::{
     model::key,
-    node::{node_of, DRIFT},
+    node::{DRIFT, node_of},
     scenario::Scenario,
     world::World,
     *,

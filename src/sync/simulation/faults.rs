@@ -5,7 +5,7 @@ use rand::Rng;
 use super::{
     super::*,
     happening::{Happening, Message},
-    node::{at, SETTLE, START},
+    node::{SETTLE, START, at},
     world::World,
 };
 use crate::replica::{Lost, SimulatedReplica};
@@ -71,7 +71,7 @@ impl World {
         Lost {
             batches,
             groups,
-            is_append_torn: self.rng.gen(),
+            is_append_torn: self.rng.r#gen(),
         }
     }
 
@@ -106,7 +106,7 @@ impl World {
     pub(super) fn jump(&mut self) {
         let node = self.rng.gen_range(0..self.nodes.len());
         let skew = self.scenario.clocks.skew.as_millis() as i64;
-        self.nodes[node].skew = match self.rng.gen() {
+        self.nodes[node].skew = match self.rng.r#gen() {
             true => 0,
             false => self.rng.gen_range(-skew..=skew),
         };
@@ -118,7 +118,7 @@ impl World {
         match self.rng.gen_range(0..4) {
             // Two halves.
             0 => {
-                let side: Vec<bool> = (0..n).map(|_| self.rng.gen()).collect();
+                let side: Vec<bool> = (0..n).map(|_| self.rng.r#gen()).collect();
                 for (a, b) in pairs(n) {
                     self.set_link(a, b, side[a] == side[b]);
                 }
@@ -127,7 +127,7 @@ impl World {
             1 => {
                 let (a, b) = (self.rng.gen_range(0..n), self.rng.gen_range(0..n));
                 if a != b {
-                    let is_up = self.rng.gen();
+                    let is_up = self.rng.r#gen();
                     self.set_link(a, b, is_up);
                 }
             }

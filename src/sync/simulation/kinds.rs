@@ -9,12 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rand::{rngs::StdRng, SeedableRng};
+use rand::{SeedableRng, rngs::StdRng};
 
 use super::{
+    REQUEST_TIMEOUT,
     scenario::{Kind, Scenario},
     world::World,
-    REQUEST_TIMEOUT,
 };
 
 fn simulate(kind: Kind, seed: u64, has_lifetimes: bool) {

@@ -1,7 +1,7 @@
 //! Answerers that lie, in fifteen ways: nothing that nobody wrote is taken, others are not kept from
 //! what there is, and who lies is asked less and less often.
 
-use rand::{rngs::StdRng, Rng, SeedableRng};
+use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use super::{
     super::*,
@@ -136,7 +136,7 @@ impl Lie {
                 Self::Outside => !gap.contains(&key),
                 _ => gap.contains(&key),
             };
-            let short = query.salted.short(&[rng.gen(); 32]);
+            let short = query.salted.short(&[rng.r#gen(); 32]);
             let theirs = Fragment {
                 entries: vec![(key, short)],
                 gaps: vec![Some(short), Some(short)],
@@ -259,7 +259,7 @@ fn among_liars(lie: Lie, seed: u64) -> u64 {
         let (key, cell) = (key(number), written(&mut world, number));
         world.wrote(&key, &cell);
         for node in 0..3 {
-            if node > 0 || rng.gen() {
+            if node > 0 || rng.r#gen() {
                 world.update(node, key.clone(), cell.clone());
             }
         }

@@ -41,7 +41,7 @@ use std::time::Duration;
 use self::{
     kinds::from_environment,
     model::key,
-    node::{at, id, Node, START},
+    node::{Node, START, at, id},
     scenario::Scenario,
     world::World,
 };
@@ -169,7 +169,8 @@ fn simulated_large_repairs_come_in_messages_of_bounded_size() {
 /// A write that reaches nobody by itself.
 fn written(world: &mut World, number: u32) -> Cell {
     world.sequence += 1;
-    let cell = Cell {
+
+    Cell {
         timestamp: Timestamp {
             time: START + world.sequence,
             id: id(0).0,
@@ -180,6 +181,5 @@ fn written(world: &mut World, number: u32) -> Cell {
             attachment: None,
             payload: format!("{number}").into_bytes().into(),
         }),
-    };
-    cell
+    }
 }

@@ -5,16 +5,16 @@ use std::{
     sync::Arc,
 };
 
-use rand::{rngs::StdRng, Rng};
+use rand::{Rng, rngs::StdRng};
 use serde_json::json;
 
 use crate::{
     cell::{Cell, CellKey, Content, Timestamp, Value, Version},
     merge::{
-        lifetimes::tests::lifetimes, tests::merging, Form, Lifetimes, MergeRules, Merged, PartCell,
+        Form, Lifetimes, MergeRules, Merged, PartCell, lifetimes::tests::lifetimes, tests::merging,
     },
     store::model::Rows,
-    wildcard::{rule_key, WildcardRules},
+    wildcard::{WildcardRules, rule_key},
 };
 
 fn text_value(text: String) -> Value {
@@ -129,7 +129,7 @@ impl Merging {
         let pattern = zenoh_keyexpr::OwnedKeyExpr::try_from(pattern).unwrap();
         let content = match delete {
             true => Content::Tombstone,
-            false => Content::Value(text_value(rng.gen::<u32>().to_string())),
+            false => Content::Value(text_value(rng.r#gen::<u32>().to_string())),
         };
         let (key, cell) = (rule_key(pattern, !delete), Cell { timestamp, content });
         self.wildcards.push((key.clone(), Arc::new(cell.clone())));
@@ -161,10 +161,10 @@ impl Merging {
             "additive" => Put::Add(rng.gen_range(-9..=9)),
             "set_union" => Put::Element(rng.gen_range(0..5), rng.gen_ratio(2, 3)),
             "object" => Put::Fields {
-                plain: rng.gen(),
+                plain: rng.r#gen(),
                 hours: rng.gen_range(-9..=9),
             },
-            _ => Put::Any(rng.gen()),
+            _ => Put::Any(rng.r#gen()),
         }
     }
 

@@ -5,7 +5,7 @@ use rand::Rng;
 use super::{
     super::*,
     happening::{Happening, Message},
-    node::{token, Node},
+    node::{Node, token},
     world::World,
 };
 

@@ -1,6 +1,6 @@
 //! Links that work in one direction for good, or not at all.
 
-use rand::{rngs::StdRng, Rng, SeedableRng};
+use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use super::{from_environment, node::Node, scenario::Scenario, world::World};
 

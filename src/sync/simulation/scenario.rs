@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rand::{rngs::StdRng, Rng};
+use rand::{Rng, rngs::StdRng};
 
 /// What goes wrong beside lost, late and repeated messages, cut links, crashes, and clocks that are
 /// off.
@@ -114,7 +114,7 @@ impl Clocks {
         Self {
             skew,
             // What is stamped by one may not be too far ahead for another.
-            is_skew_lasting: skew < Duration::from_secs(2) && rng.gen(),
+            is_skew_lasting: skew < Duration::from_secs(2) && rng.r#gen(),
             ..Self::RIGHT
         }
     }
@@ -133,7 +133,7 @@ impl Clocks {
                 true => Duration::MAX,
                 false => Duration::from_millis(rng.gen_range(500..5000)),
             },
-            is_1970: !is_skew_lasting && rng.gen(),
+            is_1970: !is_skew_lasting && rng.r#gen(),
         }
     }
 }
@@ -158,7 +158,7 @@ impl Scenario {
             crashes_every: Duration::from_millis(rng.gen_range(1000..20_000)),
             downtime: Duration::from_millis(rng.gen_range(0..8000)),
             is_one_late: rng.gen_ratio(1, 4),
-            is_cut_at_last: rng.gen(),
+            is_cut_at_last: rng.r#gen(),
             clocks: match is_clock {
                 true => Clocks::draw_wrong(rng),
                 false => Clocks::draw(rng),
@@ -169,7 +169,7 @@ impl Scenario {
             scenario.disks = Disks {
                 slowest: some(rng, &[0, 20, 300, 3000]),
                 failing: *[0, 2, 30].get(rng.gen_range(0..3)).unwrap(),
-                is_any_durability: rng.gen(),
+                is_any_durability: rng.r#gen(),
             };
         }
         if is_disk || is_copy {
@@ -178,7 +178,7 @@ impl Scenario {
         }
         if is_link {
             scenario.links = Links {
-                bytes_a_second: rng.gen::<bool>().then(|| rng.gen_range(1000..20_000)),
+                bytes_a_second: rng.r#gen::<bool>().then(|| rng.gen_range(1000..20_000)),
                 errors: rng.gen_range(0..300),
                 dropped: rng.gen_range(0..200),
             };

@@ -1,6 +1,6 @@
 //! Large pulls whose answerer dies, again and again: what came stays, and little comes twice.
 
-use rand::{rngs::StdRng, Rng, SeedableRng};
+use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use super::{from_environment, model::key, scenario::Scenario, world::World, *};
 

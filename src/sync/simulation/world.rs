@@ -7,19 +7,19 @@ use std::{
     time::Duration,
 };
 
-use rand::{rngs::StdRng, Rng, RngCore, SeedableRng};
+use rand::{Rng, RngCore, SeedableRng, rngs::StdRng};
 
 use super::{
     super::*,
     happening::Happening,
     model::Merging,
-    node::{at, id, settings, Node, NodeView, SETTLE, START},
+    node::{Node, NodeView, SETTLE, START, at, id, settings},
     scenario::Scenario,
 };
 use crate::{
-    cell::{ntp64_span, CellKey, Version},
+    cell::{CellKey, Version, ntp64_span},
     config::Durability,
-    replica::{ideal, Image, Medium, SimulatedReplica},
+    replica::{Image, Medium, SimulatedReplica, ideal},
     store::faulty::Verdict,
 };
 
@@ -104,7 +104,7 @@ impl World {
             };
             let verdict = match rng.gen_ratio(failing, 1000) {
                 false => Verdict::Done,
-                true if rng.gen() => Verdict::Lost,
+                true if rng.r#gen() => Verdict::Lost,
                 true => Verdict::Kept,
             };
             (Duration::from_millis(rng.gen_range(0..=most)), verdict)

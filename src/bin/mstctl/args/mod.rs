@@ -13,7 +13,7 @@ mod values;
 
 use std::ffi::OsString;
 
-use clap::{error::ErrorKind, CommandFactory as _, Parser};
+use clap::{CommandFactory as _, Parser, error::ErrorKind};
 
 pub(crate) use commands::{
     Command, Diff, Forget, Get, Keys, Lifetimes, Members, Prove, Root, Scrub, ScrubAction, Sync,

@@ -3,16 +3,16 @@
 use std::path::Path;
 
 use indicatif::HumanBytes;
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 use zenoh_backend_mst::{admin::ASK_AGAIN, backup::Header};
 
-use super::{verify, Context};
+use super::{Context, verify};
 use crate::{
     args::Backup,
     connection::{Connection, Piece, Request},
     exit::{Answer, Error},
-    files::{is_standard, Unfinished},
-    output::{note, Output, Tone},
+    files::{Unfinished, is_standard},
+    output::{Output, Tone, note},
     progress::Progress,
     replicas::Replica,
 };

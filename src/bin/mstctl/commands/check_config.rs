@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde_json::{json, Map, Value};
+use serde_json::{Map, Value, json};
 use zenoh::{internal::zenoh_home, key_expr::OwnedKeyExpr};
 use zenoh_backend_mst::{
     config::{Persistence, PluginConfig, ServedConfig, StorageConfig, VolumeConfig},
@@ -16,8 +16,8 @@ use zenoh_backend_traits::config as manager;
 use super::Context;
 use crate::{
     connection::read_configuration,
-    exit::{of_zenoh, Answer, Error},
-    output::{counted, Output, Tone},
+    exit::{Answer, Error, of_zenoh},
+    output::{Output, Tone, counted},
 };
 
 /// The plugins that have storages.
@@ -372,8 +372,10 @@ mod tests {
         );
         // In memory there is no folder.
         let memory = json!({ "key_expr": "b/**", "dir": "a", "persistence": "memory" });
-        assert!(checked(both(json!({ "key_expr": "a/**" }), memory))
-            .problems
-            .is_empty());
+        assert!(
+            checked(both(json!({ "key_expr": "a/**" }), memory))
+                .problems
+                .is_empty()
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! `mstctl completions`
 
 use clap::CommandFactory as _;
-use clap_complete::{generate, Shell};
+use clap_complete::{Shell, generate};
 
 use super::Context;
 use crate::{

@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 
 use indicatif::{HumanBytes, HumanCount};
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 use zenoh_backend_mst::{cell::CellKey, hex, sync::Group};
 
 use super::{
-    keys::{each, Wanted},
     Context,
+    keys::{Wanted, each},
 };
 use crate::{
     args::Diff,
     connection::{Connection, Request},
     exit::{Answer, Error},
-    output::{counted, safe, Output, Tone},
+    output::{Output, Tone, counted, safe},
     replicas::{Choice, Replica},
 };
 

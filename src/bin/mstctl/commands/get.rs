@@ -1,6 +1,6 @@
 //! `mstctl get`
 
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 use zenoh_backend_mst::hex;
 
 use super::Context;
@@ -9,7 +9,7 @@ use crate::{
     cells,
     connection::Request,
     exit::{Answer, Error},
-    output::{counted, is_terminal, note, safe, safe_lines, short, time, Output, Tone},
+    output::{Output, Tone, counted, is_terminal, note, safe, safe_lines, short, time},
 };
 
 /// A value as it is read.

@@ -1,6 +1,6 @@
 //! `mstctl keys`
 
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 use zenoh::key_expr::keyexpr;
 use zenoh_backend_mst::{cell::Timestamp, sync::Token};
 
@@ -9,8 +9,8 @@ use crate::{
     args::Keys,
     cells::timestamp,
     connection::{Connection, Request},
-    exit::{of_zenoh, Answer, Error},
-    output::{safe, time, Output, Tone},
+    exit::{Answer, Error, of_zenoh},
+    output::{Output, Tone, safe, time},
 };
 
 /// Keys that are asked for at a time.

@@ -2,17 +2,17 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 use zenoh::{key_expr::keyexpr, time::NTP64};
 use zenoh_backend_mst::{cell::ntp64_span, config::parse_lifetime};
 
 use super::{
-    keys::{each, Wanted},
     Context,
+    keys::{Wanted, each},
 };
 use crate::{
     args::Lifetimes,
-    exit::{of_zenoh, Answer, Error},
+    exit::{Answer, Error, of_zenoh},
     output::safe,
 };
 

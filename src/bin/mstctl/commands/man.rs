@@ -6,7 +6,7 @@ use clap::CommandFactory as _;
 
 use crate::{
     args::Cli,
-    exit::{file_error, Answer, Error},
+    exit::{Answer, Error, file_error},
 };
 
 pub(super) fn run(folder: &Path) -> Result<Answer, Error> {

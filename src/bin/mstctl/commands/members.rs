@@ -9,8 +9,8 @@ use crate::{
     args::{Forget, Members},
     connection::Request,
     exit::{Answer, Error},
-    output::{safe, short, Tone},
-    replicas::{storage, Peer, Replica},
+    output::{Tone, safe, short},
+    replicas::{Peer, Replica, storage},
 };
 
 pub(super) fn run(context: &Context, args: &Members) -> Result<Answer, Error> {

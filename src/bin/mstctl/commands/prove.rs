@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 use zenoh_backend_mst::{
     cell::Key,
     mst::RootHash,
@@ -16,9 +16,9 @@ use crate::{
     cells,
     connection::{Connection, Request},
     exit::{Answer, Error},
-    files::{is_standard, Unfinished},
-    output::{note, plain, safe, Output, Tone},
-    replicas::{stored_key, Replica},
+    files::{Unfinished, is_standard},
+    output::{Output, Tone, note, plain, safe},
+    replicas::{Replica, stored_key},
     roots::{self, Heard},
 };
 

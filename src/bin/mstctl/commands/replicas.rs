@@ -1,15 +1,15 @@
 //! `mstctl replicas`
 
 use indicatif::HumanCount;
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 use zenoh_backend_mst::net::Whereabouts;
 
 use super::Context;
 use crate::{
     exit::{Answer, Error},
-    output::{safe, short, Align, Field, Output, Table, Tone},
-    overview::{overview, Storage},
-    replicas::{storage, Replica, Status},
+    output::{Align, Field, Output, Table, Tone, safe, short},
+    overview::{Storage, overview},
+    replicas::{Replica, Status, storage},
 };
 
 pub(super) fn run(context: &Context) -> Result<Answer, Error> {

@@ -12,17 +12,18 @@ use zenoh_backend_mst::{
 };
 
 use super::{
+    Context,
     pump::{self, Sum},
-    verify, Context,
+    verify,
 };
 use crate::{
     args::Restore,
     connection::Connection,
     exit::{Answer, Error},
     files::{self, is_standard},
-    output::{counted, note, Output, Tone},
+    output::{Output, Tone, counted, note},
     progress::Progress,
-    replicas::{storage, storages, Choice, Replica},
+    replicas::{Choice, Replica, storage, storages},
 };
 
 /// What is asked; and frames under way at a time: while one is being written, the
@@ -86,7 +87,7 @@ pub(super) fn verified(path: &Path) -> Result<Header, Error> {
 }
 
 /// An error of this file.
-pub(super) fn backup_error(path: &Path) -> impl Fn(BackupError) -> Error {
+pub(super) fn backup_error(path: &Path) -> impl Fn(BackupError) -> Error + use<> {
     let path = path.to_owned();
     move |source| Error::Backup {
         path: path.clone(),

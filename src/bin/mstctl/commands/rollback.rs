@@ -3,24 +3,24 @@
 use std::{cell::Cell, path::Path};
 
 use indicatif::HumanCount;
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 use zenoh_backend_mst::backup::{BackupReader, RollbackFrame};
 
 use super::{
+    Context,
     confirm::confirm,
     pump::{self, Sum},
     restore::{backup_error, same_storage, verified},
     stream::follow,
-    Context,
 };
 use crate::{
     args::Rollback,
     connection::Request,
     exit::{Answer, Error},
     files,
-    output::{counted, note, safe, time, Output, Tone},
+    output::{Output, Tone, counted, note, safe, time},
     progress::Progress,
-    replicas::{storage, Replica},
+    replicas::{Replica, storage},
 };
 
 /// What is asked; and one at a time, as a replica does few things at once that take

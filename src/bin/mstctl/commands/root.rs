@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 use zenoh_backend_mst::{replica::Span, sync::Group, sync::ReplicaId};
 
 use super::Context;
@@ -10,9 +10,9 @@ use crate::{
     args::Root,
     connection::Connection,
     exit::{Answer, Error},
-    output::{short, time, Align, Field, Output, Table, Tone},
-    overview::{overview, Storage},
-    replicas::{by_storage, storage, Replica},
+    output::{Align, Field, Output, Table, Tone, short, time},
+    overview::{Storage, overview},
+    replicas::{Replica, by_storage, storage},
     roots::{self, Standing},
 };
 

@@ -1,15 +1,15 @@
 //! `mstctl scrub`
 
 use serde::Deserialize as _;
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 
-use super::{status, stream::follow, verify::Findings, Context};
+use super::{Context, status, stream::follow, verify::Findings};
 use crate::{
     args::{Scrub, ScrubAction},
     connection::{Connection, Request},
     exit::{Answer, Error},
-    output::{plain, safe, Output, Tone},
-    replicas::{storage, Replica, Scrub as State},
+    output::{Output, Tone, plain, safe},
+    replicas::{Replica, Scrub as State, storage},
 };
 
 /// What is asked.

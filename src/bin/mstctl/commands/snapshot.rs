@@ -1,14 +1,14 @@
 //! `mstctl snapshot`
 
 use indicatif::{HumanBytes, HumanCount};
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 
-use super::{stream::follow, Context};
+use super::{Context, stream::follow};
 use crate::{
     args::Snapshot,
     connection::Request,
     exit::{Answer, Error},
-    output::{safe, short, Align, Field, Output, Table, Tone},
+    output::{Align, Field, Output, Table, Tone, safe, short},
 };
 
 /// Where snapshots are kept.

@@ -7,8 +7,8 @@ use zenoh_backend_mst::net::Whereabouts;
 use super::Context;
 use crate::{
     exit::{Answer, Error},
-    output::{counted, note, plain, safe, short, Output, Tone},
-    replicas::{storage, Peer, Replica, Scrub, Status},
+    output::{Output, Tone, counted, note, plain, safe, short},
+    replicas::{Peer, Replica, Scrub, Status, storage},
 };
 
 /// Damaged cells that are shown.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 use zenoh_backend_mst::sync::{Group, ReplicaId};
 
 use super::Context;
@@ -10,8 +10,8 @@ use crate::{
     args::Sync,
     connection::{Connection, Request},
     exit::{Answer, Error},
-    output::{short, Output, Tone},
-    replicas::{by_storage, storage, Replica},
+    output::{Output, Tone, short},
+    replicas::{Replica, by_storage, storage},
     roots::{self, Standing},
 };
 

@@ -6,20 +6,20 @@ use std::{
 };
 
 use indicatif::HumanCount;
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 use zenoh_backend_mst::{
     backup::{self, BackupError, Header},
     proof::{self, MAX_PROOF_BYTES},
 };
 
-use super::{stream::follow, Context};
+use super::{Context, stream::follow};
 use crate::{
     args::Verify,
     cells,
     connection::Request,
-    exit::{file_error, Answer, Error},
+    exit::{Answer, Error, file_error},
     files,
-    output::{counted, plain, safe, time, Output, Tone},
+    output::{Output, Tone, counted, plain, safe, time},
     progress::Progress,
     replicas::stored_key,
 };

@@ -7,7 +7,7 @@ use zenoh::Config;
 
 use crate::{
     args::{Global, Mode},
-    exit::{file_error, of_zenoh, Error},
+    exit::{Error, file_error, of_zenoh},
 };
 
 /// Where a router listens, if nobody says otherwise.

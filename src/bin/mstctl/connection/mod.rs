@@ -16,13 +16,13 @@ use std::{
 };
 
 use zenoh::{
+    Session, Wait,
     handlers::FifoChannel,
     liveliness::LivelinessToken,
     query::{ConsolidationMode, QueryTarget},
     sample::Sample,
-    Session, Wait,
 };
-use zenoh_backend_mst::sync::{Announcement, ReplicaId, Token, PREFIX, PROTOCOL};
+use zenoh_backend_mst::sync::{Announcement, PREFIX, PROTOCOL, ReplicaId, Token};
 
 pub(crate) use answer::{Piece, Pieces};
 pub(crate) use configuration::read as read_configuration;
@@ -30,12 +30,12 @@ pub(crate) use request::Request;
 
 use crate::{
     args::Global,
-    exit::{of_zenoh, Error},
+    exit::{Error, of_zenoh},
     output::{note, short},
-    replicas::{storage, Replica},
+    replicas::{Replica, storage},
 };
 use answer::whom;
-use configuration::{configuration, CONNECT_ENV};
+use configuration::{CONNECT_ENV, configuration};
 
 /// Answers that wait to be looked at. When there are as many, the router has to
 /// wait, so that a backup does not fill memory.

@@ -69,7 +69,7 @@ impl Built {
 
 #[cfg(test)]
 mod tests {
-    use ::automerge::{transaction::Transactable, AutoCommit, ReadDoc, ROOT};
+    use ::automerge::{AutoCommit, ROOT, ReadDoc, transaction::Transactable};
 
     use super::*;
 

@@ -5,7 +5,7 @@
 
 use std::vec;
 
-use ::automerge::{Automerge, ObjId, ObjType, ReadDoc, Value, ROOT};
+use ::automerge::{Automerge, ObjId, ObjType, ROOT, ReadDoc, Value};
 
 /// An object of the document, of which some is written.
 enum Open {
@@ -98,7 +98,7 @@ fn open_object(document: &Automerge, object: ObjId, kind: ObjType, out: &mut Vec
 
 #[cfg(test)]
 mod tests {
-    use ::automerge::{transaction::Transactable, AutoCommit, AutoSerde, ScalarValue};
+    use ::automerge::{AutoCommit, AutoSerde, ScalarValue, transaction::Transactable};
 
     use super::*;
 

@@ -18,22 +18,21 @@ mod document_json;
 #[cfg(test)]
 mod tests;
 
-use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use ::automerge::{Automerge, Change};
 use bytes::Bytes;
 
 use self::{
-    chunk::{Budget, Chunk, Kind, Unreadable, HASH_BYTES, MAX_INFLATED_BYTES, MAX_OPERATIONS},
-    document::{apply, Built},
+    chunk::{Budget, Chunk, HASH_BYTES, Kind, MAX_INFLATED_BYTES, MAX_OPERATIONS, Unreadable},
+    document::{Built, apply},
     document_json::document_json,
 };
 use crate::{
     cell::{Cell, Content, Value},
     merge::{
-        encoding,
+        MAX_CELLS, encoding,
         strategy::{Applied, Fold, Form, InvalidPut, PartCell, PartWrite, Put, Reading, Strategy},
-        MAX_CELLS,
     },
 };
 

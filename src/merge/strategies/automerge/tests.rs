@@ -1,6 +1,6 @@
 //! What a put of a document may cost.
 
-use ::automerge::{transaction::Transactable, AutoCommit, ROOT};
+use ::automerge::{AutoCommit, ROOT, transaction::Transactable};
 use proptest::prelude::*;
 
 use super::*;

@@ -16,7 +16,7 @@
 //! last group that was known to be on the disk when the frame was written. The bodies of a group's
 //! frames, one after the other, are its cells (see [`write_logged`](crate::cell::write_logged)).
 
-use crate::hash::{sha256, tag, HASH_BYTES};
+use crate::hash::{HASH_BYTES, sha256, tag};
 
 /// The bytes of a file before its first frame.
 pub(super) const HEADER_BYTES: usize = 24;

@@ -27,14 +27,14 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use self::frame::{FrameHead, FRAME_HEAD_BYTES, HEADER_BYTES, MAX_BODY_BYTES};
+use self::frame::{FRAME_HEAD_BYTES, FrameHead, HEADER_BYTES, MAX_BODY_BYTES};
 use super::{
-    folder::{io_error, sync_folder},
     Commit, StoreError,
+    folder::{io_error, sync_folder},
 };
-use crate::cell::{write_logged, Cell, CellKey};
+use crate::cell::{Cell, CellKey, write_logged};
 
-pub(super) use self::replay::{read, Logged};
+pub(super) use self::replay::{Logged, read};
 
 /// The suffix of a file's name; before it stands the number of its first group.
 const SUFFIX: &str = ".wal";

@@ -17,13 +17,13 @@ use std::{
 };
 
 use super::{
+    SUFFIX, Segment,
     frame::{self, FRAME_HEAD_BYTES, HEADER_BYTES},
-    sectors::{with_marks, Sectors},
-    Segment, SUFFIX,
+    sectors::{Sectors, with_marks},
 };
 use crate::{
-    cell::{read_logged, Cell, CellKey},
-    store::{durable::folder::io_error, StoreError},
+    cell::{Cell, CellKey, read_logged},
+    store::{StoreError, durable::folder::io_error},
 };
 
 /// How far the numbers of the groups behind a hole may be from that of the hole.
@@ -282,27 +282,29 @@ impl Reader<'_> {
     /// Whole frames wherever they begin, of this group or later ones.
     fn frames_from(&self, at: usize) -> impl Iterator<Item = (usize, frame::FrameHead)> + '_ {
         let mut at = at;
-        std::iter::from_fn(move || loop {
-            let bytes = self
-                .file
-                .bytes
-                .get(at..)
-                .filter(|bytes| !bytes.is_empty())?;
-            // Heads are looked at before anything is hashed.
-            let is_possible = frame::read_head(bytes).is_some_and(|head| {
-                let groups = self.next..self.next.saturating_add(MAX_GROUPS_A_FILE);
-                groups.contains(&head.group) && head.synced < head.group
-            });
-            let found = match is_possible {
-                true => frame::open(bytes).map(|(head, _)| (at, head)),
-                false => None,
-            };
-            match found {
-                Some((index, head)) => {
-                    at += FRAME_HEAD_BYTES + head.length;
-                    return Some((index, head));
+        std::iter::from_fn(move || {
+            loop {
+                let bytes = self
+                    .file
+                    .bytes
+                    .get(at..)
+                    .filter(|bytes| !bytes.is_empty())?;
+                // Heads are looked at before anything is hashed.
+                let is_possible = frame::read_head(bytes).is_some_and(|head| {
+                    let groups = self.next..self.next.saturating_add(MAX_GROUPS_A_FILE);
+                    groups.contains(&head.group) && head.synced < head.group
+                });
+                let found = match is_possible {
+                    true => frame::open(bytes).map(|(head, _)| (at, head)),
+                    false => None,
+                };
+                match found {
+                    Some((index, head)) => {
+                        at += FRAME_HEAD_BYTES + head.length;
+                        return Some((index, head));
+                    }
+                    None => at += 1,
                 }
-                None => at += 1,
             }
         })
     }

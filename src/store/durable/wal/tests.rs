@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
-use rand::{rngs::StdRng, Rng, SeedableRng};
+use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use super::*;
-use crate::cell::{tests::key, Content, Timestamp, Value};
+use crate::cell::{Content, Timestamp, Value, tests::key};
 
 type Cells = Vec<(CellKey, Cell)>;
 
@@ -274,7 +274,7 @@ fn any_bytes_are_read_or_refused() {
     for _ in 0..300 {
         let folder = tempfile::tempdir().expect("a folder");
         let mut written = frame::header(1).to_vec();
-        written.extend((0..random.gen_range(0..900)).map(|_| random.gen::<u8>()));
+        written.extend((0..random.gen_range(0..900)).map(|_| random.r#gen::<u8>()));
         let mut bytes = Vec::new();
         sectors::lay_out(0, &written, &mut bytes);
         fs::write(folder.path().join("00000000000000000001.wal"), bytes).expect("written");

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 use zenoh::key_expr::OwnedKeyExpr;
 use zenoh_backend_mst::{
     cell::CellKey,
@@ -15,9 +15,9 @@ use zenoh_backend_mst::{
 use super::folder::open;
 use crate::{
     args::Adopt,
-    commands::{confirm::confirm, Context},
+    commands::{Context, confirm::confirm},
     exit::{Answer, Error},
-    output::{counted, Output, Tone},
+    output::{Output, Tone, counted},
     progress::Progress,
 };
 

@@ -8,12 +8,12 @@ use zenoh_backend_mst::{
     sync::Group,
 };
 
-use super::folder::{load, open, Loaded};
+use super::folder::{Loaded, load, open};
 use crate::{
     args::Backup,
-    commands::{backup, restore::backup_error, Context},
-    exit::{file_error, Answer, Error},
-    files::{is_standard, Unfinished},
+    commands::{Context, backup, restore::backup_error},
+    exit::{Answer, Error, file_error},
+    files::{Unfinished, is_standard},
     progress::Progress,
 };
 
@@ -25,7 +25,7 @@ pub(super) fn backup(context: &Context, dir: &Path, args: &Backup) -> Result<Ans
         (None, _) if args.strip_prefix.is_some() => {
             return Err(Error::Usage(
                 "--strip-prefix goes with the storage's key expression, -s".to_owned(),
-            ))
+            ));
         }
         (
             None,

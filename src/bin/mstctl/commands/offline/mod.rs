@@ -18,27 +18,26 @@ pub(super) mod tests;
 
 use std::path::Path;
 
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 use zenoh::key_expr::keyexpr;
 use zenoh_backend_mst::{
-    cell::{intersect, Cell, Key},
-    merge::{encoding, raw, Form, Merged, PartCell},
+    cell::{Cell, Key, intersect},
+    merge::{Form, Merged, PartCell, encoding, raw},
     store::{CellStore as _, Owner, Sidecar},
 };
 
 use super::{
-    check_config, completions,
+    Context, check_config, completions,
     get::{self, Reading, Shown},
-    keys::{check_pattern, listed, Listing},
+    keys::{Listing, check_pattern, listed},
     man, status,
     verify::file,
-    Context,
 };
 use crate::{
     args::{Command, Get, Keys},
     exit::{Answer, Error},
-    output::{counted, note, time, Output, Tone},
-    replicas::{stored_key, Status},
+    output::{Output, Tone, counted, note, time},
+    replicas::{Status, stored_key},
 };
 use folder::{is_deleted, is_rule, load, open};
 

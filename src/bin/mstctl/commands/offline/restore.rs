@@ -13,16 +13,16 @@ use zenoh_backend_mst::{
     store::{CellStore as _, DurableStore, Owner, Write},
 };
 
-use super::folder::{load, CACHE, FORMAT};
+use super::folder::{CACHE, FORMAT, load};
 use crate::{
     args::Restore,
     commands::{
         restore::{backup_error, verified},
         verify,
     },
-    exit::{file_error, Answer, Error},
+    exit::{Answer, Error, file_error},
     files::{self, sync_parent, with_suffix},
-    output::{note, Output, Tone},
+    output::{Output, Tone, note},
     progress::Progress,
 };
 

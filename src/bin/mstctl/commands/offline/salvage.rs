@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 use zenoh_backend_mst::{
     cell::CellKey,
     hex,
@@ -16,7 +16,7 @@ use super::{
 use crate::{
     args::Salvage,
     exit::{Answer, Error},
-    output::{counted, safe, Output, Tone},
+    output::{Output, Tone, counted, safe},
 };
 
 /// Parts that are listed where the output is not JSON.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 use zenoh_backend_mst::{
     cell::{CellKey, Version},
     hex,

@@ -21,10 +21,10 @@ use crate::{
     args::Watch,
     connection::Connection,
     exit::{Answer, Error},
-    output::{is_terminal, Tone},
-    overview::{overview, Storage},
+    output::{Tone, is_terminal},
+    overview::{Storage, overview},
     replicas::Replica,
-    terminal::{cut, Screen},
+    terminal::{Screen, cut},
 };
 
 /// No oftener than this.
@@ -93,13 +93,15 @@ fn live(context: &Context, connection: Connection, every: Duration) -> Result<An
         }
     });
     end_on_signals(&sender)?;
-    thread::spawn(move || loop {
-        let next = Instant::now() + every;
-        let replicas = connection.replicas_within(connection.timeout);
-        if sender.send(Event::Replicas(replicas)).is_err() {
-            return;
+    thread::spawn(move || {
+        loop {
+            let next = Instant::now() + every;
+            let replicas = connection.replicas_within(connection.timeout);
+            if sender.send(Event::Replicas(replicas)).is_err() {
+                return;
+            }
+            thread::sleep(next.saturating_duration_since(Instant::now()));
         }
-        thread::sleep(next.saturating_duration_since(Instant::now()));
     });
     let screen = Screen::enter()?;
     let (mut view, begun) = (View::default(), Instant::now());

@@ -4,13 +4,13 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use indicatif::{BinaryBytes, HumanCount};
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 use zenoh::time::NTP64;
 
 use crate::{
-    output::{short, Align, Field, Output, Table, Tone},
+    output::{Align, Field, Output, Table, Tone, short},
     overview::{Row, Storage},
-    replicas::{storage, Status},
+    replicas::{Status, storage},
 };
 
 /// Events that are remembered.
@@ -266,7 +266,7 @@ mod tests {
     use super::*;
     use crate::{
         overview::overview,
-        replicas::{tests::replica, Replica},
+        replicas::{Replica, tests::replica},
     };
 
     fn at(puts: u64, relation: &str) -> Vec<Replica> {
