@@ -13,6 +13,7 @@ mod replication;
 mod scrub;
 mod served;
 mod units;
+mod unstamped;
 
 use std::{
     collections::BTreeMap,
@@ -36,6 +37,7 @@ pub use replication::ReplicationConfig;
 pub use scrub::ScrubConfig;
 pub use served::{PluginConfig, ServedConfig};
 pub use units::{ByteSize, Span};
+pub use unstamped::Unstamped;
 
 use folder::{is_read_only, may_create, parse_dir, refuse_foreign};
 use levels::shallow;
@@ -205,6 +207,8 @@ struct StorageOptions {
     #[serde(default)]
     operators: Operators,
     #[serde(default)]
+    unstamped: Unstamped,
+    #[serde(default)]
     lifetimes: BTreeMap<String, LifetimeOption>,
     replication: Option<ReplicationOptions>,
 }
@@ -237,6 +241,8 @@ pub struct StorageConfig {
     pub scrub: ScrubConfig,
     /// What operators may have the storage do.
     pub operators: Operators,
+    /// What becomes of puts to merged keys that no client stamped.
+    pub unstamped: Unstamped,
     /// How long values are kept.
     pub lifetimes: LifetimesConfig,
     /// How puts are merged.
@@ -347,6 +353,7 @@ impl StorageConfig {
             .0,
             scrub: options.scrub.validate()?,
             operators: options.operators,
+            unstamped: options.unstamped,
             lifetimes: lifetimes::validate(options.lifetimes)?,
             merge,
             replication,
@@ -406,6 +413,7 @@ mod tests {
                 interval: Duration::from_secs(7 * 24 * 3600),
             },
             operators: Operators::Read,
+            unstamped: Unstamped::Accept,
             lifetimes: LifetimesConfig::default(),
             merge: MergeConfig::default(),
             replication: None,
@@ -419,7 +427,7 @@ mod tests {
             "persistence": "memory", "dir": "a/b", "create": true, "read_only": false, "on_closure": "destroy",
             "durability": "always", "sync_every": "1s",
             "settle": "2s", "max_clock_drift": "2m", "cache_size": "16MiB",
-            "scrub": { "enabled": false, "interval": "30d" }, "operators": "all",
+            "scrub": { "enabled": false, "interval": "30d" }, "operators": "all", "unstamped": "refuse",
             "lifetimes": { "demo/*/pose": "10s" },
             "replication": {
                 "sync_interval": "1m", "compression": false, "default_strategy": "object",
@@ -446,6 +454,7 @@ mod tests {
                 interval: Duration::from_secs(30 * 24 * 3600),
             },
             operators: Operators::All,
+            unstamped: Unstamped::Refuse,
             lifetimes: LifetimesConfig {
                 keys: vec![(
                     "demo/*/pose".try_into().expect("a key expression"),

@@ -89,6 +89,8 @@ pub struct OperationMetrics {
     pub outdated: u64,
     /// Puts and deletes that were refused.
     pub refused: u64,
+    /// Puts to merged keys that a router stamped.
+    pub stamped_by_routers: u64,
     /// Puts and deletes that were dropped, since there was no room for them.
     pub dropped: u64,
     /// Groups written.
@@ -301,6 +303,11 @@ impl OperationMetrics {
             "zenoh_mst_refused_updates",
             "Puts and deletes that were refused.",
             self.refused,
+        );
+        writer.counter(
+            "zenoh_mst_router_stamped_puts",
+            "Puts to merged keys that a router stamped, refused ones among them.",
+            self.stamped_by_routers,
         );
         writer.counter(
             "zenoh_mst_dropped_puts",

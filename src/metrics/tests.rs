@@ -63,6 +63,7 @@ fn sample() -> StorageMetrics {
             gets: 8000,
             outdated: 9,
             refused: 4,
+            stamped_by_routers: 5,
             dropped: 6,
             commits: 100,
             committed_cells: 5700,

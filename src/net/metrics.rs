@@ -64,6 +64,7 @@ impl Operator {
                 gets: counts.gets,
                 outdated: counts.outdated,
                 refused: counts.refused,
+                stamped_by_routers: counts.stamped_by_routers,
                 dropped: counts.dropped,
                 commits: counts.commits,
                 committed_cells: counts.committed_cells,

@@ -116,6 +116,7 @@ fn storage_status(operator: &Operator, configuration: Value) -> Value {
             "gets": counts.gets,
             "outdated": counts.outdated,
             "refused": counts.refused,
+            "stamped_by_routers": counts.stamped_by_routers,
             "dropped": counts.dropped,
             "commits": counts.commits,
             "committed_cells": counts.committed_cells,

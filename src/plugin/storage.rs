@@ -23,9 +23,9 @@ use super::unstamped::UnstampedDeletes;
 use crate::{
     cell::{Cell, Key},
     merge::Form,
-    net::{Routers, convert},
+    net::convert,
     replica::{Lookup, Outcome, Replica, ReplicaError},
-    serve::{Opened, runtime},
+    serve::{Opened, Stamps, runtime},
 };
 
 /// Parameters of a get: the cells of a key instead of its value; the value as JSON.
@@ -35,16 +35,16 @@ const JSON: &str = "json";
 pub(super) struct MstStorage {
     opened: Opened,
     was_listed: AtomicBool,
-    routers: Arc<Routers>,
+    stamps: Stamps,
     deletes: UnstampedDeletes,
 }
 
 impl MstStorage {
-    pub(super) fn new(opened: Opened, routers: Arc<Routers>) -> Self {
+    pub(super) fn new(opened: Opened, stamps: Stamps) -> Self {
         Self {
             opened,
             was_listed: AtomicBool::new(false),
-            routers,
+            stamps,
             deletes: UnstampedDeletes::default(),
         }
     }
@@ -121,7 +121,12 @@ impl Storage for MstStorage {
             self.opened.replica.count_lost_put();
             return Ok(StorageInsertionResult::Outdated);
         }
-        match self.write(|replica| replica.put(key.into(), cell)).await? {
+        let key = Key::from(key);
+        let write = |replica: &Replica| {
+            self.stamps.check(replica, &key, &cell)?;
+            replica.put(key, cell)
+        };
+        match self.write(write).await? {
             true => Ok(StorageInsertionResult::Inserted),
             false => Ok(StorageInsertionResult::Outdated),
         }
@@ -135,7 +140,7 @@ impl Storage for MstStorage {
         timestamp: ZenohTimestamp,
     ) -> ZResult<StorageInsertionResult> {
         let tombstone = convert::tombstone(&timestamp);
-        let is_newest = if self.routers.has(&tombstone.timestamp.id) {
+        let is_newest = if self.stamps.is_of_router(&tombstone.timestamp.id) {
             self.deletes.remember(tombstone.timestamp);
             self.write(|replica| replica.delete_known(key.into())).await
         } else {

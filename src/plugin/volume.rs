@@ -100,8 +100,8 @@ impl Volume for MstVolume {
         match opening.await? {
             Ok(opened) => {
                 opened.start(&self.sessions)?;
-                let routers = Arc::clone(&self.routers);
-                Ok(Box::new(MstStorage::new(opened, routers)))
+                let stamps = opened.stamps(Arc::clone(&self.routers));
+                Ok(Box::new(MstStorage::new(opened, stamps)))
             }
             Err(error) => Err(format!("storage '{name}': {error}").into()),
         }

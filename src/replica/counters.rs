@@ -57,6 +57,8 @@ counters! {
     outdated,
     /// Writes that were refused.
     refused,
+    /// Puts to merged keys that a router stamped, refused ones among them.
+    stamped_by_routers,
     /// Writes that were dropped, since there was no room for them and their publishers did
     /// not want to wait.
     dropped,

@@ -33,6 +33,12 @@ pub enum Refusal {
         /// How far ahead it may be.
         allowed: Duration,
     },
+    /// A router stamped it, and the storage takes only what clients stamped.
+    #[error(
+        "a router stamped it, not its client, and with `unstamped: \"refuse\"` merged keys take no \
+         such puts: let the client stamp its puts (`timestamping`)"
+    )]
+    StampedByRouter,
     /// The key is too long.
     #[error(
         "its key has {bytes} bytes, together with an element or field if it is made of such; \

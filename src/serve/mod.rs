@@ -41,6 +41,7 @@ mod opening;
 mod puts;
 mod runtime;
 mod scrub;
+mod stamps;
 pub(crate) mod stop;
 
 use std::{path::PathBuf, sync::Arc};
@@ -60,6 +61,7 @@ use zenoh_keyexpr::keyexpr;
 pub(crate) use claims::Door;
 pub(crate) use opening::{Opened, Opening};
 pub(crate) use runtime::runtime;
+pub(crate) use stamps::Stamps;
 
 use self::{gets::Answers, keys::Prefix, puts::Intake};
 use crate::{
@@ -205,9 +207,9 @@ impl Storage {
         };
         let opened = runtime.spawn_blocking(move || opening.open()).await??;
         let sessions = Arc::new(Sessions::given(&name, session.clone()));
-        let routers = Routers::new(Arc::clone(&sessions));
+        let stamps = opened.stamps(Arc::new(Routers::new(Arc::clone(&sessions))));
         let operator = &opened.operator;
-        let intake = Intake::new(operator, prefix.clone(), session, routers, runtime);
+        let intake = Intake::new(operator, prefix.clone(), session, stamps, runtime);
         let answers = Answers::new(operator, prefix.clone(), reply_timeout, runtime);
         let (intake, answers) = (Arc::new(intake), Arc::new(answers));
         let declared = Declared {

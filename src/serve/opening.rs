@@ -16,14 +16,15 @@ use super::{
     held::HeldFolder,
     runtime,
     scrub::{scrub, tidy},
+    stamps::Stamps,
     stop,
 };
 use crate::{
     admin::{Administration, Scrubbing, Subject},
     cell::ntp64_span,
-    config::{OnClosure, Persistence, StorageConfig},
+    config::{OnClosure, Persistence, StorageConfig, Unstamped},
     merge::{Lifetimes, MergeRules},
-    net::{Operator, Replication, Replicator, Sessions},
+    net::{Operator, Replication, Replicator, Routers, Sessions},
     replica::{Clock, OpenError, Options, Replica, ReplicaError},
     store::{
         DurableStore, MemoryStore, Mirror, Owner, Sidecar, StoreError, complete_recovery, recover,
@@ -48,6 +49,7 @@ pub(crate) struct Opening {
 pub(crate) struct Opened {
     pub(crate) replica: Arc<Replica>,
     pub(crate) operator: Arc<Operator>,
+    unstamped: Unstamped,
     folder: Option<PathBuf>,
     stop_scrub: Arc<Notify>,
     stop_tidying: Arc<Notify>,
@@ -144,6 +146,7 @@ impl Opening {
         Ok(Opened {
             replica,
             operator: Arc::new(operator),
+            unstamped: options.unstamped,
             folder: claimed,
             stop_scrub: Arc::default(),
             stop_tidying: Arc::default(),
@@ -169,6 +172,11 @@ impl Opened {
         let (operator, stop) = (Arc::clone(&self.operator), Arc::clone(&self.stop_tidying));
         runtime.spawn(tidy(operator, stop));
         Ok(())
+    }
+
+    /// What looks at the timestamps of its puts.
+    pub(crate) fn stamps(&self, routers: Arc<Routers>) -> Stamps {
+        Stamps::new(self.operator.admin().name.clone(), routers, self.unstamped)
     }
 
     /// The folder, if the storage is durable.

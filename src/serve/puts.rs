@@ -23,10 +23,11 @@ use super::{
     keys::{Prefix, Relative},
     lanes::Lane,
     log_limit::LogLimit,
+    stamps::Stamps,
 };
 use crate::{
     cell::{Cell, Key, Timestamp, Value, intersect},
-    net::{Operator, Routers, convert},
+    net::{Operator, convert},
     replica::{Committed, Listing, Outcome, Replica, ReplicaError},
     wildcard::{MAX_PATTERN_BYTES, MAX_RULE_VALUE_BYTES, MAX_RULES, MAX_RULES_BYTES},
 };
@@ -53,7 +54,7 @@ pub(super) struct Intake {
     operator: Arc<Operator>,
     prefix: Prefix,
     session: Session,
-    routers: Routers,
+    stamps: Stamps,
     /// Whether the queue was full when something was offered last.
     is_full: AtomicBool,
     /// Ready when the queue has room again.
@@ -79,7 +80,7 @@ impl Intake {
         operator: &Arc<Operator>,
         prefix: Prefix,
         session: &Session,
-        routers: Routers,
+        stamps: Stamps,
         runtime: &tokio::runtime::Handle,
     ) -> Self {
         let admin = operator.admin();
@@ -89,7 +90,7 @@ impl Intake {
             operator: Arc::clone(operator),
             prefix,
             session: session.clone(),
-            routers,
+            stamps,
             is_full: AtomicBool::new(false),
             room: Mutex::default(),
             // One after the other.
@@ -117,7 +118,7 @@ impl Intake {
             return;
         };
         let written = match (sample.kind(), self.timestamp_of_client(sample)) {
-            (SampleKind::Put, timestamp) => self.replica.put(key, self.value(sample, timestamp)),
+            (SampleKind::Put, timestamp) => self.put(key, self.value(sample, timestamp)),
             (SampleKind::Delete, Some(timestamp)) => {
                 self.replica.put(key, convert::tombstone(&timestamp))
             }
@@ -127,12 +128,17 @@ impl Intake {
         self.operator.put_durations.observe(start.elapsed());
     }
 
+    fn put(&self, key: Key, cell: Cell) -> Result<Outcome, ReplicaError> {
+        self.stamps.check(&self.replica, &key, &cell)?;
+        self.replica.put(key, cell)
+    }
+
     /// The timestamp of a client. Routers timestamp the puts of those that do not; a delete
     /// that a router stamped, as its REST plugin does, was not stamped by its client.
     fn timestamp_of_client(&self, sample: &Sample) -> Option<ZenohTimestamp> {
         let timestamp = *sample.timestamp()?;
         let by_router = sample.kind() == SampleKind::Delete
-            && self.routers.has(&timestamp.get_id().to_le_bytes());
+            && self.stamps.is_of_router(&timestamp.get_id().to_le_bytes());
         (!by_router).then_some(timestamp)
     }
 
@@ -244,7 +250,7 @@ impl Intake {
         for key in keys {
             // A put changes what there is.
             if cell.value().is_none() || self.replica.last_write(&key).is_some() {
-                self.offered(self.replica.put(key, cell.clone()), kind, pattern);
+                self.offered(self.put(key, cell.clone()), kind, pattern);
             }
         }
         let value = cell.value().filter(|_| !self.replica.is_lww()).cloned();
@@ -278,10 +284,10 @@ impl Intake {
             return;
         };
         let places = self.prefix.places(&pattern);
-        if let Some(key) = places.exact {
-            if let Some(timestamp) = self.replica.last_write(&key) {
-                self.update(&what, &pattern, key, timestamp);
-            }
+        if let Some(key) = places.exact
+            && let Some(timestamp) = self.replica.last_write(&key)
+        {
+            self.update(&what, &pattern, key, timestamp);
         }
         let Some(below) = places.below else {
             return;
@@ -321,13 +327,13 @@ impl Intake {
         let (kind, written) = match what {
             Expanded::DeleteKnown => (SampleKind::Delete, self.replica.delete_version(key, known)),
             Expanded::Merge(_, value) if !self.replica.merges(&key, value) => return true,
-            Expanded::Merge(cell, _) => (SampleKind::Put, self.replica.put(key, cell.clone())),
+            Expanded::Merge(cell, _) => (SampleKind::Put, self.put(key, cell.clone())),
             Expanded::Write(cell) => {
                 let kind = match cell.value() {
                     Some(_) => SampleKind::Put,
                     None => SampleKind::Delete,
                 };
-                (kind, self.replica.put(key, cell.clone()))
+                (kind, self.put(key, cell.clone()))
             }
         };
         let goes_on = !matches!(written, Err(ReplicaError::Closed | ReplicaError::Failed(_)));

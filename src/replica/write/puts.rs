@@ -97,12 +97,12 @@ impl Replica {
     }
 
     pub(super) fn write(&self, offers: Offers, counter: &Counter) -> Result<Outcome, ReplicaError> {
-        if self.shared.refuses_writes.load(Ordering::Relaxed) {
-            if let Some((key, cell, _)) = offers.first() {
-                return Err(self
-                    .refused(&key.key, cell.timestamp, Refusal::ReadOnly)
-                    .into());
-            }
+        if self.shared.refuses_writes.load(Ordering::Relaxed)
+            && let Some((key, cell, _)) = offers.first()
+        {
+            return Err(self
+                .refused(&key.key, cell.timestamp, Refusal::ReadOnly)
+                .into());
         }
         let state = &*self.shared.state;
         let patience = state.options.patience();
@@ -178,6 +178,25 @@ impl Replica {
     /// Refuses all writes from now on.
     pub fn refuse_writes(&self) {
         self.shared.refuses_writes.store(true, Ordering::Relaxed);
+    }
+
+    /// Counts a put that a router stamped and a strategy merges, and refuses it if it `is_refused`.
+    ///
+    /// # Errors
+    /// If it is refused.
+    pub fn note_stamp_of_router(
+        &self,
+        key: &Key,
+        timestamp: Timestamp,
+        is_refused: bool,
+    ) -> Result<(), ReplicaError> {
+        self.shared.state.counters.stamped_by_routers.add();
+        match is_refused {
+            true => Err(self
+                .refused(key, timestamp, Refusal::StampedByRouter)
+                .into()),
+            false => Ok(()),
+        }
     }
 
     /// Counts and remembers a write that is refused.
