@@ -2,13 +2,24 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{identity::ReplicaId, naming::Forgotten, peers::Peer};
+use super::{identity::ReplicaId, peers::Peer};
 
 /// How long a replica is remembered when its token is gone.
 const REMEMBERED: Duration = Duration::from_secs(86_400);
 
 /// The most replicas that are remembered.
 pub(super) const MAX_PEERS: usize = 1024;
+
+/// What came of forgetting a replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forgotten {
+    /// It is forgotten.
+    Done,
+    /// It was not known.
+    Unknown,
+    /// It is there, and known again at once.
+    Present,
+}
 
 /// The replicas that are remembered.
 #[derive(Default)]

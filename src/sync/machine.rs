@@ -8,7 +8,7 @@ use super::{
     identity::{PROTOCOL, ReplicaId, Token},
     interface::{Action, Context, Event, Settings, Status},
     known::Peers,
-    naming::{Doubling, look_after},
+    pauses::{Doubling, look_after},
     peers::{Isolation, OwnRoot, PeerStatus, Relation},
     pieces::Assembly,
     pull_state::State,

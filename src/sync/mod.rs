@@ -55,6 +55,7 @@ mod known;
 mod machine;
 mod naming;
 mod pace;
+mod pauses;
 mod peers;
 mod pieces;
 mod pull;
@@ -95,8 +96,8 @@ pub use identity::{
 };
 pub use interface::{Action, Context, Event, Query, Settings, Status};
 pub use joins::Joins;
+pub use known::Forgotten;
 pub use machine::Machine;
-pub use naming::Forgotten;
 pub use pace::{Precedence, REQUEST_TIMEOUT, Terms};
 pub use peers::{Isolation, PeerStatus, Relation};
 pub use pieces::{AtHand, Notice, PieceQuery, PieceReply};
