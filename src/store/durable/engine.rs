@@ -17,9 +17,9 @@ use fjall::{
 
 use super::{
     StoreError,
+    current::Current,
     failure::engine_error,
     folder::{Folders, io_error},
-    rewrite::Current,
     rows::Rows,
 };
 

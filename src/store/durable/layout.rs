@@ -26,8 +26,8 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::{
     StoreError,
+    current::Current,
     folder::{Folders, io_error},
-    rewrite::Current,
 };
 
 /// The engine's own keyspace, and those of a store.

@@ -11,6 +11,7 @@
 
 mod buffered;
 mod catch_up;
+mod current;
 mod destroy;
 mod engine;
 mod failure;
