@@ -28,7 +28,7 @@ use zenoh_util::ffi::JsonKeyValueMap;
 use crate::{
     config::{PluginConfig, ServedConfig},
     net::attach,
-    serve::{Storage, runtime, stop},
+    serve::{Storage, destroy_closed, runtime, stop},
 };
 
 /// Serves the storages that the configuration of the plugin called `name` has, and those
@@ -185,8 +185,15 @@ impl Served {
         };
         let gone = storages.iter().filter(|(name, open)| !is_kept(name, open));
         let gone: Vec<String> = gone.map(|(name, _)| name.clone()).collect();
+        let mut destroyed = Vec::new();
         for name in gone {
-            if let Some((.., storage)) = storages.remove(&name) {
+            if let Some((.., mut storage)) = storages.remove(&name) {
+                // A storage that changes keeps its data. One that goes loses them at last, when nothing
+                // can fail any more: until then it may come back.
+                let folder = storage.keep();
+                if !wanted.contains_key(&name) {
+                    destroyed.extend(folder.map(|folder| (name.clone(), folder)));
+                }
                 tracing::info!("storage '{name}' is closed");
                 if let Err(error) = block_on(storage.close()) {
                     tracing::error!("storage '{name}' was not closed: {error}");
@@ -196,6 +203,22 @@ impl Served {
         for (name, (config, root)) in wanted {
             if !storages.contains_key(&name) {
                 self.open(storages, config, root)?;
+            }
+        }
+        for (name, folder) in destroyed {
+            let mut open = storages.values().map(|(.., storage)| storage.folder());
+            if open.any(|open| open == Some(&*folder)) {
+                // Under another name it goes on.
+                continue;
+            }
+            let (of, path) = (name.clone(), folder.clone());
+            let work = async move {
+                let work = move || destroy_closed(&of, path);
+                runtime()?.spawn_blocking(work).await?
+            };
+            if let Err(error) = block_on(work) {
+                let folder = folder.display();
+                tracing::error!("storage '{name}': {folder} was not deleted: {error}");
             }
         }
         Ok(())

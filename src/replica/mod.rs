@@ -129,10 +129,7 @@ pub(crate) use tuning::Now;
 pub use tuning::Tuning;
 pub use write::{acks::Committed, refusals::RefusedWrite};
 
-use apply::{
-    loading::{Loaded, load},
-    watermark::cut_above,
-};
+use apply::loading::{Loaded, load};
 use read::fold_cache::Folds;
 use state::State;
 use thread::Driver;
@@ -328,10 +325,8 @@ impl Replica {
             replaced,
             latest,
         } = load(&*store)?;
-        // What is in rows is applied. Should there be cells of a time to come, because the clock was
-        // set back, the watermark is where they are.
-        tree.set_cut(cut_at(clock(), options.settle).max(cut_above(latest)));
-        covered.extend(tree.begin_lifetimes(Arc::clone(rules.lifetimes()), latest));
+        let by_clock = cut_at(clock(), options.settle);
+        covered.extend(tree.begin(Arc::clone(rules.lifetimes()), by_clock, latest));
         // What a crash left behind, and what has died meanwhile.
         let leftovers = RowBatch {
             removes: covered,

@@ -13,10 +13,7 @@ use image::{Promised, load};
 
 use super::{
     Counts, Now, Options, ReplicaError, RootHistory, RootInfo, Snapshot, Tree, Tuning,
-    apply::{
-        loader::Built,
-        watermark::{cut_above, cut_at},
-    },
+    apply::{loader::Built, watermark::cut_at},
     core::{Core, Task},
     state::State,
     write::{
@@ -138,9 +135,8 @@ impl SimulatedReplica {
         let put_rules = put_rules.collect();
         let latest = disk.rows.values().map(|cell| cell.timestamp.time).max();
         let latest = latest.unwrap_or(0);
-        tree.set_cut(cut_at(now.clock, settle).max(cut_above(latest)));
         check_promised(&disk.rows, &promised, lifetimes, died);
-        for (dead, _) in tree.begin_lifetimes(Arc::clone(lifetimes), latest) {
+        for (dead, _) in tree.begin(Arc::clone(lifetimes), cut_at(now.clock, settle), latest) {
             Arc::make_mut(&mut disk.rows).remove(&dead);
         }
         let died = died.max(tree.deaths().until());
@@ -432,8 +428,7 @@ impl SimulatedReplica {
         } = load(&self.disk());
         assert!(covered.is_empty(), "stored although covered: {covered:?}");
         let died = self.state.applied().deaths().until();
-        tree.set_cut(died);
-        let dead = tree.begin_lifetimes(Arc::clone(&self.state.lifetimes), died);
+        let dead = tree.begin(Arc::clone(&self.state.lifetimes), died, died);
         assert!(dead.is_empty(), "stored although dead: {dead:?}");
         tree.publish()
     }

@@ -5,6 +5,8 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
+use zenoh::Result as ZResult;
+
 use super::claims::Claim;
 use crate::store::destroy;
 
@@ -32,6 +34,17 @@ impl HeldFolder {
     pub(super) fn destroy_when_closed(&self) {
         self.is_to_be_destroyed.store(true, Ordering::Relaxed);
     }
+}
+
+/// Deletes the folder of a storage that is closed, and had to be kept until now. Blocks on disk.
+///
+/// # Errors
+/// If somebody else has it.
+pub(crate) fn destroy_closed(name: &str, path: PathBuf) -> ZResult<()> {
+    let claim = Claim::wait_for(&path)?;
+    let held = HeldFolder::new(name, path, claim);
+    held.destroy_when_closed();
+    Ok(())
 }
 
 impl Drop for HeldFolder {

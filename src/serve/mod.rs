@@ -44,7 +44,10 @@ mod scrub;
 mod stamps;
 pub(crate) mod stop;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use serde_json::{Map, Value};
 use zenoh::{
@@ -59,6 +62,7 @@ use zenoh::{
 use zenoh_keyexpr::keyexpr;
 
 pub(crate) use claims::Door;
+pub(crate) use held::destroy_closed;
 pub(crate) use opening::{Opened, Opening};
 pub(crate) use runtime::runtime;
 pub(crate) use stamps::Stamps;
@@ -328,6 +332,17 @@ impl Storage {
             committed.await?;
         }
         Ok(())
+    }
+
+    /// The folder, if the storage is durable.
+    pub(crate) fn folder(&self) -> Option<&Path> {
+        self.opened.folder()
+    }
+
+    /// Has the folder kept when the storage is closed, whatever its options say; the folder, if it
+    /// would be deleted.
+    pub(crate) fn keep(&mut self) -> Option<PathBuf> {
+        self.opened.keep()
     }
 
     /// Closes the storage, and returns when all is on disk and its folder is free.

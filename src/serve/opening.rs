@@ -184,6 +184,11 @@ impl Opened {
         self.folder.as_deref()
     }
 
+    /// Has its folder kept when it is closed; the folder, if it would be deleted.
+    pub(crate) fn keep(&mut self) -> Option<PathBuf> {
+        self.destroyed.take().and(self.folder.clone())
+    }
+
     /// Begins to close the storage: it takes no more, and commits what it took.
     pub(crate) fn begin_close(&mut self) {
         self.group = None;

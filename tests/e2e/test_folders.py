@@ -141,6 +141,28 @@ def test_a_folder_is_deleted_with_its_storage_if_that_is_wanted(start_router, tm
     assert [path.name for path in (data / "demo").iterdir()] == ["notes.txt"]
 
 
+def test_a_change_of_a_storage_deletes_nothing_be_it_refused(start_router, tmp_path):
+    data = tmp_path / "data"
+    passing = storage("demo/**", settle="50ms", on_closure="destroy")
+    kept = storage("keep/**", settle="50ms")
+    both = {"demo": passing, "keep": kept}
+    router = start_router(both, data=data, door="plugin", config_is_writable=True)
+    fill(router, {"demo/a": b"1"})
+    refused = [
+        # Seen only when it is opened: another storage has the folder; a lifetime of no key.
+        {**passing, "volume": {**passing["volume"], "dir": "keep"}},
+        {**passing, "volume": {**passing["volume"], "lifetimes": {"other/**": "1h"}}},
+    ]
+    for config in refused:
+        errors = router.log().count("ERROR")
+        router.configure("storages/demo", config)
+        wait_until(lambda: router.log().count("ERROR") > errors, router.log_tail)
+        router.client.wait_for("demo/**", {"demo/a": b"1"})
+    # Somebody who thinks better of it.
+    router.add_storage("demo", storage("demo/**", settle="50ms"))
+    router.client.wait_for("demo/**", {"demo/a": b"1"})
+
+
 def test_a_storage_that_is_only_read_changes_nothing(start_router, tmp_path, door):
     data, folder = tmp_path / "data", tmp_path / "data/demo"
     read_only = storage("demo/**", settle="50ms", read_only=True, operators="read")

@@ -61,19 +61,23 @@ impl AppliedTree {
         &self.deaths
     }
 
-    /// Gives lifetimes to a tree that was built without and has its cut, and takes out what is dead:
-    /// those cells, and whether their payload is apart. O(n), and O(1) if there are no lifetimes.
+    /// Gives its cut and lifetimes to a tree that was built without, and takes out what is dead: those
+    /// cells, and whether their payload is apart. O(n), and O(1) if there are no lifetimes.
     ///
-    /// As the clock may have leapt while the storage was closed, only that is dead which is so at the
-    /// latest time of a cell; the rest follows as after any other leap.
-    pub(in crate::replica) fn begin_lifetimes(
+    /// What is in rows is applied. Should there be cells of a time to come, since the clock was set back
+    /// or their writer's is ahead, the cut is where they are; but nothing dies by such a time. As the
+    /// clock, whose cut is `clock`, may have leapt while the storage was closed, only that is dead which
+    /// is so at `latest`, the latest time of a cell, too; the rest follows as after any other leap.
+    pub(in crate::replica) fn begin(
         &mut self,
         lifetimes: Arc<Lifetimes>,
+        clock: u64,
         latest: u64,
     ) -> Vec<(CellKey, bool)> {
+        self.set_cut(clock.max(cut_above(latest)));
         self.deaths = Deaths {
             lifetimes,
-            until: self.cut.min(cut_above(latest)),
+            until: clock.min(cut_above(latest)),
             fading: Fading::default(),
         };
         if self.deaths.are_none() {
@@ -89,7 +93,7 @@ impl AppliedTree {
         while self.fade(&mut joined, usize::MAX) {}
         if self.deaths.fading.len() == 0 {
             // There is nothing that a leap of the clock could destroy.
-            self.deaths.until = self.cut;
+            self.deaths.until = clock;
         }
         joined.covered
     }

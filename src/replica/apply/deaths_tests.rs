@@ -292,6 +292,43 @@ fn what_is_closed_for_long_dies_when_another_confirms_the_clock() {
     assert_eq!(rows_of(&replica), cells_of(&replica));
 }
 
+// A write may be stamped ahead of the clock, and a clock that leapt may have stamped one.
+#[test]
+fn one_cell_of_a_time_to_come_kills_nothing_at_a_restart() {
+    let lifetimes = short_and_long();
+    for ahead in [72, 8 * 86_400 * 365] {
+        let mut replica = open(Image::default(), &lifetimes, now(0));
+        for (key, cell) in [put("s/1", 100), put("l/1", 100)] {
+            replica.offer(key, cell);
+        }
+        let (key, stray) = put("n/1", 100);
+        let time = leapt(0, ahead).clock;
+        let timestamp = Timestamp {
+            time,
+            ..stray.timestamp
+        };
+        replica.offer(key, Cell { timestamp, ..stray });
+        for bucket in 0..10 {
+            replica.settle(now(bucket));
+        }
+        let image = replica.crash(Lost::default());
+        let mut replica = open(image, &lifetimes, now(11));
+        replica.settle(now(12));
+        assert_eq!(cells_of(&replica).len(), 3, "{ahead}");
+        // And what is put then is taken, and dies in its time.
+        let (key, cell) = put("s/2", 1_600);
+        replica.offer(key, cell);
+        replica.settle(now(20));
+        let (key, _) = put("s/2", 0);
+        assert!(cells_of(&replica).contains_key(&key), "{ahead}");
+        for bucket in 21..600 {
+            replica.settle(now(bucket));
+        }
+        assert_eq!(replica.counts().expired, 2, "{ahead}");
+        assert_eq!(rows_of(&replica), cells_of(&replica));
+    }
+}
+
 #[test]
 fn many_deaths_go_in_steps_and_keys_that_are_put_again_stay() {
     let lifetimes = short_and_long();
