@@ -32,7 +32,7 @@ impl World {
     }
 
     /// The timestamp of a client at `node`.
-    fn timestamp(&mut self, node: usize) -> Timestamp {
+    pub(super) fn timestamp(&mut self, node: usize) -> Timestamp {
         let wall = self.wall(node);
         let author = &mut self.nodes[node];
         author.last_timestamp = wall.max(author.last_timestamp + 1);

@@ -48,7 +48,7 @@ fn simulate(kind: Kind, seed: u64, has_lifetimes: bool) {
 }
 
 /// Milliseconds in which all replicas have to be equal when nothing is lost any more.
-fn limit_of(world: &World) -> u64 {
+pub(super) fn limit_of(world: &World) -> u64 {
     let scenario = &world.scenario;
     // A round: an announcement, and a pull with its round trips.
     let round = 1000 + ROUND_TRIPS * 2 * scenario.delay.as_millis() as u64;

@@ -9,11 +9,12 @@
 //! | `world` | the replicas, and the time |
 //! | `network`, `acts`, `faults` | what becomes of messages, what a replica does, what goes wrong |
 //! | `model`, `checks` | what was written, and what has to come of it |
-//! | `deaths` | what deaths cost on the wire
+//! | `deaths` | what deaths cost on the wire |
 //! | `clocks` | clocks that differ, on a group at rest |
 //! | `refusals` | what a replica does not take |
 //! | `rounds` | how many round trips a repair takes |
 //! | `liars`, `takeovers` | answerers that lie, and that die |
+//! | `mixes` | registers and sets under mixes of faults, and what clients were told |
 //! | `one_way` | links of one direction, for good |
 //! | `versions` | two versions of the protocol |
 
@@ -25,6 +26,7 @@ mod faults;
 mod happening;
 mod kinds;
 mod liars;
+mod mixes;
 mod model;
 mod network;
 mod node;

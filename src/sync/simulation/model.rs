@@ -46,7 +46,7 @@ pub(super) enum Put {
     Any(u32),
     Add(i64),
     /// An element, and whether it is added.
-    Element(u8, bool),
+    Element(u32, bool),
     Fields {
         plain: u32,
         hours: i64,
@@ -252,7 +252,7 @@ impl Merging {
         (!visible.is_empty()).then(|| match KINDS[Self::kind(number)] {
             "additive" => sum.to_string(),
             "set_union" => {
-                let elements: Vec<_> = elements.iter().map(u8::to_string).collect();
+                let elements: Vec<_> = elements.iter().map(u32::to_string).collect();
                 format!("[{}]", elements.join(","))
             }
             "object" => format!("{{\"hours\":{sum},\"plain\":{last}}}"),
