@@ -224,13 +224,13 @@ impl State {
 
     /// Nothing is taken any more before anyone hears of the failure.
     pub(super) fn fail(&self, failure: Failure) {
-        self.queue.close();
+        self.queue.take_no_more();
         self.commits.fail(failure);
     }
 
     /// The core has ended: nobody waits for more than is there. Why, if it failed.
     pub(super) fn end(&self) -> Option<Arc<Failure>> {
-        self.queue.close();
+        self.queue.take_no_more();
         // Nobody answers these any more.
         drop(self.queue.take_requests());
         let failure = self.commits.failure();

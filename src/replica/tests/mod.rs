@@ -370,6 +370,7 @@ fn what_was_acknowledged_is_there_after_a_failure_and_nothing_more_is_taken() {
             }
         }
         assert!(failed && replica.failure().is_some());
+        assert!(!replica.is_closing(), "it can still be read");
         assert!(replica.sync().is_err() && replica.close().is_err());
         let replica = open(store(), Durability::Always, &clock);
         // One that was not acknowledged may be there, if it was the next.

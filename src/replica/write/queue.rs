@@ -309,13 +309,20 @@ impl WriteQueue {
         }
     }
 
-    /// Whether it is closed, or about to be: whoever takes long ends.
+    /// Whether somebody closes the replica: whoever reads ends. A replica that has failed takes nothing
+    /// any more, but can be read until it is closed.
     pub(in crate::replica) fn is_closing(&self) -> bool {
         self.is_closing.load(Ordering::Acquire)
     }
 
+    /// Closes the replica.
     pub(in crate::replica) fn close(&self) {
         self.is_closing.store(true, Ordering::Release);
+        self.take_no_more();
+    }
+
+    /// Nothing is taken any more.
+    pub(in crate::replica) fn take_no_more(&self) {
         let mut state = self.state();
         state.is_closed = true;
         self.wake_up(&mut state);
