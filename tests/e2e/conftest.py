@@ -169,13 +169,15 @@ def start_cluster(start_router):
 @pytest.fixture(scope="session")
 def disturbed(tmp_path_factory):
     """Environments of routers whose clock is off or whose disk is slow, in milliseconds:
-    `disturbed(clock=-400)`, `disturbed(sync=5)`."""
+    `disturbed(clock=-400)`, `disturbed(sync=5)`; or whose disk is stuck or broken while a folder
+    says so: `disturbed(disk=folder)`."""
     library = tmp_path_factory.mktemp("shim") / "shim.so"
     source = Path(__file__).with_name("shim.c")
     subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
 
-    def environment(clock=0, sync=0):
+    def environment(clock=0, sync=0, disk=None):
         return {
+            "MST_TEST_DISK": None if disk is None else str(disk),
             "LD_PRELOAD": str(library),
             "MST_TEST_CLOCK_MS": str(clock),
             "MST_TEST_SYNC_MS": str(sync),

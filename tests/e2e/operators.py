@@ -72,6 +72,10 @@ class Operator(Client):
             key = f"{own}/asker/{self.id}"
             self._tokens[own] = self._session.liveliness().declare_token(key)
 
+    def declare(self, key):
+        """Declares a liveliness token, which lasts as long as the session."""
+        self._tokens[key] = self._session.liveliness().declare_token(key)
+
     def _meant(self, selector, payload):
         """The selector and the payload of what one replica is to do."""
         own, control, verb = selector.partition("/control/")

@@ -1,10 +1,14 @@
-/* Preloaded into a router by tests: its clock is off, or its disk is slow.
+/* Preloaded into a router by tests: its clock is off, or its disk is slow, stuck or broken.
  *
  * MST_TEST_CLOCK_MS  milliseconds that the wall clock is ahead; negative if it is behind
  * MST_TEST_SYNC_MS   milliseconds that each sync of a file takes longer
+ * MST_TEST_DISK      a folder: while there is a file "stuck" in it, syncs wait; while there is
+ *                    one "broken", they fail; and when there is one "later", an hour has passed
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
@@ -13,6 +17,19 @@ static long number(const char *name)
 {
     const char *text = getenv(name);
     return text ? atol(text) : 0;
+}
+
+static int disk_is(const char *state)
+{
+    char path[4096];
+    const char *folder = getenv("MST_TEST_DISK");
+    if (!folder)
+        return 0;
+    int before = errno;
+    snprintf(path, sizeof path, "%s/%s", folder, state);
+    int is_there = access(path, F_OK) == 0;
+    errno = before;
+    return is_there;
 }
 
 int clock_gettime(clockid_t clock, struct timespec *now)
@@ -25,6 +42,8 @@ int clock_gettime(clockid_t clock, struct timespec *now)
     }
     int result = real(clock, now);
     if (result == 0 && clock == CLOCK_REALTIME) {
+        if (disk_is("later"))
+            now->tv_sec += 3600;
         long nanos = now->tv_nsec + offset % 1000 * 1000000;
         now->tv_sec += offset / 1000 + (nanos >= 1000000000) - (nanos < 0);
         now->tv_nsec = (nanos + 1000000000) % 1000000000;
@@ -32,11 +51,16 @@ int clock_gettime(clockid_t clock, struct timespec *now)
     return result;
 }
 
-static void wait_for_the_disk(void)
+static int wait_for_the_disk(void)
 {
     long millis = number("MST_TEST_SYNC_MS");
     struct timespec pause = {millis / 1000, millis % 1000 * 1000000};
+    struct timespec look = {0, 5000000};
     nanosleep(&pause, NULL);
+    while (disk_is("stuck"))
+        nanosleep(&look, NULL);
+    errno = EIO;
+    return disk_is("broken") ? -1 : 0;
 }
 
 int fsync(int file)
@@ -44,8 +68,7 @@ int fsync(int file)
     static int (*real)(int);
     if (!real)
         real = (int (*)(int))dlsym(RTLD_NEXT, "fsync");
-    wait_for_the_disk();
-    return real(file);
+    return wait_for_the_disk() ? -1 : real(file);
 }
 
 int fdatasync(int file)
@@ -53,6 +76,5 @@ int fdatasync(int file)
     static int (*real)(int);
     if (!real)
         real = (int (*)(int))dlsym(RTLD_NEXT, "fdatasync");
-    wait_for_the_disk();
-    return real(file);
+    return wait_for_the_disk() ? -1 : real(file);
 }
