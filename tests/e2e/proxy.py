@@ -1,5 +1,7 @@
-"""A TCP link between two routers that can be cut and healed, and whose bytes are counted."""
+"""A TCP link between two routers that can be cut and healed, that can be slow, uneven or stuck in
+one direction, and whose bytes are counted."""
 
+import random
 import socket
 import threading
 import time
@@ -26,6 +28,13 @@ class Proxy:
         self.port = port
         #: Bytes a second each way, for connections that are made from now on; any, if there is none.
         self.rate = rate
+        #: A pair: after so many bytes of a connection, about, nothing passes for so many seconds.
+        self.spikes = None
+        #: How often that was.
+        self.spiked = 0
+        self._random = random.Random(1)
+        #: Set while bytes pass to the target, and from it.
+        self._passing = {"forth": threading.Event(), "back": threading.Event()}
         #: Bytes that it has passed on to the target, and those from it.
         self.forth = 0
         self.back = 0
@@ -63,9 +72,19 @@ class Proxy:
         with self._lock:
             return self.forth + self.back
 
+    def stall(self, direction):
+        """Lets nothing pass "forth", to the target, or "back". Connections stay."""
+        self._passing[direction].clear()
+
+    def flow(self):
+        """Lets bytes pass again in both directions."""
+        for passing in self._passing.values():
+            passing.set()
+
     def heal(self, for_bytes=None):
         """Takes connections from now on; or until so many bytes have passed."""
         self.cut()  # It may have been in the middle: then threads are left.
+        self.flow()
         self._limit = None if for_bytes is None else self.forth + self.back + for_bytes
         self._listener = socket.create_server(("127.0.0.1", self.port))
         if self.rate:
@@ -83,6 +102,7 @@ class Proxy:
 
     def _break(self):
         listener, self._listener = self._listener, None
+        self.flow()
         for end in self._ends if listener is None else {listener, *self._ends}:
             _shut(end)
 
@@ -140,14 +160,27 @@ class Proxy:
             near.close()
             far.close()
 
+    def _about(self, number):
+        """Half as much, up to half as much again."""
+        with self._lock:
+            return number * self._random.uniform(0.5, 1.5)
+
     def _copy(self, source, sink, counter):
-        rate, due = self.rate, time.monotonic()
+        rate, due, passed = self.rate, time.monotonic(), 0
+        spike = self._about(self.spikes[0]) if self.spikes else None
+        is_fine = rate or spike
         try:
-            while chunk := source.recv(_SLOW_CHUNK if rate else _CHUNK):
+            while chunk := source.recv(_SLOW_CHUNK if is_fine else _CHUNK):
                 if rate:
                     # What came early waits its turn; time that was not used is lost.
                     due = max(due, time.monotonic()) + len(chunk) / rate
                     time.sleep(max(0, due - time.monotonic()))
+                passed += len(chunk)
+                if spike is not None and passed > spike:
+                    self.spiked += 1
+                    time.sleep(self.spikes[1])
+                    spike = passed + self._about(self.spikes[0])
+                self._passing[counter].wait()
                 sink.sendall(chunk)
                 with self._lock:
                     setattr(self, counter, getattr(self, counter) + len(chunk))

@@ -52,6 +52,52 @@ def test_a_large_value_lets_small_ones_go_first_and_goes_on_after_cuts(start_clu
     assert not any(CLOSED in router.log() for router in cluster.routers)
 
 
+def random_values(count, length):
+    return {f"demo/n/{n}": os.urandom(length) for n in range(count)}
+
+
+def bytes_of(values):
+    return sum(map(len, values.values()))
+
+
+def test_delays_that_leap_do_not_make_it_send_again(start_cluster):
+    cluster = start_cluster(chain(2), DEMO)
+    values = random_values(400, 2_000)
+    write_apart(cluster, values)
+    link = cluster.link(0, 1)
+    link.spikes = (200_000, 2.0)
+    before = link.bytes
+    cluster.heal()
+    cluster.wait_until_equal("demo", keys=len(values))
+    assert link.spiked > 0
+    assert link.bytes - before < 1.3 * bytes_of(values)
+    assert not any(CLOSED in router.log() for router in cluster.routers)
+
+
+@pytest.mark.parametrize("direction", ["forth", "back"])
+def test_a_link_that_is_stuck_in_one_direction_stops_nobody(start_cluster, direction):
+    cluster = start_cluster(chain(2), DEMO)
+    routers = cluster.routers
+    routers[0].client.put("demo/before", b"1", timestamp=timestamp())
+    cluster.wait_until_equal("demo", keys=1)
+    link = cluster.link(0, 1)
+    link.stall(direction)
+    # Each goes on for its own clients.
+    for number, router in enumerate(routers):
+        for n in range(20):
+            router.client.put(f"demo/{number}/{n}", b"meanwhile", timestamp=timestamp())
+        own = {f"demo/{number}/{n}": b"meanwhile" for n in range(20)}
+        router.client.wait_for(f"demo/{number}/*", own)
+    # Zenoh's lease ends, and so does the connection of one that hears nothing.
+    wait_until(
+        lambda: any(len(router.neighbours()) == 0 for router in routers), "one hears nothing"
+    )
+    link.flow()
+    cluster.wait_until_equal("demo", keys=41)
+    for router in routers:
+        assert len(router.client.get("demo/**")) == 41
+
+
 def test_a_link_that_clients_keep_full_is_neither_closed_nor_closed_to_repair(start_cluster):
     cluster = start_cluster(chain(2), DEMO)
     values = {f"demo/n/{n}": os.urandom(1_000) for n in range(150)}
