@@ -44,7 +44,8 @@ pub struct Listed {
     pub cells: usize,
     /// Whether it has no value.
     pub deleted: bool,
-    /// When the last of its cells dies, in NTP64, if it has a lifetime.
+    /// When the last of its cells dies or is hidden, in NTP64, if it has a lifetime, or its value says
+    /// for how long it is shown.
     pub expires: Option<u64>,
     /// Whether it is a pattern, and its cells are rules.
     pub rule: bool,
@@ -81,8 +82,8 @@ impl Administration {
         };
         let high = listing.high.clone();
         let high = high.map_or(Bound::Unbounded, Bound::Excluded);
-        let (tree, now) = (self.replica.snapshot()?.tree, self.now());
-        let Ok(cells) = tree.range((low, high));
+        let (snapshot, now) = (self.replica.snapshot()?, self.now());
+        let Ok(cells) = snapshot.tree.range((low, high));
         let cells = cells.map(|entry| {
             let Ok(entry) = entry;
             entry
@@ -115,11 +116,21 @@ impl Administration {
             let expires = self.replica.lifetimes().of(key);
             let expires = expires.map(|lifetime| lifetime.death(timestamp.time));
             deleted |= expires.is_some_and(|expires| expires <= now);
+            // A value that says so itself is hidden before, unless it is merged with others.
+            let hidden = hidden.filter(|until| count == 1 && (1..u64::MAX).contains(until));
+            let expires = hidden.into_iter().chain(expires).min();
+            // A put rule may show another one since.
+            let is_hidden = hidden.is_some_and(|until| until <= now);
+            deleted |= is_hidden && self.replica.last_write(key).is_none();
             if begins && (listing.deleted || !deleted) && matches(listing, &full) {
                 page.keys.push(Listed {
                     key: full.clone(),
                     timestamp,
                     cells: count,
+                    bytes: listing
+                        .bytes
+                        .then(|| bytes.sum::<Result<_, _>>())
+                        .transpose()?,
                     deleted,
                     expires,
                     rule,

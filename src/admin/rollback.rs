@@ -3,11 +3,12 @@
 //! Restoring older cells would have no effect: replicas keep the newest. So a rollback
 //! writes anew what differs from the past, with timestamps of now: it deletes keys that
 //! did not exist, and puts values that were different. What had a lifetime that is over since counts as
-//! not there.
+//! not there, and so does what its encoding hides by now. Of what lives on, the put says by its encoding
+//! for how long, as it is stamped anew: it lives for what was left of its life.
 //!
 //! A key whose value was made of several cells gets one put of that value, after a delete
 //! of all its cells: counters go on from the sum that they had, sets from the elements,
-//! documents from the state.
+//! documents from the state. It begins a whole life, as what is merged cannot be hidden put by put.
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +19,7 @@ use super::{AdminError, Administration, OnChange};
 use crate::{
     backup::RollbackFrame,
     cell::{Cell, CellKey, Content, Key, Part, TIMESTAMP_ID_BYTES, Timestamp, Value},
-    merge::{Form, Merged, PartCell},
+    merge::{Form, Merged, PartCell, shown_always, shown_for, shown_until},
     replica::{GetError, Lookup},
 };
 
@@ -77,7 +78,7 @@ impl Administration {
         let mut would = RolledBack::default();
         self.each_key(frame, &mut |key, past| {
             let (was, is) = (value_of(past, Form::Json)?, self.current(key)?);
-            match (was == is, was.is_some()) {
+            match (self.is_alike(key, &was, &is), was.is_some()) {
                 (true, is_shown) => would.kept += u64::from(is_shown),
                 (false, true) => would.restored += 1,
                 (false, false) => would.deleted += 1,
@@ -109,6 +110,10 @@ impl Administration {
                 self.replica.count_dead();
                 continue;
             }
+            let is_own = key.part.is_empty();
+            if is_own && cell.value().is_some() && shown_until(&cell) <= clock {
+                continue;
+            }
             past.entry(key.key).or_default().insert(key.part, cell);
         }
         let now = self
@@ -131,13 +136,14 @@ impl Administration {
     ) -> Result<(), AdminError> {
         // Compared as JSON where possible: a document may be saved in several ways.
         let shown = value_of(past, Form::Json)?;
-        if shown == self.current(key)? {
+        if self.is_alike(key, &shown, &self.current(key)?) {
             done.kept += u64::from(shown.is_some());
             return Ok(());
         }
         let was = value_of(past, Form::Native)?;
         let mut timestamp = self.timestamp_above(key, id);
         let is_plain = self.replica.is_lww() && past.keys().all(Part::is_empty);
+        let was = was.map(|was| self.shortened(key, past, was, timestamp.time + 1));
         if was.is_none() || !is_plain {
             self.write(key, timestamp, Content::Tombstone)?;
         }
@@ -154,6 +160,28 @@ impl Administration {
         }
         changed(&CellKey::own(key.clone()), timestamp);
         Ok(())
+    }
+
+    /// Whether nothing has to be written for a key to be what it was. What a rollback put says for how
+    /// long it is shown, of keys with a lifetime: that makes no difference.
+    fn is_alike(&self, key: &Key, was: &Option<Value>, is: &Option<Value>) -> bool {
+        let always = |value: &Option<Value>| value.clone().map(shown_always);
+        let has_lifetime = self.replica.lifetimes().of(key).is_some();
+        was == is || (has_lifetime && always(was) == always(is))
+    }
+
+    /// A value that was a key's, as it is to be put at `time`: for what is left of its life.
+    fn shortened(&self, key: &Key, past: &PastCells, was: Value, time: u64) -> Value {
+        let own = past.get(&Part::EMPTY).filter(|_| past.len() == 1);
+        let Some(own) = own.filter(|_| !self.replica.merges(key, &was)) else {
+            return was;
+        };
+        let lifetime = self.replica.lifetimes().of(key);
+        let dies = lifetime.map_or(u64::MAX, |lifetime| lifetime.death(own.timestamp.time));
+        match dies.min(shown_until(own)) {
+            u64::MAX => was,
+            until => shown_for(was, until.saturating_sub(time)),
+        }
     }
 
     fn write(&self, key: &Key, timestamp: Timestamp, content: Content) -> Result<(), AdminError> {

@@ -12,6 +12,7 @@ use crate::{
     config::{Durability, ScrubConfig},
     merge::{
         Form, MergeRules,
+        lifetimes::tests::lifetimes,
         tests::{any_put, rules},
     },
     mst::RootHash,
@@ -41,6 +42,10 @@ fn all_rules() -> MergeRules {
 }
 
 fn administration(folder: Option<&Path>) -> Administration {
+    administration_by(folder, all_rules())
+}
+
+fn administration_by(folder: Option<&Path>, rules: MergeRules) -> Administration {
     let store: Box<dyn Store> = match folder {
         Some(folder) => Box::new(DurableStore::open(folder, 4 << 20).expect("a store")),
         None => Box::new(MemoryStore),
@@ -52,7 +57,7 @@ fn administration(folder: Option<&Path>) -> Administration {
         max_clock_drift: Duration::from_secs(10),
         keep_changes: false,
     };
-    let rules = Arc::new(all_rules());
+    let rules = Arc::new(rules);
     let text = rules.text().to_owned();
     let replica = Replica::open("demo", store, options, rules, clock(), ()).expect("a replica");
     let config = ScrubConfig {
@@ -220,6 +225,7 @@ proptest! {
         for listed in &listed {
             let key = admin.stored_key(&listed.key).expect("a key");
             prop_assert_eq!(admin.replica.latest(&key), Some(listed.timestamp));
+            prop_assert_eq!(listed.bytes, bytes.get(&key).copied());
         }
     }
 
@@ -500,4 +506,100 @@ fn a_store_with_cells_that_nest_too_deep_is_used_and_a_backup_of_it_restored_wit
     };
     let worker = std::thread::Builder::new().stack_size(2 << 20).spawn(run);
     worker.expect("a thread").join().expect("no panic");
+}
+
+// L6: what a rollback writes anew lives for what was left of its life.
+#[test]
+fn a_rollback_gives_back_what_was_left_of_a_life() {
+    let rules = MergeRules::lww();
+    let rules = rules
+        .with_lifetimes(lifetimes(json!({ "short/*": "60s" })))
+        .expect("valid");
+    let admin = administration_by(None, rules);
+    let now = clock()();
+    let put = |text: &str, ago: u64, schema: Option<&str>| {
+        let timestamp = Timestamp {
+            time: now - (ago << 32),
+            id: [5; 16],
+        };
+        let value = Value {
+            encoding_id: 4,
+            schema: schema.map(|schema| schema.as_bytes().into()),
+            attachment: None,
+            payload: "here".into(),
+        };
+        admin
+            .replica
+            .put(
+                key(text),
+                Cell {
+                    timestamp,
+                    content: Content::Value(value),
+                },
+            )
+            .expect("put");
+    };
+    put("short/half", 30, Some("utf-8"));
+    put("short/kept", 30, None);
+    put("long/ttl", 30, Some("ttl=90s"));
+    put("long/hidden", 30, Some("ttl=20s"));
+    put("long/plain", 30, None);
+    let (bytes, _) = backup(&admin);
+    for text in ["short/half", "long/ttl", "long/hidden", "long/plain"] {
+        let cell = Cell::tombstone(Timestamp {
+            time: clock()(),
+            id: [5; 16],
+        });
+        admin.replica.put(key(text), cell).expect("deleted");
+    }
+    let back = || {
+        let mut done = RolledBack::default();
+        for frame in BackupReader::open(&bytes[..])
+            .expect("a backup")
+            .rollback_frames(WildcardRules::default())
+        {
+            let frame = frame.expect("a frame");
+            done.add(
+                admin
+                    .roll_back(frame, [6; 16], &mut |_, _| ())
+                    .expect("rolled back"),
+            );
+        }
+        done
+    };
+    assert_eq!(
+        back(),
+        RolledBack {
+            restored: 3,
+            deleted: 0,
+            kept: 1
+        }
+    );
+    let values = values(&admin);
+    let schema = |text: &str| {
+        let schema = values[&key(text)].schema.as_deref();
+        schema.map(|schema| String::from_utf8(schema.into()).expect("text"))
+    };
+    let left = |text: &str, most: u64| {
+        let schema = schema(text).expect("it says for how long");
+        let (_, ttl) = schema.split_once("ttl=").expect("it says for how long");
+        let left: u64 = ttl
+            .strip_suffix("ms")
+            .expect("a time")
+            .parse()
+            .expect("a number");
+        assert!(left <= most && left > most - 20_000, "{text}: {left}");
+    };
+    left("short/half", 30_000);
+    assert!(
+        schema("short/half")
+            .expect("it has one")
+            .starts_with("utf-8;")
+    );
+    left("long/ttl", 60_000);
+    assert_eq!((schema("short/kept"), schema("long/plain")), (None, None));
+    assert_eq!(values.len(), 4);
+    // Once more it is as it was: where a key has a lifetime, that it says so makes no difference.
+    let again = back();
+    assert_eq!((again.deleted, again.restored), (0, 1));
 }

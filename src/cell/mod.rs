@@ -38,6 +38,7 @@ mod pattern;
 mod reader;
 mod row;
 mod timestamp;
+mod ttl;
 
 #[cfg(test)]
 pub(crate) mod tests {
@@ -58,6 +59,7 @@ pub use reader::DecodeError;
 pub(crate) use reader::Reader;
 pub use row::{Payload, Row, RowValue};
 pub use timestamp::{TIMESTAMP_ID_BYTES, Timestamp, ntp64_millis, ntp64_span};
+pub use ttl::{ttls, with_ttl, without_ttl};
 
 use crate::{hash::HASH_BYTES, mst::Digested};
 

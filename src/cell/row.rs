@@ -19,7 +19,7 @@
 
 use bytes::Bytes;
 
-use super::{Cell, CellDigest, Content, DecodeError, Value, Version, reader::Reader};
+use super::{Cell, CellDigest, Content, DecodeError, Value, Version, reader::Reader, ttls};
 
 pub(super) const TOMBSTONE: u8 = 0;
 pub(super) const INLINE: u8 = 1;

@@ -18,7 +18,7 @@ pub const MAX_LIFETIMES: usize = 256;
 pub const MAX_LIFETIME_STEPS: usize = 16;
 
 /// How long is kept what is stamped from some time on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LifetimeStep {
     /// Milliseconds since 1970; 0 for the first step.
     pub from: u64,
@@ -27,7 +27,7 @@ pub struct LifetimeStep {
 }
 
 /// The lifetimes of a storage.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LifetimesConfig {
     /// By key expressions, in the order of their texts; the steps of each ascend.
     pub keys: Vec<(OwnedKeyExpr, Vec<LifetimeStep>)>,
@@ -136,6 +136,23 @@ pub fn parse_lifetime(text: &str) -> Result<Duration, ConfigError> {
     let span =
         Span::deserialize(text).map_err(|error| option_error("lifetimes", error.to_string()))?;
     kept_for("lifetimes", span).map(Duration::from_millis)
+}
+
+/// Reads for how long a put says that it is shown.
+///
+/// # Errors
+/// What is allowed, if it is not that.
+pub fn parse_ttl(text: &str) -> Result<Duration, String> {
+    let range = limits::TTL;
+    let text = serde::de::value::StrDeserializer::<serde::de::value::Error>::new(text);
+    match Span::deserialize(text) {
+        Ok(span) if range.contains(&span) => Ok(span.0),
+        _ => Err(format!(
+            "a time with its unit, one of ms, s, m, h, d, from {} to {}",
+            range.start(),
+            range.end()
+        )),
+    }
 }
 
 fn steps_of(name: &str, options: Vec<StepOption>) -> Result<Vec<LifetimeStep>, ConfigError> {

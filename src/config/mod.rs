@@ -29,7 +29,7 @@ use thiserror::Error;
 
 pub use folder::OnClosure;
 pub use lifetimes::{
-    LifetimeStep, LifetimesConfig, MAX_LIFETIME_STEPS, MAX_LIFETIMES, parse_lifetime,
+    LifetimeStep, LifetimesConfig, MAX_LIFETIME_STEPS, MAX_LIFETIMES, parse_lifetime, parse_ttl,
 };
 pub use merge::{MergeConfig, StrategyConfig};
 pub use operators::Operators;
@@ -276,6 +276,7 @@ mod limits {
     pub(super) const CACHE: RangeInclusive<ByteSize> = ByteSize(4 << 20)..=ByteSize(1 << 40);
     pub(super) const DEFAULT_CACHE: ByteSize = ByteSize(128 << 20);
     pub(super) const LIFETIME: RangeInclusive<Span> = seconds(1)..=seconds(3660 * DAY);
+    pub(super) const TTL: RangeInclusive<Span> = millis(1)..=seconds(3660 * DAY);
     pub(super) const SCRUB: RangeInclusive<Span> = seconds(60)..=seconds(366 * DAY);
     pub(super) const DEFAULT_SCRUB: Span = seconds(7 * DAY);
     pub(super) const REPLY: RangeInclusive<Span> = millis(100)..=seconds(DAY);

@@ -123,6 +123,7 @@ mod part;
 mod rules;
 mod strategies;
 mod strategy;
+pub(crate) mod ttl;
 mod values;
 
 #[cfg(all(test, feature = "automerge"))]
@@ -141,4 +142,5 @@ pub use rules::{
 pub use strategies::automerge::AutomergeCrdt;
 pub use strategies::{additive::Additive, object::Object, set_union::SetUnion};
 pub use strategy::{Applied, Fold, Form, InvalidPut, PartCell, PartWrite, Put, Reading, Strategy};
+pub use ttl::{InvalidTtl, shown_always, shown_for, shown_until, ttl_of};
 pub use values::decimal::DIGITS;

@@ -110,6 +110,8 @@ pub struct LifetimeMetrics {
     pub expired: u64,
     /// Writes whose lifetime was over when they came.
     pub dead: u64,
+    /// Puts that are hidden after some time, and whose key has no lifetime.
+    pub ttl_without_lifetime: u64,
 }
 
 /// The feed of changes that pub/sub did not bring.
@@ -261,6 +263,11 @@ impl LifetimeMetrics {
             "zenoh_mst_dead_updates",
             "Puts, deletes and cells of other replicas whose lifetime was over when they came.",
             self.dead,
+        );
+        writer.counter(
+            "zenoh_mst_ttl_without_lifetime",
+            "Puts with a ttl in their encoding to keys without a lifetime: hidden, and never freed.",
+            self.ttl_without_lifetime,
         );
     }
 }

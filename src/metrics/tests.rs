@@ -74,6 +74,7 @@ fn sample() -> StorageMetrics {
             held: 2.5,
             expired: 320,
             dead: 8,
+            ttl_without_lifetime: 3,
         },
         changes: ChangeMetrics {
             published: 70,

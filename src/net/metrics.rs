@@ -75,6 +75,7 @@ impl Operator {
                 held: seconds(fading.held),
                 expired: counts.expired,
                 dead: counts.dead,
+                ttl_without_lifetime: counts.ttl_without_lifetime,
             },
             changes: ChangeMetrics {
                 published: changes.published,

@@ -141,6 +141,7 @@ fn lifetimes_json(replica: &Replica) -> Value {
         "cells": fading.cells,
         "expired": counts.expired,
         "dead": counts.dead,
+        "ttl_without_lifetime": counts.ttl_without_lifetime,
         "held_seconds": fading.held >> 32,
     })
 }

@@ -66,6 +66,8 @@ counters! {
     expired,
     /// Writes whose lifetime was over before they came.
     dead,
+    /// Puts that are hidden after some time, by their encoding, and whose key has no lifetime.
+    ttl_without_lifetime,
     /// Groups that were committed to the store.
     commits,
     /// Cells in these groups.

@@ -7,7 +7,7 @@ use thiserror::Error;
 use super::MAX_VALUE_BYTES;
 use crate::{
     cell::{MAX_KEY_BYTES, MAX_KEY_CHUNKS, Timestamp},
-    merge::{InvalidPut, ReadError, RejectedPut},
+    merge::{InvalidPut, InvalidTtl, ReadError, RejectedPut},
     store::StoreError,
     wildcard::InvalidRule,
 };
@@ -63,6 +63,9 @@ pub enum Refusal {
     /// There are too many rules.
     #[error("its key has wildcards, and the storage has as many rules as it takes")]
     TooManyRules,
+    /// For how long it is to be shown is not understood.
+    #[error(transparent)]
+    InvalidTtl(#[from] InvalidTtl),
     /// The strategy that merges the key cannot take the value.
     #[error("`{strategy}` cannot take it: {reason}")]
     InvalidPut {

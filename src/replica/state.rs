@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use parking_lot::RwLock as FairLock;
@@ -53,6 +53,8 @@ pub(crate) struct State {
     held_deaths: AtomicU64,
     /// When it was last said that what came was dead, in seconds on the monotonic clock.
     told_dead: AtomicU64,
+    /// Whether it was said that puts are hidden whose keys have no lifetime.
+    told_ttl: AtomicBool,
 }
 
 impl State {
@@ -80,6 +82,7 @@ impl State {
             witnessed: AtomicU64::new(0),
             held_deaths: AtomicU64::new(0),
             told_dead: AtomicU64::new(0),
+            told_ttl: AtomicBool::new(false),
             roots: RwLock::new(RootHistory::new(tree.publish(), options.keep_changes)),
             tree: FairLock::new(tree),
             quarantine: Quarantine::new(quarantined),
@@ -205,7 +208,7 @@ impl State {
         let mut timestamps = self.queue.liveness(key);
         let settled = self.applied();
         if let Some(own) = settled.get(&CellKey::own(key.clone())) {
-            timestamps.see(&Part::EMPTY, own.timestamp(), own.is_tombstone());
+            timestamps.see(&Part::EMPTY, own.timestamp(), own.shown_until());
         }
         if let Some(newest) = settled.newest_part(key) {
             timestamps.see_part(newest);

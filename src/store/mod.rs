@@ -107,12 +107,14 @@ impl From<Vec<Write>> for RowBatch {
 }
 
 /// A row as a scan shows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RowHead {
     /// All of the cell but its value.
     pub version: Version,
     /// Whether its payload has a row of its own.
     pub is_apart: bool,
+    /// For how long its encoding says that it is shown, as it is written there.
+    pub ttl: Option<Box<str>>,
 }
 
 /// A cell of a key, and its version.

@@ -52,7 +52,14 @@ impl CellStore for ModelStore {
         for (key, cell) in &*self.rows() {
             let version = Version::of(key, cell);
             let is_apart = false;
-            visit(key.clone(), RowHead { version, is_apart });
+            let schema = cell.value().and_then(|value| value.schema.as_deref());
+            let ttl = schema.and_then(|schema| crate::cell::ttls(schema).next());
+            let head = RowHead {
+                version,
+                is_apart,
+                ttl: ttl.map(Box::from),
+            };
+            visit(key.clone(), head);
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ from polling import wait_until
 from router import storage
 from test_changes import attachment, key_of, listen  # noqa: F401
 from test_mstctl import mstctl
+from test_rest import curl
 
 SHORT = {"demo/pose/**": "2s", "demo/log/**": "1h"}
 
@@ -187,3 +188,48 @@ def test_mstctl_says_what_is_left_and_what_would_go(start_router):
     would = mstctl("lifetimes", "demo/map/*=1m", router=router, check=0).text
     assert would == "demo/map/*: 1 of 2 keys would go at once, with 1 cells\n"
     assert len(client.get("demo/**")) == 3
+
+
+def test_one_put_says_for_how_long_it_is_shown(start_router):
+    config = storage(
+        "demo/**", settle="50ms", lifetimes=SHORT, replication={"key_overrides": {"demo/count": "additive"}}
+    )
+    router = start_router({"demo": config}, session="runtime")
+    client = router.client
+    client.put("demo/map/1", "before")
+    client.put("demo/map/1", "short", encoding="text/plain;ttl=3s")
+    client.put("demo/log/1", "short", encoding="my/own;ttl=3s")
+    status, body = curl(
+        "-X", "PUT", "-H", "content-type: text/plain;ttl=3s", "-d", "rest", f"{router.rest_url}/demo/log/2"
+    )
+    assert status == 200, body
+    client.put("demo/log/3", "long", encoding="text/plain;ttl=30m")
+    client.wait_for("demo/log/3", {"demo/log/3": b"long"})
+    assert set(client.get("demo/**")) == {"demo/map/1", "demo/log/1", "demo/log/2", "demo/log/3"}
+    assert str(client.sample("demo/log/1").encoding) == "my/own;ttl=3s"
+    wait_until(lambda: set(client.get("demo/**")) == {"demo/log/3"}, "the short ones are hidden")
+    assert client.get("demo/map/1") == {}
+    status, body = curl(f"{router.rest_url}/demo/log/2")
+    assert (status, json.loads(body)) == (200, [])
+    # They are hidden, and no more.
+    status = wait_for_cells(router, 4, "all are in the tree")
+    assert status["lifetimes"]["ttl_without_lifetime"] == 1
+    router.wait_for_log("a put of 'demo/map/1' has a `ttl=`, and its key no lifetime")
+    wait_until(lambda: mstctl("--json", "keys", router=router).code == 0, "the storage can be asked")
+    (listed,) = mstctl("--json", "keys", router=router, check=0).lines()
+    assert listed["key"] == "demo/log/3" and 1_500_000 < listed["left_ms"] <= 1_800_000
+    # What is not understood is refused, and so it is where puts are merged.
+    client.put("demo/map/2", "never", encoding="text/plain;ttl=soon")
+    client.put("demo/count", "5", encoding="text/plain;ttl=5s")
+    status = router.wait_for_status(
+        "demo", lambda status: len(status["refused"]) == 2, "both are refused"
+    )
+    reasons = {write["key"]: write["reason"] for write in status["refused"]}
+    assert reasons["demo/map/2"].startswith("its encoding says `ttl=soon`, allowed is a time")
+    assert reasons["demo/count"].startswith("`additive` cannot take it: its encoding has a `ttl=`")
+    # A later put is shown as ever, and a restart changes nothing.
+    client.put("demo/map/1", "after")
+    client.wait_for("demo/map/1", {"demo/map/1": b"after"})
+    router.stop()
+    router.start()
+    assert set(router.client.get("demo/**")) == {"demo/log/3", "demo/map/1"}

@@ -14,7 +14,7 @@ use super::{
     specificity,
 };
 use crate::{
-    cell::{Cell, Content, Key, Part, intersect},
+    cell::{Cell, Content, Key, Part, intersect, ttls, without_ttl},
     config::{ConfigError, MergeConfig, StrategyConfig},
     merge::{
         Additive, Lifetimes, Object, SetUnion,
@@ -284,7 +284,12 @@ impl MergeRules {
         if let Some(rule) = self.keys.iter().find(matches) {
             return rule.strategy.as_ref();
         }
-        let (id, schema) = (value.encoding_id, value.schema.as_deref());
+        // For how long it is shown makes it no other type.
+        let schema = value.schema.as_deref();
+        let without = schema.filter(|schema| ttls(schema).next().is_some());
+        let without = without.map(without_ttl);
+        let schema = without.as_ref().map_or(schema, Option::as_deref);
+        let id = value.encoding_id;
         let of_type = |(name, _): &&(String, _)| is_of_type(id, schema, name);
         match self.types.iter().find(of_type) {
             Some((_, strategy)) => strategy.as_ref(),
@@ -315,6 +320,16 @@ impl MergeRules {
             strategy: Arc::clone(&chosen.name),
             reason,
         };
+        if value
+            .schema
+            .as_deref()
+            .is_some_and(|schema| ttls(schema).next().is_some())
+        {
+            return Err(misfit(InvalidPut::new(
+                "its encoding has a `ttl=`, and what is merged cannot be hidden put by put: give the \
+                 key a lifetime, by the option `lifetimes`",
+            )));
+        }
         let put = Put {
             timestamp: cell.timestamp,
             value,

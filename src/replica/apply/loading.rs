@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     cell::{CellKey, Version},
+    merge::ttl,
     replica::OpenError,
     store::{RowHead, Store},
 };
@@ -60,8 +61,15 @@ pub(in crate::replica) fn load(store: &dyn Store) -> Result<Loaded, OpenError> {
         let mut chunk = Vec::with_capacity(LOAD_CHUNK);
         // A builder that is gone has panicked, which `join` tells.
         let hand_over = |chunk| drop(sender.send(chunk));
-        let scanned = store.scan(&mut |key, RowHead { version, is_apart }| {
-            chunk.push((key, TreeEntry::in_row(version, is_apart)));
+        let scanned = store.scan(&mut |key, head| {
+            let RowHead {
+                version,
+                is_apart,
+                ttl,
+            } = head;
+            let ttl = ttl.as_deref();
+            let until = ttl.map_or(u64::MAX, |ttl| ttl::until(version.timestamp.time, ttl));
+            chunk.push((key, TreeEntry::in_row(version, is_apart, until)));
             if chunk.len() == LOAD_CHUNK {
                 hand_over(std::mem::replace(
                     &mut chunk,

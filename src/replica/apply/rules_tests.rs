@@ -238,10 +238,10 @@ proptest! {
             };
             let mut liveness = KeyLiveness::default();
             for (cell, held) in apart.tree.iter().filter(|(cell, _)| cell.key == key) {
-                liveness.see(&cell.part, held.timestamp(), held.is_tombstone());
+                liveness.see(&cell.part, held.timestamp(), held.shown_until());
             }
             let ruled = rules.of_key(&key).unwrap_or_else(Ruled::default);
-            prop_assert_eq!(liveness.shown(&ruled), shown(&updates, &key), "{}", text);
+            prop_assert_eq!(liveness.shown(&ruled, 1), shown(&updates, &key), "{}", text);
         }
     }
 }

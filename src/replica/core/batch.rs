@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{ApplyPhase, Cached, Core, Task};
 use crate::{
     cell::{Cell, CellKey, Key, Version},
+    merge::shown_until,
     replica::{
         Failure, Now, TreeEntry,
         apply::{bucket::PendingCell, joined::Joined},
@@ -113,7 +114,10 @@ impl Core {
         for (key, pending) in batch.due.by_ref().take(most) {
             let version = pending.version(&key);
             let held = match self.has_rows {
-                true => TreeEntry::in_row(version, is_apart(&pending.cell)),
+                true => {
+                    let cell = &*pending.cell;
+                    TreeEntry::in_row(version, is_apart(cell), shown_until(cell))
+                }
                 false => TreeEntry::new(version, Some(Arc::clone(&pending.cell))),
             };
             batch.done.push((key, held));

@@ -26,7 +26,7 @@ use quick_cache::{
 use super::cells_of;
 use crate::{
     cell::{Cell, Key, Part},
-    merge::{Applied, Form, Merged, PartCell, raw},
+    merge::{Applied, Form, Merged, PartCell, raw, shown_until},
     replica::{GetError, Shared},
     store::StoreError,
 };
@@ -64,7 +64,7 @@ impl Kept {
         came: &[(Part, Arc<Cell>)],
         folded: &KeyCells,
     ) -> Applied {
-        let expires = expiry(shared, key, came.iter().map(|(_, cell)| &**cell));
+        let expires = expiry(shared, key, came.iter().map(|(part, cell)| (part, cell)));
         self.expires = self.expires.min(expires);
         apply(&mut self.merged, came, folded)
     }
@@ -141,13 +141,31 @@ fn apply(merged: &mut Merged, cells: &[(Part, Arc<Cell>)], folded: &KeyCells) ->
     Applied::Yes
 }
 
-/// When the first of these cells of a key expires.
-fn expiry<'a>(shared: &Shared, key: &Key, cells: impl Iterator<Item = &'a Cell>) -> u64 {
-    let Some(lifetime) = shared.state.lifetimes.of(key) else {
-        return u64::MAX;
-    };
-    let times = cells.map(|cell| cell.timestamp.time);
-    times.min().map_or(u64::MAX, |time| lifetime.death(time))
+/// When the first of these cells of a key expires. Its own may say so itself; others do not.
+fn expiry<'a>(
+    shared: &Shared,
+    key: &Key,
+    cells: impl Iterator<Item = (&'a Part, &'a Arc<Cell>)>,
+) -> u64 {
+    let lifetime = shared.state.lifetimes.of(key);
+    let expires = cells.map(|(part, cell)| {
+        let dies = lifetime.map_or(u64::MAX, |lifetime| lifetime.death(cell.timestamp.time));
+        let is_value = part.is_empty() && cell.value().is_some();
+        match is_value {
+            true => dies.min(shown_until(cell)),
+            false => dies,
+        }
+    });
+    expires.min().unwrap_or(u64::MAX)
+}
+
+/// To readers a key's own value that is hidden by now is a tombstone: what it covers stays covered.
+fn hide_own(shared: &Shared, cells: &mut KeyCells) {
+    if let Some(own) = cells.get_mut(&Part::EMPTY) {
+        if own.value().is_some() && shared.is_hidden(shown_until(own)) {
+            *own = Arc::new(Cell::tombstone(own.timestamp));
+        }
+    }
 }
 
 impl Folds {
@@ -247,8 +265,9 @@ impl Folds {
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let cells = gather(shared, key, Some(&slot))?;
-            let expires = expiry(shared, key, cells.values().map(|cell| &**cell));
+            let mut cells = gather(shared, key, Some(&slot))?;
+            hide_own(shared, &mut cells);
+            let expires = expiry(shared, key, cells.iter());
             let merged = Merged::fold(&part_cells(&cells));
             let mut fold = Kept { merged, expires };
             let came = shared.state.queue.drain_log(key, &slot, usize::MAX);

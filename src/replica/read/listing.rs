@@ -83,7 +83,7 @@ impl Listing {
         let mut lost = std::mem::take(&mut self.lost);
         let rules = self.rules;
         let shown = |key: &Key, timestamps: KeyLiveness| {
-            timestamps.last_write_by(rules.of_key(key).as_ref())
+            timestamps.last_write_by(rules.of_key(key).as_ref(), rules.now())
         };
         let mut show = |key: &Key, timestamps: KeyLiveness| match shown(key, timestamps) {
             Some(timestamp) => {
@@ -102,18 +102,18 @@ impl Listing {
         let mut of_key: Option<(&Key, KeyLiveness)> = None;
         let within = within.filter(|(cell, _)| !cell.key.is_pattern());
         for (CellKey { key, part }, held) in within {
-            let (timestamp, is_tombstone) = (held.timestamp(), TreeEntry::is_tombstone(held));
+            let (timestamp, until) = (held.timestamp(), TreeEntry::shown_until(held));
             if let Some(timestamps) = self.pending.get_mut(key) {
-                timestamps.see(part, timestamp, is_tombstone);
+                timestamps.see(part, timestamp, until);
                 continue;
             }
             match &mut of_key {
                 Some((last, timestamps)) if *last == key => {
-                    timestamps.see(part, timestamp, is_tombstone);
+                    timestamps.see(part, timestamp, until);
                 }
                 _ => {
                     let mut timestamps = KeyLiveness::default();
-                    timestamps.see(part, timestamp, is_tombstone);
+                    timestamps.see(part, timestamp, until);
                     let before = of_key.replace((key, timestamps));
                     if before.is_some_and(|(key, timestamps)| !show(key, timestamps)) {
                         return;

@@ -79,7 +79,11 @@ impl Replica {
         let expired = shared.expired(&key.key);
         if let Some(ruled) = rules.and_then(|rules| rules.of_key(&key.key)) {
             let ruled = with_expired(Some(ruled), expired).unwrap_or_default();
-            match (shared.state.liveness(&key.key).shown(&ruled), ruled.put) {
+            let now = (shared.clock)();
+            match (
+                shared.state.liveness(&key.key).shown(&ruled, now),
+                ruled.put,
+            ) {
                 (Shown::Nothing, _) => return Lookup::Absent,
                 (Shown::Put(_), Some(put)) => return Lookup::Found(put),
                 // What was pending then may be covered.
@@ -97,12 +101,13 @@ impl Replica {
                     None => Lookup::Stored(Stored(Place::Merged(key, form))),
                 };
             }
-            (false, Some(cell)) if cell.value().is_none() => return Lookup::Absent,
             (false, Some(cell)) if Some(cell.timestamp) <= expired => return Lookup::Absent,
-            (false, Some(cell)) => return Lookup::Found(cell),
+            (false, Some(cell)) => {
+                return shared.if_shown(cell).map_or(Lookup::Absent, Lookup::Found);
+            }
             (false, None) => match shared.state.applied().get(&key) {
                 Some(held) if Some(held.timestamp()) <= expired => return Lookup::Absent,
-                Some(held) if !held.is_tombstone() => match held.cell() {
+                Some(held) if !shared.is_hidden(held.shown_until()) => match held.cell() {
                     Some(cell) => return Lookup::Found(cell),
                     None => held.version(),
                 },
@@ -110,8 +115,7 @@ impl Replica {
             },
         };
         match shared.store.peek(&key, version) {
-            Some(cell) if cell.value().is_some() => Lookup::Found(cell),
-            Some(_) => Lookup::Absent,
+            Some(cell) => shared.if_shown(cell).map_or(Lookup::Absent, Lookup::Found),
             None => Lookup::Stored(Stored(Place::Own(key, version))),
         }
     }
@@ -143,7 +147,7 @@ impl Replica {
                     (_, None) => continue,
                 },
             };
-            return Ok(Some(cell).filter(|cell| cell.value().is_some()));
+            return Ok(shared.if_shown(cell));
         }
         Err(StoreError::Lost {
             key: key.key.to_string(),
@@ -284,7 +288,8 @@ impl Replica {
         let mut show = |shown: Option<(&Key, KeyLiveness)>| {
             let written = shown.and_then(|(key, timestamps)| {
                 let ruled = rules.of_key(key);
-                Some((key, timestamps.last_write_by(ruled.as_ref())?))
+                let written = timestamps.last_write_by(ruled.as_ref(), rules.now())?;
+                Some((key, written))
             });
             if let Some((key, timestamp)) = written {
                 visit(key, timestamp);
@@ -294,20 +299,20 @@ impl Replica {
             if key.is_pattern() {
                 return;
             }
-            let (timestamp, is_tombstone) = (held.timestamp(), held.is_tombstone());
+            let (timestamp, until) = (held.timestamp(), held.shown_until());
             if !pending.is_empty()
                 && let Some(timestamps) = pending.get_mut(key)
             {
-                timestamps.see(part, timestamp, is_tombstone);
+                timestamps.see(part, timestamp, until);
                 return;
             }
             match &mut of_key {
                 Some((last, timestamps)) if !part.is_empty() && *last == key => {
-                    timestamps.see(part, timestamp, is_tombstone);
+                    timestamps.see(part, timestamp, until);
                 }
                 _ => {
                     let mut timestamps = KeyLiveness::default();
-                    timestamps.see(part, timestamp, is_tombstone);
+                    timestamps.see(part, timestamp, until);
                     show(of_key.replace((key, timestamps)));
                 }
             }
@@ -342,8 +347,12 @@ impl Shared {
 
     /// When a rule was written that is in quarantine, and that says what is shown of `key`.
     fn missing_rule(&self, key: &Key) -> Option<Timestamp> {
-        let ruled = self.ruling().of_key(key);
-        let shown = self.state.liveness(key).last_write_by(ruled.as_ref())?;
+        let ruling = self.ruling();
+        let (ruled, now) = (ruling.of_key(key), ruling.now());
+        let shown = self
+            .state
+            .liveness(key)
+            .last_write_by(ruled.as_ref(), now)?;
         let lost = self.state.quarantine.list().into_iter();
         let lost = lost.filter(|(rule, version)| {
             let pattern = rule.key.as_key_expr().filter(|_| rule.key.is_pattern());

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use super::liveness::has_passed;
 use crate::{
-    cell::{Key, Timestamp},
-    merge::Lifetimes,
+    cell::{Cell, Key, Timestamp},
+    merge::{Lifetimes, shown_until},
     replica::Shared,
     wildcard::{Ruled, WildcardRules},
 };
@@ -21,10 +22,7 @@ impl Shared {
         let lifetimes = Arc::clone(&self.state.lifetimes);
         Ruling {
             rules: self.state.queue.rules(),
-            now: match lifetimes.is_empty() {
-                true => 0,
-                false => (self.clock)(),
-            },
+            now: (self.clock)(),
             lifetimes,
         }
     }
@@ -34,9 +32,24 @@ impl Shared {
         let lifetime = self.state.lifetimes.of(key)?;
         lifetime.expired((self.clock)())
     }
+
+    /// Whether what is [shown until](crate::merge::shown_until) then is hidden by now.
+    pub(in crate::replica) fn is_hidden(&self, until: u64) -> bool {
+        until < u64::MAX && has_passed(until, (self.clock)())
+    }
+
+    /// The cell, if it is a value that is shown by now.
+    pub(in crate::replica) fn if_shown(&self, cell: Arc<Cell>) -> Option<Arc<Cell>> {
+        Some(cell).filter(|cell| !self.is_hidden(shown_until(cell)))
+    }
 }
 
 impl Ruling {
+    /// The time that it is of.
+    pub(in crate::replica) fn now(&self) -> u64 {
+        self.now
+    }
+
     /// What is said of a key, if anything is.
     pub(in crate::replica) fn of_key(&self, key: &Key) -> Option<Ruled> {
         with_expired(

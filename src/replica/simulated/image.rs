@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::disk::Disk;
 use crate::{
     cell::{CellKey, Version},
-    merge::Lifetimes,
+    merge::{Lifetimes, shown_until},
     replica::apply::{
         entry::TreeEntry,
         loader::{Built, Loader},
@@ -42,7 +42,10 @@ pub(super) fn load(rows: &Rows) -> Built {
     let mut loader = Loader::new();
     for (key, cell) in rows {
         let version = Version::of(key, cell);
-        loader.push(key.clone(), TreeEntry::in_row(version, false));
+        loader.push(
+            key.clone(),
+            TreeEntry::in_row(version, false, shown_until(cell)),
+        );
     }
     loader.finish()
 }

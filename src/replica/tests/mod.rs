@@ -19,6 +19,8 @@ mod integrity;
 #[cfg(all(feature = "automerge", feature = "durable"))]
 mod merging;
 #[cfg(feature = "durable")]
+mod ttl;
+#[cfg(feature = "durable")]
 mod wildcards;
 
 use super::{

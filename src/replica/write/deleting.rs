@@ -73,8 +73,9 @@ impl Shared {
     /// When the value of `key` was last written, of what is pending, settled and in quarantine;
     /// nothing if it has none.
     fn last_write(&self, key: &Key) -> Option<Timestamp> {
-        let ruled = self.ruling().of_key(key);
-        let shown = self.state.liveness(key).last_write_by(ruled.as_ref());
+        let ruling = self.ruling();
+        let (ruled, now) = (ruling.of_key(key), ruling.now());
+        let shown = self.state.liveness(key).last_write_by(ruled.as_ref(), now);
         shown.max(self.missing(key))
     }
 }

@@ -9,6 +9,7 @@ use std::{
 
 use crate::{
     cell::{Cell, CellKey, Key, Part, Timestamp, Version},
+    merge::shown_until,
     replica::read::{
         fold_cache::FoldSlot,
         liveness::KeyLiveness,
@@ -248,7 +249,7 @@ impl Memtable {
     pub(in crate::replica) fn liveness(&self, key: &Key) -> KeyLiveness {
         let mut liveness = KeyLiveness::default();
         if let Some(own) = self.get(&CellKey::own(key.clone())) {
-            liveness.see(&Part::EMPTY, own.timestamp, own.value().is_none());
+            liveness.see(&Part::EMPTY, own.timestamp, shown_until(own));
         }
         if let Some(newest) = self.merging.get(key).and_then(Merging::newest) {
             liveness.see_part(newest);

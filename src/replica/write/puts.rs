@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     cell::{Cell, CellKey, Key, MAX_KEY_BYTES, Timestamp, Version, ntp64_span},
+    merge::ttl_of,
     replica::{MAX_VALUE_BYTES, Outcome, Refusal, Replica, ReplicaError, counters::Counter},
     wildcard::{
         self, InvalidRule, MAX_FOREIGN_RULES, MAX_FOREIGN_RULES_BYTES, MAX_RULES, MAX_RULES_BYTES,
@@ -37,6 +38,7 @@ impl Replica {
             let refusal = Refusal::from(InvalidRule::Kind);
             return Err(self.refused(&key, timestamp, refusal).into());
         }
+        self.check_ttl(&key, &cell)?;
         if shared.rules.is_lww() {
             let key = CellKey::own(key);
             self.check_and_note(&key, &cell)?;
@@ -68,6 +70,7 @@ impl Replica {
         if !(has_room || rules.has(&key)) || wildcard::check(&key, &cell).is_err() {
             return Ok(None);
         }
+        self.check_ttl(&key.key, &cell)?;
         self.check_and_note(&key, &cell)?;
         let counter = match is_put {
             true => &shared.state.counters.puts,
@@ -214,6 +217,21 @@ impl Replica {
     fn check_and_note(&self, key: &CellKey, cell: &Cell) -> Result<(), Refusal> {
         let checked = self.check(key, cell);
         checked.map_err(|refusal| self.refused(&key.key, cell.timestamp, refusal))
+    }
+
+    /// Checks for how long a value is to be shown, if it says so. What is hidden and never leaves is
+    /// counted.
+    fn check_ttl(&self, key: &Key, cell: &Cell) -> Result<(), Refusal> {
+        let Some(value) = cell.value().filter(|value| value.schema.is_some()) else {
+            return Ok(());
+        };
+        let ttl = ttl_of(value);
+        let ttl = ttl.map_err(|error| self.refused(key, cell.timestamp, error.into()))?;
+        let state = &self.shared.state;
+        if ttl.is_some() && !key.is_pattern() && state.lifetimes.of(key).is_none() {
+            state.count_ttl_without_lifetime(key);
+        }
+        Ok(())
     }
 
     fn check(&self, key: &CellKey, cell: &Cell) -> Result<(), Refusal> {

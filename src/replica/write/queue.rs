@@ -26,6 +26,7 @@ use super::{
 };
 use crate::{
     cell::{Cell, CellKey, Key, Part},
+    merge::shown_until,
     replica::{
         Queues, Tuning,
         apply::tree::{AppliedTree, Verdict},
@@ -235,7 +236,7 @@ impl WriteQueue {
         let is_wanted = |key: &Key| is_wanted(key) && !key.is_pattern();
         for (key, cell) in state.memtable.iter().filter(|(key, _)| is_wanted(&key.key)) {
             let liveness = keys.entry(key.key.clone()).or_default();
-            liveness.see(&key.part, cell.timestamp, cell.value().is_none());
+            liveness.see(&key.part, cell.timestamp, shown_until(cell));
         }
         keys
     }

@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, sync::atomic::Ordering};
 
-use super::{CellStore as _, DurableStore, RowBatch, RowHead, StoreError, Write, is_apart};
-use crate::cell::{CellKey, Row};
+use super::{CellStore as _, DurableStore, RowBatch, StoreError, Write, is_apart};
+use crate::cell::{CellKey, Row, Version};
 
 /// Rows that are written at a time when the log is applied at opening.
 const CAUGHT_UP_AT_ONCE: usize = 4096;
@@ -60,13 +60,13 @@ impl DurableStore {
         for write in writes {
             let found = self.row_head(&write.key)?;
             let is_newer = found.is_none_or(|found| {
-                let (found, new) = (found.version, write.version);
+                let (found, new) = (found.0, write.version);
                 found < new || (may_lack_payloads && found == new)
             });
             if !is_newer {
                 continue;
             }
-            if found.is_some_and(|found| found.is_apart) && !is_apart(&write.cell) {
+            if found.is_some_and(|(_, is_apart)| is_apart) && !is_apart(&write.cell) {
                 batch.stale_payloads.push(write.key.clone());
             }
             batch.puts.push(write);
@@ -74,14 +74,13 @@ impl DurableStore {
         Ok(batch)
     }
 
-    /// What the row of a key says of its cell.
-    pub(super) fn row_head(&self, key: &CellKey) -> Result<Option<RowHead>, StoreError> {
+    /// What the row of a key says of its cell, and whether its payload has a row of its own.
+    pub(super) fn row_head(&self, key: &CellKey) -> Result<Option<(Version, bool)>, StoreError> {
         let rows = self.engine.rows();
         let key_bytes = key.to_canonical();
         let row = rows.cells.get(&key_bytes).map_err(rows.failed("read"))?;
         let head = row.map(|row| Row::decode_head(&row)).transpose();
-        let head = head.map_err(rows.damaged(&key_bytes))?;
-        Ok(head.map(|(version, is_apart)| RowHead { version, is_apart }))
+        head.map_err(rows.damaged(&key_bytes))
     }
 }
 

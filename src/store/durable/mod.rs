@@ -232,7 +232,12 @@ impl CellStore for DurableStore {
             }
             last = Some(key.clone());
             let (version, is_apart) = head;
-            visit(key, RowHead { version, is_apart });
+            let head = RowHead {
+                version,
+                is_apart,
+                ttl: Row::ttl(&row).map(Box::from),
+            };
+            visit(key, head);
         }
         Ok(())
     }

@@ -249,7 +249,7 @@ impl Saver<'_> {
             let is_there = match &part.part {
                 LostPart::Cell(key, Some(version)) => {
                     let found = into.row_head(key)?;
-                    found.is_some_and(|found| found.version >= *version)
+                    found.is_some_and(|(found, _)| found >= *version)
                 }
                 _ => false,
             };
