@@ -29,6 +29,8 @@ pub struct Listing {
     pub matching: Option<OwnedKeyExpr>,
     /// Whether to list deleted keys, too.
     pub deleted: bool,
+    /// Whether to say how large each is, for which its rows are read.
+    pub bytes: bool,
     /// The most keys to list.
     pub limit: Option<usize>,
 }
@@ -42,6 +44,8 @@ pub struct Listed {
     pub timestamp: Timestamp,
     /// The number of its cells.
     pub cells: usize,
+    /// Bytes of its cells: of their keys and values; only if they were asked for.
+    pub bytes: Option<u64>,
     /// Whether it has no value.
     pub deleted: bool,
     /// When the last of its cells dies or is hidden, in NTP64, if it has a lifetime, or its value says
@@ -64,7 +68,7 @@ impl Administration {
     /// Lists settled keys, in order. O(keys looked at).
     ///
     /// # Errors
-    /// If `after` is not a key of this storage.
+    /// If `after` is not a key of this storage; or, if it reads rows, the store cannot be read.
     pub fn list(&self, listing: &Listing) -> Result<Page, AdminError> {
         let limit = listing.limit.unwrap_or(DEFAULT_LISTED).clamp(1, MAX_LISTED);
         let after = listing.after.as_deref();
@@ -96,9 +100,17 @@ impl Administration {
         while let Some((first, version)) = cells.next() {
             let key = &first.key;
             let (mut timestamp, mut count) = (version.timestamp(), 1);
+            let mut of_key = Vec::new();
+            if listing.bytes {
+                of_key.push((first, version));
+            }
+            let hidden = Some(version.shown_until()).filter(|_| first.part.is_empty());
             // No part is covered, so a key with parts has a value.
             let mut deleted = first.part.is_empty() && version.is_tombstone();
-            while let Some((_, version)) = cells.next_if(|(next, _)| next.key == *key) {
+            while let Some((next, version)) = cells.next_if(|(next, _)| next.key == *key) {
+                if listing.bytes {
+                    of_key.push((next, version));
+                }
                 timestamp = timestamp.max(version.timestamp());
                 count += 1;
                 deleted = false;
@@ -123,6 +135,7 @@ impl Administration {
             let is_hidden = hidden.is_some_and(|until| until <= now);
             deleted |= is_hidden && self.replica.last_write(key).is_none();
             if begins && (listing.deleted || !deleted) && matches(listing, &full) {
+                let bytes = of_key.iter().map(|(key, held)| snapshot.bytes(key, held));
                 page.keys.push(Listed {
                     key: full.clone(),
                     timestamp,

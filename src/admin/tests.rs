@@ -206,7 +206,7 @@ proptest! {
         put(&admin, &puts);
         settle(&admin);
         let values = values(&admin);
-        let mut listing = Listing { limit: Some(limit), deleted, ..Listing::default() };
+        let mut listing = Listing { limit: Some(limit), deleted, bytes: true, ..Listing::default() };
         let mut listed = Vec::new();
         loop {
             let page = admin.list(&listing).expect("a page");
@@ -222,6 +222,13 @@ proptest! {
         let expected: Vec<_> = values.keys().map(|key| format!("demo/{key}")).collect();
         prop_assert_eq!(live, expected);
         prop_assert!(deleted || listed.iter().all(|listed| !listed.deleted));
+        let mut bytes = std::collections::BTreeMap::<Key, u64>::new();
+        let snapshot = admin.replica.snapshot().expect("sound");
+        snapshot.for_each(|key, _, cell| {
+            let cell = cell.expect("it is there");
+            *bytes.entry(key.key.clone()).or_default() += (key.canonical_len() + cell.value_bytes()) as u64;
+            true
+        }).expect("a scan");
         for listed in &listed {
             let key = admin.stored_key(&listed.key).expect("a key");
             prop_assert_eq!(admin.replica.latest(&key), Some(listed.timestamp));

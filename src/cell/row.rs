@@ -145,6 +145,34 @@ impl Row {
         Ok((version, kind == APART))
     }
 
+    /// Bytes of the value's payload, wherever it is, schema and attachment.
+    #[must_use]
+    pub fn value_bytes(&self) -> u64 {
+        let bytes = |part: &Option<Box<[u8]>>| part.as_ref().map_or(0, |part| part.len());
+        self.value.as_ref().map_or(0, |value| {
+            let payload = match &value.payload {
+                Payload::Inline(payload) => payload.len() as u64,
+                Payload::Apart(length) => *length,
+            };
+            payload + (bytes(&value.schema) + bytes(&value.attachment)) as u64
+        })
+    }
+
+    /// For how long the value is shown, as its encoding says it; nothing of a row that says nothing of
+    /// it, be it that it cannot be read, which whoever reads the value is told.
+    #[must_use]
+    pub fn ttl(bytes: &[u8]) -> Option<&str> {
+        let mut reader = Reader(bytes);
+        let (_, kind) = Self::read_version(&mut reader).ok()?;
+        if kind == TOMBSTONE {
+            return None;
+        }
+        reader.u16("encoding").ok()?;
+        let length = u32::from_be_bytes(reader.array("schema").ok()?);
+        let length = (length & !ATTACHMENT).checked_sub(1)?;
+        ttls(reader.take(length as usize, "schema").ok()?).next()
+    }
+
     fn read_version(reader: &mut Reader<'_>) -> Result<(Version, u8), DecodeError> {
         let kind = reader.u8("row")?;
         if kind > APART {

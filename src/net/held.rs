@@ -29,6 +29,7 @@ impl Operator {
                 OwnedKeyExpr::try_from(text).ok()
             })?,
             deleted: words.is("deleted")?,
+            bytes: words.is("bytes")?,
             limit: words.parsed("limit", "a number", |text| text.parse().ok())?,
         };
         let (page, now) = (self.admin.list(&listing)?, self.admin.now());
@@ -38,6 +39,7 @@ impl Operator {
                 "timestamp": listed.timestamp.to_string(),
                 "time": ntp64_text(listed.timestamp.time),
                 "cells": listed.cells,
+                "bytes": listed.bytes,
                 "deleted": listed.deleted,
                 "rule": listed.rule,
                 "expires": listed.expires.map(ntp64_text),

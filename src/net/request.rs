@@ -91,7 +91,7 @@ impl Request {
             Self::Proof => &["key", "root"],
             Self::Cells => &["key"],
             Self::Keys => &[
-                "after", "prefix", "match", "deleted", "limit", "low", "high",
+                "after", "prefix", "match", "deleted", "bytes", "limit", "low", "high",
             ],
             Self::Scrub => &["do", asker::PARAMETER],
             Self::Forget => &["member", asker::PARAMETER],

@@ -263,6 +263,16 @@ pub trait StoreView: Send + Sync {
     /// If the disk cannot be read, or the row is damaged.
     fn read(&self, key: &CellKey) -> Result<Option<(Arc<Cell>, Version)>, StoreError>;
 
+    /// [Bytes of the value](Cell::value_bytes) in the row of a key, without reading a payload that is
+    /// apart; 0 if there is no row. Blocks on disk.
+    ///
+    /// # Errors
+    /// As of [`read`](Self::read).
+    fn value_bytes(&self, key: &CellKey) -> Result<u64, StoreError> {
+        let read = self.read(key)?;
+        Ok(read.map_or(0, |(cell, _)| cell.value_bytes() as u64))
+    }
+
     /// The cell of this very version, if it can be had without waiting for a disk.
     fn peek(&self, _: &CellKey, _: Version) -> Option<Arc<Cell>> {
         None

@@ -61,6 +61,21 @@ impl Snapshot {
         }
     }
 
+    /// Bytes of a key and part that the tree has, and of its value. Blocks on disk.
+    ///
+    /// # Errors
+    /// If the store cannot be read. What is damaged has no value.
+    pub fn bytes(&self, key: &CellKey, held: &TreeEntry) -> Result<u64, StoreError> {
+        let value = match held.cell() {
+            Some(cell) => cell.value_bytes() as u64,
+            None => match self.rows.value_bytes(key) {
+                Err(error) if error.is_damage() => 0,
+                bytes => bytes?,
+            },
+        };
+        Ok(key.canonical_len() as u64 + value)
+    }
+
     /// Shows all cells of the tree, ascending by key, until `visit` says no. A cell that is damaged is
     /// shown as nothing. O(n). Blocks on disk.
     ///

@@ -194,6 +194,15 @@ impl StoreView for RowsView {
         self.rows.read(&self.snapshot, key)
     }
 
+    fn value_bytes(&self, key: &CellKey) -> Result<u64, StoreError> {
+        let (rows, key_bytes) = (&self.rows, key.to_canonical());
+        let row = self.snapshot.get(&rows.cells, &key_bytes);
+        let row = row.map_err(rows.failed("read"))?;
+        let row = row.map(|row| Row::decode(&row)).transpose();
+        let row = row.map_err(rows.damaged(&key_bytes))?;
+        Ok(row.map_or(0, |row| row.value_bytes()))
+    }
+
     fn peek(&self, key: &CellKey, version: Version) -> Option<Arc<Cell>> {
         let (cell, found) = self.cached.get(key)?;
         (found == version).then_some(cell)

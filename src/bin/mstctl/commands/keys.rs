@@ -23,6 +23,8 @@ pub(super) struct Wanted<'a> {
     pub(super) pattern: Option<&'a str>,
     /// Deleted ones, too.
     pub(super) deleted: bool,
+    /// How large each is, too.
+    pub(super) bytes: bool,
     /// So many at the most.
     pub(super) limit: Option<u64>,
     /// Between these keys of cells, in hexadecimal, neither of which is meant.
@@ -96,6 +98,9 @@ fn page(base: &Token, wanted: Wanted<'_>, left: u64, after: Option<&str>) -> Req
     let mut request = Request::to(base, "keys").with("limit", left.min(PAGE));
     if wanted.deleted {
         request = request.with("deleted", true);
+    }
+    if wanted.bytes {
+        request = request.with("bytes", true);
     }
     let named = [
         ("match", wanted.pattern),
@@ -177,6 +182,7 @@ pub(super) fn listed(key: &str, timestamp: Timestamp, cells: u64, deleted: bool)
         "timestamp": timestamp.to_string(),
         "time": time(timestamp.time),
         "cells": cells,
+        "bytes": null,
         "deleted": deleted && !is_rule,
         "rule": is_rule,
         "expires": null,

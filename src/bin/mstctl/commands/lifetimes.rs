@@ -2,6 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use indicatif::HumanBytes;
 use serde_json::{Value, json};
 use zenoh::{key_expr::keyexpr, time::NTP64};
 use zenoh_backend_mst::{cell::ntp64_span, config::parse_lifetime};
@@ -22,6 +23,7 @@ struct Effect {
     keys: u64,
     gone: u64,
     gone_cells: u64,
+    gone_bytes: u64,
 }
 
 impl Effect {
@@ -35,6 +37,7 @@ impl Effect {
         if written.0 <= until {
             self.gone += 1;
             self.gone_cells += key["cells"].as_u64()?;
+            self.gone_bytes += key["bytes"].as_u64()?;
         }
         Some(())
     }
@@ -66,6 +69,7 @@ pub(super) fn run(context: &Context, args: &Lifetimes) -> Result<Answer, Error> 
         let wanted = Wanted {
             pattern: Some(pattern),
             deleted: true,
+            bytes: true,
             ..Wanted::default()
         };
         each(&connection, &replica.base, wanted, |key| {
@@ -76,14 +80,17 @@ pub(super) fn run(context: &Context, args: &Lifetimes) -> Result<Answer, Error> 
             keys,
             gone,
             gone_cells,
+            gone_bytes,
         } = effect;
         match context.output.json {
             true => context.output.line(&json!({
                 "pattern": pattern, "keys": keys, "gone": gone, "gone_cells": gone_cells,
+                "gone_bytes": gone_bytes,
             }))?,
             false => context.output.text(format!(
-                "{}: {gone} of {keys} keys would go at once, with {gone_cells} cells",
-                safe(pattern)
+                "{}: {gone} of {keys} keys would go at once, with {gone_cells} cells of {}",
+                safe(pattern),
+                HumanBytes(gone_bytes)
             ))?,
         }
     }
@@ -113,7 +120,7 @@ mod tests {
     #[test]
     fn what_is_old_would_go() {
         let mut effect = Effect::default();
-        let key = |time: &str, cells: u64| json!({ "time": time, "cells": cells, "rule": false });
+        let key = |time: &str, cells: u64| json!({ "time": time, "cells": cells, "bytes": 100 * cells, "rule": false });
         let until = 100 << 32;
         let old = key("1970-01-01T00:01:40Z", 2);
         let new = key("1970-01-01T00:01:41Z", 3);
@@ -125,6 +132,7 @@ mod tests {
             keys: 2,
             gone: 1,
             gone_cells: 2,
+            gone_bytes: 200,
         };
         assert_eq!(effect, expected);
         assert_eq!(effect.see(&json!({}), until), None);
