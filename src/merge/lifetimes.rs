@@ -51,7 +51,7 @@ pub struct Lifetime {
 }
 
 impl Lifetime {
-    fn new(config: &[LifetimeStep]) -> Self {
+    pub(super) fn new(config: &[LifetimeStep]) -> Self {
         let mut steps: Vec<Step> = Vec::with_capacity(config.len());
         for LifetimeStep { from, kept } in config {
             let (from, kept) = (ntp64(*from), ntp64(*kept));
@@ -91,7 +91,7 @@ impl Lifetime {
     }
 
     /// The latest time whose death is not after this: that of no earlier one is.
-    fn latest_dead(&self, at: u64) -> Option<u64> {
+    pub(super) fn latest_dead(&self, at: u64) -> Option<u64> {
         let mut until = u64::MAX;
         for step in self.steps.iter().rev() {
             let latest = at.checked_sub(step.kept).map(|latest| latest.min(until));

@@ -111,6 +111,8 @@
 //! | `values` | exact numbers, elements of sets |
 //! | `rules` | which strategy merges which put; strategies by name |
 //! | `lifetimes` | how long cells are kept |
+//! | `lengthening` | lifetimes that become longer, which is refused |
+//! | `ttl` | for how long one put is shown |
 //! | `fold` | from cells to a value: the rule of reading (`slot`), and a key, read (`merged`) |
 //! | [`encoding`] | Zenoh's encodings |
 //! | [`laws`] | checks whether a strategy keeps the laws |
@@ -118,6 +120,7 @@
 pub mod encoding;
 mod fold;
 pub mod laws;
+mod lengthening;
 pub(crate) mod lifetimes;
 mod part;
 mod rules;
@@ -132,6 +135,7 @@ mod nesting_tests;
 pub(crate) mod tests;
 
 pub use fold::merged::{Merged, ReadError, check, raw};
+pub use lengthening::RememberedLifetimes;
 pub use lifetimes::{Lifetime, Lifetimes};
 pub use part::MAX_NESTING;
 pub use rules::{

@@ -7,24 +7,35 @@ use std::{
 
 use zenoh::Result as ZResult;
 
-use super::claims::Claim;
-use crate::store::destroy;
+use super::{claims::Claim, remembered::remember};
+use crate::{
+    config::LifetimesConfig,
+    replica::Clock,
+    store::{destroy, is_made},
+};
 
 /// The folder of an open store. Dropped when the store is closed: what is to be deleted then is,
 /// before anybody else gets the folder.
-#[derive(Debug)]
 pub(super) struct HeldFolder {
     name: String,
     path: PathBuf,
     is_to_be_destroyed: AtomicBool,
+    /// By which lifetimes cells died until it is dropped, if they did.
+    died_by: Option<(LifetimesConfig, Clock)>,
     _claim: Claim,
 }
 
 impl HeldFolder {
-    pub(super) fn new(name: &str, path: PathBuf, claim: Claim) -> Self {
+    pub(super) fn new(
+        name: &str,
+        path: PathBuf,
+        claim: Claim,
+        died_by: Option<(LifetimesConfig, Clock)>,
+    ) -> Self {
         Self {
             name: name.to_owned(),
             path,
+            died_by,
             is_to_be_destroyed: AtomicBool::new(false),
             _claim: claim,
         }
@@ -42,15 +53,30 @@ impl HeldFolder {
 /// If somebody else has it.
 pub(crate) fn destroy_closed(name: &str, path: PathBuf) -> ZResult<()> {
     let claim = Claim::wait_for(&path)?;
-    let held = HeldFolder::new(name, path, claim);
+    let held = HeldFolder::new(name, path, claim, None);
     held.destroy_when_closed();
     Ok(())
+}
+
+impl HeldFolder {
+    fn remember(&self) {
+        let Some((lifetimes, clock)) = &self.died_by else {
+            return;
+        };
+        // One that was not made, or that somebody took away, is none to write to.
+        if !is_made(&self.path) {
+            return;
+        }
+        if let Err(error) = remember(&self.path, lifetimes, clock()) {
+            tracing::warn!("storage '{}': {error}", self.name);
+        }
+    }
 }
 
 impl Drop for HeldFolder {
     fn drop(&mut self) {
         if !self.is_to_be_destroyed.load(Ordering::Relaxed) {
-            return;
+            return self.remember();
         }
         let (name, path) = (&self.name, self.path.display());
         match destroy(&self.path) {

@@ -39,6 +39,7 @@ mod lanes;
 mod log_limit;
 mod opening;
 mod puts;
+mod remembered;
 mod runtime;
 mod scrub;
 mod stamps;

@@ -14,7 +14,7 @@ use zenoh::{Error as ZError, Result as ZResult, key_expr::OwnedKeyExpr};
 use super::{
     claims::{Claim, Door, GroupClaim, wait_until_released},
     held::HeldFolder,
-    runtime,
+    remembered, runtime,
     scrub::{scrub, tidy},
     stamps::Stamps,
     stop,
@@ -276,7 +276,12 @@ fn open_replica(
         });
     };
     let claim = Claim::wait_for(folder)?;
-    let held = Arc::new(HeldFolder::new(name, folder.to_owned(), claim));
+    let died_by = Some(&options.lifetimes).filter(|lifetimes| {
+        let is_none = lifetimes.keys.is_empty();
+        !(options.read_only || is_none)
+    });
+    let died_by = died_by.map(|lifetimes| (lifetimes.clone(), Arc::clone(&clock)));
+    let held = Arc::new(HeldFolder::new(name, folder.to_owned(), claim, died_by));
     let mirror = match options.read_only {
         true => {
             // Before anything else is said of it.
@@ -287,6 +292,7 @@ fn open_replica(
         false => {
             complete_recovery(folder)?;
             owner.take(folder, options.create)?;
+            remembered::check(folder, &options.lifetimes, clock())?;
             None
         }
     };
@@ -296,8 +302,9 @@ fn open_replica(
         // The mirror is removed first.
         let held = (mirror.clone(), Arc::clone(&held));
         let replica = Replica::open(name, Box::new(store), replica_options, rules, clock, held)?;
-        if options.read_only {
-            replica.refuse_writes();
+        match options.read_only {
+            true => replica.refuse_writes(),
+            false => remembered::remember(folder, &options.lifetimes, system_clock()())?,
         }
         Ok(replica)
     };

@@ -26,7 +26,7 @@ use std::sync::Arc;
 #[cfg(feature = "durable")]
 pub use durable::{
     DurableStore, FORMAT_VERSION, Lost, LostPart, MAX_LOST, Mirror, Owner, Recovered, SNAPSHOTS,
-    Saved, Sidecar, StoreTuning, complete_recovery, destroy, recover, salvage,
+    Saved, Sidecar, StoreTuning, complete_recovery, destroy, is_made, recover, salvage,
 };
 pub use error::StoreError;
 pub use memory::MemoryStore;

@@ -235,3 +235,19 @@ def test_one_put_says_for_how_long_it_is_shown(start_router):
     router.stop()
     router.start()
     assert set(router.client.get("demo/**")) == {"demo/log/3", "demo/map/1"}
+
+
+def test_a_lifetime_that_becomes_longer_begins_ahead(start_router):
+    def with_lifetime(lifetime):
+        return storage("demo/**", settle="50ms", lifetimes={"demo/pose/**": lifetime})
+
+    first = start_router({"demo": with_lifetime("10s")})
+    first.client.put("demo/pose/1", "here")
+    first.client.wait_for("demo/pose/1", {"demo/pose/1": b"here"})
+    first.stop()
+    longer = start_router({"demo": with_lifetime("30s")}, data=first.data, expected=[])
+    longer.wait_for_log("option `lifetimes.demo/pose/**`: found \"30s\", and in the folder")
+    longer.stop()
+    # As the error says it.
+    ahead = [{"for": "10s"}, {"from": "2999-01-01T00:00:00Z", "for": "30s"}]
+    start_router({"demo": with_lifetime(ahead)}, data=first.data)

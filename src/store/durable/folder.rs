@@ -105,10 +105,15 @@ pub(super) fn state(dir: &Path) -> Result<State, StoreError> {
     Ok(State::New)
 }
 
+/// Whether there is a store in the folder, whole or not.
+#[must_use]
+pub fn is_made(dir: &Path) -> bool {
+    dir.join(FORMAT_FILE).is_file()
+}
+
 /// The folder of a store in which `dir` is, if it is in one.
 pub(super) fn enclosing(dir: &Path) -> Result<Option<PathBuf>, StoreError> {
     let dir = std::path::absolute(dir).map_err(io_error("find", dir))?;
-    let is_made = |folder: &&Path| folder.join(FORMAT_FILE).is_file();
     let is_ours = |folder: &&Path| is_made(folder) && read_version(folder).is_ok();
     Ok(dir.ancestors().skip(1).find(is_ours).map(Path::to_owned))
 }

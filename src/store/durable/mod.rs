@@ -30,7 +30,7 @@ mod tuning;
 mod wal;
 
 pub use destroy::destroy;
-pub use folder::FORMAT_VERSION;
+pub use folder::{FORMAT_VERSION, is_made};
 pub use mirror::Mirror;
 pub use owner::Owner;
 pub use readable::{Lost, LostPart};

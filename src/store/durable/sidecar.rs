@@ -5,6 +5,7 @@
 //! <dir>/SCRUB     how far the scrub has come: a line of JSON
 //! <dir>/ROWS      which keyspaces have the rows, if they were rewritten: a line of JSON
 //! <dir>/OWNER     the storage that the folder is of: a line of JSON
+//! <dir>/LIFETIMES by which lifetimes cells have died, and up to when: a line of JSON
 //! <dir>/RECOVERED the damaged store of which this one was saved: its folder
 //! ```
 
@@ -30,6 +31,8 @@ pub enum Sidecar {
     Owner,
     /// Which keyspaces have the rows.
     Rows,
+    /// By which lifetimes cells have died.
+    Lifetimes,
     /// Where the damaged store is of which this one was saved, until somebody acknowledges it.
     Recovered,
 }
@@ -39,11 +42,12 @@ const MAX_BYTES: u64 = 256 << 10;
 
 impl Sidecar {
     /// All of them.
-    pub(super) const ALL: [Self; 5] = [
+    pub(super) const ALL: [Self; 6] = [
         Self::Identity,
         Self::Scrub,
         Self::Owner,
         Self::Rows,
+        Self::Lifetimes,
         Self::Recovered,
     ];
 
@@ -53,6 +57,7 @@ impl Sidecar {
             Self::Scrub => "SCRUB",
             Self::Owner => "OWNER",
             Self::Rows => "ROWS",
+            Self::Lifetimes => "LIFETIMES",
             Self::Recovered => "RECOVERED",
         }
     }
