@@ -57,4 +57,11 @@ impl Routers {
             .extend(self.sessions.routers().into_iter().take(room));
         known.ids.contains(id)
     }
+
+    /// Whether another router than our own has this ID: one that has another clock.
+    #[must_use]
+    pub fn has_other(&self, id: &[u8; 16]) -> bool {
+        let own = self.sessions.own_router();
+        own.is_some_and(|own| own != *id) && self.has(id)
+    }
 }

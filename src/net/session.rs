@@ -166,6 +166,11 @@ impl Sessions {
         routers.into_iter().map(ZenohId::to_le_bytes).collect()
     }
 
+    /// The router that we are part of, if it is known.
+    pub(super) fn own_router(&self) -> Option<[u8; 16]> {
+        attached().map(|runtime| runtime.zid().to_le_bytes())
+    }
+
     /// The session, once there is one.
     pub(super) async fn get(&self) -> (Session, Way) {
         self.session.get_or_init(|| self.open()).await.clone()

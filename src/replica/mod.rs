@@ -429,7 +429,20 @@ impl Replica {
         let _ = self.shared.state.on_dead.set(Box::new(tell));
     }
 
-    /// The clock of another replica shows this.
+    /// The watermark by which what is dead has left the tree, and is not taken; 0 if no key has a
+    /// lifetime.
+    #[must_use]
+    pub fn died_until(&self) -> u64 {
+        self.shared.state.died_until()
+    }
+
+    /// Whether deaths are behind the clock, as that leapt, and nothing has confirmed it.
+    #[must_use]
+    pub fn are_deaths_held(&self) -> bool {
+        self.shared.state.held_deaths() > 0
+    }
+
+    /// Another clock shows this: that of another replica, or of who stamped a write.
     pub fn witness(&self, theirs: u64) {
         if !self.shared.state.lifetimes.is_empty() {
             self.shared.state.witness(theirs, (self.shared.clock)());

@@ -47,7 +47,7 @@ pub(crate) struct State {
     /// How long cells are kept.
     pub(super) lifetimes: Arc<Lifetimes>,
     pub(super) on_dead: OnceLock<OnDead>,
-    /// The latest cut by the clock of another replica, when the own clock agreed with it.
+    /// The latest cut by another clock, when the own clock agreed with it.
     witnessed: AtomicU64,
     /// By how much deaths are behind the clock, as that leapt.
     held_deaths: AtomicU64,
@@ -161,7 +161,20 @@ impl State {
         }
     }
 
-    /// The clock of another replica shows `theirs`, and the own one `own`: if they agree, what is dead by
+    /// A put is hidden after some time, and its key has no lifetime.
+    pub(super) fn count_ttl_without_lifetime(&self, key: &Key) {
+        self.counters.ttl_without_lifetime.add();
+        if !self.told_ttl.swap(true, Ordering::Relaxed) {
+            let storage = &self.name;
+            tracing::warn!(
+                "storage '{storage}': a put of '{key}' has a `ttl=`, and its key no lifetime: it will be \
+                 hidden, and never leave memory and disk; add `lifetimes: {{ \"{key}\": \"1h\" }}`, \
+                 or what suits such keys (told once; the status counts them)"
+            );
+        }
+    }
+
+    /// Another clock shows `theirs`, and the own one `own`: if they agree, what is dead by
     /// that time may go.
     pub(super) fn witness(&self, theirs: u64, own: u64) {
         let apart = theirs.abs_diff(own);
@@ -185,8 +198,16 @@ impl State {
             tracing::warn!(
                 "storage '{storage}': the clock is {seconds} s ahead of what anything else says: what \
                  has a lifetime is not shown by that clock, but leaves the disk no faster than 8 times \
-                 the time that passes, until another replica confirms it"
+                 the time that passes, until another clock confirms it"
             );
+        }
+    }
+
+    /// The watermark by which what is dead has left the tree; 0 if no key has a lifetime.
+    pub(super) fn died_until(&self) -> u64 {
+        match self.lifetimes.is_empty() {
+            true => 0,
+            false => self.applied().deaths().until(),
         }
     }
 

@@ -38,6 +38,14 @@ impl Stamps {
         self.routers.has(id)
     }
 
+    /// The time at which another router stamped a put: while the own clock is
+    /// ahead of what anything confirms, that may confirm it. The clocks of clients are often our own.
+    fn witness(&self, replica: &Replica, cell: &Cell) {
+        if replica.are_deaths_held() && self.routers.has_other(&cell.timestamp.id) {
+            replica.witness(cell.timestamp.time);
+        }
+    }
+
     /// Counts a put that a router stamped and a strategy merges.
     ///
     /// # Errors
@@ -48,6 +56,7 @@ impl Stamps {
         key: &Key,
         cell: &Cell,
     ) -> Result<(), ReplicaError> {
+        self.witness(replica, cell);
         let Some(value) = cell.value() else {
             return Ok(());
         };
