@@ -16,6 +16,7 @@ use negentropy::{Id, Negentropy, NegentropyStorageVector};
 use rand::{SeedableRng, rngs::StdRng, seq::index::sample};
 use zenoh_backend_mst::{
     cell::{Cell, CellKey, Content, Key, Timestamp, Value, Version},
+    merge::Lifetimes,
     mst::{Resident, RootHash},
     replica::{Change, Comparison, Span, Tree},
     sync::{
@@ -155,7 +156,7 @@ fn ours(own: &Tree, theirs: &Tree, seed: u64) -> Cost {
             return cost;
         };
         let start = Instant::now();
-        let answer = answer_digests(theirs, &query).expect("answered");
+        let answer = answer_digests(theirs, &Lifetimes::default(), &query).expect("answered");
         cost.answerer += start.elapsed();
         cost.trips += 1;
         cost.bytes += query.len() + answer.len();

@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use libfuzzer_sys::fuzz_target;
 use zenoh_backend_mst::{
     cell::{Cell, CellKey, Content, Key, Timestamp, Version},
+    merge::Lifetimes,
     mst::{Resident, RootHash},
     replica::{Change, ReplicaError, Snapshot, Tree},
     store::{CellStore as _, MemoryStore},
@@ -62,7 +63,7 @@ fuzz_target!(|bytes: &[u8]| {
     }
     if let Ok(query) = DigestQuery::decode(bytes) {
         assert_eq!(query.encode(), bytes);
-        let answer = answer_digests(tree(), bytes).expect("it was read");
+        let answer = answer_digests(tree(), &Lifetimes::default(), bytes).expect("it was read");
         assert!(answer.len() <= MAX_MESSAGE + bytes.len());
     }
     if let Ok(query) = EntriesQuery::decode(bytes) {

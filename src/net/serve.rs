@@ -10,7 +10,7 @@ use super::{
     replicator::Replicator,
 };
 use crate::{
-    cell::{CellKey, Version},
+    cell::{CellKey, Key, Timestamp, Version},
     mst::RootHash,
     replica::{Change, ReplicaError, Snapshot},
     sync::{AtHand, MAX_QUERY, RespondError, Source, answer_digests, answer_entries},
@@ -76,7 +76,7 @@ impl Replicator {
             Kind::Digest => {
                 self.served.digest_queries.fetch_add(1, Ordering::Relaxed);
                 let tree = self.replica.snapshot()?.tree;
-                Answer::Bytes(answer_digests(&tree, &payload())?)
+                Answer::Bytes(answer_digests(&tree, self.replica.lifetimes(), &payload())?)
             }
             Kind::Entries => {
                 self.served.entries_queries.fetch_add(1, Ordering::Relaxed);
@@ -113,6 +113,10 @@ impl Source for Replicator {
 
     fn changes_since(&self, root: &RootHash, after: u64) -> Option<Vec<Change>> {
         self.replica.roots().changes_since(root, after)
+    }
+
+    fn dead(&self, key: &Key, watermark: u64) -> Option<Timestamp> {
+        self.replica.lifetimes().dead(key, watermark)
     }
 
     fn damaged(&self, key: &CellKey, version: &Version) {

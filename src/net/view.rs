@@ -58,6 +58,10 @@ impl View for ReplicaView {
         self.replica.witness(clock);
     }
 
+    fn watermark(&self) -> u64 {
+        self.replica.died_until()
+    }
+
     fn changes_since(&self, root: &RootHash, after: u64) -> Option<Vec<Change>> {
         self.replica.roots().changes_since(root, after)
     }

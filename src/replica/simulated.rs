@@ -401,6 +401,14 @@ impl SimulatedReplica {
     }
 
     /// As when another replica's clock shows `theirs`, and the own one `clock`.
+    pub(crate) fn lifetimes(&self) -> &Lifetimes {
+        &self.state.lifetimes
+    }
+
+    pub(crate) fn died_until(&self) -> u64 {
+        self.state.died_until()
+    }
+
     pub(crate) fn witness(&self, theirs: u64, clock: u64) {
         self.state.witness(theirs, clock);
     }

@@ -18,7 +18,7 @@ use super::{
     pieces::{Notice, read_notices, write_notices},
     salted::{Salted, Short},
     view::View,
-    wire::{MessageError, begin, kind, open},
+    wire::{MessageError, begin, kind, open, read_terms, write_terms},
 };
 use crate::{cell::Version, hash::HASH_BYTES, mst::RootHash};
 
@@ -36,6 +36,8 @@ pub struct DeltaQuery {
     pub salted: Salted,
     /// Bytes that the answer may have, about.
     pub max_bytes: u32,
+    /// The asker's watermark: what is dead there need not be sent. 0 if nothing is.
+    pub watermark: u64,
     /// Changes up to this one need not be sent: what the last answer said, or 0.
     pub after: u64,
     /// Roots that the asker has had.
@@ -88,6 +90,7 @@ impl DeltaQuery {
         Some(Self {
             salted,
             max_bytes: MESSAGE_BYTES as u32,
+            watermark: 0,
             after: 0,
             roots,
             held: held.into_iter().collect(),
@@ -99,7 +102,7 @@ impl DeltaQuery {
     pub fn encode(&self) -> Vec<u8> {
         let mut writer = begin(kind::DELTA_QUERY);
         self.salted.write_head(&mut writer);
-        writer.number(self.max_bytes.into());
+        write_terms(self.max_bytes, self.watermark, &mut writer);
         writer.number(self.after);
         writer.count(self.roots.len());
         self.roots.iter().for_each(|root| writer.raw(&root.0));
@@ -116,8 +119,7 @@ impl DeltaQuery {
     pub fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
         let mut reader = open(bytes, kind::DELTA_QUERY)?;
         let salted = Salted::read_head(&mut reader)?;
-        let max_bytes = reader.number("size of the answer")?;
-        let max_bytes = u32::try_from(max_bytes).map_err(|_| MessageError::Range("size"))?;
+        let (max_bytes, watermark) = read_terms(&mut reader)?;
         let after = reader.number("change")?;
         let count = reader.count(HASH_BYTES, "roots")?;
         if !(1..=MAX_ROOTS).contains(&count) {
@@ -141,6 +143,7 @@ impl DeltaQuery {
         Ok(Self {
             salted,
             max_bytes,
+            watermark,
             after,
             roots,
             held,

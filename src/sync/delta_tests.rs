@@ -107,7 +107,12 @@ impl Side {
             let newest = |key: &CellKey| self.replica.newest(key);
             let answer = match pull.ask(&tree, &newest, &mut assembly, now) {
                 Ask::Nothing => break,
-                Ask::Digests(query) => answer_digests(&peer.replica.tree(), &query).unwrap(),
+                Ask::Digests(query) => answer_digests(
+                    &peer.replica.tree(),
+                    &crate::merge::Lifetimes::default(),
+                    &query,
+                )
+                .unwrap(),
                 Ask::Entries(query) => answer_entries(peer, &query, true).unwrap(),
             };
             queries += 1;
@@ -389,13 +394,14 @@ fn messages_are_pinned() {
     let query = DeltaQuery {
         salted,
         max_bytes: 1000,
+        watermark: 0x0102_0304_0506_0708,
         after: 300,
         roots: vec![RootHash([0xab; 32])],
         held,
     };
     assert_eq!(
         hex(&query.encode()),
-        "020673616c7473616c7404e807ac0201ababababababababababababababababababababababababababababababababf32cc5cbff2fd461"
+        "020673616c7473616c7404e8070102030405060708ac0201ababababababababababababababababababababababababababababababababf32cc5cbff2fd461"
     );
     assert_eq!(DeltaQuery::decode(&query.encode()), Ok(query));
 

@@ -10,7 +10,7 @@
 use super::{
     fragment::{Fragment, Range},
     salted::Salted,
-    wire::{MessageError, Reader, Writer, begin, kind, open},
+    wire::{MessageError, Reader, Writer, begin, kind, open, read_terms, write_terms},
 };
 
 /// Asks where the answerer has something else than these fragments.
@@ -20,6 +20,8 @@ pub struct DigestQuery {
     pub salted: Salted,
     /// About how many bytes the answer may have.
     pub max_bytes: u32,
+    /// The asker's watermark: what is dead there need not be sent. 0 if nothing is.
+    pub watermark: u64,
     /// Ranges, and what the asker has in them.
     pub fragments: Vec<(Range, Fragment)>,
 }
@@ -31,10 +33,10 @@ pub(super) struct DigestQueryWriter {
 }
 
 impl DigestQueryWriter {
-    pub(super) fn new(salted: Salted, max_bytes: u32) -> Self {
+    pub(super) fn new(salted: Salted, max_bytes: u32, watermark: u64) -> Self {
         let mut writer = begin(kind::DIGEST_QUERY);
         salted.write_head(&mut writer);
-        writer.number(max_bytes.into());
+        write_terms(max_bytes, watermark, &mut writer);
         Self { writer, salted }
     }
 
@@ -59,7 +61,7 @@ impl DigestQuery {
     /// The message.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut writer = DigestQueryWriter::new(self.salted, self.max_bytes);
+        let mut writer = DigestQueryWriter::new(self.salted, self.max_bytes, self.watermark);
         for (range, fragment) in &self.fragments {
             writer.push(range, fragment);
         }
@@ -79,6 +81,7 @@ impl DigestQuery {
         Ok(Self {
             salted: reader.salted,
             max_bytes: reader.max_bytes,
+            watermark: reader.watermark,
             fragments,
         })
     }
@@ -88,6 +91,7 @@ impl DigestQuery {
 pub(super) struct DigestQueryReader<'a> {
     pub(super) salted: Salted,
     pub(super) max_bytes: u32,
+    pub(super) watermark: u64,
     reader: Reader<'a>,
 }
 
@@ -95,11 +99,11 @@ impl<'a> DigestQueryReader<'a> {
     pub(super) fn open(bytes: &'a [u8]) -> Result<Self, MessageError> {
         let mut reader = open(bytes, kind::DIGEST_QUERY)?;
         let salted = Salted::read_head(&mut reader)?;
-        let max_bytes = reader.number("size of the answer")?;
-        let max_bytes = u32::try_from(max_bytes).map_err(|_| MessageError::Range("size"))?;
+        let (max_bytes, watermark) = read_terms(&mut reader)?;
         Ok(Self {
             salted,
             max_bytes,
+            watermark,
             reader,
         })
     }

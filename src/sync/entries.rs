@@ -8,7 +8,7 @@ use super::{
     cells::{CellsWriter, Received, open_cells},
     fragment::Range,
     pieces::{Notice, read_notices, write_notices},
-    wire::{MessageError, begin, kind, open},
+    wire::{MessageError, begin, kind, open, read_terms, write_terms},
 };
 use crate::cell::CellKey;
 
@@ -40,6 +40,8 @@ const ALL: u8 = 4;
 pub struct EntriesQuery {
     /// About how many bytes the answer may have.
     pub max_bytes: u32,
+    /// The asker's watermark: what is dead there need not be sent. 0 if nothing is.
+    pub watermark: u64,
     /// What is wanted.
     pub wants: Vec<Want>,
 }
@@ -48,7 +50,7 @@ impl EntriesQuery {
     /// The message.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        encode_wants(self.max_bytes, &self.wants, usize::MAX).0
+        encode_wants((self.max_bytes, self.watermark), &self.wants, usize::MAX).0
     }
 
     /// Reads a message.
@@ -57,8 +59,7 @@ impl EntriesQuery {
     /// If it is none.
     pub fn decode(bytes: &[u8]) -> Result<Self, MessageError> {
         let mut reader = open(bytes, kind::ENTRIES_QUERY)?;
-        let max_bytes = reader.number("size of the answer")?;
-        let max_bytes = u32::try_from(max_bytes).map_err(|_| MessageError::Range("size"))?;
+        let (max_bytes, watermark) = read_terms(&mut reader)?;
         let mut wants = Vec::new();
         while reader.left() > 0 {
             if wants.len() >= MAX_WANTS {
@@ -81,7 +82,11 @@ impl EntriesQuery {
             });
         }
         match are_apart(&wants) {
-            true => Ok(Self { max_bytes, wants }),
+            true => Ok(Self {
+                max_bytes,
+                watermark,
+                wants,
+            }),
             false => Err(MessageError::Range("range of a want")),
         }
     }
@@ -101,10 +106,11 @@ fn are_apart(wants: &[Want]) -> bool {
     })
 }
 
-/// The message that asks for as many of `wants` as there is room for, and their number.
-pub(super) fn encode_wants(max_bytes: u32, wants: &[Want], room: usize) -> (Vec<u8>, usize) {
+/// The message that asks for as many of `wants` as there is room for, and their number; on terms of
+/// the size of the answer and the asker's watermark.
+pub(super) fn encode_wants(terms: (u32, u64), wants: &[Want], room: usize) -> (Vec<u8>, usize) {
     let mut writer = begin(kind::ENTRIES_QUERY);
-    writer.number(max_bytes.into());
+    write_terms(terms.0, terms.1, &mut writer);
     let mut written = 0;
     for want in wants {
         let is_full = written >= MAX_WANTS;

@@ -82,6 +82,8 @@ mod pulling_tests;
 mod simulation;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod watermark_tests;
 
 pub use admission::Admission;
 pub use announcement::Announcement;

@@ -55,7 +55,8 @@ fn go_on(
             Ask::Nothing => return (came, true),
             Ask::Digests(query) => {
                 let tree = source.snapshot().expect("a snapshot").tree;
-                answer_digests(&tree, &query).expect("answered")
+                answer_digests(&tree, &crate::merge::Lifetimes::default(), &query)
+                    .expect("answered")
             }
             Ask::Entries(query) => answer_entries(&source, &query, true).expect("answered"),
         };
@@ -162,7 +163,8 @@ fn another_value_of_the_same_timestamp_is_fetched() {
                 Ask::Nothing => break,
                 Ask::Digests(query) => {
                     let tree = source.snapshot().expect("a snapshot").tree;
-                    answer_digests(&tree, &query).expect("answered")
+                    answer_digests(&tree, &crate::merge::Lifetimes::default(), &query)
+                        .expect("answered")
                 }
                 Ask::Entries(query) => answer_entries(&source, &query, true).expect("answered"),
             };

@@ -83,6 +83,8 @@ pub(super) struct Pull {
     salted: Salted,
     /// About the size of a query, and of an answer.
     message_bytes: usize,
+    /// The own watermark: what is dead there is not asked for.
+    watermark: u64,
     /// The delta to ask for before the trees are compared.
     delta: Option<DeltaQuery>,
     /// Whether the peer knew one of the delta's roots.
@@ -106,6 +108,7 @@ impl Pull {
             peer,
             salted,
             message_bytes,
+            watermark: 0,
             delta: None,
             is_delta: false,
             open: vec![Default::default()],
@@ -122,6 +125,14 @@ impl Pull {
         self.message_bytes = bytes;
         if let Some(delta) = &mut self.delta {
             delta.max_bytes = bytes as u32;
+        }
+    }
+
+    /// What is dead at this watermark is not asked for from now on.
+    pub(super) fn set_watermark(&mut self, watermark: u64) {
+        self.watermark = watermark;
+        if let Some(delta) = &mut self.delta {
+            delta.watermark = watermark;
         }
     }
 
@@ -200,7 +211,7 @@ impl Pull {
         }
         let wants = self.wants.make_contiguous();
         let room = self.message_bytes;
-        let (query, count) = encode_wants(room as u32, wants, room);
+        let (query, count) = encode_wants((room as u32, self.watermark), wants, room);
         self.asked = Some(Asked::Entries(count));
         Ask::Entries(query)
     }
@@ -210,7 +221,7 @@ impl Pull {
         let beside = self.beside.clone();
         let tree = beside.as_ref().unwrap_or(tree);
         let room = self.message_bytes;
-        let mut writer = DigestQueryWriter::new(self.salted, room as u32);
+        let mut writer = DigestQueryWriter::new(self.salted, room as u32, self.watermark);
         let (mut asked, mut places) = (Vec::new(), Vec::new());
         while writer.has_room(room) {
             let Some((range, place)) = self.open.pop() else {

@@ -147,6 +147,7 @@ impl Machine {
         }
         let newest = |key: &CellKey| view.newest(key);
         let tree = view.tree();
+        going.pull.set_watermark(context.view.watermark());
         let ask = (going.pull).ask(&tree, &newest, &mut self.assembly, context.now);
         let (query, bytes) = match ask {
             Ask::Digests(bytes) => (Query::Digest, bytes),

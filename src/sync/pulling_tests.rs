@@ -66,7 +66,8 @@ fn what_was_rejected_is_asked_for_once() {
             continue;
         };
         let answer = match kind {
-            Query::Digest => answer_digests(&theirs, &bytes).expect("answered"),
+            Query::Digest => answer_digests(&theirs, &crate::merge::Lifetimes::default(), &bytes)
+                .expect("answered"),
             Query::Entries => {
                 pulls += 1;
                 let cells = vec![future.clone()];

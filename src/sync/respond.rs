@@ -19,7 +19,8 @@ use super::{
     wire::{MessageError, kind},
 };
 use crate::{
-    cell::{Cell, CellKey, Version},
+    cell::{Cell, CellKey, Key, Timestamp, Version},
+    merge::Lifetimes,
     mst::RootHash,
     replica::{Change, ReplicaError, Snapshot, Tree, TreeEntry},
     store::StoreError,
@@ -34,6 +35,10 @@ pub trait Source {
     fn snapshot(&self) -> Result<Snapshot, ReplicaError>;
     /// As [`RootHistory::changes_since`](crate::replica::RootHistory::changes_since).
     fn changes_since(&self, root: &RootHash, after: u64) -> Option<Vec<Change>>;
+    /// What is not newer than this is dead of a key at a watermark.
+    fn dead(&self, _: &Key, _watermark: u64) -> Option<Timestamp> {
+        None
+    }
     /// A cell is not what the tree says it is.
     fn damaged(&self, key: &CellKey, version: &Version);
     /// Where the value that is being sent in pieces is kept, so that it is not read for each.
@@ -69,15 +74,20 @@ fn room(asked: u32) -> usize {
     (asked as usize).min(MESSAGE_BYTES)
 }
 
-/// Answers a query of digests from `tree`. O(d log n) for d differences.
+/// Answers a query of digests from `tree`, but for what is dead at the asker's watermark by these
+/// lifetimes, as far as that can be told cell by cell. O(d log n) for d differences.
 ///
 /// # Errors
 /// If the query cannot be read.
-pub fn answer_digests(tree: &Tree, query: &[u8]) -> Result<Vec<u8>, MessageError> {
+pub fn answer_digests(
+    tree: &Tree,
+    lifetimes: &Lifetimes,
+    query: &[u8],
+) -> Result<Vec<u8>, MessageError> {
     check_length(query)?;
     let query = DigestQueryReader::open(query)?;
     let room = room(query.max_bytes);
-    compare::answer(tree, query, room)
+    compare::answer(tree, lifetimes, query, room)
 }
 
 /// Answers a query of cells: of those that the tree names, the store gives each.
@@ -176,6 +186,9 @@ fn answer_wants(
     let mut writer = CellsWriter::default();
     let (mut notices, mut notice_bytes) = (Vec::new(), 0);
     let mut done = 0;
+    let is_dead = |key: &CellKey, held: &TreeEntry| {
+        source.dead(&key.key, query.watermark) >= Some(held.timestamp())
+    };
     // False if there is no more room.
     let mut send = |key: &CellKey, version: &Version| -> Result<bool, StoreError> {
         let Some((cell, check)) = sound(source, &snapshot, key, version)? else {
@@ -202,7 +215,8 @@ fn answer_wants(
                 let Ok(version) = tree.get(key);
                 let is_newer =
                     |version: &&TreeEntry| have.is_none_or(|have| version.timestamp().time >= have);
-                if let Some(version) = version.filter(is_newer)
+                let version = version.filter(is_newer);
+                if let Some(version) = version.filter(|held| !is_dead(key, held))
                     && !send(key, &version.version())?
                 {
                     break 'wants;
@@ -215,6 +229,9 @@ fn answer_wants(
                 let Ok(cells) = tree.range((low, high));
                 for cell in cells {
                     let Ok((key, version)) = cell;
+                    if is_dead(key, version) {
+                        continue;
+                    }
                     if !send(key, &version.version())? {
                         break 'wants;
                     }
@@ -248,8 +265,12 @@ fn answer_delta(
     let (mut bytes, mut last) = (0, query.after);
     for (change, key) in changes {
         let Ok(version) = tree.get(&key);
+        let is_wanted = |entry: &&TreeEntry| {
+            let is_dead = source.dead(&key.key, query.watermark) >= Some(entry.timestamp());
+            !is_dead && !query.holds(&entry.version().digest.0)
+        };
         // What is not there any more was covered, by a cell that changed later.
-        if let Some(version) = version.filter(|entry| !query.holds(&entry.version().digest.0)) {
+        if let Some(version) = version.filter(is_wanted) {
             let version = version.version();
             if let Some((cell, check)) = sound(source, &snapshot, &key, &version)? {
                 let notice = notice(&key, &version, &cell, max_bytes);

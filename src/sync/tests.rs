@@ -99,7 +99,9 @@ fn pull(own: &mut Cells, theirs: &Cells, message_bytes: usize) -> Cost {
         let answer = match pull.ask(&own_tree, &newest, &mut assembly, now) {
             Ask::Nothing => return cost,
             Ask::Digests(query) => {
-                let answer = answer_digests(&their_tree, &query).expect("answered");
+                let answer =
+                    answer_digests(&their_tree, &crate::merge::Lifetimes::default(), &query)
+                        .expect("answered");
                 cost.digest_trips += 1;
                 cost.digest_bytes += query.len() + answer.len();
                 assert!(query.len().max(answer.len()) <= MAX_MESSAGE);
@@ -184,7 +186,7 @@ proptest! {
         for _ in 0..50 {
             let mut answer = match pull.ask(&own_tree, &|_| None, &mut assembly, now) {
                 Ask::Nothing => break,
-                Ask::Digests(query) => answer_digests(&their_tree, &query).unwrap(),
+                Ask::Digests(query) => answer_digests(&their_tree, &crate::merge::Lifetimes::default(), &query).unwrap(),
                 Ask::Entries(query) => answer_entries(&Holder(&theirs), &query, true).unwrap(),
             };
             let at = place.index(answer.len());
@@ -220,7 +222,7 @@ proptest! {
             Ask::Digests(mut query) => {
                 let at = place.index(query.len());
                 query[at] = byte;
-                let _ = answer_digests(&tree, &query);
+                let _ = answer_digests(&tree, &crate::merge::Lifetimes::default(), &query);
             }
             Ask::Entries(mut query) => {
                 let at = place.index(query.len());
@@ -406,11 +408,12 @@ fn messages_are_pinned() {
     let query = DigestQuery {
         salted: salted(),
         max_bytes: 1000,
+        watermark: 0x0102_0304_0506_0708,
         fragments: vec![(range.clone(), fragment.clone())],
     };
     assert_eq!(
         hex(&query.encode()),
-        "020273616c7473616c7404e80701005101666c6565742f726f626f742f30303030303035020205ff2fd46112093130e729b734130531db26a89ef32cc5cb"
+        "020273616c7473616c7404e807010203040506070801005101666c6565742f726f626f742f30303030303035020205ff2fd46112093130e729b734130531db26a89ef32cc5cb"
     );
     assert_eq!(DigestQuery::decode(&query.encode()), Ok(query.clone()));
 
@@ -446,7 +449,7 @@ fn messages_are_pinned() {
     };
     assert_eq!(
         hex(&bytes),
-        "020273616c7473616c74048080200003060fe040368d005101666c6565742f726f626f742f30303030303432d2db1caf66906c4e13053518bb1045257944cf130538b969bd86402f3c12"
+        "020273616c7473616c740480802000000000000000000003060fe040368d005101666c6565742f726f626f742f30303030303432d2db1caf66906c4e13053518bb1045257944cf130538b969bd86402f3c12"
     );
     let decoded = DigestQuery::decode(&bytes).expect("read");
     assert!(decoded.fragments[0].1.is_sparse);
@@ -462,11 +465,12 @@ fn messages_are_pinned() {
     ];
     let query = EntriesQuery {
         max_bytes: 1000,
+        watermark: 0x0102_0304_0506_0708,
         wants,
     };
     assert_eq!(
         hex(&query.encode()),
-        "0204e80700005101666c6565742f726f626f742f303030303031300113053101020304050607080713053212093230"
+        "0204e807010203040506070800005101666c6565742f726f626f742f303030303031300113053101020304050607080713053212093230"
     );
     assert_eq!(EntriesQuery::decode(&query.encode()), Ok(query.clone()));
 

@@ -20,6 +20,10 @@ pub trait View {
     fn newest(&self, key: &CellKey) -> Option<Timestamp>;
     /// The clock of another replica shows this: a witness of what time it is.
     fn witness(&self, clock: u64);
+    /// The watermark by which what is dead has left the tree, and is not taken: 0 if nothing dies.
+    fn watermark(&self) -> u64 {
+        0
+    }
     /// As [`RootHistory::changes_since`](crate::replica::RootHistory::changes_since).
     fn changes_since(&self, root: &RootHash, after: u64) -> Option<Vec<Change>>;
     /// How many of the cells that the machine joined are part of the root, or need not be

@@ -140,6 +140,20 @@ fn common(a: &[u8], b: &[u8]) -> (usize, usize) {
     (prefix, if suffix < MIN_SUFFIX { 0 } else { suffix })
 }
 
+/// Reads the size that an answer may have, and the asker's watermark: what is dead there need not be
+/// sent.
+pub(super) fn read_terms(reader: &mut Reader<'_>) -> Result<(u32, u64), MessageError> {
+    let max_bytes = reader.number("size of the answer")?;
+    let max_bytes = u32::try_from(max_bytes).map_err(|_| MessageError::Range("size"))?;
+    Ok((max_bytes, u64::from_be_bytes(reader.array("watermark")?)))
+}
+
+/// Writes what [`read_terms`] reads.
+pub(super) fn write_terms(max_bytes: u32, watermark: u64, writer: &mut Writer) {
+    writer.number(max_bytes.into());
+    writer.raw(&watermark.to_be_bytes());
+}
+
 /// The bit, if it is to be set.
 pub(super) fn flag(is_set: bool, bit: u8) -> u8 {
     match is_set {

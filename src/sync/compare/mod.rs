@@ -21,20 +21,50 @@ use super::{
     salted::Salted,
     wire::MessageError,
 };
-use crate::replica::Tree;
+use crate::{
+    cell::CellKey,
+    merge::Lifetimes,
+    replica::{Tree, TreeEntry},
+};
 use part::{Other, Part};
 
-/// Answers a digest query: where `tree` has something that the asker lacks. In about
-/// `max_bytes`; what does not fit is left for later.
+/// Cells of a range in which the asker has nothing that are looked at, to see whether all are dead.
+const MAX_LOOKED_AT: usize = 64;
+
+/// Whether all that a tree has between two bounds is dead; false if that is much.
+fn are_dead(
+    tree: &Tree,
+    (low, high): Bounds<'_>,
+    is_dead: impl Fn(&CellKey, &TreeEntry) -> bool,
+) -> bool {
+    use std::ops::Bound::{Excluded, Unbounded};
+    let low = low.cloned().map_or(Unbounded, Excluded);
+    let high = high.cloned().map_or(Unbounded, Excluded);
+    let Ok(cells) = tree.range((low, high));
+    let mut looked_at = 0;
+    cells.into_iter().all(|cell| {
+        let Ok((key, held)) = cell;
+        looked_at += 1;
+        looked_at <= MAX_LOOKED_AT && is_dead(key, held)
+    })
+}
+
+/// Answers a digest query: where `tree` has something that the asker lacks, and that is not dead at its
+/// watermark. In about `max_bytes`; what does not fit is left for later.
 ///
 /// # Errors
 /// If the query cannot be read.
 pub(in crate::sync) fn answer(
     tree: &Tree,
+    lifetimes: &Lifetimes,
     mut query: DigestQueryReader<'_>,
     max_bytes: usize,
 ) -> Result<Vec<u8>, MessageError> {
     let salted = &{ query.salted };
+    let watermark = query.watermark;
+    let is_dead = |key: &CellKey, held: &TreeEntry| {
+        lifetimes.dead(&key.key, watermark) >= Some(held.timestamp())
+    };
     let mut writer = DigestReplyWriter::new(*salted);
     while let Some((range, theirs)) = query.next()? {
         if let Some(own) = Part::new(tree, &Place::Anywhere, range.bounds(), &theirs, salted) {
@@ -42,6 +72,15 @@ pub(in crate::sync) fn answer(
                 let told = theirs.gaps[place];
                 if place < theirs.known_gaps() {
                     let differing = match told {
+                        None if !lifetimes.is_empty()
+                            && are_dead(
+                                tree,
+                                theirs.gap_bounds(range.bounds(), place),
+                                is_dead,
+                            ) =>
+                        {
+                            None
+                        }
                         None => own.run(&gap).map(|_| Differing::All(place)),
                         Some(_) if own.short(&gap) == told => None,
                         Some(_) => own.run(&gap).map(|run| {
@@ -60,7 +99,8 @@ pub(in crate::sync) fn answer(
                         .for_each(|differing| writer.push(differing));
                 }
                 if let Some((key, told)) = theirs.entries.get(place)
-                    && let Other::Differs(_) = own.other(key, *told, found)
+                    && let Other::Differs(held) = own.other(key, *told, found)
+                    && !is_dead(key, held)
                 {
                     writer.push(&Differing::Entry(place));
                 }

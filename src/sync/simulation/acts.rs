@@ -264,7 +264,7 @@ impl World {
         match query {
             Query::Digest => {
                 let snapshot = view.0.snapshot().map_err(|error| error.to_string())?;
-                let answer = answer_digests(&snapshot.tree, bytes);
+                let answer = answer_digests(&snapshot.tree, view.0.lifetimes(), bytes);
                 answer.map_err(|error| error.to_string())
             }
             Query::Entries => answer_entries(&view, bytes, true).map_err(|error| error.to_string()),

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use super::{super::*, liars::Lie};
 use crate::{
-    cell::{CellKey, Timestamp, Version},
+    cell::{CellKey, Key, Timestamp, Version},
     config::Durability,
     mst::RootHash,
     replica::{
@@ -97,6 +97,9 @@ impl View for NodeView<'_> {
     fn changes_since(&self, root: &RootHash, after: u64) -> Option<Vec<Change>> {
         self.0.roots().changes_since(root, after)
     }
+    fn watermark(&self) -> u64 {
+        self.0.died_until()
+    }
     fn joined(&self) -> u64 {
         self.2.covered_by(self.0.roots().covered())
     }
@@ -111,6 +114,9 @@ impl Source for NodeView<'_> {
     }
     fn changes_since(&self, root: &RootHash, after: u64) -> Option<Vec<Change>> {
         self.0.roots().changes_since(root, after)
+    }
+    fn dead(&self, key: &Key, watermark: u64) -> Option<Timestamp> {
+        self.0.lifetimes().dead(key, watermark)
     }
     fn damaged(&self, key: &CellKey, _: &Version) {
         panic!("{key:?} is not damaged");
