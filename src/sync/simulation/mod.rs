@@ -9,7 +9,7 @@
 //! | `world` | the replicas, and the time |
 //! | `network`, `acts`, `faults` | what becomes of messages, what a replica does, what goes wrong |
 //! | `model`, `checks` | what was written, and what has to come of it |
-//! | `deaths` | what deaths cost on the wire |
+//! | `deaths`, `day` | what deaths cost on the wire; a day of steady writes |
 //! | `clocks` | clocks that differ, on a group at rest |
 //! | `refusals` | what a replica does not take |
 //! | `rounds` | how many round trips a repair takes |
@@ -21,6 +21,7 @@
 mod acts;
 mod checks;
 mod clocks;
+mod day;
 mod deaths;
 mod faults;
 mod happening;

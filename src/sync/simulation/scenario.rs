@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use rand::{Rng, rngs::StdRng};
 
+use super::node::SETTLE;
+
 /// What goes wrong beside lost, late and repeated messages, cut links, crashes, and clocks that are
 /// off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +37,8 @@ pub(super) struct Scenario {
     pub(super) loss: u32,
     pub(super) duplication: u32,
     pub(super) delay: Duration,
+    /// How long updates take to settle.
+    pub(super) settle: Duration,
     /// Between two announcements, if nothing happens.
     pub(super) sync_interval: Duration,
     /// Between a change of the network and the next.
@@ -197,6 +201,7 @@ impl Scenario {
             loss: 0,
             duplication: 0,
             delay: Duration::from_millis(2),
+            settle: SETTLE,
             sync_interval: Duration::from_secs(30),
             cuts_every: Duration::MAX,
             crashes_every: Duration::MAX,

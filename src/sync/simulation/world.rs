@@ -42,6 +42,8 @@ pub(super) struct World {
     /// The latest time that a write was stamped with.
     pub(super) latest: u64,
     pub(super) merging: Merging,
+    /// Cells that a pull brought and that were dead where they came.
+    pub(super) dead_pulled: u64,
     pub(super) faulty: bool,
     pub(super) largest_message: usize,
     pub(super) bytes: u64,
@@ -67,6 +69,7 @@ impl World {
             written: BTreeSet::new(),
             latest: 0,
             merging: Merging::new(has_lifetimes),
+            dead_pulled: 0,
             faulty: true,
             largest_message: 0,
             bytes: 0,
@@ -116,7 +119,8 @@ impl World {
         let now = at(self.wall(node), self.now);
         let durability = self.nodes[node].durability;
         let (medium, lifetimes) = (self.medium(), Arc::clone(&self.merging.lifetimes));
-        SimulatedReplica::open(image, SETTLE, durability, medium, &lifetimes, now)
+        let settle = self.scenario.settle;
+        SimulatedReplica::open(image, settle, durability, medium, &lifetimes, now)
     }
 
     /// Puts all replicas in touch.
