@@ -10,6 +10,7 @@ mod merge;
 mod operators;
 mod private;
 mod replication;
+mod schema;
 mod scrub;
 mod served;
 mod units;
@@ -34,6 +35,7 @@ pub use lifetimes::{
 pub use merge::{MergeConfig, StrategyConfig};
 pub use operators::Operators;
 pub use replication::ReplicationConfig;
+pub use schema::schema;
 pub use scrub::ScrubConfig;
 pub use served::{PluginConfig, ServedConfig};
 pub use units::{ByteSize, Span};

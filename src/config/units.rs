@@ -16,10 +16,10 @@ pub struct Span(pub Duration);
 pub struct ByteSize(pub u64);
 
 /// Names and factors of units, ascending.
-type Units = [(&'static str, u64)];
+pub(super) type Units = [(&'static str, u64)];
 
 /// In milliseconds.
-const TIMES: &Units = &[
+pub(super) const TIMES: &Units = &[
     ("ms", 1),
     ("s", 1_000),
     ("m", 60_000),
@@ -28,7 +28,7 @@ const TIMES: &Units = &[
 ];
 
 /// In bytes.
-const SIZES: &Units = &[("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+pub(super) const SIZES: &Units = &[("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
 
 /// The number and the factor of its unit.
 fn parse(text: &str, units: &Units) -> Option<u64> {

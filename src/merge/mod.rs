@@ -140,7 +140,7 @@ pub use lifetimes::{Lifetime, Lifetimes};
 pub use part::MAX_NESTING;
 pub use rules::{
     choice::{MAX_CELLS, MergeRules, RejectedPut},
-    registry::{RegisterError, register},
+    registry::{BUILT_IN, RegisterError, register},
 };
 #[cfg(feature = "automerge")]
 pub use strategies::automerge::AutomergeCrdt;

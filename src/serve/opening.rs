@@ -23,7 +23,7 @@ use crate::{
     admin::{Administration, Scrubbing, Subject},
     cell::ntp64_span,
     config::{OnClosure, Persistence, StorageConfig, Unstamped},
-    merge::{Lifetimes, MergeRules},
+    merge::MergeRules,
     net::{Operator, Replication, Replicator, Routers, Sessions},
     replica::{Clock, OpenError, Options, Replica, ReplicaError},
     store::{
@@ -76,8 +76,7 @@ impl Opening {
             configuration,
         } = self;
         let prefix = strip_prefix.as_deref();
-        let rules = MergeRules::new(&options.merge, &key_expr, prefix)?;
-        let rules = rules.with_lifetimes(Lifetimes::new(&options.lifetimes, &key_expr, prefix)?)?;
+        let rules = MergeRules::of(&options, &key_expr, prefix)?;
         let rules_text = rules.text().to_owned();
         let group = Group {
             key_expr: key_expr.to_string(),

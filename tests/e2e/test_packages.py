@@ -34,6 +34,7 @@ usr/share/man/man1/mstctl-check-config.1
 usr/share/zenoh-mst/alerts.yml
 usr/share/zenoh-mst/grafana-dashboard.json
 usr/share/zenoh-mst/prometheus.yml
+usr/share/zenoh-mst/schema.json
 usr/share/doc/zenoh-mst/CHANGELOG.md
 usr/share/doc/zenoh-mst/LICENSE
 usr/share/doc/zenoh-mst/LICENSE-APACHE

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     cell::{Cell, Content, Key, Part, intersect, ttls, without_ttl},
-    config::{ConfigError, MergeConfig, StrategyConfig},
+    config::{ConfigError, MergeConfig, StorageConfig, StrategyConfig},
     merge::{
         Additive, Lifetimes, Object, SetUnion,
         encoding::is_of_type,
@@ -156,6 +156,19 @@ impl MergeRules {
             lifetimes: Arc::default(),
             text: MergeConfig::default().text(),
         }
+    }
+
+    /// All rules of a storage with these options, with its lifetimes.
+    ///
+    /// # Errors
+    /// Those of [`MergeRules::new`], [`Lifetimes::new`] and [`MergeRules::with_lifetimes`].
+    pub fn of(
+        options: &StorageConfig,
+        key_expr: &keyexpr,
+        strip_prefix: Option<&keyexpr>,
+    ) -> Result<Self, ConfigError> {
+        let rules = Self::new(&options.merge, key_expr, strip_prefix)?;
+        rules.with_lifetimes(Lifetimes::new(&options.lifetimes, key_expr, strip_prefix)?)
     }
 
     /// The rules of a storage with this key expression, from whose keys this

@@ -13,9 +13,8 @@ use crate::merge::{
     strategy::{Chosen, Strategy},
 };
 
-/// Names that are not for custom strategies.
-pub(in crate::merge) const BUILT_IN: [&str; 5] =
-    ["lww", "additive", "set_union", "object", "automerge_crdt"];
+/// The names of the strategies that this backend has itself.
+pub const BUILT_IN: [&str; 5] = ["lww", "additive", "set_union", "object", "automerge_crdt"];
 
 /// Bytes of the name of a custom strategy: it is in the part of each cell.
 const MAX_NAME: usize = 32;

@@ -166,7 +166,17 @@ Exit code 1 if anything is wrong."
     CheckConfig {
         /// A configuration of zenohd or mst-router
         file: PathBuf,
+        #[command(flatten)]
+        strategies: Strategies,
     },
+    /// Writes the JSON Schema of the configuration of a router
+    #[command(after_long_help = "\
+For editors, and for checks where there is no mstctl. It says of a file what check-config says, but for what concerns two \
+options, or two storages.
+
+Example:
+  mstctl schema > zenoh-mst.schema.json")]
+    Schema(Strategies),
     /// Writes the completions of a shell to standard output
     #[command(after_long_help = "\
 Example:
@@ -192,6 +202,14 @@ impl Command {
         };
         output.is_some_and(|path| files::is_standard(path))
     }
+}
+
+/// Of `check-config` and `schema`.
+#[derive(Debug, Args)]
+pub(crate) struct Strategies {
+    /// A custom strategy, which the backend of these routers has; may be given several times
+    #[arg(long = "strategy", value_name = "NAME")]
+    pub(crate) names: Vec<String>,
 }
 
 /// Of `root`.

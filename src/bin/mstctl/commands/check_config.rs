@@ -9,12 +9,14 @@ use serde_json::{Map, Value, json};
 use zenoh::{internal::zenoh_home, key_expr::OwnedKeyExpr};
 use zenoh_backend_mst::{
     config::{Persistence, PluginConfig, ServedConfig, StorageConfig, VolumeConfig},
+    merge::MergeRules,
     plugin::VOLUME_NAME,
 };
 use zenoh_backend_traits::config as manager;
 
-use super::Context;
+use super::{Context, schema::known};
 use crate::{
+    args::Strategies,
     connection::read_configuration,
     exit::{Answer, Error, of_zenoh},
     output::{Output, Tone, counted},
@@ -24,7 +26,12 @@ use crate::{
 const PLUGIN: &str = "mst";
 const MANAGER: &str = "storage_manager";
 
-pub(super) fn run(context: &Context, file: &Path) -> Result<Answer, Error> {
+pub(super) fn run(
+    context: &Context,
+    file: &Path,
+    strategies: &Strategies,
+) -> Result<Answer, Error> {
+    known(strategies)?;
     let config = read_configuration(file)?;
     let plugins = config.get_json("plugins").ok();
     let plugins = plugins.and_then(|text| serde_json::from_str(&text).ok());
@@ -115,16 +122,35 @@ impl Checked {
                     strip_prefix,
                     storage,
                     ..
-                }) => self.storages.push(Found::new(
+                }) => self.storage(
                     &name,
                     "plugin",
                     key_expr,
                     strip_prefix,
                     &config.root,
                     &storage,
-                )),
+                ),
                 Err(error) => self.problems.push(format!("storage '{name}': {error}")),
             }
+        }
+    }
+
+    /// A storage whose options are each right.
+    fn storage(
+        &mut self,
+        name: &str,
+        door: &str,
+        key_expr: OwnedKeyExpr,
+        strip_prefix: Option<OwnedKeyExpr>,
+        root: &Path,
+        options: &StorageConfig,
+    ) {
+        match MergeRules::of(options, &key_expr, strip_prefix.as_deref()) {
+            Ok(_) => {
+                let found = Found::new(name, door, key_expr, strip_prefix, root, options);
+                self.storages.push(found);
+            }
+            Err(error) => self.problems.push(format!("storage '{name}': {error}")),
         }
     }
 
@@ -178,14 +204,14 @@ impl Checked {
             ));
         }
         match StorageConfig::parse(name, storage.volume_cfg.into_serde_value()) {
-            Ok(options) => self.storages.push(Found::new(
+            Ok(options) => self.storage(
                 name,
                 &format!("volume {}", storage.volume_id),
                 storage.key_expr,
                 storage.strip_prefix,
                 root,
                 &options,
-            )),
+            ),
             Err(error) => self.problems.push(format!("storage '{name}': {error}")),
         }
     }
@@ -353,6 +379,31 @@ mod tests {
             "belongs into `volume`",
         );
         one_problem(volume(json!({}), json!({ "volume": "mst" })), "key_expr");
+    }
+
+    #[test]
+    fn merge_rules_and_lifetimes_are_those_of_the_storage() {
+        for (options, said) in [
+            (
+                json!({ "replication": { "default_strategy": "aditive" } }),
+                "found `aditive`, allowed is one of",
+            ),
+            (
+                json!({ "replication": { "key_overrides": { "b/*": "lww" } } }),
+                "`replication.key_overrides.b/*`: it matches no key",
+            ),
+            (json!({ "lifetimes": { "b/*": "10s" } }), "`lifetimes.b/*`"),
+        ] {
+            let mut options = options;
+            options["key_expr"] = "a/**".into();
+            let found = checked(json!({ "mst": { "storages": { "a": options } } }));
+            assert!(found.storages.is_empty());
+            let problems = found.problems;
+            assert!(
+                problems.len() == 1 && problems[0].contains(said),
+                "{said}: {problems:?}"
+            );
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod replicas;
 mod restore;
 mod rollback;
 mod root;
+mod schema;
 mod scrub;
 mod snapshot;
 mod status;
@@ -103,7 +104,8 @@ pub(crate) fn run(cli: Cli) -> Result<Answer, Error> {
         Command::Salvage(_) => Err(Error::Usage(
             "salvage is for a data folder: give it with --dir".to_owned(),
         )),
-        Command::CheckConfig { file } => check_config::run(&context, file),
+        Command::CheckConfig { file, strategies } => check_config::run(&context, file, strategies),
+        Command::Schema(strategies) => schema::run(&context, strategies),
         Command::Completions { shell } => completions::run(&context, *shell),
         Command::Man { folder } => man::run(folder),
     }

@@ -30,7 +30,7 @@ use super::{
     Context, check_config, completions,
     get::{self, Reading, Shown},
     keys::{Listing, check_pattern, listed},
-    man, status,
+    man, schema, status,
     verify::file,
 };
 use crate::{
@@ -55,7 +55,8 @@ pub(super) fn run(context: &Context, dir: &Path, command: &Command) -> Result<An
         Command::Restore(args) => restore::restore(context.output, dir, args),
         Command::Adopt(args) => adopt::adopt(context, dir, args),
         Command::Salvage(args) => salvage::salvage(context.output, dir, args),
-        Command::CheckConfig { file } => check_config::run(context, file),
+        Command::CheckConfig { file, strategies } => check_config::run(context, file, strategies),
+        Command::Schema(strategies) => schema::run(context, strategies),
         Command::Completions { shell } => completions::run(context, *shell),
         Command::Man { folder } => man::run(folder),
         Command::Replicas
