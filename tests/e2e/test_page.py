@@ -6,6 +6,10 @@ need it skipped, with the reason.
 
 import json
 import re
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote
 
 import pytest
 
@@ -13,6 +17,7 @@ from browser import Browser, NoBrowser, find
 from client import timestamp
 from conftest import REPOSITORY
 from operators import Operator, base
+from polling import wait_until
 from router import storage
 from test_rest import curl
 
@@ -361,3 +366,115 @@ CROWD = """
 def test_a_hundred_replicas_have_a_row_each(page):
     page.wait_for("chosen?.status !== undefined")
     assert page.run(CROWD) == 103
+
+
+CROWD_SIZE = 100
+CROWD_GROUP = "crowd%2f%2a%2a"
+
+
+def name_of(number):
+    return f"{number:032x}"
+
+
+def crowd_status(template, number):
+    """What one of many replicas says of itself and of the others, two of which are gone."""
+    others = (other for other in range(CROWD_SIZE) if other != number)
+    peer = {"relation": "equal", "reason": None, "cells": 1, "clock_offset_ms": 0, "refused_cells": 0}
+    times = {"cut": template["cut"], "since": template["cut"], "last_equal": template["cut"]}
+    peers = [
+        {"replica": name_of(other), "present": other > 1, "root": template["root"], **peer, **times}
+        for other in others
+    ]
+    refused = [
+        {"key": f"bad/{n}", "timestamp": "1/1", "at": template["cut"], "reason": f"reason {n}"}
+        for n in range(16)
+    ]
+    lifetimes = {"patterns": 3, "cells": 1234, "expired": 56, "dead": 7, "held_seconds": 7200}
+    return {
+        **template,
+        "name": f"r{number}",
+        "identity": name_of(number),
+        "refused": refused,
+        "counters": {**template["counters"], "refused": 99},
+        "lifetimes": lifetimes,
+        "replication": {**template["replication"], "replica": name_of(number), "peers": peers},
+    }
+
+
+@contextmanager
+def crowd(page, template):
+    """A REST plugin in front of many replicas, which answers nothing but the page before it is let to;
+    its address, what was asked, and what lets it."""
+    asked, may_answer = [], threading.Event()
+
+    class Rest(BaseHTTPRequestHandler):
+        def do_GET(self):
+            path = unquote(self.path).partition("?")[0]
+            kind, body = "text/html", page
+            if not path.endswith("/ui"):
+                asked.append(path)
+                may_answer.wait(60)
+                kind, body = "application/json", json.dumps(self.answers(path)).encode()
+            self.send_response(200)
+            self.send_header("content-type", kind)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def answers(self, path):
+            what = path.split("/", 5)[-1]
+            if what == "control/scrub":
+                return [
+                    {"key": f"@mst/2/{CROWD_GROUP}/{name_of(number)}/{what}", "value": {}}
+                    for number in range(CROWD_SIZE)
+                ]
+            number = int(path.split("/")[4], 16)
+            return [{"key": path[1:], "value": crowd_status(template, number)}]
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Rest)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    group = CROWD_GROUP.replace("%", "%25")
+    try:
+        address = f"http://127.0.0.1:{server.server_address[1]}/@mst/2/{group}/{name_of(7)}/ui"
+        yield address, asked, may_answer
+    finally:
+        may_answer.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+FIRST_PAINT = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
+
+
+def test_the_page_is_painted_before_any_of_a_hundred_replicas_has_answered(program, tmp_path, routers):
+    _, text = curl(address(routers[0], "demo"))
+    with (
+        crowd(text.encode(), routers[0].status("demo")) as (url, asked, may_answer),
+        Browser(program, tmp_path / "browser") as browser,
+    ):
+        browser.open(url)
+        browser.wait_for(f"{FIRST_PAINT} > 0")
+        wait_until(lambda: len(asked) >= 2, "the page asks")
+        assert not may_answer.is_set() and browser.run("document.querySelectorAll('#replicas tr').length") <= 1
+        may_answer.set()
+        browser.wait_for(f"document.querySelectorAll('#replicas tr').length === {CROWD_SIZE}")
+        print(f"first paint after {browser.run(FIRST_PAINT):.0f} ms")
+        details = "Object.fromEntries([...document.querySelectorAll('#details dt')].map(dt => [dt.textContent, dt.nextSibling.textContent]))"
+        browser.wait_for("document.querySelectorAll('#details dt').length > 10")
+        told = browser.run(details)
+        # The newest first, and not all.
+        refused = re.findall(r"bad/\d+, .*? ago: reason (\d+)", told["Refused writes"])
+        assert told["Refused writes"].startswith("99, the last: ")
+        assert refused == ["15", "14", "13", "12", "11"]
+        assert "3 key expressions" in told["Lifetimes"] and "56 gone" in told["Lifetimes"]
+        assert "held back" in told["Lifetimes"]
+        assert told["Absent members"].count("last equal") == 2
+        forget = f"mstctl -s 'crowd/**' members forget {name_of(0)}"
+        assert told["Absent members"].endswith(forget)
+        assert browser.complaints == []

@@ -11,6 +11,10 @@ const DISCOVERED_EVERY = 30000;
 /** The most replicas that are shown. */
 const MOST_REPLICAS = 4096;
 
+/** The most peers, and refused writes, that are told one by one. */
+const PEERS_SHOWN = 20;
+const REFUSED_SHOWN = 5;
+
 /** For how long announcements are listened to, at the most; see docs/operators.md, "The page". */
 const LISTENED_FOR = 600000;
 
@@ -173,6 +177,30 @@ function drawFleet() {
   drawDetails();
 }
 
+/** The last writes that the storage refused, the newest first: a few of those that it knows. */
+function lastRefused(status) {
+  const shown = status.refused.slice(-REFUSED_SHOWN).reverse();
+  const texts = shown.map(({ key, at, reason }) => `${key}, ${sinceThen(at)} ago: ${reason}`);
+  return `${count(status.counters.refused)}${texts.length ? `, the last: ${texts.join(" · ")}` : ""}`;
+}
+
+/** What fades, and what holds it. */
+function fading({ patterns, cells, expired, held_seconds: held }) {
+  if (!patterns) return "none";
+  const text = `${count(patterns)} key expressions, ${count(cells)} cells that have one, ${count(expired)} gone by it`;
+  return held ? `${text}; held back, as the clock is ${span(1000 * held)} ahead of what confirms it` : text;
+}
+
+/** Replicas that were there, and how they are forgotten if they do not come back. */
+function absent(replica) {
+  const gone = peersOf(replica).filter((peer) => !peer.present);
+  if (!gone.length) return "none";
+  const last = (peer) => (peer.last_equal ? `, last equal ${sinceThen(peer.last_equal)} ago` : "");
+  const names = gone.slice(0, PEERS_SHOWN).map((peer) => short(peer.replica) + last(peer));
+  const more = gone.length > names.length ? `, and ${count(gone.length - names.length)} more` : "";
+  return `${names.join("; ")}${more}. One that is gone for good: mstctl -s '${replica.keyExpr}' members forget ${gone[0].replica}`;
+}
+
 function drawDetails() {
   const status = chosen?.status;
   const rows = [];
@@ -185,6 +213,8 @@ function drawDetails() {
       ["Wildcard rules", count(status.wildcard_rules)],
       ["On disk", status.disk_bytes === null ? "in memory" : `${count(Math.round(status.disk_bytes / 1024))} KiB`],
       ["Waiting", `${count(queues.uncommitted)} for the disk, ${count(queues.unsettled)} to settle`],
+      ["Refused writes", lastRefused(status)],
+      ["Lifetimes", fading(status.lifetimes)],
       ["Scrub", `${scrub.state}, ${count(scrub.pass.checked)} of ${count(scrub.pass.of)}; damaged ${count(scrub.damaged_cells)}, in quarantine ${count(scrub.quarantined.length)}`],
     );
     if (replication) {
@@ -195,7 +225,8 @@ function drawDetails() {
         ["Rejected", refused.join(", ") || "nothing"],
       );
       const waits = peersOf(chosen).filter((peer) => peer.relation !== "equal");
-      rows.push(["Not equal to", waits.slice(0, 20).map((peer) => `${short(peer.replica)} (${peer.relation} for ${sinceThen(peer.since)})`).join(", ") || "none"]);
+      rows.push(["Absent members", absent(chosen)]);
+      rows.push(["Not equal to", waits.slice(0, PEERS_SHOWN).map((peer) => `${short(peer.replica)} (${peer.relation} for ${sinceThen(peer.since)})`).join(", ") || "none"]);
     }
     if (status.failure) rows.push(["Failure", status.failure]);
   } else if (chosen) {
