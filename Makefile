@@ -37,8 +37,8 @@ test: build tools
 	cargo test --release --locked --lib $(CHECKED)
 	cargo test --release --locked --bins --test '*'
 	cargo test --release --locked --doc
-	cargo build --release --locked -p custom-backend --lib --tests
-	cargo test --release --locked -p custom-backend
+	cargo build --release --locked -p custom-backend -p zenoh-mst --lib --tests --examples
+	cargo test --release --locked -p custom-backend -p zenoh-mst
 	$(PYTHON) -m pytest tests/e2e --numprocesses $(E2E_PROCESSES) --dist loadfile
 
 ## The backend, the plugins to load beside it, and mstctl; FOR=/path/to/zenohd: with its compiler.
@@ -85,7 +85,7 @@ check: $(PYTHON_READY)
 	cargo clippy --release --locked --no-default-features --lib --tests -- -D warnings
 	cargo clippy --release --locked --no-default-features --features automerge --lib --tests -- -D warnings
 	cargo clippy --release --locked --no-default-features --features durable --lib -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps --lib
+	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps --lib -p zenoh-backend-mst -p zenoh-mst
 	scripts/licences check
 	$(DENY) --locked check bans licenses sources
 
