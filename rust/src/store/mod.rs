@@ -1,5 +1,8 @@
 //! A storage, and its replicas, as a client sees them.
 
+mod asking;
+mod replicas;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -7,21 +10,14 @@ use std::{
 
 use serde_json::{Value as Json, json};
 use zenoh::{
-    Session, Wait,
-    bytes::Encoding,
-    key_expr::{KeyExpr, OwnedKeyExpr},
-    qos::CongestionControl,
-    query::{ConsolidationMode, Reply},
-    sample::Sample,
-    time::NTP64,
+    Session, Wait, bytes::Encoding, key_expr::OwnedKeyExpr, qos::CongestionControl, sample::Sample,
 };
 use zenoh_backend_mst::mst::RootHash;
 
 use crate::{
-    Error, Stamp, Verified, Watch, Write,
+    Error, Stamp, Write,
     cells::{Cell, cells},
     error::{invalid, refused},
-    verified::verify,
     waiting::first,
 };
 
@@ -30,9 +26,6 @@ pub type Root = RootHash;
 
 /// How long a call waits unless it is told otherwise.
 const TIMEOUT: Duration = Duration::from_secs(10);
-
-/// What Zenoh says in place of the answers that are missing when the time is up.
-const OUT_OF_TIME: &str = "Timeout";
 
 /// The configuration of a client of the routers at these endpoints, such as `tcp/127.0.0.1:7447`.
 ///
@@ -257,61 +250,6 @@ impl Store {
         }
     }
 
-    /// Waits until so many replicas hold a write, or what replaced it; returns their identities.
-    /// Whether it is on their disks is a matter of their `durability`.
-    ///
-    /// # Errors
-    /// If fewer do in time.
-    pub fn replicated(&self, write: &Write, replicas: usize) -> Result<BTreeSet<String>, Error> {
-        let mut holders = BTreeSet::new();
-        let enough = first(self.timeout, |left| {
-            for (replica, shown) in self.cells_of_replicas(&write.key, "*", left)? {
-                if write.is_in(&shown) {
-                    holders.insert(replica);
-                }
-            }
-            Ok((holders.len() >= replicas).then_some(()))
-        })?;
-        match enough {
-            Some(()) => Ok(holders),
-            None => Err(Error::NoAnswer(format!(
-                "of {replicas} replicas {} have {} at {}",
-                holders.len(),
-                write.key,
-                write.stamp
-            ))),
-        }
-    }
-
-    /// Waits until the roots of all replicas that answer include a write, or what replaced it.
-    ///
-    /// # Errors
-    /// If they do not in time.
-    pub fn settled(&self, write: &Write) -> Result<(), Error> {
-        let over = first(self.timeout, |left| {
-            let mut behind = BTreeSet::new();
-            for status in self.statuses_within(left)? {
-                let cut = NTP64::parse_rfc3339(field(&status, "cut")?);
-                let cut = cut.map_err(|_| refused("a status has a cut that is no time"))?;
-                if cut <= *write.stamp.get_time() {
-                    return Ok(None);
-                }
-                behind.insert(field(&status, "identity")?.to_owned());
-            }
-            let is_any = !behind.is_empty();
-            for (replica, shown) in self.cells_of_replicas(&write.key, "*", left)? {
-                if write.is_in(&shown) {
-                    behind.remove(&replica);
-                }
-            }
-            Ok((is_any && behind.is_empty()).then_some(()))
-        })?;
-        over.ok_or_else(|| {
-            let (key, stamp) = (&write.key, write.stamp);
-            Error::NoAnswer(format!("not all roots include {key} at {stamp}"))
-        })
-    }
-
     /// The value of a key; nothing if there is none.
     ///
     /// # Errors
@@ -382,110 +320,6 @@ impl Store {
         self.raw(key, self.timeout)
     }
 
-    /// The root that so many replicas, and all that answer, have at the same time.
-    ///
-    /// # Errors
-    /// If they have none in time.
-    pub fn root(&self, replicas: usize) -> Result<Root, Error> {
-        let mut seen = BTreeMap::new();
-        let common = first(self.timeout, |left| {
-            seen.clear();
-            for status in self.statuses_within(left)? {
-                let (identity, root) = (field(&status, "identity")?, field(&status, "root")?);
-                seen.insert(identity.to_owned(), root.to_owned());
-            }
-            let roots: BTreeSet<_> = seen.values().cloned().collect();
-            let mut roots = roots.into_iter();
-            Ok(match (roots.next(), roots.next()) {
-                (Some(root), None) if seen.len() >= replicas => Some(root),
-                _ => None,
-            })
-        })?;
-        let root = common.ok_or_else(|| {
-            Error::NoAnswer(format!(
-                "{replicas} replicas have no root in common: {seen:?}"
-            ))
-        })?;
-        let bytes = zenoh_backend_mst::hex::decode(&root);
-        let bytes = bytes.and_then(|bytes| bytes.try_into().ok());
-        bytes
-            .map(RootHash)
-            .ok_or_else(|| refused("a status has a root that is none"))
-    }
-
-    /// All cells of a key, proven against a root that the caller trusts. Nothing is believed of what a
-    /// storage says but what the root proves.
-    ///
-    /// # Errors
-    /// [`Error::Refused`] if no replica has this root now, and [`Error::Invalid`] if what one shows does
-    /// not hold.
-    pub fn verified(&self, key: &str, root: &Root) -> Result<Verified, Error> {
-        let relative = self.relative(key)?;
-        let selector = format!("{}/*/proof?root={root}", self.group);
-        let mut refusals = Vec::new();
-        for reply in self.replies(&selector, self.timeout, Some(key), ConsolidationMode::None)? {
-            let sample = match reply.into_result() {
-                Ok(sample) => sample,
-                Err(error) => {
-                    refusals.push(text_of(&error.payload().to_bytes()));
-                    continue;
-                }
-            };
-            let replica = replica_of(&sample)?;
-            let shown = self.cells_of_replicas(key, &replica, self.timeout)?;
-            let shown = shown.into_iter().flat_map(|(_, cells)| cells);
-            return verify(key, relative, root, &sample.payload().to_bytes(), shown);
-        }
-        let refusals = match refusals.is_empty() {
-            true => "no answer".to_owned(),
-            false => refusals.join("; "),
-        };
-        Err(refused(format!(
-            "no proof of {key} under {root}: {refusals}"
-        )))
-    }
-
-    /// The status of each replica that answers.
-    ///
-    /// # Errors
-    /// If one is not to be read.
-    pub fn statuses(&self) -> Result<Vec<Json>, Error> {
-        self.statuses_within(self.timeout)
-    }
-
-    /// The identity of the replica at the router that this session is connected with.
-    ///
-    /// # Errors
-    /// If there is none.
-    pub fn nearest(&self) -> Result<String, Error> {
-        for router in self.session.info().routers_zid().wait() {
-            let selector = format!("@/{router}/router/status/plugins/*/storages/*");
-            for sample in self.samples(&selector, self.timeout, None, true)? {
-                let status = json_of(&sample)?;
-                let given = &status["configuration"];
-                let prefix = given["strip_prefix"].as_str();
-                if given["key_expr"] == *self.key_expr && prefix == self.strip_prefix.as_deref() {
-                    return Ok(field(&status, "identity")?.to_owned());
-                }
-            }
-        }
-        Err(Error::NoAnswer(format!(
-            "no router that this session is connected with shows a storage {}",
-            self.key_expr
-        )))
-    }
-
-    /// What is put and deleted from now on, and what the replica nearby gets in another way: by a
-    /// repair, a restored backup, a rollback.
-    ///
-    /// # Errors
-    /// If there is no replica at the router, or it is no key expression.
-    pub fn watch(&self, key_expr: &str) -> Result<Watch, Error> {
-        let key_expr = KeyExpr::autocanonize(key_expr.to_owned())?;
-        let feed = format!("{}/{}/changes/{key_expr}", self.group, self.nearest()?);
-        Watch::open(&self.session, &key_expr, &feed)
-    }
-
     fn was_taken(&self, write: &Write, timeout: Duration) -> Result<bool, Error> {
         let value = self.value(&write.key, timeout)?;
         if value.is_some_and(|value| value.stamp == write.stamp) {
@@ -539,110 +373,6 @@ impl Store {
             stamp,
         })
     }
-
-    fn statuses_within(&self, timeout: Duration) -> Result<Vec<Json>, Error> {
-        let samples = self.samples(&format!("{}/*/status", self.group), timeout, None, true)?;
-        samples.iter().map(json_of).collect()
-    }
-
-    fn cells_of_replicas(
-        &self,
-        key: &str,
-        replica: &str,
-        timeout: Duration,
-    ) -> Result<Vec<(String, Vec<Cell>)>, Error> {
-        let selector = format!("{}/{replica}/cells", self.group);
-        let samples = self.samples(&selector, timeout, Some(key), true)?;
-        let shown = samples.iter().map(|sample| {
-            let cells = cells(&sample.payload().to_bytes())?;
-            Ok((replica_of(sample)?, cells))
-        });
-        shown.collect()
-    }
-
-    /// Of each key the newest answer, or with `each` those of all that answered in time.
-    ///
-    /// `Refused` for an error, and `NoAnswer` if the newest answer may be missing.
-    fn samples(
-        &self,
-        selector: &str,
-        timeout: Duration,
-        payload: Option<&str>,
-        each: bool,
-    ) -> Result<Vec<Sample>, Error> {
-        let consolidation = match each {
-            true => ConsolidationMode::None,
-            false => ConsolidationMode::Latest,
-        };
-        let mut found = Vec::new();
-        for reply in self.replies(selector, timeout, payload, consolidation)? {
-            match reply.into_result() {
-                Ok(sample) => found.push(sample),
-                Err(error) => match &*text_of(&error.payload().to_bytes()) {
-                    OUT_OF_TIME if each => {}
-                    OUT_OF_TIME => {
-                        return Err(Error::NoAnswer(format!(
-                            "{selector}: not all storages answered within {timeout:?}"
-                        )));
-                    }
-                    text => return Err(refused(format!("{selector}: {text}"))),
-                },
-            }
-        }
-        Ok(found)
-    }
-
-    fn replies(
-        &self,
-        selector: &str,
-        timeout: Duration,
-        payload: Option<&str>,
-        consolidation: ConsolidationMode,
-    ) -> Result<impl Iterator<Item = Reply> + use<>, Error> {
-        let mut get = self
-            .session
-            .get(selector)
-            .consolidation(consolidation)
-            .timeout(timeout)
-            .congestion_control(CongestionControl::Block);
-        if let Some(payload) = payload {
-            get = get.payload(payload);
-        }
-        Ok(get.wait()?.into_iter())
-    }
-
-    /// A key without the `strip_prefix`; nothing if it is that itself.
-    fn relative<'a>(&self, key: &'a str) -> Result<Option<&'a str>, Error> {
-        let Some(prefix) = &self.strip_prefix else {
-            return Ok(Some(key));
-        };
-        match key.strip_prefix(prefix.as_str()) {
-            Some("") => Ok(None),
-            Some(rest) if rest.starts_with('/') => Ok(Some(&rest[1..])),
-            _ => invalid(format!("{key} is not within {prefix}")),
-        }
-    }
-}
-
-fn json_of(sample: &Sample) -> Result<Json, Error> {
-    let json = serde_json::from_slice(&sample.payload().to_bytes());
-    json.map_err(|error| refused(format!("{} is not to be read: {error}", sample.key_expr())))
-}
-
-fn field<'a>(status: &'a Json, name: &str) -> Result<&'a str, Error> {
-    let field = status[name].as_str();
-    field.ok_or_else(|| refused(format!("a status has no {name}")))
-}
-
-/// Whose answer it is: the chunk after the group's.
-fn replica_of(sample: &Sample) -> Result<String, Error> {
-    let replica = sample.key_expr().as_str().split('/').nth(3);
-    let replica = replica.map(str::to_owned);
-    replica.ok_or_else(|| refused(format!("{} is of no replica", sample.key_expr())))
-}
-
-fn text_of(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// A key expression as one chunk of another.
