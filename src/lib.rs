@@ -66,6 +66,8 @@ pub mod admin;
 pub mod backup;
 pub mod cell;
 #[cfg(feature = "replica")]
+pub mod collection;
+#[cfg(feature = "replica")]
 pub mod config;
 mod hash;
 pub mod hex;

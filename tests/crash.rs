@@ -110,6 +110,7 @@ fn open(path: &Path, durability: Durability, clock: Clock) -> Replica {
         settle: Duration::from_millis(500),
         max_clock_drift: Duration::from_secs(10),
         keep_changes: false,
+        collect_after: None,
     };
     let store = DurableStore::open(path, CACHE).expect("the store opens");
     let rules = Arc::new(MergeRules::lww());

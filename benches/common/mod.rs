@@ -41,6 +41,7 @@ pub fn open_merging_replica(store: Box<dyn Store>, rules: MergeRules, clock: Clo
         settle: Duration::from_millis(500),
         max_clock_drift: Duration::from_secs(10),
         keep_changes: false,
+        collect_after: None,
     };
     Replica::open("bench", store, options, Arc::new(rules), clock, ()).expect("a replica")
 }

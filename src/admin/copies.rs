@@ -230,7 +230,7 @@ impl Administration {
             .admit_hashed(received, &mut rejected, (self.clock)());
         for (key, cell, version) in admitted {
             let (told, timestamp) = (key.clone(), cell.timestamp);
-            match self.replica.merge_hashed(key, cell, version) {
+            match self.replica.restore(key, cell, version) {
                 Ok(outcome) => {
                     restored.newest += u64::from(outcome.is_newest);
                     if outcome.is_newest {
@@ -265,12 +265,17 @@ impl Administration {
             let here = self.replica.newest_or_covering(key);
             here.is_none_or(|here| here < version.timestamp)
         };
-        let newest = admitted.into_iter();
-        let newest = newest.filter(|(key, _, version)| is_newest(key, version));
+        let (mut newest, mut late) = (0, 0);
+        for (key, _, version) in admitted {
+            match self.replica.is_late(&key, &version) {
+                true => late += 1,
+                false => newest += u64::from(is_newest(&key, &version)),
+            }
+        }
         Ok(Restored {
             cells,
-            newest: newest.count() as u64,
-            rejected: rejected.total(),
+            newest,
+            rejected: rejected.total() + late,
         })
     }
 

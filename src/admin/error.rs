@@ -57,6 +57,11 @@ pub enum AdminError {
         /// The parameters that there are.
         allowed: String,
     },
+    /// The storage has no collection.
+    #[error(
+        "the storage collects nothing: its configuration has no `collect`, or has it with `enabled: false`"
+    )]
+    CollectsNothing,
     /// The storage does not do that for operators.
     #[error(
         "`{what}` needs the option `operators: \"{needed}\"` of the storage, which has \"{found}\""

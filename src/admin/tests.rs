@@ -56,6 +56,7 @@ fn administration_by(folder: Option<&Path>, rules: MergeRules) -> Administration
         settle: Duration::from_millis(10),
         max_clock_drift: Duration::from_secs(10),
         keep_changes: false,
+        collect_after: None,
     };
     let rules = Arc::new(rules);
     let text = rules.text().to_owned();

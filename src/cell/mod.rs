@@ -58,7 +58,7 @@ pub use pattern::intersect;
 pub use reader::DecodeError;
 pub(crate) use reader::Reader;
 pub use row::{Payload, Row, RowValue};
-pub use timestamp::{TIMESTAMP_ID_BYTES, Timestamp, ntp64_millis, ntp64_span};
+pub use timestamp::{TIMESTAMP_ID_BYTES, Timestamp, ntp64_duration, ntp64_millis, ntp64_span};
 pub use ttl::{ttls, with_ttl, without_ttl};
 
 use crate::{hash::HASH_BYTES, mst::Digested};

@@ -43,6 +43,13 @@ pub fn ntp64_span(duration: Duration) -> u64 {
     seconds << 32 | fraction
 }
 
+/// A span of time in the unit of [`Timestamp::time`], as a duration.
+#[must_use]
+pub fn ntp64_duration(span: u64) -> Duration {
+    Duration::from_secs(span >> 32)
+        + Duration::from_nanos(((span & 0xffff_ffff) * 1_000_000_000) >> 32)
+}
+
 /// The whole milliseconds of a span of time in the unit of [`Timestamp::time`].
 #[must_use]
 pub fn ntp64_millis(span: u64) -> u64 {

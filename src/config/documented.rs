@@ -55,7 +55,7 @@ fn storage_error(options: Value) -> ConfigError {
 /// All options of a storage; those of an object in it by their path.
 fn storage_options() -> BTreeSet<String> {
     let mut options = names(&storage_error(json!({ "none": 0 })));
-    for object in ["scrub", "replication"] {
+    for object in ["scrub", "collect", "replication"] {
         let inner = names(&storage_error(json!({ object: { "none": 0 } })));
         options.extend(inner.iter().map(|name| format!("{object}.{name}")));
     }
@@ -86,6 +86,7 @@ fn all_options_of_a_storage_are_in_the_operators_document() {
     let mut options = storage_options();
     // Its own are listed in its place.
     options.remove("scrub");
+    options.remove("collect");
     assert_eq!(documented, options);
 }
 

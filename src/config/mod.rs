@@ -3,6 +3,7 @@
 //! A storage or volume with an invalid configuration is refused with a message that names
 //! the option, what was found, and what is allowed.
 
+mod collect;
 mod folder;
 mod levels;
 mod lifetimes;
@@ -28,6 +29,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
+pub use collect::CollectConfig;
 pub use folder::OnClosure;
 pub use lifetimes::{
     LifetimeStep, LifetimesConfig, MAX_LIFETIME_STEPS, MAX_LIFETIMES, parse_lifetime, parse_ttl,
@@ -41,6 +43,7 @@ pub use served::{PluginConfig, ServedConfig};
 pub use units::{ByteSize, Span};
 pub use unstamped::Unstamped;
 
+use collect::CollectOptions;
 use folder::{is_read_only, may_create, parse_dir, refuse_foreign};
 use levels::shallow;
 use lifetimes::LifetimeOption;
@@ -212,6 +215,7 @@ struct StorageOptions {
     unstamped: Unstamped,
     #[serde(default)]
     lifetimes: BTreeMap<String, LifetimeOption>,
+    collect: Option<CollectOptions>,
     replication: Option<ReplicationOptions>,
 }
 
@@ -247,6 +251,8 @@ pub struct StorageConfig {
     pub unstamped: Unstamped,
     /// How long values are kept.
     pub lifetimes: LifetimesConfig,
+    /// How what was deleted is collected, if it is.
+    pub collect: Option<CollectConfig>,
     /// How puts are merged.
     pub merge: MergeConfig,
     /// The options of replication, if the storage is replicated.
@@ -279,6 +285,8 @@ mod limits {
     pub(super) const DEFAULT_CACHE: ByteSize = ByteSize(128 << 20);
     pub(super) const LIFETIME: RangeInclusive<Span> = seconds(1)..=seconds(3660 * DAY);
     pub(super) const TTL: RangeInclusive<Span> = millis(1)..=seconds(3660 * DAY);
+    pub(super) const COLLECT: RangeInclusive<Span> = seconds(60)..=seconds(366 * DAY);
+    pub(super) const DEFAULT_COLLECT: Span = seconds(7 * DAY);
     pub(super) const SCRUB: RangeInclusive<Span> = seconds(60)..=seconds(366 * DAY);
     pub(super) const DEFAULT_SCRUB: Span = seconds(7 * DAY);
     pub(super) const REPLY: RangeInclusive<Span> = millis(100)..=seconds(DAY);
@@ -358,6 +366,12 @@ impl StorageConfig {
             operators: options.operators,
             unstamped: options.unstamped,
             lifetimes: lifetimes::validate(options.lifetimes)?,
+            collect: collect::validate(
+                options.collect,
+                replication.is_some(),
+                options.read_only,
+                settle,
+            )?,
             merge,
             replication,
         };
@@ -418,6 +432,7 @@ mod tests {
             operators: Operators::Read,
             unstamped: Unstamped::Accept,
             lifetimes: LifetimesConfig::default(),
+            collect: None,
             merge: MergeConfig::default(),
             replication: None,
         };
@@ -458,6 +473,7 @@ mod tests {
             },
             operators: Operators::All,
             unstamped: Unstamped::Refuse,
+            collect: None,
             lifetimes: LifetimesConfig {
                 keys: vec![(
                     "demo/*/pose".try_into().expect("a key expression"),

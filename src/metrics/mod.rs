@@ -31,5 +31,6 @@ pub use replication::{
 };
 pub use scrub::{SCRUB_STATES, ScrubMetrics};
 pub use storage::{
-    ChangeMetrics, DROPPED, LifetimeMetrics, OperationMetrics, QueueMetrics, StorageMetrics,
+    ChangeMetrics, CollectionMetrics, DROPPED, LifetimeMetrics, OperationMetrics, QueueMetrics,
+    StorageMetrics,
 };

@@ -51,6 +51,8 @@ pub struct StorageMetrics {
     pub dropped: [u64; DROPPED.len()],
     /// What lives for some time.
     pub lifetimes: LifetimeMetrics,
+    /// What is collected.
+    pub collection: CollectionMetrics,
     /// The feed of changes.
     pub changes: ChangeMetrics,
     /// How long puts and deletes took.
@@ -114,6 +116,21 @@ pub struct LifetimeMetrics {
     pub ttl_without_lifetime: u64,
 }
 
+/// What was deleted, and is collected.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CollectionMetrics {
+    /// Unix time below which no write is taken; 0 if all are.
+    pub floor: f64,
+    /// Seconds by which the floor is behind a clock that leapt.
+    pub held: f64,
+    /// Tombstones that were collected.
+    pub tombstones: u64,
+    /// Delete rules that were collected.
+    pub rules: u64,
+    /// Writes that were refused since they were stamped below the floor.
+    pub refused_late: u64,
+}
+
 /// The feed of changes that pub/sub did not bring.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ChangeMetrics {
@@ -142,6 +159,7 @@ impl StorageMetrics {
             DROPPED.into_iter().zip(self.dropped),
         );
         self.lifetimes.write(&mut writer);
+        self.collection.write(&mut writer);
         self.changes.write(&mut writer);
         writer.histogram(
             "zenoh_mst_put_duration_seconds",
@@ -268,6 +286,32 @@ impl LifetimeMetrics {
             "zenoh_mst_ttl_without_lifetime",
             "Puts with a ttl in their encoding to keys without a lifetime: hidden, and never freed.",
             self.ttl_without_lifetime,
+        );
+    }
+}
+
+impl CollectionMetrics {
+    fn write(&self, writer: &mut Writer) {
+        writer.gauge(
+            "zenoh_mst_floor_timestamp_seconds",
+            "The time before which no write is taken, since what was deleted is collected; 0 if all are.",
+            self.floor,
+        );
+        writer.gauge(
+            "zenoh_mst_held_floor_seconds",
+            "How far the clock is ahead of what the floor has followed.",
+            self.held,
+        );
+        writer.counters(
+            "zenoh_mst_collected_cells",
+            "Cells that were collected.",
+            "kind",
+            [("tombstone", self.tombstones), ("rule", self.rules)],
+        );
+        writer.counter(
+            "zenoh_mst_refused_late_updates",
+            "Puts and deletes that were refused since they were stamped before the floor.",
+            self.refused_late,
         );
     }
 }

@@ -76,6 +76,13 @@ fn sample() -> StorageMetrics {
             dead: 8,
             ttl_without_lifetime: 3,
         },
+        collection: CollectionMetrics {
+            floor: 1_700_000_000.5,
+            held: 3.5,
+            tombstones: 91,
+            rules: 2,
+            refused_late: 12,
+        },
         changes: ChangeMetrics {
             published: 70,
             dropped: 7,

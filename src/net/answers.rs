@@ -14,7 +14,7 @@ use super::{
     replicator::Differences,
     replier::{Pieces, Replier},
     request::{BRIEF, DRY, MAX_ROLLBACK, Request},
-    status::{damage_json, ntp64_text, scrub_json},
+    status::{collection_json, damage_json, ntp64_text, scrub_json},
     text::one_line,
     words::{Words, root, unknown_verb},
 };
@@ -153,6 +153,17 @@ impl Operator {
                     let allowed = "`pause`, `resume`, `now` and `acknowledge`";
                     return Err(unknown_verb(other, allowed));
                 }
+            },
+            Request::Collect => match words.get("do") {
+                None => drop(replier.json(&collection_json(&admin.replica))),
+                Some("now") => {
+                    if admin.replica.collection().after.is_none() {
+                        return Err(AdminError::CollectsNothing);
+                    }
+                    admin.replica.collect_now();
+                    replier.json(&collection_json(&admin.replica));
+                }
+                Some(other) => return Err(unknown_verb(other, "`now`")),
             },
             Request::Sync => {
                 let asked = self

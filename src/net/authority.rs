@@ -68,6 +68,10 @@ impl Demand {
                 "pause" | "resume" | "acknowledge" => (Reach::Change, Pace::Quick),
                 _ => (Reach::Look, Pace::Quick),
             },
+            Request::Collect => match verb {
+                "now" => (Reach::Change, Pace::Quick),
+                _ => (Reach::Look, Pace::Quick),
+            },
             Request::Snapshot => match verb {
                 "create" => (Reach::Change, Pace::Long),
                 "delete" => (Reach::Change, Pace::Quick),
@@ -151,12 +155,13 @@ mod tests {
         Demand::of(request, &Parameters::from(parameters))
     }
 
-    const CHANGES: [(Request, &str); 11] = [
+    const CHANGES: [(Request, &str); 12] = [
         (Request::Sync, ""),
         (Request::Forget, "member=ab"),
         (Request::Scrub, "do=pause"),
         (Request::Scrub, "do=resume"),
         (Request::Scrub, "do=acknowledge"),
+        (Request::Collect, "do=now"),
         (Request::Snapshot, "do=create;name=a"),
         (Request::Snapshot, "name=a;do=delete"),
         (Request::Restore, ""),
@@ -183,7 +188,10 @@ mod tests {
         let changes: Vec<_> = CHANGES.iter().chain(&WORK).map(|(of, _)| *of).collect();
         for request in Request::ALL {
             let reach = demand(request, "").reach;
-            let may_do_more = matches!(request, Request::Scrub | Request::Snapshot);
+            let may_do_more = matches!(
+                request,
+                Request::Scrub | Request::Collect | Request::Snapshot
+            );
             let is_listed = changes.contains(&request) && !may_do_more;
             assert_eq!(reach > Reach::Look, is_listed, "{request:?}");
         }

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::{operator::Operator, replicator::Replicator, served::Served};
 use crate::{
     metrics::{
-        AnnouncementMetrics, ChangeMetrics, LifetimeMetrics, OperationMetrics, PeerMetrics,
-        PullMetrics, QueueMetrics, RejectionMetrics, ReplicationMetrics, ScrubMetrics,
+        AnnouncementMetrics, ChangeMetrics, CollectionMetrics, LifetimeMetrics, OperationMetrics,
+        PeerMetrics, PullMetrics, QueueMetrics, RejectionMetrics, ReplicationMetrics, ScrubMetrics,
         ServedMetrics, StorageMetrics,
     },
     sync::{PeerStatus, Status},
@@ -35,6 +35,7 @@ impl Operator {
         let published = replica.published();
         let (queues, counts) = (replica.queues(), replica.counts());
         let (changes, fading) = (self.changes.counts(), replica.fading());
+        let collection = replica.collection();
         // The root of an idle storage is over cuts that go on with the clock.
         let latest = replica.roots().latest(replica.cut());
         StorageMetrics {
@@ -76,6 +77,13 @@ impl Operator {
                 expired: counts.expired,
                 dead: counts.dead,
                 ttl_without_lifetime: counts.ttl_without_lifetime,
+            },
+            collection: CollectionMetrics {
+                floor: seconds(collection.floor),
+                held: seconds(collection.held),
+                tombstones: counts.collected_tombstones,
+                rules: counts.collected_rules,
+                refused_late: counts.refused_late,
             },
             changes: ChangeMetrics {
                 published: changes.published,

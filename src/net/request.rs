@@ -29,6 +29,7 @@ pub(super) enum Request {
     Cells,
     Verify,
     Scrub,
+    Collect,
     Sync,
     Forget,
     Diff,
@@ -39,7 +40,7 @@ pub(super) enum Request {
 }
 
 impl Request {
-    pub(super) const ALL: [Self; 16] = [
+    pub(super) const ALL: [Self; 17] = [
         Self::Status,
         Self::Ui,
         Self::Tree,
@@ -49,6 +50,7 @@ impl Request {
         Self::Cells,
         Self::Verify,
         Self::Scrub,
+        Self::Collect,
         Self::Sync,
         Self::Forget,
         Self::Diff,
@@ -70,6 +72,7 @@ impl Request {
             Self::Cells => "cells",
             Self::Verify => "control/verify",
             Self::Scrub => "control/scrub",
+            Self::Collect => "control/collect",
             Self::Sync => "control/sync",
             Self::Forget => "control/forget",
             Self::Diff => "control/diff",
@@ -93,7 +96,7 @@ impl Request {
             Self::Keys => &[
                 "after", "prefix", "match", "deleted", "bytes", "limit", "low", "high",
             ],
-            Self::Scrub => &["do", asker::PARAMETER],
+            Self::Scrub | Self::Collect => &["do", asker::PARAMETER],
             Self::Forget => &["member", asker::PARAMETER],
             Self::Diff => &["with"],
             Self::Snapshot => &["do", "name", asker::PARAMETER],
@@ -107,7 +110,7 @@ impl Request {
             Self::Status | Self::Ui | Self::Tree | Self::Metrics => 0,
             Self::Verify | Self::Diff | Self::Backup => 0,
             Self::Proof | Self::Keys | Self::Cells => MAX_WORDS,
-            Self::Scrub | Self::Sync | Self::Forget | Self::Snapshot => MAX_WORDS,
+            Self::Scrub | Self::Collect | Self::Sync | Self::Forget | Self::Snapshot => MAX_WORDS,
             Self::Restore => MAX_RESTORE,
             Self::Rollback => MAX_ROLLBACK,
         }

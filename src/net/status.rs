@@ -125,6 +125,7 @@ fn storage_status(operator: &Operator, configuration: Value) -> Value {
         "refused": refused.collect::<Vec<_>>(),
         "dropped": operator.dropped.status(),
         "lifetimes": lifetimes_json(replica),
+        "collection": collection_json(replica),
         "changes": operator.changes.status(),
         "scrub": scrub_json(operator),
         "replication": replication,
@@ -143,6 +144,22 @@ fn lifetimes_json(replica: &Replica) -> Value {
         "dead": counts.dead,
         "ttl_without_lifetime": counts.ttl_without_lifetime,
         "held_seconds": fading.held >> 32,
+    })
+}
+
+/// How far the collection is, and what it has done.
+pub(super) fn collection_json(replica: &Replica) -> Value {
+    let (counts, collection) = (replica.counts(), replica.collection());
+    let time = |time: u64| (time > 0).then(|| ntp64_text(time));
+    json!({
+        "state": collection.state_name(),
+        "after_seconds": collection.after.map(|after| after.as_secs()),
+        "floor": time(collection.floor),
+        "horizon": time(collection.horizon),
+        "collected_tombstones": counts.collected_tombstones,
+        "collected_rules": counts.collected_rules,
+        "refused_late": counts.refused_late,
+        "held_seconds": collection.held >> 32,
     })
 }
 

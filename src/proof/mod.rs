@@ -34,6 +34,7 @@
 //! #     settle: Duration::from_millis(10),
 //! #     max_clock_drift: Duration::from_secs(1),
 //! #     keep_changes: false,
+//! #     collect_after: None,
 //! # };
 //! # let rules = Arc::new(MergeRules::lww());
 //! # let store = Box::new(MemoryStore);

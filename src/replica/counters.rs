@@ -68,6 +68,12 @@ counters! {
     dead,
     /// Puts that are hidden after some time, by their encoding, and whose key has no lifetime.
     ttl_without_lifetime,
+    /// Writes that were refused since they were stamped below the floor.
+    refused_late,
+    /// Tombstones that were collected: of keys.
+    collected_tombstones,
+    /// Delete rules that were collected.
+    collected_rules,
     /// Groups that were committed to the store.
     commits,
     /// Cells in these groups.

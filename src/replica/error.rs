@@ -1,12 +1,16 @@
 //! What can be wrong with a write.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use thiserror::Error;
 
 use super::MAX_VALUE_BYTES;
 use crate::{
-    cell::{MAX_KEY_BYTES, MAX_KEY_CHUNKS, Timestamp},
+    cell::{MAX_KEY_BYTES, MAX_KEY_CHUNKS, Timestamp, ntp64_duration},
     merge::{InvalidPut, InvalidTtl, ReadError, RejectedPut},
     store::StoreError,
     wildcard::InvalidRule,
@@ -39,6 +43,18 @@ pub enum Refusal {
          such puts: let the client stamp its puts (`timestamping`)"
     )]
     StampedByRouter,
+    /// The timestamp is below the floor of the storage's collection.
+    #[error(
+        "its timestamp {timestamp} is from before {}, and what was deleted before that may have been \
+         collected: `collect.after` says how old a write may be",
+        humantime::format_rfc3339_millis(UNIX_EPOCH + ntp64_duration(*floor))
+    )]
+    Late {
+        /// The timestamp.
+        timestamp: Timestamp,
+        /// The floor, NTP64.
+        floor: u64,
+    },
     /// The key is too long.
     #[error(
         "its key has {bytes} bytes, together with an element or field if it is made of such; \
@@ -80,11 +96,6 @@ impl From<RejectedPut> for Refusal {
     fn from(RejectedPut { strategy, reason }: RejectedPut) -> Self {
         Self::InvalidPut { strategy, reason }
     }
-}
-
-fn ntp64_duration(span: u64) -> Duration {
-    Duration::from_secs(span >> 32)
-        + Duration::from_nanos(((span & 0xffff_ffff) * 1_000_000_000) >> 32)
 }
 
 /// Why a replica does not do what it was asked.

@@ -42,6 +42,7 @@
 //!     settle: Duration::from_millis(10),
 //!     max_clock_drift: Duration::from_secs(1),
 //!     keep_changes: false,
+//!     collect_after: None,
 //! };
 //! let rules = Arc::new(MergeRules::lww());
 //! let store = Box::new(MemoryStore);
@@ -81,10 +82,12 @@
 //! | `roots` | the roots that the tree has had, and what has changed since |
 //! | `read` | gets, listings, folds of keys of several cells, snapshots |
 //! | `integrity` | what the tree says, compared with what the disk has |
+//! | `collection` | how far the collection is, for operators |
 //! | `state` | what all of them share |
 //! | `thread` | the threads that drive the core |
 
 mod apply;
+mod collection;
 mod core;
 mod counters;
 mod error;
@@ -114,6 +117,7 @@ pub use apply::{
     tree::Tree,
     watermark::{BUCKET, cut_at},
 };
+pub use collection::{CollectionProgress, CollectionState};
 pub use counters::{Counters, Counts};
 pub use error::{Failure, GetError, OpenError, Refusal, ReplicaError};
 pub use integrity::{Damage, Scrubbed};
@@ -164,6 +168,9 @@ pub struct Options {
     pub max_clock_drift: Duration,
     /// Whether to remember which cells change, to say what did since a root.
     pub keep_changes: bool,
+    /// What is deleted is collected when it is so old; and then nothing older is taken. If it is
+    /// `None` nothing is collected.
+    pub collect_after: Option<Duration>,
 }
 
 impl Options {
@@ -336,6 +343,7 @@ impl Replica {
         if !leftovers.is_empty() {
             store.apply(&leftovers)?;
         }
+        let floor = store.floor()?;
         let disk_bytes = store.disk_bytes()?;
         // Readers find the values of rules in memory.
         let (mut puts, mut damaged) = (Vec::new(), Vec::new());
@@ -348,7 +356,15 @@ impl Replica {
             }
         }
         let shared = Arc::new(Shared {
-            state: Arc::new(State::new(name, options, tuning, tree, puts, quarantined)),
+            state: Arc::new(State::new(
+                name,
+                options,
+                tuning,
+                tree,
+                puts,
+                quarantined,
+                floor,
+            )),
             clock,
             store,
             rules,

@@ -116,6 +116,19 @@ impl SimulatedReplica {
         lifetimes: &Arc<Lifetimes>,
         now: Now,
     ) -> Self {
+        Self::open_collecting(image, settle, durability, medium, lifetimes, None, now)
+    }
+
+    /// As [`open`](Self::open); it collects what is so old.
+    pub(crate) fn open_collecting(
+        image: Image,
+        settle: Duration,
+        durability: Durability,
+        medium: Medium,
+        lifetimes: &Arc<Lifetimes>,
+        collect_after: Option<Duration>,
+        now: Now,
+    ) -> Self {
         let Image {
             mut disk,
             promised,
@@ -135,7 +148,7 @@ impl SimulatedReplica {
         let put_rules = put_rules.collect();
         let latest = disk.rows.values().map(|cell| cell.timestamp.time).max();
         let latest = latest.unwrap_or(0);
-        check_promised(&disk.rows, &promised, lifetimes, died);
+        check_promised(&disk.rows, &promised, lifetimes, died, disk.floor);
         for (dead, _) in tree.begin(Arc::clone(lifetimes), cut_at(now.clock, settle), latest) {
             Arc::make_mut(&mut disk.rows).remove(&dead);
         }
@@ -146,6 +159,7 @@ impl SimulatedReplica {
             settle,
             max_clock_drift: Duration::from_secs(10),
             keep_changes: true,
+            collect_after,
         };
         let state = State::new(
             "simulated",
@@ -154,6 +168,7 @@ impl SimulatedReplica {
             tree,
             put_rules,
             Vec::new(),
+            disk.floor,
         );
         let state = Arc::new(state);
         Self {
@@ -201,9 +216,9 @@ impl SimulatedReplica {
             ..
         } = &*self.state;
         let patience = options.patience();
-        let taken = queue.offer(offers.collect(), patience, self.now.monotonic, tree);
+        let taken = queue.offer(offers.collect(), true, patience, self.now.monotonic, tree);
         let outcome = match taken {
-            Taken::Closed | Taken::Outdated => (false, None),
+            Taken::Closed | Taken::Outdated | Taken::Late { .. } => (false, None),
             Taken::Yes {
                 sequence,
                 is_newest,
@@ -260,6 +275,17 @@ impl SimulatedReplica {
                 Task::Wait(until, _) => {
                     self.wake_at = until;
                     return self.wake_for_io();
+                }
+                Task::KeepFloor(floor) => {
+                    let (_, verdict) = (self.medium)();
+                    if verdict != Verdict::Lost {
+                        self.disk.floor = floor;
+                    }
+                    let kept = match verdict {
+                        Verdict::Done => Ok(()),
+                        Verdict::Lost | Verdict::Kept => Err(StoreError::Made),
+                    };
+                    self.core.floor_kept(floor, kept);
                 }
                 Task::Checkpoint(_) | Task::Mend(_) => panic!("nobody asks for that"),
                 Task::End => {
@@ -416,6 +442,16 @@ impl SimulatedReplica {
     /// The latest watermark at which what is dead has left the disk, in this life or before.
     pub(crate) fn died(&self) -> u64 {
         self.died.max(self.state.applied().deaths().until())
+    }
+
+    /// The floor, which is on the disk.
+    pub(crate) fn floor(&self) -> u64 {
+        let floor = self.state.queue.floor();
+        assert!(
+            floor <= self.disk.floor,
+            "a promise that a crash would break"
+        );
+        floor
     }
 
     pub(crate) fn counts(&self) -> Counts {

@@ -2,13 +2,13 @@
 
 use std::sync::{
     Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
 };
 
 use parking_lot::RwLock as FairLock;
 
 use super::{
-    Failure, Options, RootHistory, Tree, Tuning,
+    Failure, Options, Refusal, RootHistory, Tree, Tuning,
     apply::{
         entry::TreeEntry,
         tree::AppliedTree,
@@ -26,6 +26,9 @@ use crate::{
 
 /// Called with the values whose lifetime is over.
 pub(super) type OnDead = Box<dyn Fn(&[(CellKey, Timestamp)]) + Send + Sync>;
+
+/// Seconds that the floor may be behind the clock without a word.
+const MAX_QUIET_HELD: u64 = 3600;
 
 /// Seconds between two lines of the log on writes that were dead when they came.
 const TOLD_AT_MOST_EVERY: u64 = 60;
@@ -55,6 +58,20 @@ pub(crate) struct State {
     told_dead: AtomicU64,
     /// Whether it was said that puts are hidden whose keys have no lifetime.
     told_ttl: AtomicBool,
+    /// The same of writes that are older than what has been collected.
+    told_late: AtomicU64,
+    /// How far the collection is.
+    pub(super) collection: Collection,
+}
+
+/// How far the collection of a storage is, for the status.
+#[derive(Debug, Default)]
+pub(super) struct Collection {
+    /// What is stamped below it and collectable leaves the tree, or has left it.
+    pub(super) horizon: AtomicU64,
+    pub(super) phase: AtomicU8,
+    /// By how much the floor is behind the clock, as that leapt.
+    pub(super) held: AtomicU64,
 }
 
 impl State {
@@ -65,6 +82,7 @@ impl State {
         tree: AppliedTree,
         put_rules: Vec<(CellKey, Arc<Cell>)>,
         quarantined: Vec<(CellKey, Version)>,
+        floor: u64,
     ) -> Self {
         // The commit itself takes time: begun at half of the interval, it is over by the end of it,
         // unless the disk is slow; then writers wait. And what is not committed holds the watermark
@@ -72,17 +90,24 @@ impl State {
         let linger = options.sync_every.min(options.settle) / 2;
         let mut rules = tree.delete_rules();
         put_rules.iter().for_each(|(key, put)| rules.join(key, put));
+        let queue = WriteQueue::new(tuning, linger, tree.cut(), tree.merged_keys(), rules);
+        queue.raise_floor(floor);
         Self {
             name: name.to_owned(),
             options,
             tuning,
-            queue: WriteQueue::new(tuning, linger, tree.cut(), tree.merged_keys(), rules),
+            queue,
             lifetimes: Arc::clone(tree.deaths().lifetimes()),
             on_dead: OnceLock::new(),
             witnessed: AtomicU64::new(0),
             held_deaths: AtomicU64::new(0),
             told_dead: AtomicU64::new(0),
             told_ttl: AtomicBool::new(false),
+            told_late: AtomicU64::new(0),
+            collection: Collection {
+                horizon: AtomicU64::new(floor),
+                ..Collection::default()
+            },
             roots: RwLock::new(RootHistory::new(tree.publish(), options.keep_changes)),
             tree: FairLock::new(tree),
             quarantine: Quarantine::new(quarantined),
@@ -148,11 +173,8 @@ impl State {
             return;
         }
         self.counters.dead.add();
-        let now = self.queue.now().as_secs() + TOLD_AT_MOST_EVERY;
-        let told = self.told_dead.load(Ordering::Relaxed);
-        let is_due = told == 0 || told + TOLD_AT_MOST_EVERY <= now;
-        let (relaxed, storage) = (Ordering::Relaxed, &self.name);
-        if is_due && (self.told_dead.compare_exchange(told, now, relaxed, relaxed)).is_ok() {
+        if self.is_to_be_told(&self.told_dead) {
+            let storage = &self.name;
             tracing::warn!(
                 "storage '{storage}': dropped a write of '{key}' stamped {timestamp}: its lifetime was \
                  over before it came; is the clock of its writer right? (told once a minute; the status \
@@ -172,6 +194,27 @@ impl State {
                  or what suits such keys (told once; the status counts them)"
             );
         }
+    }
+
+    /// A write is refused since it is older than what has been collected, or may be.
+    pub(super) fn count_late(&self, key: &Key, refusal: &Refusal) {
+        self.counters.refused_late.add();
+        if self.is_to_be_told(&self.told_late) {
+            let storage = &self.name;
+            tracing::warn!(
+                "storage '{storage}': refused a write of '{key}': {refusal} (told once a minute; the \
+                 status counts them as `refused_late`)"
+            );
+        }
+    }
+
+    /// Whether something is to be told now that is told once a minute, and was last at `told`.
+    fn is_to_be_told(&self, told: &AtomicU64) -> bool {
+        let now = self.queue.now().as_secs() + TOLD_AT_MOST_EVERY;
+        let last = told.load(Ordering::Relaxed);
+        let is_due = last == 0 || last + TOLD_AT_MOST_EVERY <= now;
+        let relaxed = Ordering::Relaxed;
+        is_due && told.compare_exchange(last, now, relaxed, relaxed).is_ok()
     }
 
     /// Another clock shows `theirs`, and the own one `own`: if they agree, what is dead by
@@ -214,6 +257,18 @@ impl State {
     /// By how much deaths are behind the clock, in NTP64.
     pub(super) fn held_deaths(&self) -> u64 {
         self.held_deaths.load(Ordering::Relaxed)
+    }
+
+    /// By how much the floor is behind the clock.
+    pub(super) fn set_held_floor(&self, held: u64) {
+        if self.collection.held.swap(held, Ordering::Relaxed) == 0 && held >> 32 > MAX_QUIET_HELD {
+            let (storage, seconds) = (&self.name, held >> 32);
+            tracing::warn!(
+                "storage '{storage}': the clock is {seconds} s ahead of the last write that is stored: \
+                 what was deleted is collected by that clock no faster than 8 times the time that \
+                 passes; if it is right, `mstctl collect now` says so"
+            );
+        }
     }
 
     pub(super) fn tell_dead(&self, dead: &[(CellKey, Timestamp)]) {

@@ -126,6 +126,10 @@ impl Driver {
                 Task::Mend(cells) => cells
                     .into_iter()
                     .for_each(|(key, version)| self.mend(key, version)),
+                Task::KeepFloor(floor) => {
+                    let kept = self.shared.store.set_floor(floor);
+                    self.core.floor_kept(floor, kept);
+                }
                 Task::Again => {}
                 Task::Wait(until, may_commit) => self.shared.state.queue.wait(until, may_commit),
                 Task::End => break,

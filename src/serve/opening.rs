@@ -264,6 +264,7 @@ fn open_replica(
         settle: options.settle,
         max_clock_drift: options.max_clock_drift,
         keep_changes: options.replication.is_some(),
+        collect_after: options.collect.map(|collect| collect.after),
     };
     let clock = system_clock();
     let Some(folder) = folder else {

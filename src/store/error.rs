@@ -136,6 +136,15 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
+    /// The floor of the collection cannot be read.
+    #[error(
+        "{path} is damaged: it says below which time no write is taken, so that nothing that was \
+         deleted comes back; remove it if no publisher holds older values back"
+    )]
+    Floor {
+        /// The file.
+        path: PathBuf,
+    },
     /// A row is not what a row is.
     #[error("a row in {path} is damaged, at key {key}: {source}")]
     Row {

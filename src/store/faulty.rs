@@ -134,6 +134,14 @@ impl<S: Store> CellStore for FaultyStore<S> {
         self.inner.rewrite(walk)
     }
 
+    fn floor(&self) -> Result<u64, StoreError> {
+        self.inner.floor()
+    }
+
+    fn set_floor(&self, floor: u64) -> Result<(), StoreError> {
+        self.judged((), || self.inner.set_floor(floor))
+    }
+
     fn view(&self) -> Box<dyn StoreView> {
         self.inner.view()
     }

@@ -216,6 +216,23 @@ pub trait CellStore: Send + Sync {
         Ok(false)
     }
 
+    /// The floor of the storage's [collection](crate::collection): 0 if there never was one. Blocks on
+    /// disk.
+    ///
+    /// # Errors
+    /// If the disk cannot be read, or what it has is damaged.
+    fn floor(&self) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+
+    /// Keeps a new floor, which is on the disk when it returns. Blocks on disk.
+    ///
+    /// # Errors
+    /// If the disk cannot be written.
+    fn set_floor(&self, _floor: u64) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// All rows as they are now, for as long as it is kept.
     fn view(&self) -> Box<dyn StoreView>;
 }

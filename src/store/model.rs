@@ -18,6 +18,7 @@ pub(crate) type Rows = BTreeMap<CellKey, Arc<Cell>>;
 struct Kept {
     rows: Arc<Rows>,
     groups: u64,
+    floor: u64,
 }
 
 /// Keeps cells in memory, and forgets them when it is dropped.
@@ -92,6 +93,15 @@ impl CellStore for ModelStore {
     }
 
     fn flush(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn floor(&self) -> Result<u64, StoreError> {
+        Ok(self.kept().floor)
+    }
+
+    fn set_floor(&self, floor: u64) -> Result<(), StoreError> {
+        self.kept().floor = floor;
         Ok(())
     }
 

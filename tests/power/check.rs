@@ -87,6 +87,7 @@ fn look_at(store: DurableStore) -> Result<Found, Refused> {
         settle: Duration::from_millis(200),
         max_clock_drift: Duration::from_secs(3600),
         keep_changes: false,
+        collect_after: None,
     };
     let clock = Arc::new(|| u64::MAX / 2);
     let wrong = |reason: String| Refused {

@@ -26,6 +26,7 @@ fn open(folder: &Path) -> Replica {
         settle: Duration::from_millis(200),
         max_clock_drift: Duration::from_secs(10),
         keep_changes: false,
+        collect_after: None,
     };
     let store = DurableStore::open(&folder.join("store"), CACHE).expect("the store opens");
     let clock = Arc::new(|| u64::MAX / 2);

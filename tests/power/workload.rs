@@ -113,6 +113,14 @@ impl CellStore for Told {
         self.store.rewrite(walk)
     }
 
+    fn floor(&self) -> Result<u64, StoreError> {
+        self.store.floor()
+    }
+
+    fn set_floor(&self, floor: u64) -> Result<(), StoreError> {
+        self.store.set_floor(floor)
+    }
+
     fn view(&self) -> Box<dyn StoreView> {
         self.store.view()
     }
@@ -153,6 +161,7 @@ fn options(durability: Durability) -> Options {
         settle: Duration::from_millis(200),
         max_clock_drift: Duration::from_secs(3600),
         keep_changes: true,
+        collect_after: None,
     }
 }
 

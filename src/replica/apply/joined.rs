@@ -1,6 +1,6 @@
 //! What comes of joining cells to the tree, for rows, folds and those who listen.
 
-use super::{entry::TreeEntry, tree::AppliedTree};
+use super::{collecting::CollectedRules, entry::TreeEntry, tree::AppliedTree};
 use crate::cell::{CellKey, Key, Timestamp};
 
 /// Deaths of one batch that are told to whoever listens.
@@ -28,6 +28,11 @@ pub(in crate::replica) struct Joined {
     pub(in crate::replica) dead: Vec<(CellKey, Timestamp)>,
     /// How many died, tombstones among them.
     pub(in crate::replica) died: usize,
+    /// The earliest time of those that are collectable when they are old.
+    pub(in crate::replica) garbage_from: Option<u64>,
+    /// Tombstones of keys that were collected, and delete rules.
+    pub(in crate::replica) collected_tombstones: usize,
+    pub(in crate::replica) collected_rules: CollectedRules,
     /// Whether there is a delete rule among what was joined: it covers cells that were joined
     /// before it.
     pub(in crate::replica) has_delete_rule: bool,
@@ -64,6 +69,9 @@ impl Joined {
         *tombstones += usize::from(new.is_tombstone());
         *tombstones -= usize::from(old.is_some_and(|old| old.is_tombstone()));
         let time = new.timestamp().time;
+        if new.is_tombstone() && key.part.is_empty() {
+            self.garbage_from = self.garbage_from.into_iter().chain(Some(time)).min();
+        }
         self.earliest = Some(self.earliest.map_or(time, |earliest| earliest.min(time)));
     }
 
@@ -76,6 +84,13 @@ impl Joined {
         if !held.is_tombstone() && self.dead.len() < MAX_TOLD {
             self.dead.push((key.clone(), held.timestamp()));
         }
+        self.cover(key, held.is_apart());
+    }
+
+    /// A cell was collected, and is not in the tree any more.
+    pub(super) fn collect(&mut self, key: CellKey, held: &TreeEntry) {
+        let time = held.timestamp().time;
+        self.earliest = Some(self.earliest.map_or(time, |earliest| earliest.min(time)));
         self.cover(key, held.is_apart());
     }
 

@@ -43,6 +43,10 @@ impl Loader {
 
     pub(in crate::replica) fn push(&mut self, key: CellKey, held: TreeEntry) {
         let version = held.version();
+        self.counts.latest = self.counts.latest.max(version.timestamp.time);
+        if version.tombstone && key.part.is_empty() {
+            self.counts.see_garbage(Some(version.timestamp.time));
+        }
         let own = self.own.as_ref().filter(|(own, _)| *own == key.key);
         let own = own.map(|(_, version)| *version);
         if key.key.is_pattern() {

@@ -2,6 +2,9 @@
 
 pub(in crate::replica) mod bucket;
 pub(in crate::replica) mod buckets;
+mod collecting;
+#[cfg(test)]
+mod collecting_tests;
 mod covering;
 pub(in crate::replica) mod death_pace;
 mod deaths;

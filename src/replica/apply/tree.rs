@@ -50,6 +50,10 @@ pub(in crate::replica) struct AppliedTree {
     pub(super) rules: WildcardRules,
     /// What leaves the tree when its time is over.
     pub(super) deaths: Deaths,
+    /// No cell has an earlier time that is collectable when it is old.
+    pub(super) garbage_from: Option<u64>,
+    /// The latest time of a cell that it was built from.
+    pub(super) latest: u64,
 }
 
 /// Last writer wins.
@@ -86,6 +90,8 @@ impl AppliedTree {
             own_values_with_parts: 0,
             rules: WildcardRules::default(),
             deaths: Deaths::default(),
+            garbage_from: None,
+            latest: 0,
         }
     }
 

@@ -37,6 +37,9 @@ pub(super) struct Batch {
     rows: RowBatch,
     /// Whether the root is to be made then.
     is_root_due: bool,
+    /// What is to be collected. Such a batch joins nothing.
+    garbage: Vec<CellKey>,
+    is_collection: bool,
 }
 
 impl Core {
@@ -104,8 +107,31 @@ impl Core {
             joined: Joined::new(self.has_rows),
             rows: RowBatch::default(),
             is_root_due,
+            garbage: Vec::new(),
+            is_collection: false,
         }));
         Task::Again
+    }
+
+    /// Has cells leave the tree that were found to be collectable. Nothing else is being applied.
+    pub(super) fn begin_collection(&mut self, garbage: Vec<CellKey>) {
+        let cut = self.buckets.watermark();
+        self.state.queue.begin_batch(cut);
+        self.apply = ApplyPhase::Covering(Box::new(Batch {
+            first: cut,
+            cut,
+            late_before: cut,
+            // What is committed and late is not in it.
+            committed: self.applied,
+            done: Vec::new(),
+            cells: Vec::new(),
+            due: Vec::new().into_iter(),
+            joined: Joined::new(self.has_rows),
+            rows: RowBatch::default(),
+            is_root_due: false,
+            garbage,
+            is_collection: true,
+        }));
     }
 
     fn join_some(&mut self, mut batch: Box<Batch>, now: Now) -> Task {
@@ -145,6 +171,16 @@ impl Core {
             return Task::Again;
         }
         if self.has_lifetimes && self.state.applied_mut().fade(&mut batch.joined, most) {
+            self.apply = ApplyPhase::Covering(batch);
+            return Task::Again;
+        }
+        if !batch.garbage.is_empty() {
+            let from = batch.garbage.len().saturating_sub(most);
+            let mut tree = self.state.applied_mut();
+            for key in batch.garbage.drain(from..) {
+                tree.collect(key, &mut batch.joined);
+            }
+            drop(tree);
             self.apply = ApplyPhase::Covering(batch);
             return Task::Again;
         }
@@ -202,7 +238,8 @@ impl Core {
             won.peek().is_none(),
             "what won is of the batch, in its order"
         );
-        let is_in_rows = |logged: &&super::Logged| logged.until <= batch.cut;
+        let is_in_rows =
+            |logged: &&super::Logged| logged.until <= batch.cut && !batch.is_collection;
         let applied = self.logged.iter().take_while(is_in_rows).last();
         let applied = applied.map(|logged| logged.number);
         while self.logged.front().as_ref().is_some_and(is_in_rows) {
@@ -280,6 +317,7 @@ impl Core {
         let mut joined = batch.joined;
         let mut tree = state.applied_mut();
         tree.set_cut(batch.cut);
+        tree.see_garbage(joined.garbage_from);
         self.next_death = tree.deaths().next_cut();
         joined.forget_what_is_there(&tree);
         if let Some(earliest) = joined.earliest {
@@ -302,6 +340,12 @@ impl Core {
             "what is pending is newer than the tree"
         );
         state.queue.unmerged(&joined.unmerged);
+        if batch.is_collection {
+            let (tombstones, rules) = (joined.collected_tombstones, joined.collected_rules);
+            state.counters.collected_tombstones.add_many(tombstones);
+            state.counters.collected_rules.add_many(rules.len());
+            state.queue.rules_collected(&rules);
+        }
         if joined.died > 0 {
             state.counters.expired.add_many(joined.died);
             state.tell_dead(&joined.dead);

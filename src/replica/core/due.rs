@@ -120,7 +120,8 @@ impl Core {
             false if waits_for_commit => None,
             false => self.next_due(now),
         };
-        let at = applying.into_iter().chain(root).min()?;
+        let collecting = self.collection_due(now).filter(|_| !self.is_closing);
+        let at = applying.into_iter().chain(root).chain(collecting).min()?;
         // What is deferred is not done before, be it overdue.
         Some(self.deferred_until(now).map_or(at, |until| at.max(until)))
     }

@@ -28,13 +28,14 @@
 //! below the watermark is late.
 
 mod batch;
+mod collecting;
 mod due;
 #[cfg(test)]
 mod tests;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use self::batch::Batch;
+use self::{batch::Batch, collecting::Collecting};
 use super::{
     Failure, Now,
     apply::{buckets::PendingBuckets, death_pace::DeathPace, watermark::cut_above},
@@ -67,6 +68,8 @@ pub(crate) enum Task {
     Checkpoint(Receiver),
     /// Look at cells that are said to be damaged.
     Mend(Vec<(CellKey, Version)>),
+    /// Have the store keep this floor, and call [`Core::floor_kept`].
+    KeepFloor(u64),
     /// Ask again: something was done that took a bounded time.
     Again,
     /// Wait for the queue, or until then; for updates only if they may be committed.
@@ -118,6 +121,8 @@ pub(crate) struct Core {
     has_lifetimes: bool,
     next_death: Option<u64>,
     death_pace: DeathPace,
+    /// If anything is to be collected.
+    collecting: Option<Collecting>,
     /// Something was applied, and time may have passed since.
     has_applied: bool,
     /// Since when the tree is not any more as it was when the root was made, if it is not.
@@ -140,6 +145,7 @@ impl Core {
         };
         let death_pace = DeathPace::new(deaths_until, state.options.max_clock_drift);
         let has_lifetimes = !state.lifetimes.is_empty();
+        let collecting = Collecting::begin(&state);
         let core = Self {
             state,
             has_rows,
@@ -154,6 +160,7 @@ impl Core {
             has_lifetimes,
             next_death,
             death_pace,
+            collecting,
             has_applied: false,
             stale_since: None,
             applied_at: Duration::ZERO,
@@ -177,7 +184,8 @@ impl Core {
             false => self.attend(now),
         };
         let next = attended.or_else(|| self.commit_next(now));
-        if let Some(task) = next.or_else(|| self.apply_next(now)) {
+        let next = next.or_else(|| self.apply_next(now));
+        if let Some(task) = next.or_else(|| self.collect_next(now)) {
             return task;
         }
         let is_idle = matches!(self.commit, CommitPhase::Idle);
@@ -278,6 +286,10 @@ impl Core {
                 return Some(Task::Again);
             }
             Some(Request::Mend(cells)) => return Some(Task::Mend(cells)),
+            Some(Request::Collect) => {
+                self.collect_now(now);
+                return Some(Task::Again);
+            }
             #[cfg(test)]
             Some(Request::Answer(sender)) => {
                 sender.send(()).expect("awaited");

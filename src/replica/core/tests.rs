@@ -49,6 +49,7 @@ impl Driver {
             settle: Duration::from_millis(500),
             max_clock_drift: Duration::from_secs(10),
             keep_changes: true,
+            collect_after: None,
         };
         let tuning = Tuning {
             joined_at_once: 3,
@@ -63,6 +64,7 @@ impl Driver {
             empty_tree(),
             Vec::new(),
             Vec::new(),
+            0,
         ));
         Self {
             core: Core::new(Arc::clone(&state), has_rows),
@@ -85,10 +87,11 @@ impl Driver {
     fn offer(&mut self, (number, cell): (u8, Cell)) {
         let offers = smallvec![(cell_key(number), Arc::new(cell.clone()), None)];
         let (queue, tree): (_, &RwLock<AppliedTree>) = (&self.state.queue, &self.state.tree);
-        let taken = queue.offer(offers, Duration::MAX, self.now.monotonic, tree);
+        let taken = queue.offer(offers, true, Duration::MAX, self.now.monotonic, tree);
         match taken {
             Taken::Closed => panic!("it is not closed"),
             // What the tree has already.
+            Taken::Late { .. } => panic!("there is no floor"),
             Taken::Outdated => self.offered.push((0, (number, cell))),
             Taken::Yes { sequence, .. } => self.offered.push((sequence, (number, cell))),
         }
@@ -98,7 +101,7 @@ impl Driver {
     fn write(&self, key: CellKey, cell: Cell) {
         let (queue, tree): (_, &RwLock<AppliedTree>) = (&self.state.queue, &self.state.tree);
         let offers = smallvec![(key, Arc::new(cell), None)];
-        let taken = queue.offer(offers, Duration::MAX, self.now.monotonic, tree);
+        let taken = queue.offer(offers, true, Duration::MAX, self.now.monotonic, tree);
         assert!(matches!(taken, Taken::Yes { .. }));
         queue.request_commit();
     }
@@ -159,7 +162,9 @@ impl Driver {
                 Task::Tell { .. } => self.told += 1,
                 Task::Again => {}
                 Task::Wait(..) => return true,
-                Task::Checkpoint(_) | Task::Mend(_) | Task::End => panic!("nobody asks for that"),
+                Task::Checkpoint(_) | Task::Mend(_) | Task::KeepFloor(_) | Task::End => {
+                    panic!("nobody asks for that")
+                }
             }
             self.acknowledged = self.core.committed;
             self.check_rows();
@@ -318,6 +323,7 @@ fn when_there_is_no_room_the_watermark_goes_on() {
         empty_tree(),
         Vec::new(),
         Vec::new(),
+        0,
     );
     driver.state = Arc::new(state);
     driver.core = Core::new(Arc::clone(&driver.state), true);

@@ -75,6 +75,14 @@ impl Quarantine {
         self.count(&cells);
     }
 
+    /// What the tree said of a cell that is here.
+    pub(in crate::replica) fn lost(&self, key: &CellKey) -> Option<Version> {
+        match self.len() {
+            0 => None,
+            _ => self.cells().get(key).copied(),
+        }
+    }
+
     /// Whether a cell of `key` is here.
     pub(in crate::replica) fn has(&self, key: &Key) -> bool {
         self.len() > 0 && !self.of_key(key).is_empty()

@@ -36,6 +36,8 @@ pub(super) struct Disk {
     undo: Vec<Undo>,
     /// The last group that is in rows.
     applied: u64,
+    /// The floor that is kept.
+    pub(super) floor: u64,
 }
 
 /// The rows that there were, or that there were none, and the last group that was in rows.

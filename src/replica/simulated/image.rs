@@ -1,10 +1,10 @@
 //! What a crash leaves of a simulated replica.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::disk::Disk;
 use crate::{
-    cell::{CellKey, Version},
+    cell::{Cell, CellKey, Version},
     merge::{Lifetimes, shown_until},
     replica::apply::{
         entry::TreeEntry,
@@ -51,18 +51,36 @@ pub(super) fn load(rows: &Rows) -> Built {
 }
 
 /// That rows have what was promised, or what is newer, or covers it, but for what is dead at this
-/// watermark.
-pub(crate) fn check_promised(rows: &Rows, promised: &Promised, lifetimes: &Lifetimes, died: u64) {
+/// watermark, and tombstones below the floor, which cover as if they were there.
+pub(crate) fn check_promised(
+    rows: &Rows,
+    promised: &Promised,
+    lifetimes: &Lifetimes,
+    died: u64,
+    floor: u64,
+) {
+    let may_be_collected = |version: &Version| version.tombstone && version.timestamp.time < floor;
+    let collected = |key: &CellKey| {
+        let version = promised.get(key).copied();
+        version
+            .filter(may_be_collected)
+            .map(|version| version.timestamp)
+    };
     let mut rules = WildcardRules::default();
     for (key, cell) in rows.iter().filter(|(key, _)| key.key.is_pattern()) {
         rules.join(key, cell);
     }
     for (key, version) in promised {
+        if key.key.is_pattern() && key.part.is_empty() && may_be_collected(version) {
+            rules.join(key, &Arc::new(Cell::tombstone(version.timestamp)));
+        }
+    }
+    for (key, version) in promised {
         let held = rows.get(key).map(|cell| Version::of(key, cell));
-        let own = rows.get(&CellKey::own(key.key.clone()));
-        let own = own
-            .map(|own| own.timestamp)
-            .filter(|_| !key.part.is_empty());
+        let own_key = CellKey::own(key.key.clone());
+        let own = rows.get(&own_key).map(|own| own.timestamp);
+        let own = own.max(collected(&own_key));
+        let own = own.filter(|_| !key.part.is_empty() || collected(&own_key) == own);
         let gone = rules.deleted(&key.key).max(lifetimes.dead(&key.key, died));
         let is_covered = own.max(gone) >= Some(version.timestamp);
         assert!(

@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use smallvec::smallvec;
 
 #[cfg(feature = "durable")]
+mod collecting;
 mod concurrency;
 #[cfg(feature = "durable")]
 mod failures;
@@ -152,6 +153,7 @@ pub(super) fn options(durability: Durability) -> Options {
         settle: Duration::from_millis(500),
         max_clock_drift: Duration::from_secs(10),
         keep_changes: true,
+        collect_after: None,
     }
 }
 
@@ -451,7 +453,7 @@ fn different_writes_of_one_timestamp_have_one_winner_whenever_they_come() {
     let tree = parking_lot::RwLock::new(Loader::new().finish().tree);
     let offer = |cell: &Cell| {
         let offers = smallvec![(cell_key(1), Arc::new(cell.clone()), None)];
-        match queue.offer(offers, Duration::MAX, Duration::ZERO, &tree) {
+        match queue.offer(offers, true, Duration::MAX, Duration::ZERO, &tree) {
             Taken::Yes { is_newest, .. } => is_newest,
             _ => panic!("not taken"),
         }
@@ -764,6 +766,7 @@ fn open_in_memory(now: u64) -> Replica {
         settle: Duration::from_millis(10),
         max_clock_drift: Duration::from_secs(10),
         keep_changes: false,
+        collect_after: None,
     };
     let (rules, clock): (_, Clock) = (Arc::new(MergeRules::lww()), Arc::new(move || now));
     Replica::open("test", Box::new(MemoryStore), options, rules, clock, ()).expect("opened")
@@ -800,6 +803,7 @@ fn a_full_queue_says_so_and_when_it_has_room() {
         settle: minute,
         max_clock_drift: minute,
         keep_changes: false,
+        collect_after: None,
     };
     let clock: Clock = Arc::new(|| 1 << 40);
     let (store, rules) = (Box::new(MemoryStore), Arc::new(MergeRules::lww()));

@@ -65,7 +65,11 @@ impl Replica {
     /// As of [`put`](Self::put).
     pub fn delete_version(&self, key: Key, timestamp: Timestamp) -> Result<Outcome, ReplicaError> {
         let tombstone = (CellKey::own(key), Cell::tombstone(timestamp).into(), None);
-        self.write(smallvec![tombstone], &self.shared.state.counters.deletes)
+        self.write(
+            smallvec![tombstone],
+            true,
+            &self.shared.state.counters.deletes,
+        )
     }
 }
 

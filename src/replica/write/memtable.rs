@@ -113,6 +113,16 @@ impl Memtable {
         Arc::make_mut(&mut self.rules).remove(key);
     }
 
+    /// A rule of this timestamp is not in the tree any more, nor needed; a newer one that is pending is.
+    pub(in crate::replica) fn rule_collected(&mut self, key: &CellKey, timestamp: Timestamp) {
+        if self
+            .get(key)
+            .is_none_or(|newer| newer.timestamp <= timestamp)
+        {
+            self.lose_rule(key);
+        }
+    }
+
     /// The cell that is pending and bears the timestamp of this one.
     pub(in crate::replica) fn tied_with(&self, key: &CellKey, cell: &Cell) -> Option<&Arc<Cell>> {
         if Some(cell.timestamp) > self.latest {

@@ -13,7 +13,9 @@ use super::{
 use crate::{
     cell::{Cell, CellKey, Key, MAX_KEY_BYTES, Timestamp, Version, ntp64_span},
     merge::ttl_of,
-    replica::{MAX_VALUE_BYTES, Outcome, Refusal, Replica, ReplicaError, counters::Counter},
+    replica::{
+        MAX_VALUE_BYTES, Outcome, Refusal, Replica, ReplicaError, TreeEntry, counters::Counter,
+    },
     wildcard::{
         self, InvalidRule, MAX_FOREIGN_RULES, MAX_FOREIGN_RULES_BYTES, MAX_RULES, MAX_RULES_BYTES,
         rule_key,
@@ -42,13 +44,13 @@ impl Replica {
         if shared.rules.is_lww() {
             let key = CellKey::own(key);
             self.check_and_note(&key, &cell)?;
-            return self.write(smallvec![(key, Arc::new(cell), None)], counter);
+            return self.write(smallvec![(key, Arc::new(cell), None)], true, counter);
         }
         let cells = self.cells_of(key.clone(), cell);
         let cells = cells.map_err(|refusal| self.refused(&key, timestamp, refusal))?;
         let offered = cells.into_iter();
         let offered = offered.map(|(key, cell)| (key, Arc::new(cell), None));
-        self.write(offered.collect(), counter)
+        self.write(offered.collect(), true, counter)
     }
 
     /// Puts a value to all keys that a pattern matches, or deletes them, known or not, by a
@@ -77,7 +79,7 @@ impl Replica {
             false => &shared.state.counters.deletes,
         };
         let offer = (key, Arc::new(cell), None);
-        self.write(smallvec![offer], counter).map(Some)
+        self.write(smallvec![offer], true, counter).map(Some)
     }
 
     /// The cells that a put writes, each of which may be written.
@@ -99,7 +101,12 @@ impl Replica {
         Ok(cells)
     }
 
-    pub(super) fn write(&self, offers: Offers, counter: &Counter) -> Result<Outcome, ReplicaError> {
+    pub(super) fn write(
+        &self,
+        offers: Offers,
+        is_fenced: bool,
+        counter: &Counter,
+    ) -> Result<Outcome, ReplicaError> {
         if self.shared.refuses_writes.load(Ordering::Relaxed)
             && let Some((key, cell, _)) = offers.first()
         {
@@ -117,10 +124,22 @@ impl Replica {
                 .map(|(key, cell, _)| (key.key.clone(), cell.timestamp)),
         };
         let (is_newest, committed, is_full) =
-            match state.queue.offer(offers, patience, now, &state.tree) {
+            match state
+                .queue
+                .offer(offers, is_fenced, patience, now, &state.tree)
+            {
                 Taken::Closed => {
                     state.commits.check()?;
                     return Err(ReplicaError::Closed);
+                }
+                Taken::Late {
+                    key,
+                    timestamp,
+                    floor,
+                } => {
+                    let refusal = Refusal::Late { timestamp, floor };
+                    state.count_late(&key, &refusal);
+                    return Err(self.refused(&key, timestamp, refusal).into());
                 }
                 Taken::Outdated => {
                     if let Some((key, timestamp)) = offered {
@@ -155,7 +174,7 @@ impl Replica {
     /// # Errors
     /// As of [`put`](Self::put).
     pub fn merge(&self, key: CellKey, cell: Cell) -> Result<Outcome, ReplicaError> {
-        self.join((key, Arc::new(cell), None))
+        self.join((key, Arc::new(cell), None), false)
     }
 
     /// As [`merge`](Self::merge), of a cell that was hashed before: this is what came of
@@ -169,13 +188,50 @@ impl Replica {
         cell: Cell,
         version: Version,
     ) -> Result<Outcome, ReplicaError> {
-        self.join((key, Arc::new(cell), Some(Box::new(version))))
+        self.join((key, Arc::new(cell), Some(Box::new(version))), false)
     }
 
-    fn join(&self, offered: Offer) -> Result<Outcome, ReplicaError> {
+    fn join(&self, offered: Offer, is_fenced: bool) -> Result<Outcome, ReplicaError> {
         let (key, cell, _) = &offered;
         self.check_and_note(key, cell)?;
-        self.write(smallvec![offered], &self.shared.state.counters.merged)
+        let merged = &self.shared.state.counters.merged;
+        self.write(smallvec![offered], is_fenced, merged)
+    }
+
+    /// Joins a cell of a backup: as [`merge_hashed`](Self::merge_hashed), unless it is
+    /// [late](Self::is_late).
+    ///
+    /// # Errors
+    /// As of [`put`](Self::put).
+    pub fn restore(
+        &self,
+        key: CellKey,
+        cell: Cell,
+        version: Version,
+    ) -> Result<Outcome, ReplicaError> {
+        let is_fenced = !self.is_accounted_for(&key, &version);
+        self.join((key, Arc::new(cell), Some(Box::new(version))), is_fenced)
+    }
+
+    /// Whether a cell of a backup is stamped below the floor, and so is not restored: it may have been
+    /// deleted, and that collected. What is in quarantine is missing, and is taken; what is there
+    /// already, or covered, is no news.
+    #[must_use]
+    pub fn is_late(&self, key: &CellKey, version: &Version) -> bool {
+        let floor = self.shared.state.queue.floor();
+        version.timestamp.time < floor && !self.is_accounted_for(key, version)
+    }
+
+    /// Whether it is known what became of a cell, however old it is.
+    fn is_accounted_for(&self, key: &CellKey, version: &Version) -> bool {
+        let state = &self.shared.state;
+        if version.timestamp.time >= state.queue.floor() {
+            return false;
+        }
+        let tree = state.applied();
+        tree.get(key).map(TreeEntry::version) >= Some(*version)
+            || tree.covering(key) >= Some(version.timestamp)
+            || state.quarantine.lost(key) >= Some(*version)
     }
 
     /// Refuses all writes from now on.

@@ -22,10 +22,10 @@ use super::{
     group::Group,
     memtable::{Memtable, Tie},
     request::Request,
-    state::{Offers, State, Ties},
+    state::{Offer, Offers, State, Ties},
 };
 use crate::{
-    cell::{Cell, CellKey, Key, Part},
+    cell::{Cell, CellKey, Key, Part, Timestamp},
     merge::shown_until,
     replica::{
         Queues, Tuning,
@@ -41,6 +41,12 @@ pub(in crate::replica) enum Taken {
     Closed,
     /// The tree has later ones.
     Outdated,
+    /// It is stamped below the floor.
+    Late {
+        key: Key,
+        timestamp: Timestamp,
+        floor: u64,
+    },
     Yes {
         sequence: u64,
         /// False if a later one is pending.
@@ -95,6 +101,7 @@ impl WriteQueue {
                 committing_since: None,
                 sequence: 0,
                 watermark,
+                floor: 0,
                 forgotten: 0,
                 requests: Vec::new(),
                 commit_now: false,
@@ -119,12 +126,13 @@ impl WriteQueue {
         self.started.elapsed()
     }
 
-    /// Takes the cells of a write, all or none. The writer is to wait for the commit if the oldest
+    /// Takes the cells of a write, all or none; if it is fenced, none below the floor. The writer is to wait for the commit if the oldest
     /// update that is not committed came `patience` ago: so those that are acknowledged and not
     /// committed never span more than that. If it is zero the commit is not put off.
     pub(in crate::replica) fn offer(
         &self,
         offers: Offers,
+        is_fenced: bool,
         patience: Duration,
         now: Duration,
         tree: &RwLock<AppliedTree>,
@@ -135,6 +143,21 @@ impl WriteQueue {
         loop {
             if state.is_closed {
                 return Taken::Closed;
+            }
+            // The floor does not rise between this and the taking: the lock is let go of only to come
+            // back here.
+            let floor = state.floor;
+            let is_late = |(_, cell, _): &&Offer| cell.timestamp.time < floor;
+            if floor > 0
+                && is_fenced
+                && let Some((key, cell, _)) = offers.iter().find(is_late)
+            {
+                let (key, timestamp) = (key.key.clone(), cell.timestamp);
+                return Taken::Late {
+                    key,
+                    timestamp,
+                    floor,
+                };
             }
             let is_judged = judged
                 .as_ref()
@@ -197,6 +220,19 @@ impl WriteQueue {
         }
     }
 
+    /// The floor.
+    pub(in crate::replica) fn floor(&self) -> u64 {
+        self.state().floor
+    }
+
+    /// Nothing is taken from now on that is fenced and below this. Returns the number of the last
+    /// update that was taken before.
+    pub(in crate::replica) fn raise_floor(&self, floor: u64) -> u64 {
+        let mut state = self.state();
+        state.floor = state.floor.max(floor);
+        state.sequence
+    }
+
     /// Whether a key has cells beside its own; and its newest own one that is pending.
     pub(in crate::replica) fn look_up(&self, key: &CellKey) -> (bool, Option<Arc<Cell>>) {
         let state = self.state();
@@ -239,6 +275,14 @@ impl WriteQueue {
             liveness.see(&key.part, cell.timestamp, shown_until(cell));
         }
         keys
+    }
+
+    /// Delete rules left the tree, which had these versions.
+    pub(in crate::replica) fn rules_collected(&self, collected: &[(CellKey, Timestamp)]) {
+        let mut state = self.state();
+        for (key, timestamp) in collected {
+            state.memtable.rule_collected(key, *timestamp);
+        }
     }
 
     /// As [`Memtable::liveness`].

@@ -16,6 +16,8 @@ pub(in crate::replica) enum Request {
     Checkpoint(Receiver),
     /// To look at cells of which the tree says this, and to mend what is damaged.
     Mend(Vec<(CellKey, Version)>),
+    /// To collect what may be, by the clock as it is.
+    Collect,
     /// To say that all before this is done.
     #[cfg(test)]
     Answer(mpsc::SyncSender<()>),

@@ -41,6 +41,8 @@ pub(super) struct State {
     /// The number of the last update that was taken, counted from 1.
     pub(super) sequence: u64,
     pub(super) watermark: u64,
+    /// What clients stamped with an earlier time is not taken.
+    pub(super) floor: u64,
     /// Batches of which something was forgotten: what was looked up in the tree before may have
     /// changed since, and nothing here tells.
     pub(super) forgotten: u64,

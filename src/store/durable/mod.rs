@@ -15,6 +15,7 @@ mod current;
 mod destroy;
 mod engine;
 mod failure;
+mod floor;
 mod folder;
 mod layout;
 mod mirror;
@@ -361,6 +362,14 @@ impl CellStore for DurableStore {
         *buffered = Buffered::default();
         drop(buffered);
         self.wal.empty(self.applied.load(Ordering::Relaxed))
+    }
+
+    fn floor(&self) -> Result<u64, StoreError> {
+        floor::read(&self.engine.current().path)
+    }
+
+    fn set_floor(&self, floor: u64) -> Result<(), StoreError> {
+        floor::write(&self.engine.current().path, floor)
     }
 
     fn view(&self) -> Box<dyn StoreView> {

@@ -142,6 +142,12 @@ fn save(path: &Path, to: &Path, from: &Path, cache_size: u64) -> Result<Saved, S
     if let Some(owner) = Owner::read(path)? {
         owner.write(&saving)?;
     }
+    match super::floor::copy(path, &saving) {
+        Err(error @ StoreError::Floor { .. }) => {
+            tracing::warn!("saving what can be read of a store: {error}");
+        }
+        copied => copied?,
+    }
     let saved = save_readable(path, cache_size, &store)?;
     store.flush()?;
     drop(store);

@@ -6,6 +6,7 @@
 //! <dir>/ROWS      which keyspaces have the rows, if they were rewritten: a line of JSON
 //! <dir>/OWNER     the storage that the folder is of: a line of JSON
 //! <dir>/LIFETIMES by which lifetimes cells have died, and up to when: a line of JSON
+//! <dir>/COLLECTION the floor: a line of JSON
 //! <dir>/RECOVERED the damaged store of which this one was saved: its folder
 //! ```
 
@@ -33,6 +34,8 @@ pub enum Sidecar {
     Rows,
     /// By which lifetimes cells have died.
     Lifetimes,
+    /// The floor of the collection.
+    Collection,
     /// Where the damaged store is of which this one was saved, until somebody acknowledges it.
     Recovered,
 }
@@ -42,12 +45,13 @@ const MAX_BYTES: u64 = 256 << 10;
 
 impl Sidecar {
     /// All of them.
-    pub(super) const ALL: [Self; 6] = [
+    pub(super) const ALL: [Self; 7] = [
         Self::Identity,
         Self::Scrub,
         Self::Owner,
         Self::Rows,
         Self::Lifetimes,
+        Self::Collection,
         Self::Recovered,
     ];
 
@@ -58,6 +62,7 @@ impl Sidecar {
             Self::Owner => "OWNER",
             Self::Rows => "ROWS",
             Self::Lifetimes => "LIFETIMES",
+            Self::Collection => "COLLECTION",
             Self::Recovered => "RECOVERED",
         }
     }

@@ -98,7 +98,7 @@ impl World {
             assert!(disk == first, "replica {number} holds what 0 does not");
             // Whatever was promised by whichever.
             let promised = node.replica.promised();
-            check_promised(&first, promised, &self.merging.lifetimes, self.died());
+            check_promised(&first, promised, &self.merging.lifetimes, self.died(), 0);
         }
         match loses_writes {
             true => self.check_origin(&first),

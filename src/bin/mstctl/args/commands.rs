@@ -90,6 +90,8 @@ Exit code 1 if damage is found, or a proof does not hold.")]
     Verify(Verify),
     /// The storage's own check of its data in the background
     Scrub(Scrub),
+    /// What was deleted, and leaves the storage for good
+    Collect(Collect),
     /// Writes a backup of a storage, live or of a folder
     #[command(after_long_help = "\
 The backup is of one moment, whatever is written meanwhile. It is FILE.part until it is complete and was read back. \
@@ -311,6 +313,24 @@ pub(crate) enum ScrubAction {
     Now,
     /// Takes `RECOVERED` off the status: somebody knows that the store was damaged
     Acknowledge,
+}
+
+/// Of `collect`.
+#[derive(Debug, Args)]
+pub(crate) struct Collect {
+    /// What to do
+    #[arg(value_enum, default_value_t = CollectAction::Status)]
+    pub(crate) action: CollectAction,
+}
+
+/// What can be done to a collection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CollectAction {
+    /// Shows how far it is
+    Status,
+    /// Collects what may be by the clock as it is now, even if that is far ahead of what was stored
+    /// before
+    Now,
 }
 
 /// Of `sync`.

@@ -16,8 +16,8 @@ use std::ffi::OsString;
 use clap::{CommandFactory as _, Parser, error::ErrorKind};
 
 pub(crate) use commands::{
-    Command, Diff, Forget, Get, Keys, Lifetimes, Members, Prove, Root, Scrub, ScrubAction,
-    Strategies, Sync, Verify, Watch,
+    Collect, CollectAction, Command, Diff, Forget, Get, Keys, Lifetimes, Members, Prove, Root,
+    Scrub, ScrubAction, Strategies, Sync, Verify, Watch,
 };
 pub(crate) use copies::{Adopt, Backup, Restore, Rollback, Salvage, Snapshot};
 pub(crate) use global::{Global, Mode};
@@ -197,6 +197,8 @@ mod tests {
             "--dir d salvage",
             "--dir d salvage --to e",
             "scrub acknowledge",
+            "collect",
+            "collect now",
             "check-config f",
             "check-config f --strategy a --strategy b",
             "schema",

@@ -2,6 +2,7 @@
 
 mod backup;
 mod check_config;
+mod collect;
 mod completions;
 mod confirm;
 mod diff;
@@ -91,6 +92,7 @@ pub(crate) fn run(cli: Cli) -> Result<Answer, Error> {
             None => verify::storage(&context),
         },
         Command::Scrub(args) => scrub::run(&context, args),
+        Command::Collect(args) => collect::run(&context, args),
         Command::Backup(args) => backup::run(&context, args),
         Command::Restore(args) => restore::run(&context, args),
         Command::Rollback(args) => rollback::run(&context, args),

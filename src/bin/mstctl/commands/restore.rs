@@ -224,7 +224,7 @@ fn said(output: Output, replica: &Replica, restored: &Restored, is_dry: bool) ->
         if rejected.0 > 0 {
             let text = format!(
                 "{} rejected: outside of the key expression, stamped ahead of the router's \
-                 clock, or of a strategy that it does not have; its log says more",
+                 clock or before what it has collected, or of a strategy that it does not have; its log says more",
                 counted(rejected.0, "was", "were")
             );
             lines.push(output.paint(Tone::Bad, &text));

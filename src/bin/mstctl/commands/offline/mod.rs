@@ -64,6 +64,7 @@ pub(super) fn run(context: &Context, dir: &Path, command: &Command) -> Result<An
         | Command::Diff(_)
         | Command::Prove(_)
         | Command::Scrub(_)
+        | Command::Collect(_)
         | Command::Rollback(_)
         | Command::Snapshot(_)
         | Command::Sync(_)

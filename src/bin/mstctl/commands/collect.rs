@@ -1,0 +1,118 @@
+//! `mstctl collect`
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Context;
+use crate::{
+    args::{Collect, CollectAction},
+    connection::{Connection, Request},
+    exit::{Answer, Error},
+    output::{Output, Tone, counted, plain, safe},
+    replicas::{Replica, storage},
+};
+
+/// What is asked.
+const WHAT: &str = "control/collect";
+
+/// The state of a collection.
+#[derive(Debug, Deserialize)]
+struct State {
+    state: String,
+    floor: Option<String>,
+    collected_tombstones: u64,
+    collected_rules: u64,
+    refused_late: u64,
+    held_seconds: u64,
+}
+
+pub(super) fn run(context: &Context, args: &Collect) -> Result<Answer, Error> {
+    if args.action == CollectAction::Now {
+        let (connection, replica) = context.one()?;
+        let request = Request::to(&replica.base, WHAT).with("do", "now");
+        let state = connection.change(request)?.json()?;
+        return show(context.output, &[(replica, state)]);
+    }
+    let (connection, replicas) = context.all()?;
+    let ask = |connection: &Connection, replica: Replica| {
+        let state = connection.ask(Request::to(&replica.base, WHAT))?.json()?;
+        Ok((replica, state))
+    };
+    let states = replicas
+        .into_iter()
+        .map(|replica| ask(&connection, replica));
+    show(context.output, &states.collect::<Result<Vec<_>, Error>>()?)
+}
+
+fn show(output: Output, states: &[(Replica, Value)]) -> Result<Answer, Error> {
+    let documents: Value = states
+        .iter()
+        .map(|(replica, state)| {
+            json!({
+                "replica": replica.base.replica.to_string(),
+                "key_expr": replica.base.group.key_expr,
+                "collection": state,
+            })
+        })
+        .collect();
+    output.either(&documents, |output| {
+        let lines = states.iter().map(|(replica, state)| {
+            let of = format!("{}  {}", replica.short(), storage(&replica.base.group));
+            format!("{}  {}", output.paint(Tone::Strong, &of), text(state))
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    })?;
+    Ok(Answer::Yes)
+}
+
+/// A state in words, whatever its form.
+fn text(state: &Value) -> String {
+    let Ok(state) = State::deserialize(state) else {
+        return plain(state);
+    };
+    let mut text = safe(&state.state).to_string();
+    if let Some(floor) = &state.floor {
+        text += &format!(
+            ", floor {}, {} and {} collected",
+            safe(floor),
+            counted(state.collected_tombstones, "tombstone", "tombstones"),
+            counted(state.collected_rules, "rule", "rules")
+        );
+    }
+    if state.refused_late > 0 {
+        text += &format!(
+            ", {} refused",
+            counted(state.refused_late, "late write", "late writes")
+        );
+    }
+    if state.held_seconds > 0 {
+        text += &format!(", the clock is {} s ahead", state.held_seconds);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_are_told_in_words() {
+        let mut state = json!({
+            "state": "off", "floor": null, "horizon": null, "collected_tombstones": 0,
+            "collected_rules": 0, "refused_late": 0, "held_seconds": 0,
+        });
+        assert_eq!(text(&state), "off");
+        state["state"] = "idle".into();
+        state["floor"] = "2026-11-24T04:00:00Z".into();
+        state["collected_tombstones"] = 1200.into();
+        state["collected_rules"] = 1.into();
+        state["refused_late"] = 2.into();
+        state["held_seconds"] = 86_400.into();
+        assert_eq!(
+            text(&state),
+            "idle, floor 2026-11-24T04:00:00Z, 1,200 tombstones and 1 rule collected, 2 late writes \
+             refused, the clock is 86400 s ahead"
+        );
+        assert_eq!(text(&json!("soon")), plain(&json!("soon")));
+    }
+}
