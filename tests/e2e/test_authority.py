@@ -20,6 +20,7 @@ CHANGES = [
     ("control/snapshot", "do=delete;name=a"),
     ("control/scrub", "do=pause"),
     ("control/scrub", "do=resume"),
+    ("control/collect", "do=now"),
     ("control/sync", ""),
     ("control/forget", f"member={'ab' * 16}"),
     ("control/restore", ""),

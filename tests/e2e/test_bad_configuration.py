@@ -53,6 +53,10 @@ REFUSED = {
         ["`sync_every`", "3 parsecs", "ms, s, m, h"],
     ),
     "wrong_size": (storage("bad/**", cache_size="1 lot"), ["`cache_size`", "1 lot", "MiB"]),
+    "collect_of_replicas": (
+        storage("bad/**", collect={}, replication={}),
+        ["`collect`", "a replicated storage does not collect", "`collect: { enabled: false }`"],
+    ),
     "wrong_word": (
         storage("bad/**", durability="sometimes"),
         ["`durability`", "`sometimes`", "`always`", "`interval`", "`none`"],
