@@ -5,9 +5,13 @@ and what is of several by routers behind different doors.
 """
 
 import json
+import os
+import re
+import signal
 import subprocess
 import sys
 import tomllib
+from contextlib import contextmanager
 from decimal import Decimal
 
 import pytest
@@ -129,6 +133,94 @@ def test_a_get_waits_for_a_value(start_router, open_store):
     assert store.get("demo/a", until=stamp).text == "2"
 
 
+@one_router
+def test_a_write_that_was_deleted_with_others_is_told_from_one_that_nobody_answers(
+    start_router, open_store
+):
+    """No storage can say any more whether it was taken: so a retry of it need not wait, and the
+    error says what may have been."""
+    fading = {**DEMO, "volume": {**DEMO["volume"], "lifetimes": {"demo/short/*": "1s"}}}
+    router = start_router({"demo": fading})
+    store = open_store(router)
+    # Nothing of it can have gone: it cannot have been taken.
+    with pytest.raises(zenoh_mst.NotShown) as raised:
+        store.put("demo/count/a", "five", timeout=2)
+    assert "refused it" in str(raised.value) and "five" in str(raised.value)
+    written = [store.put(key, "1") for key in ("demo/w/1", "demo/short/1")]
+    store.session.delete("demo/w/*", timestamp=store.stamp().for_zenoh())
+    for write in written:
+        wait_until(lambda: not store.cells(write.key), f"{write.key} is gone")
+        for again in (
+            lambda: store.put(write.key, "1", stamp=write.stamp, timeout=60),
+            lambda: store.delete(write.key, stamp=write.stamp, timeout=60),
+            lambda: store.confirm(write, timeout=60),
+        ):
+            with pytest.raises(zenoh_mst.NotShown) as raised:
+                again()
+            assert raised.value.write.stamp == write.stamp
+            assert "wildcard" in str(raised.value) and "lifetime" in str(raised.value)
+            assert "within 60 s" not in str(raised.value)
+        assert store.get(write.key) is None
+    router.kill()
+    with pytest.raises(zenoh_mst.Unconfirmed) as raised:
+        store.confirm(written[0], timeout=0.5)
+    assert "within 0.5 s" in str(raised.value)
+
+
+@contextmanager
+def stopped(router):
+    """A router that is linked with and does not answer, as one does on a machine that hangs."""
+    os.kill(router.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(router.pid, signal.SIGCONT)
+
+
+@several
+def test_a_router_that_does_not_answer_keeps_no_write_from_being_confirmed(
+    start_router, open_store
+):
+    first = start_router({"demo": DEMO}, session="runtime")
+    second = start_router({"demo": DEMO}, session="runtime", connect=[first.endpoint])
+    store = open_store(first)
+    wait_until(lambda: len(store.statuses()) == 2, "both answer")
+    for key in ("demo/count/b", "demo/b"):
+        store.replicated(store.put(key, "1"), replicas=2)
+    with stopped(second):
+        write = store.put("demo/a", "1", timeout=5)
+        assert store.put("demo/a", "1", stamp=write.stamp, timeout=5) == write
+        stamp = store.stamp()
+        assert store.put("demo/b", "2", stamp=stamp, timeout=5).stamp == stamp
+        assert store.delete("demo/c", stamp=store.stamp(), timeout=5)
+        counter = Counter(store, "demo/count/b")
+        added = counter.add(1, stamp=store.stamp(), timeout=5)
+        assert counter.add(1, stamp=added.stamp, timeout=5) == added
+        assert len(store.replicated(added, replicas=1, timeout=5)) == 1
+        # What is refused is not shown, and not all have answered.
+        with pytest.raises(zenoh_mst.Unconfirmed) as raised:
+            store.put("demo/count/b", "five", stamp=store.stamp(), timeout=1)
+        assert raised.value.write.key == "demo/count/b"
+    wait_until(lambda: len(store.statuses()) == 2, "both answer")
+    assert store.get("demo/b").text == "2"
+    assert store.get("demo/count/b").text == "2"
+
+
+@one_router
+def test_what_answers_with_an_error_keeps_no_write_from_being_sent(store):
+    failing = store.session.declare_queryable(
+        "demo/a", lambda query: query.reply_err("it is out of order")
+    )
+    try:
+        write = store.put("demo/a", "1", stamp=store.stamp())
+        assert store.put("demo/a", "1", stamp=write.stamp) == write
+        with pytest.raises(zenoh_mst.Unconfirmed, match="it is out of order") as raised:
+            store.confirm(Write("demo/a", store.stamp()), timeout=0.5)
+        assert raised.value.write.key == "demo/a"
+    finally:
+        failing.undeclare()
+
+
 # Merged values.
 
 
@@ -170,6 +262,57 @@ def test_a_set_has_what_was_added_and_not_removed(store):
     assert store.get("demo/tags/empty").json == []
     with pytest.raises(ValueError, match="added and removed"):
         tags.change(add=[1], remove=[1.0])
+
+
+@one_router
+@pytest.mark.parametrize("strip_prefix", [None, "demo"])
+def test_what_is_within_the_limits_is_taken_and_nothing_beyond_is_sent(
+    start_router, open_store, strip_prefix
+):
+    router = start_router({"demo": {**DEMO, **({"strip_prefix": "demo"} if strip_prefix else {})}})
+    store = open_store(router, strip_prefix=strip_prefix)
+    tags, machine = Set(store, "demo/tags/a"), Object(store, "demo/machine/a")
+    # Of 60,000 bytes four are no text: what a key begins and ends with, and the tag of a part. An
+    # element has a byte more, that of its kind, and a field two, with which its name ends.
+    stored = len("tags/a") if strip_prefix else len("demo/tags/a")
+    longest = 60_000 - stored - 5
+    of_object = len("machine/a") if strip_prefix else len("demo/machine/a")
+    name = 60_000 - of_object - 6
+    numbers = [2**64 - 1, -(2**63), 2.0**53 - 1, 1.7e-308, 1.5e-7]
+    tags.add(*numbers)
+    tags.add("x" * longest)
+    tags.add(["x" * (longest - 4), ])
+    machine.put({"x" * name: 1})
+    assert len(tags.value()) == len(numbers) + 2
+    for wrong in (
+        2**64,
+        -(2**63) - 1,
+        1e21,
+        1.7976931348623157e308,
+        2.0**53,
+        float("inf"),
+        [{"a": 2**64}],
+        "x" * (longest + 1),
+        ["x" * (longest - 3)],
+        "ä" * 30_000,
+        "\ud800",
+    ):
+        with pytest.raises(ValueError):
+            tags.add(wrong)
+        with pytest.raises(ValueError):
+            tags.remove(wrong)
+    with pytest.raises(ValueError, match="60,000"):
+        machine.put({"x" * (name + 1): 1})
+    with pytest.raises(ValueError, match="65,536"):
+        tags.add(*range(65_537))
+    with pytest.raises(ValueError, match="60,000"):
+        store.put("demo/" + "x" * 60_000, "1")
+    with pytest.raises(ValueError, match="60,000"):
+        store.delete("demo/" + "x" * 60_000)
+    with pytest.raises(ValueError, match="4,096"):
+        store.put("demo" + "/x" * 5_000, "1")
+    # All that was sent was taken.
+    assert router.status("demo")["counters"]["refused"] == 0
 
 
 @one_router
@@ -519,6 +662,15 @@ def test_a_write_is_found_among_cells(fields, there, is_taken, is_in):
     write = Write("demo/a", Stamp.parse("5/1"), **sets)
     found = shown(*there)
     assert (write.was_taken(found), write.is_in(found)) == (is_taken, is_in)
+
+
+def test_whatever_a_change_may_be_by_is_documented():
+    source = (REPOSITORY / "src/net/changes/queue.rs").read_text()
+    names = re.findall(r'Self::\w+ => "(\w+)"', source)
+    assert len(names) >= 4
+    for file in ("docs/client.md", "python/src/zenoh_mst/changes.py"):
+        text = (REPOSITORY / file).read_text()
+        assert all(f"`{name}`" in text for name in ["publication", *names]), file
 
 
 # The package.

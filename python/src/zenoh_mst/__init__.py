@@ -2,11 +2,12 @@
 
 from typing import TYPE_CHECKING, Any
 
+from .asking import Value
 from .cells import Cell, Write
 from .changes import Change, Watch
-from .errors import Error, NoAnswer, Refused, Unconfirmed
+from .errors import Error, NoAnswer, NotShown, Refused, Unconfirmed
 from .stamps import Stamp
-from .store import Store, Value, client_config
+from .store import Store, client_config
 from .values import Counter, Object, Set
 from .verified import ProvenCell, Verified
 
@@ -20,6 +21,7 @@ __all__ = [
     "Document",
     "Error",
     "NoAnswer",
+    "NotShown",
     "Object",
     "ProvenCell",
     "Refused",

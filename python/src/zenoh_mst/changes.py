@@ -30,9 +30,10 @@ class Change:
     payload: bytes | None
     encoding: str
     stamp: Stamp | None
-    #: `publication`, `repair`, `restore` or `rollback`.
+    #: `publication`, `repair`, `restore`, `rollback`, or `expired`: its lifetime was over.
     by: str
-    #: The replica, or the session of the operator, that it came from; None of a publication.
+    #: The replica, or the session of the operator, that it came from: of what expired the replica
+    #: that tells it. None of a publication.
     origin: str | None
     #: Whether something newer of this key was told before: a late publication.
     outdated: bool

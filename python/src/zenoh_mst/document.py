@@ -8,9 +8,9 @@ from typing import Any
 
 from automerge.core import Document as Automerge
 
+from .asking import TIMEOUT
 from .cells import Write, canonical
 from .stamps import Stamp
-from .store import TIMEOUT
 from .values import _Merged
 
 

@@ -23,3 +23,11 @@ class Unconfirmed(NoAnswer):
     def __init__(self, text: str, write: object) -> None:
         super().__init__(text)
         self.write = write
+
+
+class NotShown(Unconfirmed):
+    """The storages answer, and none of them shows the write.
+
+    Its text says why, if a storage knows that. Otherwise it was refused, or was taken and has gone
+    since, by a delete with wildcards or a lifetime: no trace is left of such a write.
+    """

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import json
-import string
+import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import zenoh
 
-from .cells import Cell, Write, cells
+from .asking import TIMEOUT, Asker, Value, _error, _replica
+from .cells import Cell, Write, cells, check_limits
 from .changes import Watch
-from .errors import NoAnswer, Refused, Unconfirmed
-from .stamps import Stamp, clock_of
+from .confirming import confirm, ntp64
+from .errors import NoAnswer, Refused
+from .stamps import Stamp
 from .verified import Verified, verify
-from .waiting import first
+from .waiting import first, share
 
-#: How long a call waits unless it is told otherwise, in seconds.
-TIMEOUT = 10.0
-
-#: What Zenoh says in place of the answers that are missing when the time is up.
-_TIMEOUT = "Timeout"
-
-_PLAIN = frozenset((string.ascii_letters + string.digits + "_-.").encode())
+#: How long a call at most looks for a write of before, until it sends it again: seconds.
+_LOOK = 1.0
 
 
 def client_config(*endpoints: str) -> zenoh.Config:
@@ -33,45 +29,15 @@ def client_config(*endpoints: str) -> zenoh.Config:
     return zenoh.Config.from_json5(json.dumps(config))
 
 
-@dataclass(frozen=True)
-class Value:
-    """What a key has."""
-
-    key: str
-    payload: bytes
-    encoding: str
-    #: That of the newest write that is part of it.
-    stamp: Stamp
-
-    @property
-    def text(self) -> str:
-        return self.payload.decode()
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.payload)
-
-
 #: What a get may wait for: that a value is at least so new, or whatever a function says of it.
 Until = Stamp | Callable[[Value | None], bool]
 
 
-class Store:
+class Store(Asker):
     """The storages with one key expression and strip_prefix, on the session of a client.
 
     Keys are whole keys. Each call that waits takes a `timeout` in seconds.
     """
-
-    def __init__(
-        self, session: zenoh.Session, key_expr: str, strip_prefix: str | None = None
-    ) -> None:
-        self.session = session
-        self.key_expr = str(zenoh.KeyExpr.autocanonize(key_expr))
-        self.strip_prefix = strip_prefix
-        parts = [self.key_expr] if strip_prefix is None else [self.key_expr, strip_prefix]
-        #: What the keys begin with under which its replicas are asked.
-        self.group = "@mst/2/" + "~".join(map(_escaped, parts))
-        self._clock = clock_of(session)
 
     # Writing.
 
@@ -94,13 +60,15 @@ class Store:
     def delete(self, key: str, *, stamp: Stamp | None = None, timeout: float = TIMEOUT) -> Write:
         """Deletes a key, and returns when a storage has taken that."""
         write = Write(_exact(key), stamp or self.stamp())
-        if stamp is None or not self._was_taken(write, timeout):
+
+        def send() -> None:
             self.session.delete(
                 key,
                 timestamp=write.stamp.for_zenoh(),
                 congestion_control=zenoh.CongestionControl.BLOCK,
             )
-        return self.confirm(write, timeout=timeout)
+
+        return self._send(write, send, is_new=stamp is None, timeout=timeout)
 
     def write(
         self,
@@ -114,11 +82,12 @@ class Store:
         fields: Iterable[str] = (),
     ) -> Write:
         """A put that names these elements or fields. With a stamp that was used before it is that
-        write, which is sent again only if no storage has it."""
+        write, which is sent again unless a storage shows that it has it."""
         write = Write(
             _exact(key), stamp or self.stamp(), frozenset(elements), frozenset(fields)
         )
-        if stamp is None or not self._was_taken(write, timeout):
+
+        def send() -> None:
             self.session.put(
                 key,
                 payload,
@@ -126,17 +95,13 @@ class Store:
                 timestamp=write.stamp.for_zenoh(),
                 congestion_control=zenoh.CongestionControl.BLOCK,
             )
-        return self.confirm(write, timeout=timeout)
+
+        return self._send(write, send, is_new=stamp is None, timeout=timeout)
 
     def confirm(self, write: Write, *, timeout: float = TIMEOUT) -> Write:
-        """Returns when a storage shows that it has taken the write; raises `Unconfirmed`."""
-        if first(lambda left: self._was_taken(write, left) or None, timeout) is None:
-            raise Unconfirmed(
-                f"no storage has shown the write {write.stamp} of {write.key} within {timeout:g} s: "
-                "it may be on its way, or refused (the router's log says why), or stamped anew by a "
-                "router whose clock is more than 500 ms behind this machine's",
-                write,
-            )
+        """Returns when a storage shows that it has taken the write; raises `Unconfirmed`, which is
+        `NotShown` if the storages answer without it."""
+        confirm(self, write, timeout)
         return write
 
     def replicated(self, write: Write, *, replicas: int, timeout: float = TIMEOUT) -> set[str]:
@@ -147,10 +112,12 @@ class Store:
         holders: set[str] = set()
 
         def ask(left: float) -> set[str] | None:
-            for replica, shown in self._cells_of_replicas(write.key, "*", left):
+            for replica, shown in self._cells_of_replicas(write.key, "*", share(left, timeout)):
                 if write.is_in(shown):
                     holders.add(replica)
-            return holders if len(holders) >= replicas else None
+                if len(holders) >= replicas:
+                    return holders
+            return None
 
         if first(ask, timeout) is None:
             held = ", ".join(sorted(holders)) or "none"
@@ -162,7 +129,7 @@ class Store:
 
         def ask(left: float) -> bool | None:
             statuses = self.statuses(timeout=left)
-            cuts = {status["identity"]: _ntp64(status["cut"]) for status in statuses}
+            cuts = {status["identity"]: ntp64(status["cut"]) for status in statuses}
             held = self._cells_of_replicas(write.key, "*", left)
             holders = {replica for replica, shown in held if write.is_in(shown)}
             over = all(cut > write.stamp.time for cut in cuts.values())
@@ -228,7 +195,7 @@ class Store:
 
     def cells(self, key: str, *, timeout: float = TIMEOUT) -> list[list[Cell]]:
         """The cells of a key, of each storage that answers."""
-        return [cells(bytes(sample.payload)) for sample in self._samples(f"{key}?raw", timeout)]
+        return [cells(bytes(sample.payload)) for sample in self._each(f"{key}?raw", timeout)]
 
     # Proving.
 
@@ -268,16 +235,11 @@ class Store:
 
     # Replicas.
 
-    def statuses(self, *, timeout: float = TIMEOUT) -> list[dict[str, Any]]:
-        """The status of each replica that answers."""
-        samples = self._samples(f"{self.group}/*/status", timeout, each=True)
-        return [json.loads(bytes(sample.payload)) for sample in samples]
-
     def nearest(self, *, timeout: float = TIMEOUT) -> str:
         """The identity of the replica at the router that this session is connected with."""
         for router in self.session.info.routers_zid():
             selector = f"@/{router}/router/status/plugins/*/storages/*"
-            for sample in self._samples(selector, timeout, each=True):
+            for sample in self._each(selector, timeout):
                 status = json.loads(bytes(sample.payload))
                 given = status.get("configuration", {})
                 if (given.get("key_expr"), given.get("strip_prefix")) == (
@@ -294,95 +256,33 @@ class Store:
         feed = f"{self.group}/{replica or self.nearest()}/changes/{keys}"
         return Watch(self.session, keys, feed)
 
-    # Asking.
+    # Sending.
 
-    def _was_taken(self, write: Write, timeout: float) -> bool:
-        value = self._value(write.key, timeout)
-        if value is not None and value.stamp == write.stamp:
-            return True
-        return any(write.was_taken(shown) for shown in self.cells(write.key, timeout=timeout))
+    def _send(
+        self, write: Write, send: Callable[[], None], *, is_new: bool, timeout: float
+    ) -> Write:
+        """Sends a write, unless it was made before and a storage shows it, and confirms it.
 
-    def _value(self, key: str, timeout: float) -> Value | None:
-        samples = self._samples(key, timeout)
-        return self._as_value(samples[0]) if samples else None
-
-    def _as_value(self, sample: zenoh.Sample) -> Value:
-        if sample.timestamp is None:
-            raise Refused(f"{sample.key_expr}: the answer has no timestamp, so no storage gave it")
-        stamp = Stamp.of(sample.timestamp)
-        self._clock.has_read(stamp)
-        return Value(str(sample.key_expr), bytes(sample.payload), str(sample.encoding), stamp)
-
-    def _cells_of_replicas(
-        self, key: str, replica: str, timeout: float
-    ) -> list[tuple[str, list[Cell]]]:
-        selector = f"{self.group}/{replica}/cells"
-        samples = self._samples(selector, timeout, payload=key, each=True)
-        return [(_replica(sample), cells(bytes(sample.payload))) for sample in samples]
-
-    def _samples(
-        self, selector: str, timeout: float, *, payload: str | None = None, each: bool = False
-    ) -> list[zenoh.Sample]:
-        """Of each key the newest answer, or with `each` those of all that answered in time.
-
-        Raises `Refused` for an error, and `NoAnswer` if the newest answer may be missing.
+        To send it once more than needed does no harm: it is one write. So whoever does not answer
+        does not keep it from being sent.
         """
-        each = each or "?raw" in selector
-        consolidation = zenoh.ConsolidationMode.NONE if each else zenoh.ConsolidationMode.LATEST
-        found = []
-        for reply in self._replies(selector, timeout, payload=payload, consolidation=consolidation):
-            if reply.ok is not None:
-                found.append(reply.ok)
-            elif _error(reply) != _TIMEOUT:
-                raise Refused(f"{selector}: {_error(reply)}")
-            elif not each:
-                raise NoAnswer(f"{selector}: not all storages answered within {timeout:.3g} s")
-        return found
+        check_limits(write, self._stored(write.key))
+        deadline = time.monotonic() + timeout
+        if is_new or not self._search(write, min(timeout / 8, _LOOK)).found:
+            send()
+            timeout = max(deadline - time.monotonic(), 0)
+            return self.confirm(write, timeout=timeout)
+        return write
 
-    def _replies(
-        self,
-        selector: str,
-        timeout: float,
-        *,
-        payload: str | None = None,
-        consolidation: zenoh.ConsolidationMode = zenoh.ConsolidationMode.NONE,
-    ) -> Iterable[zenoh.Reply]:
-        return self.session.get(
-            selector,
-            payload=payload,
-            consolidation=consolidation,
-            timeout=timeout,
-            congestion_control=zenoh.CongestionControl.BLOCK,
-        )
-
-    def _relative(self, key: str) -> str:
-        if self.strip_prefix is None:
+    def _stored(self, key: str) -> str:
+        """The key as a storage keeps it, if it has it."""
+        try:
+            return self._relative(key)
+        except ValueError:
             return key
-        if key == self.strip_prefix:
-            return ""
-        if not key.startswith(f"{self.strip_prefix}/"):
-            raise ValueError(f"{key} is not within {self.strip_prefix}")
-        return key[len(self.strip_prefix) + 1 :]
-
-
-def _error(reply: zenoh.Reply) -> str:
-    return "an error" if reply.err is None else reply.err.payload.to_string()
-
-
-def _replica(sample: zenoh.Sample) -> str:
-    """Whose answer it is: the chunk after the group's."""
-    return str(sample.key_expr).split("/")[3]
-
-
-def _ntp64(time: str) -> int:
-    return int(str(zenoh.NTP64.parse_rfc3339(time)))
 
 
 def _exact(key: str) -> str:
     if "*" in key:
         raise ValueError(f"{key} has a wildcard, and a write that is confirmed is of one key")
     return key
-
-
-def _escaped(part: str) -> str:
-    return "".join(chr(byte) if byte in _PLAIN else f"%{byte:02x}" for byte in part.encode())

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from .asking import TIMEOUT, Value
 from .cells import Write, canonical
 from .stamps import Stamp
-from .store import TIMEOUT, Store, Until, Value
+from .store import Store, Until
 
 _DIGITS = 18
 

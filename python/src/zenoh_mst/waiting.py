@@ -10,6 +10,7 @@ from .errors import NoAnswer
 
 _FIRST_PAUSE = 0.002
 _LONGEST_PAUSE = 0.1
+_LEAST_SHARE = 0.1
 
 Result = TypeVar("Result")
 
@@ -32,3 +33,12 @@ def first(ask: Callable[[float], Result | None], timeout: float) -> Result | Non
             return result
         time.sleep(pause)
         pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+
+def share(left: float, timeout: float) -> float:
+    """How long one question of a wait waits for its answers: half as long as was waited before.
+
+    So one that does not answer does not keep the others from being asked again, and one that
+    takes long to answer is heard at last.
+    """
+    return min(left, max(_LEAST_SHARE, (timeout - left) / 2))
