@@ -370,7 +370,13 @@ def test_the_tutorial_can_be_followed(tmp_path):
             os.killpg(shell.pid, signal.SIGKILL)
         shell.wait()
     logs = [path.read_text()[-2000:] for path in sorted(tmp_path.glob("tour/*.log"))]
-    assert code == 0, "\n".join([(tmp_path / "said").read_text()[-3000:], *logs])
+    said = (tmp_path / "said").read_text()
+    assert code == 0, "\n".join([said[-3000:], *logs])
+    # What is waited for before `replicas` is in what it shows: the greeting, and three additions.
+    lines = said.splitlines()
+    header = next(number for number, line in enumerate(lines) if " CELLS " in line)
+    at = lines[header].split().index("CELLS")
+    assert [row.split()[at] for row in lines[header + 1 :][:3]] == ["4"] * 3, said
     assert not (tmp_path / "tour").exists()
 
 

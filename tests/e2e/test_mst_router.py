@@ -126,6 +126,14 @@ def test_what_is_wrong_ends_it_with_an_error(programs, arguments, said):
         assert fragment in ended.stdout + ended.stderr
 
 
+def test_a_storage_with_a_wrong_option_is_not_served_and_the_router_runs(start):
+    router = start({"bad": storage("bad/**", settle=5), **DEMO}, expected=["demo"])
+    router.wait_for_log("ERROR", "'bad'")
+    router.client.put("demo/a", b"1")
+    router.client.wait_for("demo/**", {"demo/a": b"1"})
+    assert router.status("bad") is None
+
+
 def test_it_says_its_version(programs):
     ended = run(programs, "--version")
     assert ended.returncode == 0 and "Zenoh 1.10.2" in ended.stdout
