@@ -38,7 +38,7 @@ pub struct Change {
     pub encoding: String,
     /// When it was written; nothing if no router stamped it.
     pub stamp: Option<Stamp>,
-    /// `publication`, `repair`, `restore` or `rollback`.
+    /// `publication`, `repair`, `restore`, `rollback`, or `expired`: its lifetime was over.
     pub by: String,
     /// The replica, or the session of the operator, that it came from; nothing of a publication.
     pub origin: Option<String>,
