@@ -24,6 +24,7 @@ pub(crate) mod tag {
     pub(crate) const SHORT: &[u8; 8] = b"mst1shrt";
     pub(crate) const FINGERPRINT: &[u8; 8] = b"mst1conf";
     pub(crate) const BACKUP: &[u8; 8] = b"mst1bkup";
+    pub(crate) const LINEAGE: &[u8; 8] = b"mst1line";
     pub(crate) const LOG_FILE: &[u8; 8] = b"mst1walh";
     pub(crate) const LOG_HEAD: &[u8; 8] = b"mst1walx";
     pub(crate) const LOG_FRAME: &[u8; 8] = b"mst1walf";

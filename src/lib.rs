@@ -19,6 +19,7 @@
 //! | [`config`] | typed configuration | `replica` |
 //! | [`merge`] | the strategies: how a put becomes cells, and cells become a value | `replica`; `automerge_crdt` is `automerge` |
 //! | [`wildcard`] | rules: a put or delete of a pattern, as one cell | `replica` |
+//! | [`collection`] | what of the history may go, and when: decisions alone | `replica` |
 //! | [`store`] | where cells are kept, in memory or on disk | `replica`; on disk `durable` |
 //! | [`replica`] | the replicated map: local writes, settling, snapshots | `replica` |
 //! | [`proof`] | proofs that a key has these cells, or none, under a root | verifying: none; making: `replica` |

@@ -36,6 +36,12 @@ impl fmt::Display for ReplicaId {
     }
 }
 
+impl AsRef<[u8]> for ReplicaId {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 impl fmt::Debug for ReplicaId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}")
