@@ -18,6 +18,8 @@ pub struct Meeting<'a, I> {
     pub theirs: u64,
     /// The lineage of the other.
     pub their_lineage: &'a Lineage<I>,
+    /// The evictions in its tree. Others may count on it: they have gone on because it showed them.
+    pub evicted: &'a [I],
     /// Whether the other is a member here, or was one.
     pub is_known: bool,
     /// Whether an operator said here that this replica is to join the other, whatever it has.
@@ -78,8 +80,15 @@ pub fn approach<I: Copy + Ord>(meeting: &Meeting<'_, I>) -> Approach {
         return Approach::Ahead;
     }
     let is_forced = their_lineage.evicted().get(&meeting.own) == Some(&Eviction::Forced);
+    let is_counted = |id| their_lineage.evicted().contains_key(id);
+    let is_bound = !meeting.evicted.iter().all(is_counted);
     let is_stranger = lineage.founder().is_none() && !meeting.is_known;
-    if theirs <= horizon || is_forced || is_stranger || !is_continued(their_lineage, lineage) {
+    if theirs <= horizon
+        || is_bound
+        || is_forced
+        || is_stranger
+        || !is_continued(their_lineage, lineage)
+    {
         return Approach::Apart(Apart::Lineage);
     }
     match theirs <= meeting.clock {
@@ -186,6 +195,7 @@ mod tests {
             clock: 100,
             theirs: other.0,
             their_lineage: other.1,
+            evicted: &[],
             is_known: true,
             joins: false,
         })
@@ -223,6 +233,29 @@ mod tests {
         );
     }
 
+    /// Who showed an eviction does not follow one that adopted without it: others may have adopted with.
+    #[test]
+    fn one_that_showed_an_eviction_follows_only_who_counted_it() {
+        let plain = lineage(Some(1), &[]);
+        let lapsed = lineage(Some(1), &[(7, Eviction::Lapsed)]);
+        let none = Lineage::default();
+        let meets = |theirs| {
+            approach(&Meeting {
+                own: 1,
+                horizon: 0,
+                lineage: &none,
+                clock: 100,
+                theirs: 50,
+                their_lineage: theirs,
+                evicted: &[7],
+                is_known: true,
+                joins: false,
+            })
+        };
+        assert_eq!(meets(&plain), Approach::Apart(Apart::Lineage));
+        assert_eq!(meets(&lapsed), Approach::CatchUp { common: 0 });
+    }
+
     #[test]
     fn a_stranger_joins_by_hand() {
         let (none, plain) = (Lineage::default(), lineage(Some(2), &[]));
@@ -233,6 +266,7 @@ mod tests {
             clock: 100,
             theirs: 50,
             their_lineage: &plain,
+            evicted: &[],
             is_known: false,
             joins: false,
         };
@@ -283,7 +317,7 @@ mod tests {
                 own: u8::try_from(own).unwrap(),
                 horizon: horizons[own], lineage: &sides[own], clock: 9,
                 theirs: horizons[other], their_lineage: &sides[other],
-                is_known: true, joins: false,
+                evicted: &[], is_known: true, joins: false,
             });
             let (a, b) = (met(0, 1), met(1, 0));
             let catches_up = |it| matches!(it, Approach::CatchUp { .. });
