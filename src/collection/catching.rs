@@ -126,7 +126,8 @@ pub struct Bounds {
     /// on in its lineage; else 0.
     pub common: u64,
     /// The time below which *this* other, in *this* life of it, is known to have had what this replica
-    /// has; else 0.
+    /// has; else 0. Who sets something aside begins a new life: it has that no more, and nobody
+    /// removed it.
     pub known: u64,
 }
 

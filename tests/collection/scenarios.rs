@@ -292,6 +292,18 @@ const EVICTED_AND_ADOPTING: &[Action] = &[
     Action::Hear(0, 2),
     Action::Adopt(0, 0),
 ];
+const COUNTED_AND_SET_ASIDE: &[Action] = &[
+    Action::Client(0, INC1),
+    Action::Raise(1),
+    Action::Adopt(1, 1),
+    Action::Sync(0, 1),
+    Action::Raise(2),
+    Action::Sync(2, 1),
+    Action::Hear(2, 1),
+    Action::Sync(1, 0),
+    Action::Hear(0, 1),
+    Action::Adopt(2, 0),
+];
 const EMPTY_SOURCE: &[Action] = &[
     Action::Client(0, PUT4),
     Action::Sync(1, 0),
@@ -408,6 +420,11 @@ fn seeded() -> Vec<(Bug, &'static str, Bounds)> {
             Bug::ShownEvictionForgotten,
             "I5",
             after(EVICTED_AND_ADOPTING, lapses_of_one_counter()),
+        ),
+        (
+            Bug::AsideKeepsLife,
+            "I2",
+            after(COUNTED_AND_SET_ASIDE, lapses_of_one_counter()),
         ),
     ]
 }

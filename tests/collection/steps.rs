@@ -331,6 +331,10 @@ impl World {
         let lineage = crate::decide::lineage(&theirs.line);
         self.adopted(i, theirs.horizon, &lineage, tree, bounds);
         let replica = &mut self.replicas[i];
+        // What it set aside it has no more, though nobody removed it: what others knew of it is void.
+        if aside != 0 && bounds.bug != Some(Bug::AsideKeepsLife) {
+            replica.life += 1;
+        }
         // Evictions are for good: whoever was evicted goes on under another name.
         if names(tree.evicted()).any(|name| name == replica.durable.name)
             && replica.durable.name < 3

@@ -175,6 +175,7 @@ pub enum Bug {
     FreshIsSource,
     TombstonesDropped,
     ShownEvictionForgotten,
+    AsideKeepsLife,
 }
 
 /// What can happen in a run.
