@@ -114,9 +114,11 @@
 //! | `lengthening` | lifetimes that become longer, which is refused |
 //! | `ttl` | for how long one put is shown |
 //! | `fold` | from cells to a value: the rule of reading (`slot`), and a key, read (`merged`) |
+//! | [`collect`] | what need not be held any more of what is final |
 //! | [`encoding`] | Zenoh's encodings |
 //! | [`laws`] | checks whether a strategy keeps the laws |
 
+pub mod collect;
 pub mod encoding;
 mod fold;
 pub mod laws;
@@ -145,6 +147,8 @@ pub use rules::{
 #[cfg(feature = "automerge")]
 pub use strategies::automerge::AutomergeCrdt;
 pub use strategies::{additive::Additive, object::Object, set_union::SetUnion};
-pub use strategy::{Applied, Fold, Form, InvalidPut, PartCell, PartWrite, Put, Reading, Strategy};
+pub use strategy::{
+    Applied, CollectedCell, Fold, Form, InvalidPut, PartCell, PartWrite, Put, Reading, Strategy,
+};
 pub use ttl::{InvalidTtl, shown_always, shown_for, shown_until, ttl_of};
 pub use values::decimal::DIGITS;

@@ -26,6 +26,15 @@ pub struct PartWrite {
     pub content: Content,
 }
 
+/// A cell that is held in the place of others: see [`Strategy::collect`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CollectedCell {
+    /// As in [`PartWrite::part`].
+    pub part: Vec<u8>,
+    /// The cell. Its timestamp is one of those that it stands for.
+    pub cell: Cell,
+}
+
 /// A cell of a strategy's own, with its part.
 #[derive(Clone, Copy, Debug)]
 pub struct PartCell<'a> {
@@ -105,6 +114,9 @@ pub enum Applied {
 ///    by recursion as deep as these like: no panic, but the end of the process.
 /// 4. A fold to which cells were [applied](Fold::apply) reads as the fold of
 ///    all of them.
+/// 5. What was [collected](Self::collect) reads as what it stands for, whatever is newer.
+/// 6. Collecting before or after newer cells came, once or twice, in one step or in several, comes to
+///    the same cells.
 pub trait Strategy: Send + Sync {
     /// The cells that a put writes: at least one, and of one part only one.
     ///
@@ -132,6 +144,30 @@ pub trait Strategy: Send + Sync {
 
     /// Folds the cells of a key, of each part the newest, ascending by part.
     fn fold(&self, cells: &[PartCell<'_>]) -> Box<dyn Fold>;
+
+    /// Whether [`collect`](Self::collect) may do anything: if not, it is not asked.
+    fn may_collect(&self) -> bool {
+        false
+    }
+
+    /// What may be held in the place of final cells: those that are all there will ever be below a
+    /// time. `newer` are the cells of the key from that time on, as far as they have come. Both are
+    /// ascending by part, and have no part in common. Nothing, if all stays as it is, as it does by
+    /// default.
+    ///
+    /// Cells may be left out, and others be there in their place, with a part that `newer` does not
+    /// have, no longer than the longest given; no timestamp later than the latest given; and a value
+    /// of no more than [`MAX_COLLECTED_BYTES`](super::collect::MAX_COLLECTED_BYTES). The latest
+    /// timestamp of all cells, and the encoding of the newest value, have to stay what they are. A
+    /// collection that breaks any of this does not take place.
+    fn collect(
+        &self,
+        stable: &[PartCell<'_>],
+        newer: &[PartCell<'_>],
+    ) -> Option<Vec<CollectedCell>> {
+        let _ = (stable, newer);
+        None
+    }
 }
 
 /// Cells of one key, as their strategy sees them together.

@@ -7,6 +7,7 @@
 //!    not newer: a delete deletes them, a value replaces them.
 //! 2. Of the cells that are not covered the newest says which strategy reads:
 //!    the one that wrote it.
+//!    Of an `additive` counter the base covers the increments that are not newer, as it is their sum.
 //! 3. That strategy folds its cells. If the own cell is a value that it could
 //!    take as a put, it takes it as the first one.
 //!
@@ -51,6 +52,8 @@ enum SlotContent {
     Fold {
         /// What its parts begin with.
         prefix: Box<[u8]>,
+        /// Until when its cells are in a base.
+        base: Option<Timestamp>,
         fold: Box<dyn Fold>,
         /// The newest cell.
         newest: Timestamp,
@@ -129,8 +132,17 @@ impl ValueSlot {
                         let part = part.strip_prefix(tagged.prefix)?;
                         Some(PartCell { part, cell })
                     }));
+                    let first = group.first();
+                    let base = first
+                        .and_then(|first| covered_by_base(tagged.writer, first.part, first.cell));
+                    if base.is_some() {
+                        group.retain(|cell| {
+                            cell.part.is_empty() || Some(cell.cell.timestamp) > base
+                        });
+                    }
                     SlotContent::Fold {
                         prefix: tagged.prefix.into(),
+                        base,
                         fold: fold_group(&*strategy, own, &group),
                         newest: newest.cell.timestamp,
                         encoding: EncodingOf::newest(&group),
@@ -163,6 +175,7 @@ impl ValueSlot {
         }
         let SlotContent::Fold {
             prefix,
+            base,
             fold,
             newest,
             encoding,
@@ -177,8 +190,14 @@ impl ValueSlot {
                 false => Applied::NeedsRefold,
             };
         }
-        *newest = cell.timestamp.max(*newest);
         let part = tagged.rest;
+        if covered_by_base(tagged.writer, part, cell).is_some() {
+            return Applied::NeedsRefold;
+        }
+        if *base >= Some(cell.timestamp) {
+            return Applied::Yes;
+        }
+        *newest = cell.timestamp.max(*newest);
         match (cell.value(), &encoding) {
             (Some(value), Some(known)) if known.is_before(part, cell.timestamp) => {
                 *encoding = Some(EncodingOf::new(part, cell.timestamp, value));
@@ -234,6 +253,16 @@ impl ValueSlot {
         };
         size_of::<Self>() + own + fold
     }
+}
+
+/// Until when the cells of a strategy at a place are in a base, if the first of them is one: what is
+/// not newer is covered by it. The value of the place's own, which counts as the first put, is not.
+pub(in crate::merge) fn covered_by_base(
+    writer: Writer<'_>,
+    first: &[u8],
+    cell: &Cell,
+) -> Option<Timestamp> {
+    (writer == Writer::Additive && first.is_empty()).then_some(cell.timestamp)
 }
 
 /// Folds cells of one strategy; a value of the place's own, if it could be put, is

@@ -18,9 +18,10 @@ use crate::{
     config::{ConfigError, MergeConfig, StorageConfig, StrategyConfig},
     merge::{
         Additive, Lifetimes, Object, SetUnion,
+        collect::{self, Collection},
         encoding::is_of_type,
         part::{MAX_NESTING, tag},
-        strategy::{Chosen, InvalidPut, Put},
+        strategy::{Chosen, InvalidPut, PartCell, Put},
     },
 };
 
@@ -373,6 +374,16 @@ impl MergeRules {
             (Part::from(&part[..]), content)
         });
         Ok(writes.collect())
+    }
+
+    /// [Collects](collect::collect) the cells of a key. What has a lifetime is left to fade: an
+    /// increment that was added to others could not go when its time is over.
+    #[must_use]
+    pub fn collect(&self, key: &Key, cells: &[PartCell<'_>], horizon: u64) -> Collection {
+        match key.is_pattern() || self.lifetimes.of(key).is_some() {
+            true => Collection::default(),
+            false => collect::collect(cells, horizon),
+        }
     }
 
     /// Whether every put is one of last writer wins.

@@ -33,8 +33,8 @@ pub struct Object {
     strategy_of: StrategyOf,
 }
 
-/// The part of the cell that says that there is an object, written by a put of
-/// an empty one.
+/// The part of the cell that says that there is an object, and since when. Each put writes it: so what
+/// is read beside the fields does not hang on one that was removed.
 const EXISTS: &[u8] = &[];
 
 impl Object {
@@ -71,7 +71,14 @@ impl Strategy for Object {
             let found = excerpt(payload);
             InvalidPut::new(format!("found {found}, allowed is a JSON object ({error})"))
         })?;
-        let mut writes = Vec::with_capacity(fields.len().max(1));
+        let mut writes = Vec::with_capacity(1 + fields.len());
+        writes.push(PartWrite {
+            part: EXISTS.to_vec(),
+            content: Content::Value(Value {
+                payload: Bytes::new(),
+                ..put.value.clone()
+            }),
+        });
         for (name, value) in fields {
             let prefix = field_prefix(&name);
             match (value.get(), self.fields.get(&name)) {
@@ -102,15 +109,6 @@ impl Strategy for Object {
                     }));
                 }
             }
-        }
-        if writes.is_empty() {
-            writes.push(PartWrite {
-                part: EXISTS.to_vec(),
-                content: Content::Value(Value {
-                    payload: Bytes::new(),
-                    ..put.value.clone()
-                }),
-            });
         }
         Ok(writes)
     }

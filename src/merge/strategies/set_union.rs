@@ -15,7 +15,10 @@ use crate::{
     cell::{Cell, Content, Value},
     merge::{
         encoding,
-        strategy::{Applied, Fold, Form, InvalidPut, PartCell, PartWrite, Put, Reading, Strategy},
+        strategy::{
+            Applied, CollectedCell, Fold, Form, InvalidPut, PartCell, PartWrite, Put, Reading,
+            Strategy,
+        },
         values::element::{is_part, part_of, write_element},
     },
 };
@@ -28,8 +31,8 @@ use crate::{
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SetUnion;
 
-/// The part of the cell that says that there is a set, written by a put of
-/// nothing to add or remove.
+/// The part of the cell that says that there is a set, and since when. Each put writes it: so what is
+/// read beside the elements does not hang on one that was removed.
 const EXISTS: &[u8] = &[];
 
 const ALLOWED: &str = "allowed is a JSON array, {\"add\": [...], \"remove\": [...]}, or a single \
@@ -88,7 +91,7 @@ impl Strategy for SetUnion {
             payload: Bytes::new(),
             ..put.value.clone()
         });
-        let mut writes = BTreeMap::new();
+        let mut writes = BTreeMap::from([(EXISTS.to_vec(), there.clone())]);
         for element in &add {
             writes.insert(part_of(element)?, there.clone());
         }
@@ -98,9 +101,6 @@ impl Strategy for SetUnion {
                     "{element} is to be both added and removed"
                 )));
             }
-        }
-        if writes.is_empty() {
-            writes.insert(EXISTS.to_vec(), there);
         }
         let writes = writes.into_iter();
         Ok(writes
@@ -133,6 +133,30 @@ impl Strategy for SetUnion {
                 .map(|part| SmallVec::from_slice(part.part))
                 .collect(),
         })
+    }
+
+    fn may_collect(&self) -> bool {
+        true
+    }
+
+    /// Removed elements go, if the set was put since.
+    fn collect(
+        &self,
+        stable: &[PartCell<'_>],
+        newer: &[PartCell<'_>],
+    ) -> Option<Vec<CollectedCell>> {
+        let first = [stable.first(), newer.first()].into_iter().flatten();
+        let exists = first.filter(|first| first.part == EXISTS);
+        let since = exists.map(|exists| exists.cell.timestamp).max()?;
+        let goes =
+            |cell: &PartCell<'_>| cell.cell.value().is_none() && cell.cell.timestamp <= since;
+        stable.iter().any(goes).then_some(())?;
+        let kept = stable.iter().filter(|cell| !goes(cell));
+        let kept = kept.map(|PartCell { part, cell }| CollectedCell {
+            part: part.to_vec(),
+            cell: (*cell).clone(),
+        });
+        Some(kept.collect())
     }
 }
 

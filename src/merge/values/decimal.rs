@@ -155,7 +155,41 @@ pub(in crate::merge) struct Sum {
     units: i128,
 }
 
+/// Digits before the point that a sum may have which is written as a number. The sum of all numbers
+/// that there can be has no more than one digit more, and what is added to such a sum fits.
+pub(in crate::merge) const SUM_DIGITS: u32 = 37;
+
 impl Sum {
+    /// Reads a sum in its one form. Nothing if it is none, or has more than [`SUM_DIGITS`] digits
+    /// before the point.
+    pub(in crate::merge) fn parse(text: &str) -> Option<Self> {
+        let unsigned = text.strip_prefix('-').unwrap_or(text);
+        let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, ""));
+        let is_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        if whole.len() > SUM_DIGITS as usize || !is_digits(whole) || !is_digits(fraction) {
+            return None;
+        }
+        let whole: i128 = whole.parse().ok()?;
+        let units = i128::from(number(fraction, DIGITS)?);
+        let sum = match unsigned.len() < text.len() {
+            true => Self {
+                whole: -whole,
+                units: -units,
+            },
+            false => Self { whole, units },
+        };
+        (sum.to_string() == text).then_some(sum)
+    }
+
+    /// The sum of two, of which no more than one was read.
+    #[must_use]
+    pub(in crate::merge) fn plus_sum(self, other: Self) -> Self {
+        Self {
+            whole: self.whole + other.whole,
+            units: self.units + other.units,
+        }
+    }
+
     #[must_use]
     pub(in crate::merge) fn plus(self, number: Decimal) -> Self {
         Self {

@@ -20,7 +20,7 @@ pub(super) const MAX_OPERATIONS: usize = 1 << 20;
 const MAGIC: [u8; 4] = [0x85, 0x6f, 0x4a, 0x83];
 /// The magic bytes, a checksum of as many, and the kind.
 const CHECKSUM_AT: usize = MAGIC.len();
-const KIND_AT: usize = 8;
+pub(super) const KIND_AT: usize = 8;
 
 /// Bytes of the hash of a change.
 pub(super) const HASH_BYTES: usize = 32;

@@ -7,10 +7,12 @@
 //!
 //! | part | what it is |
 //! |---|---|
+//! | `bundle` | the changes that are final, in few cells |
 //! | `chunk` | the binary format, as far as it takes to know what reading it costs |
 //! | `document` | a document of changes, of which some may contradict each other |
 //! | `document_json` | a document as JSON |
 
+mod bundle;
 mod chunk;
 mod document;
 mod document_json;
@@ -32,7 +34,10 @@ use crate::{
     cell::{Cell, Content, Value},
     merge::{
         MAX_CELLS, encoding,
-        strategy::{Applied, Fold, Form, InvalidPut, PartCell, PartWrite, Put, Reading, Strategy},
+        strategy::{
+            Applied, CollectedCell, Fold, Form, InvalidPut, PartCell, PartWrite, Put, Reading,
+            Strategy,
+        },
     },
 };
 
@@ -137,6 +142,17 @@ impl Strategy for AutomergeCrdt {
         if cell.value().is_none() {
             return Err(InvalidPut::new("a change cannot be removed"));
         }
+        if part.len() == bundle::PART_BYTES {
+            let payload = cell.value().map(|value| &value.payload[..]);
+            let payload = payload.unwrap_or_default();
+            if bundle::part_of(payload) != *part {
+                return Err(InvalidPut::new("the part is not the hash of the bundle"));
+            }
+            return bundle::read(payload).map(drop).map_err(|unreadable| {
+                let reason = "the value is not changes in the order of their hashes";
+                too_much(unreadable).unwrap_or_else(|| InvalidPut::new(reason))
+            });
+        }
         match change_of(cell) {
             Ok(change) if change.hash().0[..] == *part => Ok(()),
             Ok(_) => Err(InvalidPut::new("the part is not the hash of the change")),
@@ -146,8 +162,12 @@ impl Strategy for AutomergeCrdt {
     }
 
     fn fold(&self, cells: &[PartCell<'_>]) -> Box<dyn Fold> {
-        let changes = cells.iter().filter_map(|part| change_of(part.cell).ok());
-        let changes: Vec<Change> = changes.collect();
+        let changes = cells.iter();
+        let changes = changes.filter_map(|part| bundle::changes_of(part.part, part.cell).ok());
+        let mut changes: Vec<Change> = changes.flatten().collect();
+        // As they would be if each were in a cell of its own.
+        changes.sort_by_key(|change| change.hash().0);
+        changes.dedup_by_key(|change| change.hash().0);
         let bytes = changes.iter().map(|change| change.raw_bytes().len()).sum();
         let Built {
             document, is_whole, ..
@@ -157,6 +177,40 @@ impl Strategy for AutomergeCrdt {
             bytes,
             is_whole,
         })
+    }
+
+    fn may_collect(&self) -> bool {
+        true
+    }
+
+    /// Bundles of all changes, which bear the newest timestamp. Of what cannot be read nothing is
+    /// made.
+    fn collect(
+        &self,
+        stable: &[PartCell<'_>],
+        _: &[PartCell<'_>],
+    ) -> Option<Vec<CollectedCell>> {
+        let newest = stable
+            .iter()
+            .max_by_key(|cell| (cell.cell.timestamp, cell.part))?;
+        let value = newest.cell.value()?;
+        let payloads: Option<Vec<&[u8]>> = stable
+            .iter()
+            .map(|cell| cell.cell.value().map(|value| &value.payload[..]))
+            .collect();
+        let bundles = bundle::make(payloads?.into_iter()).ok()?;
+        let cells = bundles.into_iter().map(|payload| CollectedCell {
+            part: bundle::part_of(&payload).to_vec(),
+            cell: Cell {
+                timestamp: newest.cell.timestamp,
+                content: Content::Value(Value {
+                    payload: payload.into(),
+                    attachment: None,
+                    ..value.clone()
+                }),
+            },
+        });
+        Some(cells.collect())
     }
 }
 

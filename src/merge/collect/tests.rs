@@ -1,0 +1,2 @@
+
+//! The laws of collecting.
