@@ -1,14 +1,18 @@
 //! Puts and cells of all strategies: any bytes are refused, or make cells that are
 //! taken from other replicas too; and all are read, whatever their parts are, up to the
-//! longest ones.
+//! longest ones; what is collected of them reads the same.
 #![no_main]
+
+use std::collections::BTreeMap;
 
 use libfuzzer_sys::fuzz_target;
 use zenoh_backend_mst::{
     cell::{Cell, Content, MAX_KEY_BYTES, Part, Timestamp, Value},
     merge::{
         Additive, Applied, AutomergeCrdt, Form, Merged, Object, PartCell, Put, SetUnion, Strategy,
-        check, raw,
+        check,
+        collect::collect,
+        raw,
     },
 };
 
@@ -56,6 +60,18 @@ fn read(part: &[u8], cell: &Cell) {
     }
     // A document may be saved in several ways.
     assert_eq!(applied.read(Form::Json), folded.read(Form::Json));
+    let collection = collect(&both, STAMP.time + 1);
+    let mut left: BTreeMap<_, _> = both.iter().map(|cell| (cell.part, cell.cell)).collect();
+    for part in &collection.leave {
+        assert!(left.remove(part.as_bytes()).is_some());
+    }
+    for (part, cell) in &collection.come {
+        assert_eq!(check(part, cell), Ok(()));
+        left.insert(part.as_bytes(), cell);
+    }
+    let left: Vec<_> = left.into_iter().map(|(part, cell)| PartCell { part, cell }).collect();
+    assert_eq!(Merged::fold(&left).read(Form::Json), folded.read(Form::Json));
+    assert!(collect(&left, STAMP.time + 1).is_empty());
     assert!(raw(&both).is_some());
 }
 

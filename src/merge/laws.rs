@@ -7,7 +7,10 @@ use std::collections::BTreeMap;
 
 use thiserror::Error;
 
-use super::strategy::{Applied, Fold, Form, PartCell, Put, Reading, Strategy};
+use super::{
+    collect::group,
+    strategy::{Applied, Fold, Form, PartCell, Put, Reading, Strategy},
+};
 use crate::cell::{Cell, CellKey, Key, Part, Timestamp, Value, Version};
 
 /// A law that a strategy does not keep.
@@ -42,10 +45,32 @@ pub enum Violation {
         /// What all cells, folded, read.
         folded: String,
     },
+    /// What is collected may not be in the place of what was there.
+    #[error("what was collected cannot be held: {reason}")]
+    Collected {
+        /// Why.
+        reason: String,
+    },
+    /// What was collected reads otherwise.
+    #[error("read {collected} of what was collected {when}, {folded} of all")]
+    CollectedReads {
+        /// Collected before or after what.
+        when: &'static str,
+        /// What is read of it.
+        collected: String,
+        /// What is read of all cells.
+        folded: String,
+    },
+    /// Other cells are left when cells are collected otherwise.
+    #[error("other cells were left when they were collected {when}")]
+    CollectedCells {
+        /// How.
+        when: &'static str,
+    },
 }
 
 /// The join of cells of one key, for one strategy: of each part the newest.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq)]
 struct Cells(BTreeMap<Vec<u8>, (Version, Cell)>);
 
 impl Cells {
@@ -61,6 +86,42 @@ impl Cells {
             self.0.insert(part.to_vec(), (version, cell.clone()));
         }
         is_newer
+    }
+
+    fn of<'a>(cells: impl Iterator<Item = &'a (Vec<u8>, Cell)>) -> Self {
+        let mut joined = Self::default();
+        for (part, cell) in cells {
+            joined.join(part, cell);
+        }
+        joined
+    }
+
+    /// What is left of them when those before a time are collected.
+    fn collected(&self, strategy: &dyn Strategy, horizon: u64) -> Result<Self, Violation> {
+        let broken = |reason: &str| Violation::Collected {
+            reason: reason.to_owned(),
+        };
+        let (mut stable, mut newer) = (Vec::new(), Vec::new());
+        for (part, (_, cell)) in &self.0 {
+            let kept = match cell.timestamp.time < horizon {
+                true => &mut stable,
+                false => &mut newer,
+            };
+            kept.push(PartCell { part, cell });
+        }
+        let collected = group::collected(strategy, &stable, &newer).map_err(broken)?;
+        let Some(collected) = collected else {
+            return Ok(self.clone());
+        };
+        if !strategy.may_collect() {
+            return Err(broken("`may_collect` says that there is nothing"));
+        }
+        let newer = newer.iter();
+        let newer: Vec<_> = newer
+            .map(|cell| (cell.part.to_vec(), cell.cell.clone()))
+            .collect();
+        let collected: Vec<_> = collected.into_iter().collect();
+        Ok(Self::of(newer.iter().chain(&collected)))
     }
 
     fn fold(&self, strategy: &dyn Strategy) -> Box<dyn Fold> {
@@ -149,7 +210,7 @@ pub fn check(
     // others applied to that.
     let mut coming = cells.clone();
     coming.retain(|_| next(&mut state).is_multiple_of(4));
-    coming.extend(cells);
+    coming.extend(cells.iter().cloned());
     shuffle(&mut coming, &mut state);
     let first = next(&mut state) % (coming.len() as u64 + 1);
     let mut joined = Cells::default();
@@ -167,11 +228,69 @@ pub fn check(
         }
     }
     let (applied, folded) = (readings(&*fold), readings(&*joined.fold(strategy)));
-    match applied == folded {
-        true => Ok(()),
-        false => Err(Violation::Applied {
+    if applied != folded {
+        return Err(Violation::Applied {
             applied: show(&applied),
             folded: show(&folded),
-        }),
+        });
     }
+    check_collection(strategy, &cells, &mut state)
+}
+
+/// Checks the laws of collecting, at a time that is that of one of the cells, or at the end of all.
+fn check_collection(
+    strategy: &dyn Strategy,
+    cells: &[(Vec<u8>, Cell)],
+    state: &mut u64,
+) -> Result<(), Violation> {
+    let mut horizon = || match next(state) as usize % (cells.len() + 1) {
+        last if last == cells.len() => u64::MAX,
+        one => cells[one].1.timestamp.time,
+    };
+    let (one, other) = (horizon(), horizon());
+    let (first, horizon) = (one.min(other), one.max(other));
+    // What is final has come; of what is newer, some.
+    let (mut there, mut coming) = (Vec::new(), Vec::new());
+    for cell in cells {
+        let has_come = cell.1.timestamp.time < horizon || next(state).is_multiple_of(2);
+        (if has_come { &mut there } else { &mut coming }).push(cell);
+    }
+    let all = Cells::of(cells.iter());
+    let there = Cells::of(there.into_iter());
+    let early = there.collected(strategy, horizon)?;
+    let mut joined = early.clone();
+    for (part, cell) in &coming {
+        joined.join(part, cell);
+    }
+    let late = all.collected(strategy, horizon)?;
+    for (when, collected, of) in [
+        ("with nothing that is newer", &early, &there),
+        ("before newer cells came", &joined, &all),
+        ("after newer cells came", &late, &all),
+    ] {
+        let collected = readings(&*collected.fold(strategy));
+        let folded = readings(&*of.fold(strategy));
+        if collected != folded {
+            return Err(Violation::CollectedReads {
+                when,
+                collected: show(&collected),
+                folded: show(&folded),
+            });
+        }
+    }
+    let in_steps = there.collected(strategy, first)?;
+    for (when, left, expected) in [
+        ("twice", early.collected(strategy, horizon)?, &early),
+        ("in steps", in_steps.collected(strategy, horizon)?, &early),
+        (
+            "before newer cells came, and then with these",
+            joined.collected(strategy, u64::MAX)?,
+            &late.collected(strategy, u64::MAX)?,
+        ),
+    ] {
+        if left != *expected {
+            return Err(Violation::CollectedCells { when });
+        }
+    }
+    Ok(())
 }

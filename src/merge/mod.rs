@@ -140,6 +140,7 @@ pub use fold::merged::{Merged, ReadError, check, raw};
 pub use lengthening::RememberedLifetimes;
 pub use lifetimes::{Lifetime, Lifetimes};
 pub use part::MAX_NESTING;
+pub(crate) use part::{fields_around, is_of_field};
 pub use rules::{
     choice::{MAX_CELLS, MergeRules, RejectedPut},
     registry::{BUILT_IN, RegisterError, register},

@@ -138,7 +138,12 @@ fn cells_that_nest_too_deep_are_read_around() {
                 }
                 // All cells are there, and say what they are as far as it is known.
                 let shown = shown(&state);
-                assert_eq!(shown.len(), 4);
+                if time < 5 && part.starts_with(b"\x03a\0\x01") {
+                    // It is within the field that was put later.
+                    assert_eq!(shown.len(), 4);
+                    continue;
+                }
+                assert_eq!(shown.len(), 5);
                 let text = json!(shown).to_string();
                 // What a custom strategy's part says is for it to know.
                 let is_custom = text.contains("an_object");
@@ -438,7 +443,8 @@ fn json_of_any_depth_is_taken_or_refused() {
         let put = Some(value(arrays(127)));
         state.put(&sets, timestamp(1, 1), put).expect("taken");
         assert_eq!(read(&state), arrays(127));
-        assert_eq!(shown(&state)[0]["part"], json!({ "json": arrays(126) }));
+        // The first one says that there is a set.
+        assert_eq!(shown(&state)[1]["part"], json!({ "json": arrays(126) }));
         for levels in [128, 100_000] {
             let refused = state.put(&sets, timestamp(2, 1), Some(value(arrays(levels))));
             let reason = refused.expect_err("too deep").reason.to_string();
@@ -454,7 +460,7 @@ fn json_of_any_depth_is_taken_or_refused() {
         let put = Some(value(arrays(65)));
         state.put(&sets, timestamp(1, 1), put).expect("taken");
         let element: Json = serde_json::from_str(&arrays(64)).expect("JSON");
-        assert_eq!(shown(&state)[0]["part"], element, "as it is");
+        assert_eq!(shown(&state)[1]["part"], element, "as it is");
 
         // Of another replica.
         for kind in [0x40, 0x50] {

@@ -152,6 +152,29 @@ pub(super) fn split_field(part: &[u8]) -> Option<(Cow<'_, str>, &[u8])> {
     Some((name, after))
 }
 
+/// The parts of the own cells of the fields that a part is within, the outermost first. The cell of
+/// the part is covered by each of these that is not older, as it is by the key's own.
+pub(crate) fn fields_around(part: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut nesting = Nesting::KEY;
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let Tagged { writer, rest, .. } = nesting.split(&part[at..])?;
+        if writer != Writer::Object {
+            return None;
+        }
+        let (_, within) = split_field(rest)?;
+        nesting = nesting.object();
+        at = part.len() - within.len();
+        (!within.is_empty()).then_some(&part[..at])
+    })
+}
+
+/// Whether a part is that of the own cell of a field, which covers what is within it.
+pub(crate) fn is_of_field(part: &[u8]) -> bool {
+    let Path { fields, end } = Path::of(Nesting::KEY, part);
+    !fields.is_empty() && end == End::Own
+}
+
 /// A part, parsed: the fields that lead to a place, and what the cell is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Path<'a> {
@@ -286,6 +309,47 @@ mod tests {
         assert_eq!(fields, "a/\0");
         let tagged = Nesting::KEY.split(b"\x02x").map(End::Tagged);
         assert_eq!(Some(end), tagged);
+    }
+
+    #[test]
+    fn what_is_within_a_field_is_covered_by_its_own_cell() {
+        let around = |part| fields_around(part).map(<[u8]>::to_vec).collect::<Vec<_>>();
+        for alone in [
+            &b""[..],
+            b"\x03",
+            b"\x03a",
+            b"\x03a\0\x01",
+            b"\x01x",
+            b"\x02\x12",
+        ] {
+            assert!(around(alone).is_empty(), "{alone:02x?}");
+        }
+        let (a, b) = (b"\x03a\0\x01".to_vec(), b"\x03a\0\x01\x03b\0\x01".to_vec());
+        assert_eq!(around(b"\x03a\0\x01\x03"), [a.clone()]);
+        assert_eq!(around(b"\x03a\0\x01\x01x"), [a.clone()]);
+        assert_eq!(around(&b), [a.clone()]);
+        assert_eq!(
+            around(b"\x03a\0\x01\x03b\0\x01\x02\x12"),
+            [a.clone(), b.clone()]
+        );
+        assert!(is_of_field(&a) && is_of_field(&b));
+        for other in [
+            &b""[..],
+            b"\x03",
+            b"\x03a",
+            b"\x03a\0\x01\x03",
+            b"\x03a\0\x01\x01x",
+        ] {
+            assert!(!is_of_field(other), "{other:02x?}");
+        }
+        let deep = b"\x03a\0\x01".repeat(40);
+        assert_eq!(
+            around(&deep).len(),
+            MAX_NESTING,
+            "the last is of no strategy"
+        );
+        assert!(!is_of_field(&deep));
+        assert!(is_of_field(&deep[..4 * MAX_NESTING]));
     }
 
     #[test]

@@ -115,8 +115,8 @@ pub enum Applied {
 /// 4. A fold to which cells were [applied](Fold::apply) reads as the fold of
 ///    all of them.
 /// 5. What was [collected](Self::collect) reads as what it stands for, whatever is newer.
-/// 6. Collecting before or after newer cells came, once or twice, in one step or in several, comes to
-///    the same cells.
+/// 6. Collecting once or twice, in one step or in several, comes to the same cells; and so does
+///    collecting before or after newer cells came, once these are collected as well.
 pub trait Strategy: Send + Sync {
     /// The cells that a put writes: at least one, and of one part only one.
     ///

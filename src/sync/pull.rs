@@ -23,7 +23,8 @@ use super::{
     wire::MessageError,
 };
 use crate::{
-    cell::{CellKey, Timestamp},
+    cell::{CellKey, Part, Timestamp},
+    merge::fields_around,
     replica::Tree,
 };
 
@@ -201,10 +202,15 @@ impl Pull {
                 if pending > *have {
                     *have = pending.map(|time| time.saturating_add(1));
                 }
-                // Nor does a cell that the key's own cell covers. (Of its own time there
-                // may be one that it does not cover, of a clock with a greater ID.)
-                if !key.part.is_empty() {
-                    let own = newest(&CellKey::own(key.key.clone()));
+                // Nor does a cell that the own cell of the key covers, or of a field. (Of its own
+                // time there may be one that it does not cover, of a clock with a greater ID.)
+                let fields = fields_around(key.part.as_bytes()).map(Part::from);
+                let of_key = (!key.part.is_empty()).then_some(Part::EMPTY);
+                for part in fields.chain(of_key) {
+                    let own = newest(&CellKey {
+                        key: key.key.clone(),
+                        part,
+                    });
                     *have = (*have).max(own.map(|own| own.time));
                 }
             }

@@ -479,7 +479,7 @@ def test_what_is_proven_is_what_was_put(start_router, open_store, strip_prefix):
         counter.add(amount)
     Set(store, "demo/tags/a").add("x")
     store.settled(Set(store, "demo/tags/a").add("y"))
-    assert router.status("demo")["cells"] == 8
+    assert router.status("demo")["cells"] == 9
     root = store.root()
 
     proven = store.verified("demo/a", root)

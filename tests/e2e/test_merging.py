@@ -371,6 +371,13 @@ def test_the_cells_of_a_key_are_shown_with_their_stamps(client):
     assert sample.timestamp == removed
     assert json.loads(bytes(sample.payload)) == [
         {"strategy": "lww", "timestamp": str(deleted), "deleted": True},
+        # That there is a set.
+        {
+            "strategy": "set_union",
+            "timestamp": str(removed),
+            "encoding": "zenoh/bytes",
+            "value": "",
+        },
         {"strategy": "set_union", "part": 1, "timestamp": str(removed), "deleted": True},
         {
             "strategy": "set_union",
@@ -388,7 +395,8 @@ def test_curl_shows_the_cells_of_a_key(router):
     wait_for_values(url, {"object/cells": {"hours": 2, "name": "x"}})
     status, body = curl("-g", f"{url}?raw")
     assert status == 200
-    hours, name = values(body)["object/cells"]
+    exists, hours, name = values(body)["object/cells"]
+    assert "part" not in exists and exists["value"] == "", "that there is an object"
     assert hours["part"] == {"field": "hours", "strategy": "additive"}
     assert hours["value"] == "2"
     assert name["part"] == {"field": "name"}

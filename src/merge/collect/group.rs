@@ -47,7 +47,8 @@ pub(super) fn collect(
     if has_value && !matches!(writer, Writer::Additive | Writer::Automerge) {
         return;
     }
-    let Some(collected) = collected(strategy, &stable, &newer) else {
+    // What may not be in their place does not come, as if there were nothing to collect.
+    let Ok(Some(collected)) = collected(strategy, &stable, &newer) else {
         return;
     };
     let prefix = &cells[0].part[..at];
@@ -65,39 +66,62 @@ pub(super) fn collect(
     }
 }
 
-/// What a strategy has in the place of final cells; nothing, if it leaves them, or if what it has is
-/// not what may be in their place.
-fn collected(
+/// Cells, by their parts.
+type ByPart = BTreeMap<Vec<u8>, Cell>;
+
+/// What a strategy has in the place of final cells; nothing, if it leaves them.
+///
+/// # Errors
+/// If what it has is not what may be in their place, in words.
+pub(in crate::merge) fn collected(
     strategy: &dyn Strategy,
     stable: &[PartCell<'_>],
     newer: &[PartCell<'_>],
-) -> Option<BTreeMap<Vec<u8>, Cell>> {
-    let latest = stable.iter().map(|cell| cell.cell.timestamp).max()?;
+) -> Result<Option<ByPart>, &'static str> {
+    let Some(latest) = stable.iter().map(|cell| cell.cell.timestamp).max() else {
+        return Ok(None);
+    };
     // A strategy of the user's own must not take the storage down.
     let collected = catch_unwind(AssertUnwindSafe(|| strategy.collect(stable, newer)));
-    let collected = collected.ok().flatten()?;
-    let longest = stable.iter().map(|cell| cell.part.len()).max()?;
-    let largest = stable.iter().map(|cell| cell.cell.value_bytes()).max()?;
-    let most = largest.max(MAX_COLLECTED_BYTES);
-    let mut by_part = BTreeMap::new();
+    let Some(collected) = collected.map_err(|_| "it panicked")? else {
+        return Ok(None);
+    };
+    let longest = stable.iter().map(|cell| cell.part.len()).max().unwrap_or(0);
+    let largest = stable.iter().map(|cell| cell.cell.value_bytes()).max();
+    let most = largest.max(Some(MAX_COLLECTED_BYTES));
+    let judge = |part: &[u8], cell: &Cell| {
+        let takes = || strategy.check(part, cell) == Ok(());
+        let broken = if holds(stable, part, cell) {
+            return Ok(());
+        } else if part.len() > longest {
+            "a part is longer than all that there were"
+        } else if cell.timestamp > latest {
+            "a timestamp is later than all that there were"
+        } else if Some(cell.value_bytes()) > most {
+            "a value is too large"
+        } else if of_part(newer, part).is_some() {
+            "a part is that of a newer cell"
+        } else if !catch_unwind(AssertUnwindSafe(takes)).unwrap_or(false) {
+            "a cell is refused"
+        } else {
+            return Ok(());
+        };
+        Err(broken)
+    };
+    let mut by_part = ByPart::new();
     for CollectedCell { part, cell } in collected {
-        let fits = holds(stable, &part, &cell)
-            || (part.len() <= longest
-                && cell.timestamp <= latest
-                && cell.value_bytes() <= most
-                && of_part(newer, &part).is_none()
-                && catch_unwind(AssertUnwindSafe(|| strategy.check(&part, &cell))).ok()? == Ok(()));
-        if !fits || by_part.insert(part, cell).is_some() {
-            return None;
+        judge(&part, &cell)?;
+        if by_part.insert(part, cell).is_some() {
+            return Err("two cells have one part");
         }
     }
     // That the cells are there is read, too: when the newest was written, and in which encoding.
-    let after: Vec<_> = by_part
-        .iter()
-        .map(|(part, cell)| PartCell { part, cell })
-        .collect();
-    let is_same = shown(stable, newer) == shown(&after, newer);
-    is_same.then_some(by_part)
+    let after = by_part.iter();
+    let after: Vec<_> = after.map(|(part, cell)| PartCell { part, cell }).collect();
+    match shown(stable, newer) == shown(&after, newer) {
+        true => Ok(Some(by_part)),
+        false => Err("the latest timestamp, or the encoding of the newest value, is another one"),
+    }
 }
 
 /// The cell of a part, of cells ascending by part.

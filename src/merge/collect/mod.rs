@@ -33,7 +33,7 @@
 //! | `places` | the walk over the places of a key: what is covered, and which tombstones go |
 //! | `group` | the cells of one strategy at a place |
 
-mod group;
+pub(in crate::merge) mod group;
 mod places;
 
 #[cfg(all(test, feature = "automerge"))]

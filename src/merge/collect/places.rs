@@ -108,7 +108,8 @@ impl Walk {
     }
 
     fn object(&mut self, nesting: Nesting, at: usize, cells: &[PartCell<'_>], has_value: bool) {
-        let marker = cells.first().filter(|first| first.part.len() == at);
+        let marker = cells.first();
+        let marker = marker.filter(|first| first.part.len() == at && first.cell.value().is_some());
         let around = Around {
             marked: marker.map(|marker| marker.cell.timestamp),
             has_value,

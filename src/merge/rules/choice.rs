@@ -357,7 +357,8 @@ impl MergeRules {
         }
         if writes.len() > MAX_CELLS {
             return Err(misfit(InvalidPut::new(format!(
-                "it has {} elements, fields or changes, allowed are {MAX_CELLS} in one put",
+                "it writes {} cells, for each element, field or change one, and one for a set or an \
+                 object; allowed are {MAX_CELLS} in one put",
                 writes.len()
             ))));
         }

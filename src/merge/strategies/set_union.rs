@@ -146,7 +146,7 @@ impl Strategy for SetUnion {
         newer: &[PartCell<'_>],
     ) -> Option<Vec<CollectedCell>> {
         let first = [stable.first(), newer.first()].into_iter().flatten();
-        let exists = first.filter(|first| first.part == EXISTS);
+        let exists = first.filter(|first| first.part == EXISTS && first.cell.value().is_some());
         let since = exists.map(|exists| exists.cell.timestamp).max()?;
         let goes =
             |cell: &PartCell<'_>| cell.cell.value().is_none() && cell.cell.timestamp <= since;

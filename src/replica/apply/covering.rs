@@ -5,6 +5,11 @@ use std::ops::Bound;
 use super::{entry::TreeEntry, joined::Joined, tree::AppliedTree};
 use crate::cell::{CellKey, Timestamp};
 
+/// Whether a cell that follows the own cell of a key or of a field is at its place.
+pub(super) fn is_within(own: &CellKey, cell: &CellKey) -> bool {
+    cell.key == own.key && cell.part.as_bytes().starts_with(own.part.as_bytes())
+}
+
 impl AppliedTree {
     /// Takes out of the tree what cells that were joined cover, and looks at no more than `most`
     /// cells for that; true if there may be more.
@@ -20,7 +25,7 @@ impl AppliedTree {
             return self.cover_by_rule(&own, version.timestamp, after, joined, most);
         }
         let after = after.as_ref().unwrap_or(&own);
-        let (covered, last) = self.parts_covered_by(after, version.timestamp, most);
+        let (covered, last) = self.parts_covered_by(&own, after, version.timestamp, most);
         for key in &covered {
             let Ok(removed) = self.tree.remove(key);
             let is_tombstone = removed.as_ref().is_some_and(TreeEntry::is_tombstone);
@@ -43,10 +48,22 @@ impl AppliedTree {
         !joined.covering.is_empty()
     }
 
-    /// Of so many cells that follow `after` in its key, those that are not newer than `timestamp`; and
-    /// the last of all that were looked at, if there may be more.
+    /// Whether there are cells within the field of which this is the own cell.
+    pub(super) fn has_cells_within(&self, own: &CellKey) -> bool {
+        let Ok(mut next) = self
+            .tree
+            .range((Bound::Excluded(own.clone()), Bound::Unbounded));
+        next.next().is_some_and(|entry| {
+            let Ok((key, _)) = entry;
+            is_within(own, key)
+        })
+    }
+
+    /// Of so many cells that follow `after` at the place of the cell `own`, those that are not newer
+    /// than `timestamp`; and the last of all that were looked at, if there may be more.
     fn parts_covered_by(
         &self,
+        own: &CellKey,
         after: &CellKey,
         timestamp: Timestamp,
         most: usize,
@@ -59,7 +76,7 @@ impl AppliedTree {
             entry
         });
         let (mut covered, mut looked_at, mut last) = (Vec::new(), 0, None);
-        for (key, held) in parts.take_while(|(key, _)| key.key == after.key).take(most) {
+        for (key, held) in parts.take_while(|(key, _)| is_within(own, key)).take(most) {
             looked_at += 1;
             last = Some(key);
             if held.timestamp() <= timestamp {

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use super::{
+    covering::is_within,
     entry::TreeEntry,
     tree::{AppliedTree, Parts},
 };
 use crate::{
-    cell::{Cell, CellKey, Key, Version},
+    cell::{Cell, CellKey, Key, Timestamp, Version},
+    merge::is_of_field,
     mst::{Builder, Resident},
 };
 
@@ -17,6 +19,8 @@ pub(in crate::replica) struct Loader {
     counts: AppliedTree,
     /// The own cell of the key that comes last.
     own: Option<(Key, Version)>,
+    /// The own cells of the fields of that key that the cell is within that came last.
+    fields: Vec<(CellKey, Timestamp)>,
     covered: Vec<(CellKey, bool)>,
     put_rules: Vec<(CellKey, Version)>,
 }
@@ -36,6 +40,7 @@ impl Loader {
             builder: Builder::hashing(Resident::default()),
             counts: AppliedTree::new(0),
             own: None,
+            fields: Vec::new(),
             covered: Vec::new(),
             put_rules: Vec::new(),
         }
@@ -56,9 +61,13 @@ impl Loader {
             self.own = Some((key.key.clone(), version));
             self.counts.own_values += usize::from(!version.tombstone);
         } else {
-            if own.is_some_and(|own| own.timestamp >= version.timestamp) {
+            let of_fields = self.enter(&key);
+            if own.map(|own| own.timestamp).max(of_fields) >= Some(version.timestamp) {
                 self.covered.push((key, held.is_apart()));
                 return;
+            }
+            if is_of_field(key.part.as_bytes()) {
+                self.fields.push((key.clone(), version.timestamp));
             }
             let parts = self.counts.parts.entry(key.key.clone());
             let parts = parts.or_insert_with(|| Parts {
@@ -73,6 +82,17 @@ impl Loader {
         }
         self.counts.tombstones += usize::from(version.tombstone);
         self.builder.push(key, held);
+    }
+
+    /// Leaves the fields that a cell is not within; and when the newest own cell of the others was
+    /// written.
+    fn enter(&mut self, key: &CellKey) -> Option<Timestamp> {
+        while self
+            .fields
+            .pop_if(|(own, _)| !is_within(own, key))
+            .is_some()
+        {}
+        self.fields.iter().map(|(_, own)| *own).max()
     }
 
     /// `own` is the delete rule of the pattern, if that came before.

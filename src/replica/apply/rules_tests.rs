@@ -11,6 +11,7 @@ use zenoh_keyexpr::OwnedKeyExpr;
 use super::{entry::TreeEntry, joined::Joined, loader::Loader, tree::AppliedTree};
 use crate::{
     cell::{Cell, CellKey, Content, Key, Timestamp, Value, Version},
+    merge::fields_around,
     replica::read::liveness::{KeyLiveness, Shown},
     wildcard::{PUT_PART, Ruled, WildcardRules, matches},
 };
@@ -22,6 +23,17 @@ const PATTERNS: [&str; 10] = [
 /// Some sort between a key and those below it, some before a wildcard.
 const KEYS: [&str; 12] = [
     "", "a", "b", "a/b", "a/c", "b/c", "a/b/c", "a!", "a!/c", "a-b", "a/!", "ab",
+];
+
+/// A counter and a set; a field, and in it a counter, an object, a field of that and its set.
+const PARTS: [&[u8]; 7] = [
+    b"\x01",
+    b"\x02",
+    b"\x03a\0\x01",
+    b"\x03a\0\x01\x01",
+    b"\x03a\0\x01\x03",
+    b"\x03a\0\x01\x03b\0\x01",
+    b"\x03a\0\x01\x03b\0\x01\x02\x12",
 ];
 
 type Update = (CellKey, Arc<Cell>);
@@ -44,10 +56,11 @@ fn any_update() -> impl Strategy<Value = Update> {
         let content = value.unwrap_or(Content::Tombstone);
         (CellKey::own(key(KEYS[index])), content)
     });
-    let part = (0..KEYS.len(), 1u8..3, value.clone()).prop_map(move |(index, part, content)| {
-        let part = [part][..].into();
+    let of_part = prop::option::of(value.clone());
+    let part = (0..KEYS.len(), 0..PARTS.len(), of_part).prop_map(move |(index, part, value)| {
+        let part = PARTS[part].into();
         let key = key(KEYS[index]);
-        (CellKey { key, part }, content)
+        (CellKey { key, part }, value.unwrap_or(Content::Tombstone))
     });
     let rule = (0..PATTERNS.len(), prop::option::of(value)).prop_map(move |(index, value)| {
         let part = if value.is_some() { PUT_PART } else { b"" };
@@ -128,7 +141,12 @@ fn model(updates: &[Update]) -> BTreeMap<CellKey, Version> {
             let is_of = pattern.is_some_and(|pattern| matches(pattern, &key.key));
             is_of && deleted.timestamp >= version.timestamp
         });
-        (!key.part.is_empty() && by_own) || (!key.key.is_pattern() && by_rule)
+        let by_field = fields_around(key.part.as_bytes()).any(|field| {
+            let (key, part) = (key.key.clone(), field.into());
+            let own = newest.get(&CellKey { key, part });
+            own.is_some_and(|own| own.timestamp >= version.timestamp)
+        });
+        by_field || (!key.part.is_empty() && by_own) || (!key.key.is_pattern() && by_rule)
     };
     let kept = newest
         .iter()

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::{deaths::Deaths, entry::TreeEntry, joined::Joined};
 use crate::{
     cell::{Cell, CellKey, Key, Timestamp, Version},
+    merge::{fields_around, is_of_field},
     mst::{Mst, Resident},
     replica::RootInfo,
     wildcard::WildcardRules,
@@ -32,8 +33,8 @@ impl Verdict {
 /// The tree, and what can be said of it without walking it.
 ///
 /// Invariants: every cell in the tree has a time below `cut`; and none is covered,
-/// that is, each is newer than the own cell of its key, if it is not that itself, and than
-/// the delete rules in the tree that match its key, and than what is dead of it.
+/// that is, each is newer than the own cell of its key, and than those of the fields that it is within,
+/// if it is not that itself, and than the delete rules in the tree that match its key, and than what is dead of it.
 /// So the tree is a function of the cells that were joined, whatever their order:
 /// what covers a cell, or is newer than what does, is never dropped for it.
 pub(in crate::replica) struct AppliedTree {
@@ -101,18 +102,23 @@ impl AppliedTree {
     }
 
     /// When the newest was written of what covers a cell: the own cell of its key, if it is
-    /// another one, and the delete rules that match; or until when it is dead, which is the same.
+    /// another one, those of the fields that it is within, and the delete rules that match; or until when it is dead, which is the same.
     /// What is not newer is covered.
     pub(in crate::replica) fn covering(&self, key: &CellKey) -> Option<Timestamp> {
         let ruled = self.rules.deleted(&key.key).max(self.deaths.dead(&key.key));
         if key.part.is_empty() {
             return ruled;
         }
-        if let Some(parts) = self.parts.get(&key.key) {
-            return parts.own.max(ruled);
-        }
-        let own = self.get(&CellKey::own(key.key.clone()));
-        own.map(TreeEntry::timestamp).max(ruled)
+        let Some(parts) = self.parts.get(&key.key) else {
+            // Nor has it fields.
+            let own = self.get(&CellKey::own(key.key.clone()));
+            return own.map(TreeEntry::timestamp).max(ruled);
+        };
+        let fields = fields_around(key.part.as_bytes()).filter_map(|field| {
+            let (key, part) = (key.key.clone(), field.into());
+            self.get(&CellKey { key, part }).map(TreeEntry::timestamp)
+        });
+        parts.own.max(ruled).max(fields.max())
     }
 
     /// Whether a cell that is offered is newer than what there is. Hashes it if that has its
@@ -204,13 +210,13 @@ impl AppliedTree {
         });
     }
 
-    /// Joins another cell, unless it is covered.
+    /// Joins another cell, unless it is covered. That of a field may cover others.
     fn join_part(&mut self, cell: &(CellKey, TreeEntry), joined: &mut Joined) {
         let (key, version) = cell;
         if self.covering(key) >= Some(version.timestamp()) {
             return;
         }
-        let mut is_first = false;
+        let (mut is_first, mut has_won) = (false, false);
         let tombstones = &mut self.tombstones;
         let Ok(()) = self
             .tree
@@ -219,9 +225,12 @@ impl AppliedTree {
                     return false;
                 }
                 joined.see(key, old, new, tombstones);
-                is_first = old.is_none();
+                (is_first, has_won) = (old.is_none(), true);
                 true
             });
+        if has_won && is_of_field(key.part.as_bytes()) && self.has_cells_within(key) {
+            joined.covering.push(key.clone());
+        }
         if is_first {
             self.count_part(&key.key, version.timestamp());
             if !self.deaths.are_none() {

@@ -16,6 +16,7 @@ use std::{fmt, ops::Bound, sync::Arc};
 use super::{Replica, ReplicaError, Shared, Snapshot, Tree, TreeEntry, write::request::Request};
 use crate::{
     cell::{Cell, CellKey, Part, Timestamp, Version},
+    merge::fields_around,
     mst::Violation,
     store::StoreError,
 };
@@ -219,14 +220,18 @@ impl Shared {
         (Version::of(key, &cell) == *version).then_some(cell)
     }
 
-    /// When the key's own cell was written, be it pending or settled, if `key` is
-    /// another cell of it.
+    /// When the newest was written of the key's own cell and those of the fields that it is within, be
+    /// they pending or settled, if `key` is another cell.
     pub(in crate::replica) fn own_timestamp(&self, key: &CellKey) -> Option<Timestamp> {
         if key.part == Part::EMPTY {
             return None;
         }
-        let own = CellKey::own(key.key.clone());
-        let pending = self.state.queue.look_up(&own).1.map(|cell| cell.timestamp);
-        pending.max(self.state.applied().covering(key))
+        let fields = fields_around(key.part.as_bytes()).map(Part::from);
+        let pending = fields.chain([Part::EMPTY]).filter_map(|part| {
+            let key = key.key.clone();
+            let own = CellKey { key, part };
+            self.state.queue.look_up(&own).1.map(|cell| cell.timestamp)
+        });
+        pending.max().max(self.state.applied().covering(key))
     }
 }

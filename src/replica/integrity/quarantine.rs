@@ -10,6 +10,7 @@ use std::{
 
 use crate::{
     cell::{CellKey, Key, Part, Timestamp, Version},
+    merge::is_of_field,
     wildcard::matches,
 };
 
@@ -113,7 +114,7 @@ impl Quarantine {
     }
 
     /// Lets go of what these cells replace: the cell itself in this or a later
-    /// version, or what the key's own cell covers, or a delete rule.
+    /// version, or what the own cell of the key or of a field covers, or a delete rule.
     pub(in crate::replica) fn replaced_by<'a>(
         &self,
         cells: impl Iterator<Item = (&'a CellKey, Version)>,
@@ -136,11 +137,13 @@ impl Quarantine {
                 });
                 replaced.extend(covered.map(|(cell, _)| cell.clone()));
             }
-            if key.part == Part::EMPTY {
+            if key.part == Part::EMPTY || is_of_field(key.part.as_bytes()) {
                 let parts = lost
                     .range(key.clone()..)
                     .skip_while(|(part, _)| *part == key);
-                let parts = parts.take_while(|(part, _)| part.key == key.key);
+                let parts = parts.take_while(|(part, _)| {
+                    part.key == key.key && part.part.as_bytes().starts_with(key.part.as_bytes())
+                });
                 let covered = parts.filter(|(_, lost)| lost.timestamp <= version.timestamp);
                 replaced.extend(covered.map(|(part, _)| part.clone()));
             }

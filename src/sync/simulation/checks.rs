@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     cell::{CellKey, Version, ntp64_millis},
+    merge::fields_around,
     replica::check_promised,
     store::model::Rows,
 };
@@ -137,7 +138,12 @@ impl World {
             let own = own.filter(|_| !key.part.is_empty());
             let dead = self.merging.lifetimes.dead(&key.key, self.died());
             let own = own.map(|own| own.timestamp).max(dead);
-            own.max(rules.deleted(&key.key))
+            let fields = fields_around(key.part.as_bytes()).filter_map(|field| {
+                let (key, part) = (key.key.clone(), field.into());
+                self.model.get(&CellKey { key, part })
+            });
+            let fields = fields.map(|own| own.timestamp).max();
+            own.max(fields).max(rules.deleted(&key.key))
         };
         let cells = self
             .model

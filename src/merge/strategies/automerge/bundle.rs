@@ -118,6 +118,9 @@ pub(super) fn make<'a>(
 ) -> Result<Vec<Vec<u8>>, Unreadable> {
     let mut all = Vec::new();
     for payload in payloads {
+        if payload.is_empty() {
+            return Err(Unreadable::Malformed);
+        }
         for chunk in chunks(payload) {
             all.push(chunk?);
         }

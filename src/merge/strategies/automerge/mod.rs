@@ -185,11 +185,7 @@ impl Strategy for AutomergeCrdt {
 
     /// Bundles of all changes, which bear the newest timestamp. Of what cannot be read nothing is
     /// made.
-    fn collect(
-        &self,
-        stable: &[PartCell<'_>],
-        _: &[PartCell<'_>],
-    ) -> Option<Vec<CollectedCell>> {
+    fn collect(&self, stable: &[PartCell<'_>], _: &[PartCell<'_>]) -> Option<Vec<CollectedCell>> {
         let newest = stable
             .iter()
             .max_by_key(|cell| (cell.cell.timestamp, cell.part))?;
