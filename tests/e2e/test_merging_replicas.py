@@ -118,7 +118,7 @@ def test_fields_that_are_set_on_all_sides_of_cut_links_are_one_object(cluster):
     }
     # Fields are shown in the order of their names.
     compact = json.dumps(expected, separators=(",", ":")).encode()
-    check_all_have(cluster, {"demo/state/7": compact}, cells=13 + 2, tombstones=2)
+    check_all_have(cluster, {"demo/state/7": compact}, cells=13 + 3, tombstones=2)
 
 
 def test_a_delete_on_one_side_deletes_what_was_put_before_it_on_all(cluster):
