@@ -3,9 +3,10 @@
 //! A child writes to a durable replica and says on its standard output what has
 //! been acknowledged; the parent kills it (`SIGKILL`) at a random instant, opens
 //! the folder, and compares it with a model. Then the next child goes on from
-//! there, 200 times in all.
+//! there, 200 times with each durability.
 //!
-//! Every write is a function of its number, so what the folder should hold is
+//! Some keys are counters, sets and objects, whose puts write several cells, and some
+//! writes come in bursts, of which none is waited for before all are made. Every write is a function of its number, so what the folder should hold is
 //! known from the number of the last write in it; and as writes are committed in
 //! order, it must hold exactly the writes up to that one: none is missing, and no
 //! group is half there.
@@ -29,17 +30,24 @@ use bytes::Bytes;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use zenoh_backend_mst::{
     cell::{Cell, CellKey, Content, Key, Timestamp, Value, Version},
-    config::Durability,
+    config::{Durability, MergeConfig},
     merge::{Form, MergeRules},
     mst::{Mst, Resident, RootHash},
     replica::{BUCKET, Clock, Lookup, Options, Replica},
-    store::DurableStore,
+    store::{CellStore, DurableStore, MemoryStore, QuarantineStore},
 };
+use zenoh_keyexpr::{OwnedKeyExpr, keyexpr};
 
-/// Of each durability: 200 kills in all.
+const MODES: [&str; 3] = ["always", "interval", "none"];
+/// Of each durability, each of which has as many processes at a time: 200 kills.
+const THREADS_EACH: u64 = 2;
 const FOLDERS_EACH: u64 = 10;
 const KILLS_PER_FOLDER: u64 = 10;
 const KEYS: u64 = 300;
+/// Keys of each strategy that merges.
+const MERGED_KEYS: u64 = 4;
+/// Writes that are not waited for before the last of them is made.
+const MAX_BURST: u64 = 150;
 const CACHE: u64 = 8 << 20;
 const SYNC_EVERY: Duration = Duration::from_millis(100);
 /// A child that says nothing for this long hangs.
@@ -64,38 +72,125 @@ fn parse_mode(text: &str) -> Durability {
     match text {
         "always" => Durability::Always,
         "interval" => Durability::Interval,
+        "none" => Durability::None,
         other => panic!("no such mode: {other}"),
     }
 }
 
-/// Write `number`: what key, when, what. Some are deletes, some large.
-fn write(number: u64) -> (CellKey, Cell) {
+/// Write `number`: what key, when, what. Some are deletes, some large, some of a part of a value.
+fn write(number: u64) -> (Key, Cell) {
     let mut rng = StdRng::seed_from_u64(number);
-    let key = format!("crash/{}", rng.gen_range(0..KEYS));
-    let content = match rng.gen_range(0..10) {
-        0 => Content::Tombstone,
+    let merged = rng.gen_range(0..MERGED_KEYS);
+    let (name, payload) = match rng.gen_range(0..14) {
+        0 => (format!("crash/last/{}", rng.gen_range(0..KEYS)), None),
+        1 => {
+            let kind = ["count", "set", "object"][rng.gen_range(0..3)];
+            (format!("crash/{kind}/{merged}"), None)
+        }
+        2 => {
+            let amount = rng.gen_range(-9i64..100).to_string();
+            (format!("crash/count/{merged}"), Some(amount.into_bytes()))
+        }
+        3 => {
+            let (one, other) = (rng.gen_range(0..20), rng.gen_range(0..20));
+            let put = format!("{{\"add\":[{one},\"{one}\"],\"remove\":[\"-{other}\"]}}");
+            (format!("crash/set/{merged}"), Some(put.into_bytes()))
+        }
+        4 => {
+            let fields = (0..rng.gen_range(1..8)).map(|_| rng.gen_range(0..30));
+            let fields: Vec<_> = fields
+                .map(|field: u32| format!("\"f{field}\":{number}"))
+                .collect();
+            let put = format!("{{{}}}", fields.join(","));
+            (format!("crash/object/{merged}"), Some(put.into_bytes()))
+        }
         kind => {
-            let length = if kind == 1 {
-                3_000
-            } else {
-                rng.gen_range(0..200)
+            let length = match kind {
+                5 => 3_000,
+                _ => rng.gen_range(0..200),
             };
             let mut payload = vec![0u8; length];
             rng.fill(&mut payload[..]);
-            Content::Value(Value {
-                encoding_id: kind,
-                schema: None,
-                attachment: None,
-                payload: Bytes::from(payload),
-            })
+            let name = format!("crash/last/{}", rng.gen_range(0..KEYS));
+            (name, Some(payload))
         }
     };
+    let content = payload.map_or(Content::Tombstone, |payload| {
+        Content::Value(Value {
+            encoding_id: 0,
+            schema: None,
+            attachment: None,
+            payload: Bytes::from(payload),
+        })
+    });
     let timestamp = Timestamp {
         time: time_of(number),
         id: [1; 16],
     };
-    let key = CellKey::own(Key::from(Some(key.try_into().expect("a key expression"))));
-    (key, Cell { timestamp, content })
+    let key = OwnedKeyExpr::new(name).expect("a key expression");
+    (Key::from(Some(key)), Cell { timestamp, content })
+}
+
+/// How many writes are made from this one on before they are waited for.
+fn burst_from(number: u64) -> u64 {
+    let mut rng = StdRng::seed_from_u64(!number);
+    match rng.gen_range(0..8) {
+        0 => rng.gen_range(2..=MAX_BURST),
+        _ => 1,
+    }
+}
+
+/// Counters, sets and objects among keys of which the last writer wins.
+fn rules() -> Arc<MergeRules> {
+    let rule = |keys: &str, strategy: &str| {
+        let keys = OwnedKeyExpr::new(keys).expect("a key expression");
+        (keys, strategy.into())
+    };
+    let config = MergeConfig {
+        keys: vec![
+            rule("crash/count/*", "additive"),
+            rule("crash/object/*", "object"),
+            rule("crash/set/*", "set_union"),
+        ],
+        ..MergeConfig::default()
+    };
+    let all = keyexpr::new("crash/**").expect("a key expression");
+    Arc::new(MergeRules::new(&config, all, None).expect("the rules"))
+}
+
+/// What there is after some writes.
+#[derive(Default)]
+struct Model {
+    cells: BTreeMap<CellKey, Version>,
+}
+
+impl Model {
+    /// Writes are joined in the order of their times.
+    fn of(rules: &MergeRules, writes: u64) -> Self {
+        let mut model = Self::default();
+        for number in 0..writes {
+            let (key, cell) = write(number);
+            let timestamp = cell.timestamp;
+            if matches!(cell.content, Content::Tombstone) {
+                // It covers whatever there was.
+                model.cells.retain(|held, _| held.key != key);
+            }
+            for (part, content) in rules.write(&key, cell).expect("it can be taken") {
+                let key = key.clone();
+                let key = CellKey { key, part };
+                let version = Version::of(&key, &Cell { timestamp, content });
+                model.cells.insert(key, version);
+            }
+        }
+        model
+    }
+
+    fn root(&self) -> RootHash {
+        let entries = self.cells.iter();
+        let entries = entries.map(|(key, version)| (key.clone(), *version));
+        let Ok(root) = Mst::from_sorted(Resident::default(), entries).root();
+        root
+    }
 }
 
 /// Fifty writes to a bucket, so that some are pending whenever it ends.
@@ -104,6 +199,15 @@ fn time_of(number: u64) -> u64 {
 }
 
 fn open(path: &Path, durability: Durability, clock: Clock) -> Replica {
+    let store = DurableStore::open(path, CACHE).expect("the store opens");
+    open_store(store, durability, clock)
+}
+
+fn open_store<S: CellStore + QuarantineStore + 'static>(
+    store: S,
+    durability: Durability,
+    clock: Clock,
+) -> Replica {
     let options = Options {
         durability,
         sync_every: SYNC_EVERY,
@@ -112,9 +216,8 @@ fn open(path: &Path, durability: Durability, clock: Clock) -> Replica {
         keep_changes: false,
         collect_after: None,
     };
-    let store = DurableStore::open(path, CACHE).expect("the store opens");
-    let rules = Arc::new(MergeRules::lww());
-    Replica::open("crash", Box::new(store), options, rules, clock, ()).expect("the replica opens")
+    let opened = Replica::open("crash", Box::new(store), options, rules(), clock, ());
+    opened.expect("the replica opens")
 }
 
 /// Writes from number `next` on until it is killed, and says of each write
@@ -130,20 +233,30 @@ fn child(path: &Path, durability: Durability, next: u64) {
     let mut stdout = std::io::stdout().lock();
     writeln!(stdout, "open").expect("the parent listens");
     let start = Instant::now();
-    for number in next.. {
-        let (key, cell) = write(number);
-        now.store(cell.timestamp.time, Ordering::Relaxed);
-        let began = start.elapsed().as_micros();
-        let outcome = replica.put(key.key, cell).expect("the write is taken");
-        if let Some(committed) = outcome.committed {
-            committed.wait().expect("the write is committed");
+    let mut next = next;
+    loop {
+        let burst: Vec<_> = (next..next + burst_from(next))
+            .map(|number| {
+                let (key, cell) = write(number);
+                now.store(cell.timestamp.time, Ordering::Relaxed);
+                let began = start.elapsed().as_micros();
+                let outcome = replica.put(key, cell).expect("the write is taken");
+                let ended = start.elapsed().as_micros();
+                (number, began, ended, outcome.committed)
+            })
+            .collect();
+        for (number, began, mut ended, committed) in burst {
+            if let Some(committed) = committed {
+                committed.wait().expect("the write is committed");
+                ended = start.elapsed().as_micros();
+            }
+            // In one piece, so that no line is half there.
+            let line = format!("{number} {began} {ended}\n");
+            stdout
+                .write_all(line.as_bytes())
+                .expect("the parent listens");
+            next = number + 1;
         }
-        let ended = start.elapsed().as_micros();
-        // In one piece, so that no line is half there.
-        let line = format!("{number} {began} {ended}\n");
-        stdout
-            .write_all(line.as_bytes())
-            .expect("the parent listens");
     }
 }
 
@@ -166,21 +279,27 @@ fn verify(path: &Path, durability: Durability, properly: bool) {
         .max();
     let is_there = |number: &u64| last.is_some_and(|last| time_of(*number) <= last);
     let found = (0..).take_while(is_there).count() as u64;
-    let model: BTreeMap<CellKey, Cell> = (0..found).map(write).collect();
     assert_eq!(
         snapshot.root(),
-        root_of(&model),
+        Model::of(&rules(), found).root(),
         "not the writes up to {found}"
     );
     assert_eq!(replica.published().root, snapshot.root());
-    for (key, cell) in &model {
-        let read = match replica.get(&key.key, Form::Native) {
-            Lookup::Absent => None,
-            Lookup::Found(cell) => Some(cell),
-            Lookup::Stored(stored) => replica.read(&stored).expect("a read"),
-        };
-        let expected = cell.value().map(|_| cell);
-        assert_eq!(read.as_deref(), expected, "{key:?}");
+    // One without a disk, to which the same is put.
+    let other = open_store(MemoryStore, durability, Arc::new(|| u64::MAX / 2));
+    let mut last: BTreeMap<Key, Cell> = BTreeMap::new();
+    for number in 0..found {
+        let (key, cell) = write(number);
+        other.put(key.clone(), cell.clone()).expect("it is taken");
+        last.insert(key, cell);
+    }
+    for (key, cell) in &last {
+        let found = read(&replica, key);
+        assert_eq!(found, read(&other, key), "{key:?}");
+        if key.to_string().starts_with("crash/last/") {
+            let expected = cell.value().map(|_| cell);
+            assert_eq!(found.as_deref(), expected, "{key:?}");
+        }
     }
     if properly {
         replica.close().expect("the replica closes");
@@ -188,6 +307,14 @@ fn verify(path: &Path, durability: Durability, properly: bool) {
     println!("{found}");
     // Nothing is dropped.
     std::process::exit(0);
+}
+
+fn read(replica: &Replica, key: &Key) -> Option<Arc<Cell>> {
+    match replica.get(key, Form::Native) {
+        Lookup::Absent => None,
+        Lookup::Found(cell) => Some(cell),
+        Lookup::Stored(stored) => replica.read(&stored).expect("a read"),
+    }
 }
 
 /// A write that was acknowledged.
@@ -245,7 +372,7 @@ impl Case {
             .recv_timeout(PATIENCE)
             .expect("the child opens the folder");
         assert_eq!(first, "open");
-        thread::sleep(Duration::from_micros(self.rng.gen_range(0..180_000)));
+        thread::sleep(Duration::from_micros(self.rng.gen_range(0..150_000)));
         child.kill().expect("the child is killed");
         child.wait().expect("the child is gone");
         reader.join().expect("the reader ends");
@@ -259,8 +386,8 @@ impl Case {
         let written = acknowledged
             .last()
             .map_or(self.next, |last| last.number + 1);
-        // One more may have been on its way.
-        assert!(found <= written + 1, "{found} writes of {written}");
+        // So many more may have been on their way.
+        assert!(found <= written + MAX_BURST, "{found} writes of {written}");
         assert!(
             found >= self.next,
             "{found} writes, {} were there before",
@@ -271,9 +398,9 @@ impl Case {
             .filter(|write| write.number >= found)
             .collect();
         if let (Some(first), Some(last)) = (lost.first(), lost.last()) {
-            assert_eq!(
+            assert_ne!(
                 self.mode,
-                "interval",
+                "always",
                 "{} acknowledged writes are lost",
                 lost.len()
             );
@@ -282,7 +409,7 @@ impl Case {
             let span = last.began.saturating_sub(first.ended);
             let promise = SYNC_EVERY.as_micros() as u64;
             assert!(
-                span <= promise,
+                span <= promise || self.mode == "none",
                 "writes of {span} us are lost, {promise} are allowed"
             );
         }
@@ -301,45 +428,49 @@ impl Case {
     }
 }
 
-fn root_of(model: &BTreeMap<CellKey, Cell>) -> RootHash {
-    let entries = model
-        .iter()
-        .map(|(key, cell)| (key.clone(), Version::of(key, cell)));
-    let Ok(root) = Mst::from_sorted(Resident::default(), entries).root();
-    root
-}
-
 fn parent() {
     let seed = env::var("MST_CRASH_SEED").map_or_else(|_| rand::random(), |seed| number(&seed));
-    let kills = 2 * FOLDERS_EACH * KILLS_PER_FOLDER;
-    println!("killing a writer {kills} times; MST_CRASH_SEED={seed}");
+    let kills = FOLDERS_EACH * KILLS_PER_FOLDER * THREADS_EACH;
+    println!("killing a writer {kills} times with each durability; MST_CRASH_SEED={seed}");
     let start = Instant::now();
-    let threads = ["always", "interval"].map(|mode| {
-        thread::spawn(move || {
-            let (mut kept, mut lost) = (0, 0);
-            for folder_number in 0..FOLDERS_EACH {
-                let folder = tempfile::tempdir().expect("a folder");
-                let mut case = Case {
-                    folder: folder.path().join("store"),
-                    mode,
-                    rng: StdRng::seed_from_u64(seed.wrapping_add(folder_number)),
-                    next: 0,
-                    lost: 0,
-                };
-                (0..KILLS_PER_FOLDER).for_each(|_| case.round());
-                kept += case.next;
-                lost += case.lost;
-            }
-            // A run in which nothing was written would prove nothing.
-            assert!(kept > 1_000, "only {kept} writes");
-            println!("{mode}: {kept} writes kept, {lost} lost that were not promised");
+    let threads: Vec<_> = MODES
+        .iter()
+        .flat_map(|mode| (0..THREADS_EACH).map(move |thread| (*mode, thread)))
+        .map(|(mode, thread)| {
+            let first = seed.wrapping_add(thread * FOLDERS_EACH);
+            thread::spawn(move || kill_in_folders(mode, first))
         })
-    });
-    let results = threads.map(thread::JoinHandle::join);
-    let failed = results.iter().filter(|result| result.is_err()).count();
+        .collect();
+    let (mut passed, mut failed) = (0, 0);
+    for thread in threads {
+        match thread.join() {
+            Ok(()) => passed += 1,
+            Err(_) => failed += 1,
+        }
+    }
     println!("{:.1?}", start.elapsed());
-    println!("{} passed, {failed} failed", results.len() - failed);
+    println!("{passed} passed, {failed} failed");
     if failed > 0 {
         std::process::exit(1);
     }
+}
+
+fn kill_in_folders(mode: &'static str, first_seed: u64) {
+    let (mut kept, mut lost) = (0, 0);
+    for folder_number in 0..FOLDERS_EACH {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut case = Case {
+            folder: folder.path().join("store"),
+            mode,
+            rng: StdRng::seed_from_u64(first_seed.wrapping_add(folder_number)),
+            next: 0,
+            lost: 0,
+        };
+        (0..KILLS_PER_FOLDER).for_each(|_| case.round());
+        kept += case.next;
+        lost += case.lost;
+    }
+    // A run in which nothing was written would prove nothing.
+    assert!(kept > 1_000, "only {kept} writes");
+    println!("{mode}: {kept} writes kept, {lost} lost that were not promised");
 }
