@@ -1,5 +1,6 @@
 """SIGTERM and SIGINT lose nothing that was there before them."""
 
+import os
 import signal
 
 import pytest
@@ -8,7 +9,7 @@ from router import storage
 
 # So long that without a stop that closes storages each value would be lost.
 UNHURRIED = {"sync_every": "60s", "settle": "60s"}
-ROUNDS = 20
+ROUNDS = int(os.environ.get("MST_STOP_ROUNDS", "20"))
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT], ids=lambda ending: ending.name)
