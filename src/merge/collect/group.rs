@@ -134,11 +134,14 @@ fn holds(cells: &[PartCell<'_>], part: &[u8], cell: &Cell) -> bool {
     of_part(cells, part).is_some_and(|held| held == cell)
 }
 
+/// The identifier of an encoding, and its schema.
+type Encoding<'a> = (u16, Option<&'a [u8]>);
+
 /// What is read of cells beside their fold.
 fn shown<'a>(
     stable: &[PartCell<'a>],
     newer: &[PartCell<'a>],
-) -> (Option<Timestamp>, Option<(u16, Option<&'a [u8]>)>) {
+) -> (Option<Timestamp>, Option<Encoding<'a>>) {
     let all = || stable.iter().chain(newer);
     let values = all().filter_map(|cell| {
         let value = cell.cell.value()?;

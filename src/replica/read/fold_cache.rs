@@ -161,10 +161,11 @@ fn expiry<'a>(
 
 /// To readers a key's own value that is hidden by now is a tombstone: what it covers stays covered.
 fn hide_own(shared: &Shared, cells: &mut KeyCells) {
-    if let Some(own) = cells.get_mut(&Part::EMPTY) {
-        if own.value().is_some() && shared.is_hidden(shown_until(own)) {
-            *own = Arc::new(Cell::tombstone(own.timestamp));
-        }
+    if let Some(own) = cells.get_mut(&Part::EMPTY)
+        && own.value().is_some()
+        && shared.is_hidden(shown_until(own))
+    {
+        *own = Arc::new(Cell::tombstone(own.timestamp));
     }
 }
 

@@ -19,6 +19,7 @@ mod failures;
 mod integrity;
 #[cfg(all(feature = "automerge", feature = "durable"))]
 mod merging;
+#[cfg(feature = "durable")]
 mod space;
 #[cfg(feature = "durable")]
 mod ttl;

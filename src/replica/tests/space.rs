@@ -50,6 +50,7 @@ fn what_is_overwritten_gives_its_space_back_and_stalls_nobody() {
         settle: Duration::from_millis(1_000),
         max_clock_drift: Duration::from_secs(10),
         keep_changes: false,
+        collect_after: None,
     };
     let rules = Arc::new(crate::merge::MergeRules::lww());
     let clock = Arc::new(now);

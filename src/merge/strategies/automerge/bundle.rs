@@ -125,7 +125,7 @@ pub(super) fn make<'a>(
             all.push(chunk?);
         }
     }
-    all.sort_by(|(a, _), (b, _)| a.cmp(b));
+    all.sort_by_key(|(hash, _)| *hash);
     all.dedup_by(|(a, _), (b, _)| a == b);
     let mut bundles = Vec::new();
     let (mut room, mut bundle) = (Room::new(), Vec::new());
