@@ -85,14 +85,19 @@ def _why_not(write: Write, statuses: list[dict[str, Any]], is_lacked: bool) -> s
 
 def _gone(statuses: list[dict[str, Any]]) -> str:
     """How it may have gone after it was taken: what the statuses, if there are any, leave open."""
-    by_rule = by_lifetime = not statuses
+    by_rule = by_lifetime = by_collection = not statuses
     for status in statuses:
         by_rule |= status["wildcard_rules"] > 0
         by_lifetime |= status["lifetimes"]["patterns"] > 0
+        by_collection |= status.get("collection", {}).get("horizon") is not None
     ways = ["by a later delete with wildcards"] * by_rule
     ways += ["since its lifetime was over"] * by_lifetime
+    ways += ["by a delete that was collected"] * by_collection
     if not ways:
-        return "but it has not gone after it was taken: the storages have no wildcard rules and no lifetimes"
+        return (
+            "but it has not gone after it was taken: the storages have no wildcard rules and no "
+            "lifetimes, and collected nothing"
+        )
     return f"or it was taken and has gone since, {' or '.join(ways)}"
 
 

@@ -29,5 +29,5 @@ class NotShown(Unconfirmed):
     """The storages answer, and none of them shows the write.
 
     Its text says why, if a storage knows that. Otherwise it was refused, or was taken and has gone
-    since, by a delete with wildcards or a lifetime: no trace is left of such a write.
+    since, by a delete with wildcards, a lifetime or a collection: no trace is left of such a write.
     """
