@@ -233,13 +233,20 @@ mod tests {
             (shown("additive", 6, None), false),
             (shown("set_union", 6, None), true),
         ] {
-            assert_eq!(plain.is_in(&[cell.clone()]), is_in, "{cell:?}");
-            assert_eq!(plain.was_taken(&[cell.clone()]), is_in, "{cell:?}");
+            assert_eq!(plain.is_in(std::slice::from_ref(&cell)), is_in, "{cell:?}");
+            assert_eq!(
+                plain.was_taken(std::slice::from_ref(&cell)),
+                is_in,
+                "{cell:?}"
+            );
         }
         let elements = write(&["1", "2"], &[]);
         let one = shown("set_union", 5, Some(json!(1.0)));
         let other = shown("set_union", 7, Some(json!(2)));
-        assert!(!elements.is_in(&[one.clone()]) && elements.was_taken(&[one.clone()]));
+        assert!(
+            !elements.is_in(std::slice::from_ref(&one))
+                && elements.was_taken(std::slice::from_ref(&one))
+        );
         assert!(elements.is_in(&[one, other]));
         let fields = write(&[], &["a", "b"]);
         let plain = |time| shown("object", time, Some(json!({ "field": "a" })));
