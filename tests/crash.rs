@@ -215,6 +215,7 @@ fn open_store<S: CellStore + QuarantineStore + 'static>(
         max_clock_drift: Duration::from_secs(10),
         keep_changes: false,
         collect_after: None,
+        died_until: None,
     };
     let opened = Replica::open("crash", Box::new(store), options, rules(), clock, ());
     opened.expect("the replica opens")

@@ -42,6 +42,7 @@ pub fn open_merging_replica(store: Box<dyn Store>, rules: MergeRules, clock: Clo
         max_clock_drift: Duration::from_secs(10),
         keep_changes: false,
         collect_after: None,
+        died_until: None,
     };
     Replica::open("bench", store, options, Arc::new(rules), clock, ()).expect("a replica")
 }

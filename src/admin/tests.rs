@@ -57,6 +57,7 @@ fn administration_by(folder: Option<&Path>, rules: MergeRules) -> Administration
         max_clock_drift: Duration::from_secs(10),
         keep_changes: false,
         collect_after: None,
+        died_until: None,
     };
     let rules = Arc::new(rules);
     let text = rules.text().to_owned();

@@ -35,6 +35,7 @@
 //! #     max_clock_drift: Duration::from_secs(1),
 //! #     keep_changes: false,
 //! #     collect_after: None,
+//! #     died_until: None,
 //! # };
 //! # let rules = Arc::new(MergeRules::lww());
 //! # let store = Box::new(MemoryStore);

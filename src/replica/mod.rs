@@ -43,6 +43,7 @@
 //!     max_clock_drift: Duration::from_secs(1),
 //!     keep_changes: false,
 //!     collect_after: None,
+//!     died_until: None,
 //! };
 //! let rules = Arc::new(MergeRules::lww());
 //! let store = Box::new(MemoryStore);
@@ -171,6 +172,8 @@ pub struct Options {
     /// What is deleted is collected when it is so old; and then nothing older is taken. If it is
     /// `None` nothing is collected.
     pub collect_after: Option<Duration>,
+    /// The watermark by which cells are known to have died, if the storage was open before.
+    pub died_until: Option<u64>,
 }
 
 impl Options {
@@ -333,7 +336,8 @@ impl Replica {
             latest,
         } = load(&*store)?;
         let by_clock = cut_at(clock(), options.settle);
-        covered.extend(tree.begin(Arc::clone(rules.lifetimes()), by_clock, latest));
+        let lifetimes = Arc::clone(rules.lifetimes());
+        covered.extend(tree.begin(lifetimes, by_clock, latest, options.died_until));
         // What a crash left behind, and what has died meanwhile.
         let leftovers = RowBatch {
             removes: covered,

@@ -149,7 +149,12 @@ impl SimulatedReplica {
         let latest = disk.rows.values().map(|cell| cell.timestamp.time).max();
         let latest = latest.unwrap_or(0);
         check_promised(&disk.rows, &promised, lifetimes, died, disk.floor);
-        for (dead, _) in tree.begin(Arc::clone(lifetimes), cut_at(now.clock, settle), latest) {
+        for (dead, _) in tree.begin(
+            Arc::clone(lifetimes),
+            cut_at(now.clock, settle),
+            latest,
+            None,
+        ) {
             Arc::make_mut(&mut disk.rows).remove(&dead);
         }
         let died = died.max(tree.deaths().until());
@@ -472,7 +477,7 @@ impl SimulatedReplica {
         } = load(&self.disk());
         assert!(covered.is_empty(), "stored although covered: {covered:?}");
         let died = self.state.applied().deaths().until();
-        let dead = tree.begin(Arc::clone(&self.state.lifetimes), died, died);
+        let dead = tree.begin(Arc::clone(&self.state.lifetimes), died, died, None);
         assert!(dead.is_empty(), "stored although dead: {dead:?}");
         tree.publish()
     }

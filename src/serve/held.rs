@@ -2,7 +2,7 @@
 
 use std::{
     path::PathBuf,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use zenoh::Result as ZResult;
@@ -10,18 +10,17 @@ use zenoh::Result as ZResult;
 use super::{claims::Claim, remembered::remember};
 use crate::{
     config::LifetimesConfig,
-    replica::Clock,
     store::{destroy, is_made},
 };
 
 /// The folder of an open store. Dropped when the store is closed: what is to be deleted then is,
 /// before anybody else gets the folder.
-pub(super) struct HeldFolder {
+pub(crate) struct HeldFolder {
     name: String,
     path: PathBuf,
     is_to_be_destroyed: AtomicBool,
-    /// By which lifetimes cells died until it is dropped, if they did.
-    died_by: Option<(LifetimesConfig, Clock)>,
+    /// By which lifetimes cells die, if they do, and by which watermark they have, in NTP64.
+    died_by: Option<(LifetimesConfig, AtomicU64)>,
     _claim: Claim,
 }
 
@@ -30,8 +29,9 @@ impl HeldFolder {
         name: &str,
         path: PathBuf,
         claim: Claim,
-        died_by: Option<(LifetimesConfig, Clock)>,
+        died_by: Option<(LifetimesConfig, u64)>,
     ) -> Self {
+        let died_by = died_by.map(|(lifetimes, until)| (lifetimes, AtomicU64::new(until)));
         Self {
             name: name.to_owned(),
             path,
@@ -59,15 +59,23 @@ pub(crate) fn destroy_closed(name: &str, path: PathBuf) -> ZResult<()> {
 }
 
 impl HeldFolder {
-    fn remember(&self) {
-        let Some((lifetimes, clock)) = &self.died_by else {
+    /// Cells have died by this watermark, in NTP64.
+    pub(super) fn note_died(&self, watermark: u64) {
+        if let Some((_, until)) = &self.died_by {
+            until.fetch_max(watermark, Ordering::Relaxed);
+        }
+    }
+
+    /// Keeps in the folder by which lifetimes cells have died, and until when. Blocks on disk.
+    pub(super) fn remember(&self) {
+        let Some((lifetimes, until)) = &self.died_by else {
             return;
         };
         // One that was not made, or that somebody took away, is none to write to.
         if !is_made(&self.path) {
             return;
         }
-        if let Err(error) = remember(&self.path, lifetimes, clock()) {
+        if let Err(error) = remember(&self.path, lifetimes, until.load(Ordering::Relaxed)) {
             tracing::warn!("storage '{}': {error}", self.name);
         }
     }

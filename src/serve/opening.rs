@@ -55,8 +55,9 @@ pub(crate) struct Opened {
     stop_tidying: Arc<Notify>,
     /// Given up when the storage takes no more puts.
     group: Option<GroupClaim>,
-    /// To be deleted when the storage is closed.
-    destroyed: Option<Weak<HeldFolder>>,
+    held: Option<Weak<HeldFolder>>,
+    /// Whether it is deleted when the storage is closed.
+    is_destroyed: bool,
 }
 
 impl Opening {
@@ -150,10 +151,8 @@ impl Opening {
             stop_scrub: Arc::default(),
             stop_tidying: Arc::default(),
             group: Some(claim),
-            destroyed: match options.on_closure {
-                OnClosure::Destroy => held,
-                OnClosure::DoNothing => None,
-            },
+            held,
+            is_destroyed: options.on_closure == OnClosure::Destroy,
         })
     }
 }
@@ -169,7 +168,7 @@ impl Opened {
         let (operator, stop) = (Arc::clone(&self.operator), Arc::clone(&self.stop_scrub));
         runtime.spawn(scrub(operator, system_clock(), stop));
         let (operator, stop) = (Arc::clone(&self.operator), Arc::clone(&self.stop_tidying));
-        runtime.spawn(tidy(operator, stop));
+        runtime.spawn(tidy(operator, self.held.clone(), stop));
         Ok(())
     }
 
@@ -185,15 +184,18 @@ impl Opened {
 
     /// Has its folder kept when it is closed; the folder, if it would be deleted.
     pub(crate) fn keep(&mut self) -> Option<PathBuf> {
-        self.destroyed.take().and(self.folder.clone())
+        let is_destroyed = std::mem::take(&mut self.is_destroyed);
+        self.folder.clone().filter(|_| is_destroyed)
     }
 
     /// Begins to close the storage: it takes no more, and commits what it took.
     pub(crate) fn begin_close(&mut self) {
         self.group = None;
-        let destroyed = self.destroyed.take().and_then(|held| held.upgrade());
-        if let Some(held) = destroyed {
-            held.destroy_when_closed();
+        if let Some(held) = self.held.take().and_then(|held| held.upgrade()) {
+            held.note_died(self.replica.died_until());
+            if self.is_destroyed {
+                held.destroy_when_closed();
+            }
         }
         if let Some(path) = self.folder() {
             Claim::announce_closing(path);
@@ -258,13 +260,14 @@ fn open_replica(
     owner: &Owner,
     rules: Arc<MergeRules>,
 ) -> ZResult<OpenedReplica> {
-    let replica_options = Options {
+    let mut replica_options = Options {
         durability: options.durability,
         sync_every: options.sync_every,
         settle: options.settle,
         max_clock_drift: options.max_clock_drift,
         keep_changes: options.replication.is_some(),
         collect_after: options.collect.map(|collect| collect.after),
+        died_until: None,
     };
     let clock = system_clock();
     let Some(folder) = folder else {
@@ -276,12 +279,6 @@ fn open_replica(
         });
     };
     let claim = Claim::wait_for(folder)?;
-    let died_by = Some(&options.lifetimes).filter(|lifetimes| {
-        let is_none = lifetimes.keys.is_empty();
-        !(options.read_only || is_none)
-    });
-    let died_by = died_by.map(|lifetimes| (lifetimes.clone(), Arc::clone(&clock)));
-    let held = Arc::new(HeldFolder::new(name, folder.to_owned(), claim, died_by));
     let mirror = match options.read_only {
         true => {
             // Before anything else is said of it.
@@ -292,10 +289,17 @@ fn open_replica(
         false => {
             complete_recovery(folder)?;
             owner.take(folder, options.create)?;
-            remembered::check(folder, &options.lifetimes, clock())?;
+            replica_options.died_until = remembered::check(folder, &options.lifetimes, clock())?;
             None
         }
     };
+    let died_by = Some(&options.lifetimes).filter(|lifetimes| {
+        let is_none = lifetimes.keys.is_empty();
+        !(options.read_only || is_none)
+    });
+    let died_until = replica_options.died_until.unwrap_or(0);
+    let died_by = died_by.map(|lifetimes| (lifetimes.clone(), died_until));
+    let held = Arc::new(HeldFolder::new(name, folder.to_owned(), claim, died_by));
     let opened_folder = mirror.as_ref().map_or(folder, |mirror| mirror.path());
     let open = |store: DurableStore| -> Result<Replica, OpenError> {
         let (rules, clock) = (Arc::clone(&rules), Arc::clone(&clock));
@@ -304,7 +308,11 @@ fn open_replica(
         let replica = Replica::open(name, Box::new(store), replica_options, rules, clock, held)?;
         match options.read_only {
             true => replica.refuse_writes(),
-            false => remembered::remember(folder, &options.lifetimes, system_clock()())?,
+            false => {
+                // A folder of none has nothing to remember.
+                let until = replica.died_until().max(died_until);
+                remembered::remember(folder, &options.lifetimes, until)?;
+            }
         }
         Ok(replica)
     };

@@ -1,9 +1,13 @@
 //! The rounds of the scrub, and of tidying.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use tokio::sync::Notify;
 
+use super::held::HeldFolder;
 use crate::{admin::Administration, net::Operator, replica::Clock};
 
 /// Compares a storage's cells with the disk, a few at a time, until stopped.
@@ -35,11 +39,18 @@ pub(crate) async fn scrub(operator: Arc<Operator>, clock: Clock, stop: Arc<Notif
     }
 }
 
-/// How often one looks whether a store has to be tidied.
+/// How often one looks whether a store has to be tidied; and after how many looks it is kept by which
+/// watermark cells have died.
 const TIDYING_PAUSE: Duration = Duration::from_secs(10);
+const REMEMBER_AFTER: u32 = 6;
 
 /// Has a storage's store rewritten where that is worth while, until stopped.
-pub(crate) async fn tidy(operator: Arc<Operator>, stop: Arc<Notify>) {
+pub(crate) async fn tidy(
+    operator: Arc<Operator>,
+    held: Option<Weak<HeldFolder>>,
+    stop: Arc<Notify>,
+) {
+    let mut looks = 0u32;
     loop {
         tokio::select! {
             () = tokio::time::sleep(jittered(TIDYING_PAUSE)) => {}
@@ -47,7 +58,17 @@ pub(crate) async fn tidy(operator: Arc<Operator>, stop: Arc<Notify>) {
         }
         let name = operator.admin().name.clone();
         let operator = Arc::clone(&operator);
-        let tidying = tokio::task::spawn_blocking(move || operator.admin().replica.tidy());
+        looks = looks.wrapping_add(1);
+        let is_kept = looks % REMEMBER_AFTER == 0;
+        let held = held.clone().filter(|_| is_kept);
+        let tidying = tokio::task::spawn_blocking(move || {
+            let replica = &operator.admin().replica;
+            if let Some(held) = held.and_then(|held| held.upgrade()) {
+                held.note_died(replica.died_until());
+                held.remember();
+            }
+            replica.tidy()
+        });
         match tidying.await {
             Ok(Ok(false)) => {}
             Ok(Ok(true)) => tracing::info!("storage '{name}': its rows were written anew"),

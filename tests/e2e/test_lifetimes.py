@@ -251,3 +251,31 @@ def test_a_lifetime_that_becomes_longer_begins_ahead(start_router):
     # As the error says it.
     ahead = [{"for": "10s"}, {"from": "2999-01-01T00:00:00Z", "for": "30s"}]
     start_router({"demo": with_lifetime(ahead)}, data=first.data)
+
+
+def test_a_restart_while_the_clock_is_wrong_kills_nothing(start_router, disturbed):
+    """Nor does one after it is right again, though the wrong clock has stamped a value."""
+    year = 365 * 24 * 3_600_000
+    lifetimes = {"demo/log/**": "30d"}
+    router = start_router({"demo": storage("demo/**", settle="50ms", lifetimes=lifetimes)})
+    values = {f"demo/log/{number}": b"%d" % number for number in range(20)}
+    for key, value in values.items():
+        router.client.put(key, value)
+    router.wait_until_settled("demo", keys=20)
+    router.stop()
+    router._environment |= disturbed(clock=year)
+    router.start()
+    router.client.put("demo/other", "stamped by the wrong clock")
+    router.wait_until_settled("demo", cells=21)
+    router.stop()
+    router.start()
+    router.wait_until_settled("demo", cells=21)
+    assert set(router.client.get("demo/**")) == {"demo/other"}, "readers see the time by the clock"
+    router.stop()
+    router._environment |= disturbed(clock=0)
+    router.start()
+    router.client.wait_for("demo/log/**", values)
+    # And what is put now is taken.
+    router.client.put("demo/log/new", "new")
+    router.client.wait_for("demo/log/new", {"demo/log/new": b"new"})
+    assert router.status("demo")["lifetimes"]["dead"] == 0

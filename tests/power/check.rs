@@ -88,6 +88,7 @@ fn look_at(store: DurableStore) -> Result<Found, Refused> {
         max_clock_drift: Duration::from_secs(3600),
         keep_changes: false,
         collect_after: None,
+        died_until: None,
     };
     let clock = Arc::new(|| u64::MAX / 2);
     let wrong = |reason: String| Refused {

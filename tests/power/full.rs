@@ -27,6 +27,7 @@ fn open(folder: &Path) -> Replica {
         max_clock_drift: Duration::from_secs(10),
         keep_changes: false,
         collect_after: None,
+        died_until: None,
     };
     let store = DurableStore::open(&folder.join("store"), CACHE).expect("the store opens");
     let clock = Arc::new(|| u64::MAX / 2);

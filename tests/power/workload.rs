@@ -162,6 +162,7 @@ fn options(durability: Durability) -> Options {
         max_clock_drift: Duration::from_secs(3600),
         keep_changes: true,
         collect_after: None,
+        died_until: None,
     }
 }
 

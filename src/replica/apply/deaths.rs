@@ -67,17 +67,20 @@ impl AppliedTree {
     /// What is in rows is applied. Should there be cells of a time to come, since the clock was set back
     /// or their writer's is ahead, the cut is where they are; but nothing dies by such a time. As the
     /// clock, whose cut is `clock`, may have leapt while the storage was closed, only that is dead which
-    /// is so at `latest`, the latest time of a cell, too; the rest follows as after any other leap.
+    /// is so at `latest`, the latest time of a cell, too; and as that may have been stamped while the clock
+    /// was wrong, by the watermark by which cells `died` when the storage was open, if that is known. The
+    /// rest follows as after any other leap.
     pub(in crate::replica) fn begin(
         &mut self,
         lifetimes: Arc<Lifetimes>,
         clock: u64,
         latest: u64,
+        died: Option<u64>,
     ) -> Vec<(CellKey, bool)> {
         self.set_cut(clock.max(cut_above(latest)));
         self.deaths = Deaths {
             lifetimes,
-            until: clock.min(cut_above(latest)),
+            until: clock.min(cut_above(latest)).min(died.unwrap_or(u64::MAX)),
             fading: Fading::default(),
         };
         if self.deaths.are_none() {

@@ -50,6 +50,7 @@ impl Driver {
             max_clock_drift: Duration::from_secs(10),
             keep_changes: true,
             collect_after: None,
+            died_until: None,
         };
         let tuning = Tuning {
             joined_at_once: 3,

@@ -156,6 +156,7 @@ pub(super) fn options(durability: Durability) -> Options {
         max_clock_drift: Duration::from_secs(10),
         keep_changes: true,
         collect_after: None,
+        died_until: None,
     }
 }
 
@@ -769,6 +770,7 @@ fn open_in_memory(now: u64) -> Replica {
         max_clock_drift: Duration::from_secs(10),
         keep_changes: false,
         collect_after: None,
+        died_until: None,
     };
     let (rules, clock): (_, Clock) = (Arc::new(MergeRules::lww()), Arc::new(move || now));
     Replica::open("test", Box::new(MemoryStore), options, rules, clock, ()).expect("opened")
@@ -806,6 +808,7 @@ fn a_full_queue_says_so_and_when_it_has_room() {
         max_clock_drift: minute,
         keep_changes: false,
         collect_after: None,
+        died_until: None,
     };
     let clock: Clock = Arc::new(|| 1 << 40);
     let (store, rules) = (Box::new(MemoryStore), Arc::new(MergeRules::lww()));

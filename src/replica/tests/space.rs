@@ -51,6 +51,7 @@ fn what_is_overwritten_gives_its_space_back_and_stalls_nobody() {
         max_clock_drift: Duration::from_secs(10),
         keep_changes: false,
         collect_after: None,
+        died_until: None,
     };
     let rules = Arc::new(crate::merge::MergeRules::lww());
     let clock = Arc::new(now);
