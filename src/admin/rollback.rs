@@ -2,8 +2,8 @@
 //!
 //! Restoring older cells would have no effect: replicas keep the newest. So a rollback
 //! writes anew what differs from the past, with timestamps of now: it deletes keys that
-//! did not exist, and puts values that were different. What had a lifetime that is over since counts as
-//! not there, and so does what its encoding hides by now. Of what lives on, the put says by its encoding
+//! did not exist, and puts values that were different. A key whose value has died since, or is hidden
+//! by its encoding by now, is left as it is. Of what lives on, the put says by its encoding
 //! for how long, as it is stamped anew: it lives for what was left of its life.
 //!
 //! A key whose value was made of several cells gets one put of that value, after a delete
@@ -11,7 +11,7 @@
 //! documents from the state. It begins a whole life, as what is merged cannot be hidden put by put.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
@@ -103,15 +103,18 @@ impl Administration {
             });
         }
         let mut past: BTreeMap<Key, PastCells> = BTreeMap::new();
+        let mut died = BTreeSet::new();
         let (lifetimes, clock) = (self.replica.lifetimes(), (self.clock)());
         for (key, cell) in frame.cells {
             // What is dead by now would be put anew, and live once more.
             if lifetimes.expired(&key.key, clock) >= Some(cell.timestamp) {
                 self.replica.count_dead();
+                died.insert(key.key);
                 continue;
             }
             let is_own = key.part.is_empty();
             if is_own && cell.value().is_some() && shown_until(&cell) <= clock {
+                died.insert(key.key);
                 continue;
             }
             past.entry(key.key).or_default().insert(key.part, cell);
@@ -120,7 +123,10 @@ impl Administration {
             .replica
             .keys_within(frame.low.as_ref(), frame.high.as_ref());
         for key in now.difference(&past.keys().cloned().collect()) {
-            visit(key, &PastCells::new())?;
+            // One that was there, and whose value has died since, is what it is now.
+            if !died.contains(key) {
+                visit(key, &PastCells::new())?;
+            }
         }
         past.iter().try_for_each(|(key, cells)| visit(key, cells))
     }

@@ -173,8 +173,8 @@ impl<R: Read> RollbackFrames<R> {
         Ok(())
     }
 
-    /// The cells of keys, in the place of an own one the put rule by which the key showed another
-    /// value. What a delete rule covers is not in a backup.
+    /// The cells of keys, in the place of the value of an own one that of the put rule by which the key
+    /// showed another. What a delete rule covers is not in a backup.
     fn as_shown(&self, cells: Vec<(CellKey, Cell)>) -> Vec<(CellKey, Cell)> {
         if self.rules.is_empty() {
             return cells;
@@ -195,7 +195,11 @@ impl<R: Read> RollbackFrames<R> {
                 is_value && put.timestamp > own.timestamp
             });
             if let Some(put) = put {
-                shown[from].1 = Cell::clone(&put);
+                // It goes when the value goes that it hides: of that is the time.
+                shown[from].1 = Cell {
+                    timestamp: own.timestamp,
+                    ..Cell::clone(&put)
+                };
             }
         }
         shown

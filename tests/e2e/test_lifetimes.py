@@ -279,3 +279,28 @@ def test_a_restart_while_the_clock_is_wrong_kills_nothing(start_router, disturbe
     router.client.put("demo/log/new", "new")
     router.client.wait_for("demo/log/new", {"demo/log/new": b"new"})
     assert router.status("demo")["lifetimes"]["dead"] == 0
+
+
+def test_a_rollback_neither_revives_nor_deletes_what_has_died(start_router, tmp_path):
+    """A value that a put with wildcards showed dies with the value that it hid; and a key whose old
+    value has died keeps the new one."""
+    lifetimes = {"demo/hour/**": "1h"}
+    storages = {"demo": storage("demo/**", settle="50ms", lifetimes=lifetimes)}
+    router = start_router(storages, door="plugin")
+    for key in ["demo/hour/ruled", "demo/hour/again"]:
+        router.client.put(key, "old", timestamp=timestamp(-3597))
+    router.client.put("demo/hour/*", "by a rule", timestamp=timestamp(-1))
+    router.client.put("demo/map", "then")
+    # The rule among them.
+    router.wait_until_settled("demo", cells=4)
+    backup = tmp_path / "then.backup"
+    mstctl("backup", backup, router=router, check=0)
+    wait_until(lambda: router.client.get("demo/hour/**") == {}, "both have died")
+    router.client.put("demo/hour/again", "new")
+    router.client.put("demo/map", "now")
+    router.client.wait_for("demo/**", {"demo/hour/again": b"new", "demo/map": b"now"})
+    router.wait_until_settled("demo", cells=4)
+    done = mstctl("rollback", backup, "--yes", router=router, check=0)
+    after = {"demo/hour/again": b"new", "demo/map": b"then"}
+    router.client.wait_for("demo/**", after)
+    assert "1 restored" in done.text and "0 deleted" in done.text, done.text

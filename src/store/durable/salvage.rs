@@ -71,6 +71,7 @@ pub const MAX_LOST: usize = 10_000;
 pub fn recover(path: &Path, cache_size: u64) -> Result<(DurableStore, Recovered), StoreError> {
     // One of something else, or of another version, is left as it is.
     folder::state(path)?;
+    let path = &itself(path)?;
     let aside = aside_of(path).map_err(io_error("move aside", path))?;
     let saved = save(path, path, &aside, cache_size)?;
     set_aside(path, &aside).map_err(io_error("move aside", path))?;
@@ -92,6 +93,7 @@ pub fn recover(path: &Path, cache_size: u64) -> Result<(DurableStore, Recovered)
 /// If there is no store in `path`, something is in `to`, or the new store cannot be made.
 pub fn salvage(path: &Path, to: &Path, cache_size: u64) -> Result<Saved, StoreError> {
     must_be_made(path)?;
+    let to = &itself(to)?;
     if let Some(other) = folder::enclosing(to)? {
         let path = to.to_owned();
         return Err(StoreError::Overlap { path, other });
@@ -161,6 +163,7 @@ fn save(path: &Path, to: &Path, from: &Path, cache_size: u64) -> Result<Saved, S
 /// # Errors
 /// If the folder cannot be moved.
 pub fn complete_recovery(path: &Path) -> Result<(), StoreError> {
+    let path = &itself(path)?;
     let saving = saving(path);
     if path.exists() || !saving.exists() {
         return Ok(());
@@ -170,6 +173,20 @@ pub fn complete_recovery(path: &Path) -> Result<(), StoreError> {
         sync_parent(path)
     };
     take_place().map_err(io_error("rename", &saving))
+}
+
+/// The folder itself, be it there or not, of a path that may be a link or `.`: what is beside it takes
+/// its place.
+fn itself(path: &Path) -> Result<PathBuf, StoreError> {
+    let found = match fs::canonicalize(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match fs::read_link(path) {
+            // What it leads to was moved.
+            Ok(target) => Ok(path.with_file_name("").join(target)),
+            Err(_) => Ok(path.to_owned()),
+        },
+        found => found,
+    };
+    found.map_err(io_error("find", path))
 }
 
 /// Where what can be read is saved to.
@@ -333,6 +350,27 @@ mod tests {
         assert_eq!((recovered.saved.cells, cells_of(&store)), (100, 100));
         assert!(recovered.aside.is_dir() && path.join(SNAPSHOTS).is_dir());
         assert!(!saving(&path).exists());
+    }
+
+    #[test]
+    fn of_a_link_what_it_leads_to_is_recovered() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("disk/a");
+        fs::create_dir(folder.path().join("disk")).expect("made");
+        make(&path, 100);
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink("disk/a", &link).expect("a link");
+
+        let (store, recovered) = recover(&link, CACHE).expect("recovered");
+
+        let beside = path.canonicalize().expect("it is there");
+        assert_eq!(recovered.aside.parent(), beside.parent());
+        assert_eq!(cells_of(&store), 100);
+        drop(store);
+        // Cut short when the old one was aside.
+        fs::rename(&path, saving(&path)).expect("moved");
+        complete_recovery(&link).expect("completed");
+        assert!(link.is_symlink() && path.is_dir());
     }
 
     #[test]
