@@ -5,7 +5,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-use super::{MAX_COLLECTED_BYTES, places::Walk};
+use super::{MAX_COLLECTED_BYTES, walk::Walk};
 use crate::{
     cell::{Cell, Part, Timestamp, Value},
     merge::{

@@ -35,6 +35,7 @@
 
 pub(in crate::merge) mod group;
 mod places;
+mod walk;
 
 #[cfg(all(test, feature = "automerge"))]
 mod tests;

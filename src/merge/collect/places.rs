@@ -1,6 +1,6 @@
 //! The walk over the places of a key.
 
-use super::{Collection, group};
+use super::{Collection, group, walk::Walk};
 use crate::{
     cell::{Part, TIMESTAMP_ID_BYTES, Timestamp},
     merge::{
@@ -8,12 +8,6 @@ use crate::{
         strategy::{PartCell, StrategyOf},
     },
 };
-
-pub(super) struct Walk {
-    pub(super) horizon: u64,
-    pub(super) strategy_of: StrategyOf,
-    pub(super) collection: Collection,
-}
 
 /// What is around a place, or in the place itself, for what is within it.
 #[derive(Clone, Copy)]
@@ -50,14 +44,6 @@ pub(super) fn collect(cells: &[PartCell<'_>], horizon: u64, strategy_of: Strateg
 }
 
 impl Walk {
-    pub(super) fn is_final(&self, cell: &PartCell<'_>) -> bool {
-        cell.cell.timestamp.time < self.horizon
-    }
-
-    pub(super) fn leave(&mut self, cell: &PartCell<'_>) {
-        self.collection.leave.push(Part::from(cell.part));
-    }
-
     /// A place whose parts have `at` bytes before what they are in it. No deeper than [`Nesting`]
     /// goes.
     fn place(&mut self, nesting: Nesting, at: usize, cells: &[PartCell<'_>], around: Around) {

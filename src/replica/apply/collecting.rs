@@ -100,6 +100,3 @@ impl AppliedTree {
         }
     }
 }
-
-/// Delete rules that were collected.
-pub(in crate::replica) type CollectedRules = Vec<(CellKey, Timestamp)>;

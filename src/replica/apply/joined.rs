@@ -1,10 +1,13 @@
 //! What comes of joining cells to the tree, for rows, folds and those who listen.
 
-use super::{collecting::CollectedRules, entry::TreeEntry, tree::AppliedTree};
+use super::entry::TreeEntry;
 use crate::cell::{CellKey, Key, Timestamp};
 
 /// Deaths of one batch that are told to whoever listens.
 const MAX_TOLD: usize = 16_384;
+
+/// Delete rules that were collected.
+pub(in crate::replica) type CollectedRules = Vec<(CellKey, Timestamp)>;
 
 /// What comes of joining cells.
 #[derive(Debug, Default)]
@@ -47,7 +50,7 @@ impl Joined {
         }
     }
 
-    /// Whether there may be cells to be [covered](AppliedTree::cover).
+    /// Whether there may be cells to be [covered](super::tree::AppliedTree::cover).
     pub(in crate::replica) fn is_covering(&self) -> bool {
         !self.covering.is_empty()
     }
@@ -99,10 +102,5 @@ impl Joined {
         if self.has_rows {
             self.covered.push((key, is_apart));
         }
-    }
-
-    /// After a batch: keys that had no cells but their own may have got others with it.
-    pub(in crate::replica) fn forget_what_is_there(&mut self, tree: &AppliedTree) {
-        self.unmerged.retain(|key| !tree.parts.contains_key(key));
     }
 }

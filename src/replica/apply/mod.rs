@@ -10,6 +10,7 @@ pub(in crate::replica) mod death_pace;
 mod deaths;
 #[cfg(test)]
 mod deaths_tests;
+mod dying;
 pub(in crate::replica) mod entry;
 mod fading;
 pub(in crate::replica) mod joined;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{deaths::Deaths, entry::TreeEntry, joined::Joined};
+use super::{dying::Deaths, entry::TreeEntry, joined::Joined};
 use crate::{
     cell::{Cell, CellKey, Key, Timestamp, Version},
     merge::{fields_around, is_of_field},
@@ -336,6 +336,11 @@ impl AppliedTree {
 
     pub(in crate::replica) fn cut(&self) -> u64 {
         self.cut
+    }
+
+    /// After a batch: keys that had no cells but their own may have got others with it.
+    pub(in crate::replica) fn forget_merged(&self, joined: &mut Joined) {
+        joined.unmerged.retain(|key| !self.parts.contains_key(key));
     }
 
     /// Hashes some nodes that changed, about so many; true if there are no more, so that

@@ -319,7 +319,7 @@ impl Core {
         tree.set_cut(batch.cut);
         tree.see_garbage(joined.garbage_from);
         self.next_death = tree.deaths().next_cut();
-        joined.forget_what_is_there(&tree);
+        tree.forget_merged(&mut joined);
         if let Some(earliest) = joined.earliest {
             self.stale_since.get_or_insert(now.monotonic);
             state.roots_mut().changed(earliest);
