@@ -30,6 +30,22 @@ pub(super) fn storage() -> Value {
             },
             {
                 "if": {
+                    "properties": { "collect": { "not": {
+                        "properties": { "enabled": { "const": false } },
+                        "required": ["enabled"],
+                    } } },
+                    "required": ["collect"],
+                },
+                "then": { "properties": {
+                    "read_only": { "const": false },
+                    "replication": {
+                        "properties": { "enabled": { "const": false } },
+                        "required": ["enabled"],
+                    },
+                } },
+            },
+            {
+                "if": {
                     "properties": { "create": { "const": false } },
                     "required": ["create"],
                 },
@@ -133,6 +149,7 @@ pub(super) fn storage_options() -> Map<String, Value> {
             ),
         ),
         ("scrub", scrub()),
+        ("collect", collect()),
         ("lifetimes", lifetimes()),
         ("replication", replication()),
     ];
@@ -151,6 +168,22 @@ fn scrub() -> Value {
         "properties": {
             "enabled": switch(true, "Whether there is one"),
             "interval": span(limits::SCRUB, Some(limits::DEFAULT_SCRUB), "About the time of one pass"),
+        },
+    })
+}
+
+fn collect() -> Value {
+    json!({
+        "type": "object",
+        "description": "When what was deleted goes for good",
+        "additionalProperties": false,
+        "properties": {
+            "enabled": switch(true, "Whether it does"),
+            "after": span(
+                limits::COLLECT,
+                Some(limits::DEFAULT_COLLECT),
+                "What is deleted goes when it is so old; older writes are refused",
+            ),
         },
     })
 }

@@ -39,7 +39,7 @@ fn the_options_are_those_of_the_parsers() {
     let error = |options: Value| StorageConfig::parse("demo", options).expect_err("unknown");
     let storage = &definitions["storage"]["properties"];
     assert_eq!(names(storage), allowed(error(json!({ "none": 0 }))));
-    for object in ["scrub", "replication"] {
+    for object in ["scrub", "collect", "replication"] {
         let inner = &storage[object]["properties"];
         assert_eq!(
             names(inner),
