@@ -44,7 +44,8 @@ impl DeathPace {
         };
         let until = self.until.saturating_add(ntp64_span(passed)).max(witnessed);
         match until.saturating_add(self.tolerance) >= cut {
-            true => until.max(cut),
+            // No further than any clock has said.
+            true => self.until.max(cut),
             false => until,
         }
     }
