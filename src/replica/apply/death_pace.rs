@@ -99,6 +99,16 @@ mod tests {
     }
 
     #[test]
+    fn nothing_dies_before_a_clock_has_said_so() {
+        let mut pace = DeathPace::new(ntp(100), 10 * SECOND);
+        for second in 0..50 {
+            pace.look(ntp(101), 0, SECOND * second);
+            assert_eq!(pace.until, ntp(101), "the clock stands still");
+        }
+        assert_eq!(pace.until(ntp(60), ntp(90), SECOND * 50), ntp(101));
+    }
+
+    #[test]
     fn a_clock_that_is_set_back_and_right_again_holds_nothing() {
         let mut pace = DeathPace::new(ntp(1000), 10 * SECOND);
         pace.look(ntp(1000), 0, Duration::ZERO);
