@@ -459,6 +459,45 @@ def test_a_clock_that_leaps(start, disturbed):
     check(prometheus, "ZenohMstClockLeap")
 
 
+#: What is deleted goes after an hour, and then nothing older is taken.
+COLLECTED = {"demo": storage("demo/**", settle="50ms", collect={"after": "1h"})}
+
+
+def test_a_clock_that_leaps_and_what_was_deleted(start, disturbed):
+    router = start(COLLECTED)
+    router.client.put("demo/1", b"1")
+    router.client.delete("demo/1")
+    router.wait_until_settled("demo", tombstones=1)
+    prometheus = scraping(router)
+    router.stop()
+    router._environment |= disturbed(clock=86_400_000)
+    router.start()
+    router.wait_for_status(
+        "demo", lambda status: status["collection"]["held_seconds"] > 3600, "the floor is held"
+    )
+    Target(router).wait()
+    prometheus.scrape("1m")
+    check(prometheus, "ZenohMstFloorHeld")
+
+
+def test_writes_that_are_older_than_what_was_collected(start):
+    router = start(COLLECTED)
+    router.client.put("demo/1", b"1", timestamp=timestamp(-9000))
+    router.client.delete("demo/1", timestamp=timestamp(-8000))
+    router.wait_for_status(
+        "demo",
+        lambda status: status["collection"]["collected_tombstones"] == 1,
+        "the delete is collected",
+    )
+    prometheus = scraping(router)
+    router.client.put("demo/1", b"late", timestamp=timestamp(-8500))
+    router.wait_for_status(
+        "demo", lambda status: status["collection"]["refused_late"] == 1, "it is refused"
+    )
+    prometheus.scrape()
+    check(prometheus, "ZenohMstRefusedLate")
+
+
 # The tests themselves.
 
 

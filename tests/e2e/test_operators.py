@@ -200,7 +200,8 @@ def test_all_keys_are_listed_in_order(operator, own, name):
     assert names(listed["keys"]) == sorted(WRITTEN[name])
     for entry in listed["keys"]:
         of_life = {"expires", "left_ms"}
-        assert entry.keys() == {"key", "timestamp", "time", "cells", "deleted", "rule"} | of_life
+        assert entry.keys() == {"key", "timestamp", "time", "cells", "bytes", "deleted", "rule"} | of_life
+        assert entry["bytes"] is None, "it was not asked for"
         assert entry["cells"] == (2 if name == "count" else 1)
         assert entry["deleted"] is False
 

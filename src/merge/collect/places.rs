@@ -2,7 +2,7 @@
 
 use super::{Collection, group, walk::Walk};
 use crate::{
-    cell::{Part, TIMESTAMP_ID_BYTES, Timestamp},
+    cell::{TIMESTAMP_ID_BYTES, Timestamp},
     merge::{
         part::{Nesting, Writer, split_field},
         strategy::{PartCell, StrategyOf},

@@ -8,7 +8,7 @@
 use std::ops::Bound;
 
 use super::{entry::TreeEntry, joined::Joined, tree::AppliedTree};
-use crate::cell::{CellKey, Timestamp};
+use crate::cell::CellKey;
 
 /// What was found of a tree, or of some of it.
 #[derive(Debug, Default)]
