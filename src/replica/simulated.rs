@@ -165,6 +165,7 @@ impl SimulatedReplica {
             max_clock_drift: Duration::from_secs(10),
             keep_changes: true,
             collect_after,
+            died_until: None,
         };
         let state = State::new(
             "simulated",

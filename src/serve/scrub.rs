@@ -59,7 +59,7 @@ pub(crate) async fn tidy(
         let name = operator.admin().name.clone();
         let operator = Arc::clone(&operator);
         looks = looks.wrapping_add(1);
-        let is_kept = looks % REMEMBER_AFTER == 0;
+        let is_kept = looks.is_multiple_of(REMEMBER_AFTER);
         let held = held.clone().filter(|_| is_kept);
         let tidying = tokio::task::spawn_blocking(move || {
             let replica = &operator.admin().replica;
