@@ -109,16 +109,16 @@ impl Clients {
             return;
         }
         let timestamp = world.timestamp(node);
-        let mut cells = world.merging.write(number, timestamp, Some(put));
+        let cells = world.merging.write(number, timestamp, Some(put));
         for (key, cell) in &cells {
             world.wrote(key, cell);
         }
         world.publish(node, &Message::Update(cells.clone()));
-        assert_eq!(cells.len(), 1, "one cell for each");
-        let (key, cell) = cells.pop().expect("one");
-        let version = Version::of(&key, &cell);
+        // That of an element comes after the one that says that there is a set.
+        let (key, cell) = cells.last().expect("there is one");
+        let (key, version) = (key.clone(), Version::of(key, cell));
         self.written.entry(key.clone()).or_default().push(version);
-        match world.offer(node, vec![(key.clone(), cell)]) {
+        match world.offer(node, cells) {
             (_, Some(committed)) => self.open.push(Open {
                 node,
                 key,
