@@ -12,6 +12,7 @@ use smallvec::smallvec;
 
 #[cfg(feature = "durable")]
 mod collecting;
+#[cfg(feature = "durable")]
 mod concurrency;
 #[cfg(feature = "durable")]
 mod failures;
