@@ -241,6 +241,26 @@ def test_values_are_shown_as_what_they_are(page):
     page.wait_for("document.querySelector('#value img')?.naturalWidth === 1")
 
 
+def test_the_last_list_of_keys_that_was_asked_for_is_shown(page):
+    page.click("[data-part=keys]")
+    listed = "document.querySelectorAll('#listed li').length"
+    page.wait_for(f"{listed} > 1")
+    # The answer to the first question comes after that to the second.
+    page.run(
+        "{ const asked = ask; ask = async (...question) => {"
+        " const answer = await asked(...question);"
+        " if (!window.release) await new Promise((done) => { window.release = done; });"
+        " return answer; }; }"
+    )
+    page.run("void search()")
+    page.wait_for("window.release !== undefined")
+    page.run("document.getElementById('prefix').value = 'demo/n/0007'; void search()")
+    page.wait_for(f"{listed} === 1")
+    page.run("window.release()")
+    page.wait_for(f"{listed} === 1")
+    assert page.run(listed) == 1
+
+
 def test_a_proof_holds_and_another_root_is_refused(page, routers):
     page.click("[data-part=keys]")
     page.run("document.getElementById('prefix').value = 'demo/n/0007'; search()")

@@ -17,21 +17,27 @@ let nextPage;
 let openKey;
 let picture;
 
+/** Lists that were asked for: an answer may come after that to a later question. */
+let lists = 0;
+
 async function listKeys() {
   const replica = chosen;
   if (!replica) return;
+  const list = ++lists;
+  const isLast = () => list === lists && replica === chosen;
   const parameters = [`limit=${KEYS_ON_A_PAGE}`];
   const prefix = byId("prefix").value;
   if (prefix) parameters.push(`prefix=${hexOf(bytesOf(prefix))}`);
   if (byId("deleted").checked) parameters.push("deleted=true");
   try {
     const page = await ask(replica, `keys?${parameters.join(";")}`, pages.at(-1));
-    if (replica !== chosen) return;
+    if (!isLast()) return;
     nextPage = page.next ?? undefined;
     byId("listed").replaceChildren(...page.keys.map(drawListed));
     show(byId("page-number"), page.keys.length ? `Page ${pages.length}, ${page.keys.length} keys` : nextPage ? "None among the keys that were looked at; go on" : "No keys");
     say("");
   } catch (error) {
+    if (!isLast()) return;
     nextPage = undefined;
     byId("listed").replaceChildren();
     show(byId("page-number"), "");
