@@ -7,6 +7,7 @@
  *
  *   record FOLDER FILE  from now on each change below FOLDER is appended to FILE
  *   mark TEXT           TEXT is appended to FILE
+ *   kill                the process ends as by SIGKILL, with no call made that is not recorded
  *   fail FOLDER KIND N  below FOLDER the call of number N (from 0) of that kind fails, and those after it;
  *                       KIND: write, full, sync, read
  *   slow FOLDER MILLIS  below FOLDER each sync takes longer
@@ -156,6 +157,12 @@ static void obey(const char *text, size_t length)
         if (recording >= 0)
             append(MARK, 0, 0, text + 5, length - 5, NULL, 0);
         return;
+    }
+    if (!strcmp(command, "kill")) {
+        /* A call and its record are one step to whoever holds the lock, and it is never unlocked. */
+        CALL(SYS_kill, CALL(SYS_getpid, 0, 0, 0, 0, 0, 0), SIGKILL, 0, 0, 0, 0);
+        for (;;)
+            CALL(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
     }
     if (recording >= 0)
         CALL(SYS_close, recording, 0, 0, 0, 0, 0);

@@ -88,6 +88,13 @@ impl Interposer {
         self.ask(&format!("mark {text}"));
     }
 
+    /// Ends this process as by SIGKILL, its other threads where they are, but between two calls: each call
+    /// that was made is recorded.
+    pub fn kill(&self) -> ! {
+        self.ask("kill");
+        unreachable!("the process is killed")
+    }
+
     /// From the call of this number on, those of its kind fail below `folder`.
     pub fn fail(&self, folder: &Path, fault: Fault, number: u64) {
         let (folder, fault) = (folder.display(), fault.name());

@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     fs,
     path::{Path, PathBuf},
-    process::{Stdio, abort},
+    process::Stdio,
     sync::Arc,
 };
 
@@ -66,7 +66,7 @@ pub fn live(folder: &Path, seed: u64) -> ! {
     let mut writer = writer.expect("a new store");
     let mut random = StdRng::seed_from_u64(seed);
     writer.run(STEPS, &mut random).expect("it writes");
-    abort()
+    disk.kill()
 }
 
 impl Killed {
