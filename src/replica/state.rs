@@ -130,6 +130,15 @@ impl State {
         self.tree.write()
     }
 
+    /// One of many steps that change the tree. Readers that wait are next: without that, whoever takes
+    /// the next step has the lock again before they are awake, and they wait for many.
+    pub(super) fn change_tree<T>(&self, step: impl FnOnce(&mut AppliedTree) -> T) -> T {
+        let mut tree = self.applied_mut();
+        let changed = step(&mut tree);
+        parking_lot::RwLockWriteGuard::unlock_fair(tree);
+        changed
+    }
+
     pub(super) fn roots(&self) -> RwLockReadGuard<'_, RootHistory> {
         self.roots.read().unwrap_or_else(PoisonError::into_inner)
     }

@@ -154,7 +154,8 @@ impl Core {
         let joined = &batch.done[from..];
         self.owed = self.owed.saturating_sub(most);
         if !joined.is_empty() {
-            self.state.applied_mut().join_all(joined, &mut batch.joined);
+            let into = &mut batch.joined;
+            self.state.change_tree(|tree| tree.join_all(joined, into));
         }
         if batch.due.len() > 0 {
             self.apply = ApplyPhase::Joining(batch);
@@ -166,21 +167,23 @@ impl Core {
     fn cover_some(&mut self, mut batch: Box<Batch>, now: Now) -> Task {
         let most = self.state.tuning.joined_at_once;
         self.owed = self.owed.saturating_sub(most);
-        if batch.joined.is_covering() && self.state.applied_mut().cover(&mut batch.joined, most) {
+        let Batch {
+            joined, garbage, ..
+        } = &mut *batch;
+        if joined.is_covering() && self.state.change_tree(|tree| tree.cover(joined, most)) {
             self.apply = ApplyPhase::Covering(batch);
             return Task::Again;
         }
-        if self.has_lifetimes && self.state.applied_mut().fade(&mut batch.joined, most) {
+        if self.has_lifetimes && self.state.change_tree(|tree| tree.fade(joined, most)) {
             self.apply = ApplyPhase::Covering(batch);
             return Task::Again;
         }
-        if !batch.garbage.is_empty() {
-            let from = batch.garbage.len().saturating_sub(most);
-            let mut tree = self.state.applied_mut();
-            for key in batch.garbage.drain(from..) {
-                tree.collect(key, &mut batch.joined);
-            }
-            drop(tree);
+        if !garbage.is_empty() {
+            let from = garbage.len().saturating_sub(most);
+            self.state.change_tree(|tree| {
+                let some = garbage.drain(from..);
+                some.for_each(|key| tree.collect(key, joined));
+            });
             self.apply = ApplyPhase::Covering(batch);
             return Task::Again;
         }
