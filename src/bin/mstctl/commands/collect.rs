@@ -1,15 +1,13 @@
 //! `mstctl collect`
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::Context;
+use super::{Context, controls};
 use crate::{
     args::{Collect, CollectAction},
-    connection::{Connection, Request},
     exit::{Answer, Error},
-    output::{Output, Tone, counted, plain, safe},
-    replicas::{Replica, storage},
+    output::{counted, plain, safe},
 };
 
 /// What is asked.
@@ -27,42 +25,11 @@ struct State {
 }
 
 pub(super) fn run(context: &Context, args: &Collect) -> Result<Answer, Error> {
-    if args.action == CollectAction::Now {
-        let (connection, replica) = context.one()?;
-        let request = Request::to(&replica.base, WHAT).with("do", "now");
-        let state = connection.change(request)?.json()?;
-        return show(context.output, &[(replica, state)]);
-    }
-    let (connection, replicas) = context.all()?;
-    let ask = |connection: &Connection, replica: Replica| {
-        let state = connection.ask(Request::to(&replica.base, WHAT))?.json()?;
-        Ok((replica, state))
+    let states = match args.action {
+        CollectAction::Now => vec![controls::change(context, WHAT, "now")?],
+        CollectAction::Status => controls::states(context, WHAT)?,
     };
-    let states = replicas
-        .into_iter()
-        .map(|replica| ask(&connection, replica));
-    show(context.output, &states.collect::<Result<Vec<_>, Error>>()?)
-}
-
-fn show(output: Output, states: &[(Replica, Value)]) -> Result<Answer, Error> {
-    let documents: Value = states
-        .iter()
-        .map(|(replica, state)| {
-            json!({
-                "replica": replica.base.replica.to_string(),
-                "key_expr": replica.base.group.key_expr,
-                "collection": state,
-            })
-        })
-        .collect();
-    output.either(&documents, |output| {
-        let lines = states.iter().map(|(replica, state)| {
-            let of = format!("{}  {}", replica.short(), storage(&replica.base.group));
-            format!("{}  {}", output.paint(Tone::Strong, &of), text(state))
-        });
-        lines.collect::<Vec<_>>().join("\n")
-    })?;
-    Ok(Answer::Yes)
+    controls::show(context.output, "collection", &states, text)
 }
 
 /// A state in words, whatever its form.
@@ -93,6 +60,8 @@ fn text(state: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

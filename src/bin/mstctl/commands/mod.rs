@@ -5,6 +5,7 @@ mod check_config;
 mod collect;
 mod completions;
 mod confirm;
+mod controls;
 mod diff;
 mod get;
 mod keys;

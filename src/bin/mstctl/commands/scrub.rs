@@ -1,15 +1,15 @@
 //! `mstctl scrub`
 
 use serde::Deserialize as _;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::{Context, status, stream::follow, verify::Findings};
+use super::{Context, controls, status, stream::follow, verify::Findings};
 use crate::{
     args::{Scrub, ScrubAction},
-    connection::{Connection, Request},
+    connection::Request,
     exit::{Answer, Error},
-    output::{Output, Tone, plain, safe},
-    replicas::{Replica, Scrub as State, storage},
+    output::{plain, safe},
+    replicas::{Replica, Scrub as State},
 };
 
 /// What is asked.
@@ -17,23 +17,18 @@ const WHAT: &str = "control/scrub";
 
 pub(super) fn run(context: &Context, args: &Scrub) -> Result<Answer, Error> {
     let action = match args.action {
-        ScrubAction::Status => return states(context),
+        ScrubAction::Status => return show(context, &controls::states(context, WHAT)?),
         ScrubAction::Now => return now(context),
         ScrubAction::Pause => "pause",
         ScrubAction::Resume => "resume",
         ScrubAction::Acknowledge => return acknowledge(context),
     };
-    let (connection, replica) = context.one()?;
-    let request = Request::to(&replica.base, WHAT).with("do", action);
-    let state = connection.change(request)?.json()?;
-    show(context.output, &[(replica, state)])
+    show(context, &[controls::change(context, WHAT, action)?])
 }
 
 /// Takes `RECOVERED` off the status.
 fn acknowledge(context: &Context) -> Result<Answer, Error> {
-    let (connection, replica) = context.one()?;
-    let request = Request::to(&replica.base, WHAT).with("do", "acknowledge");
-    let document: Value = connection.change(request)?.json()?;
+    let (_, document) = controls::change(context, WHAT, "acknowledge")?;
     context.output.either(&document, |_| {
         match document.get("acknowledged").and_then(Value::as_str) {
             Some(aside) => format!("acknowledged: the damaged store is in {}", safe(aside)),
@@ -43,37 +38,8 @@ fn acknowledge(context: &Context) -> Result<Answer, Error> {
     Ok(Answer::Yes)
 }
 
-fn states(context: &Context) -> Result<Answer, Error> {
-    let (connection, replicas) = context.all()?;
-    let ask = |connection: &Connection, replica: Replica| {
-        let state = connection.ask(Request::to(&replica.base, WHAT))?.json()?;
-        Ok((replica, state))
-    };
-    let states = replicas
-        .into_iter()
-        .map(|replica| ask(&connection, replica));
-    show(context.output, &states.collect::<Result<Vec<_>, Error>>()?)
-}
-
-fn show(output: Output, states: &[(Replica, Value)]) -> Result<Answer, Error> {
-    let documents: Value = states
-        .iter()
-        .map(|(replica, state)| {
-            json!({
-                "replica": replica.base.replica.to_string(),
-                "key_expr": replica.base.group.key_expr,
-                "scrub": state,
-            })
-        })
-        .collect();
-    output.either(&documents, |output| {
-        let lines = states.iter().map(|(replica, state)| {
-            let of = format!("{}  {}", replica.short(), storage(&replica.base.group));
-            format!("{}  {}", output.paint(Tone::Strong, &of), text(state))
-        });
-        lines.collect::<Vec<_>>().join("\n")
-    })?;
-    Ok(Answer::Yes)
+fn show(context: &Context, states: &[(Replica, Value)]) -> Result<Answer, Error> {
+    controls::show(context.output, "scrub", states, text)
 }
 
 /// A state in words, whatever its form.
