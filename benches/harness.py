@@ -36,7 +36,7 @@ def find_programs(folder, libraries=LIBRARIES):
     for name in libraries:
         shutil.copy(PROJECT / "target/release" / name, folder)
     zenohd = sorted(PROJECT.glob(".tools/zenohd-*/bin/zenohd"))
-    return Programs(zenohd[-1], Path(folder))
+    return Programs(zenohd[-1], Path(folder), PROJECT / "target/release/mst-router")
 
 
 @contextmanager
