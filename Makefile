@@ -99,6 +99,8 @@ bench: build tools
 	$(PYTHON) benches/replication.py
 	$(PYTHON) benches/merging.py
 	$(PYTHON) benches/operations.py
+	$(PYTHON) benches/front_door.py
+	$(PYTHON) benches/slow_links.py
 
 ## Simulated replicas, each kind of faults for so many seconds; a seed that fails is named.
 SECONDS ?= 600
