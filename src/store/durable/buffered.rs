@@ -1,6 +1,6 @@
 //! What the engine has in memory and not in tables, and when tables are written.
 
-use std::sync::{PoisonError, atomic::Ordering};
+use std::sync::{Arc, PoisonError, atomic::Ordering};
 
 use super::{DurableStore, StoreError, engine::Memtables, rows::Rows};
 
@@ -27,12 +27,12 @@ impl DurableStore {
     /// should the journal be lost, of a row that is in a table its payload comes from the log.
     pub(super) fn trim_log(
         &self,
-        places: &[&Rows],
+        places: &[&Arc<Rows>],
         cell_bytes: usize,
         payload_bytes: usize,
     ) -> Result<(), StoreError> {
         let keyspaces = || {
-            let of = |rows: &&Rows| [rows.cells.clone(), rows.payloads.clone()];
+            let of = |rows: &&Arc<Rows>| [rows.cells.clone(), rows.payloads.clone()];
             places.iter().flat_map(of)
         };
         let mut buffered = self.buffered.lock().unwrap_or_else(PoisonError::into_inner);
@@ -64,6 +64,7 @@ impl DurableStore {
                     begun.map_err(rows.failed("flush"))?;
                 }
             }
+            self.engine.compaction.written(rows);
         }
         if of_cells {
             buffered.cells = 0;

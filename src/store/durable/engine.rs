@@ -17,6 +17,7 @@ use fjall::{
 
 use super::{
     StoreError,
+    compaction::{self, Compaction},
     current::Current,
     failure::engine_error,
     folder::{Folders, io_error},
@@ -26,10 +27,8 @@ use super::{
 /// Files of a store that are kept open: a process may often open 1,024 in all.
 const MAX_OPEN_FILES: usize = 100;
 
-/// Threads of the engine that write files and merge them. Of more than one, the first
-/// does not merge, and while the others do it asks itself for the next in a loop: it
-/// takes a processor for nothing, for as long as there is something to merge (`worker_tick`
-/// in fjall 3.1.13).
+/// Threads of the engine that write tables. Those of rows are merged by a [thread](super::compaction) of
+/// the store.
 const WORKERS: usize = 1;
 
 /// Bounds for a write buffer.
@@ -72,9 +71,10 @@ impl Memtables {
             0 => name.to_owned(),
             generation => format!("{name}-{generation}"),
         };
-        let cells = || options(self.cells);
+        let unmerged = |memtable| options(memtable).compaction_strategy(compaction::none());
+        let cells = || unmerged(self.cells);
         let payloads =
-            || options(self.payloads).with_kv_separation(Some(KvSeparationOptions::default()));
+            || unmerged(self.payloads).with_kv_separation(Some(KvSeparationOptions::default()));
         Ok(Rows {
             path: path.to_owned(),
             cells: database.keyspace(&name("cells"), cells).map_err(failed)?,
@@ -97,6 +97,8 @@ fn options(memtable: u64) -> KeyspaceCreateOptions {
 
 /// The engine, opened, and what its rows say.
 pub(super) struct Engine {
+    /// The first to be dropped: its thread has the database open, too.
+    pub(super) compaction: Compaction,
     pub(super) database: Database,
     /// Others after a [rewrite](super::rewrite).
     pub(super) rows: RwLock<Arc<Rows>>,
@@ -131,12 +133,13 @@ impl Engine {
     }
 
     /// Has all rows written to tables, and waits until they are synced.
-    pub(super) fn write_tables(&self, target: Option<&Rows>) -> Result<(), StoreError> {
+    pub(super) fn write_tables(&self, target: Option<&Arc<Rows>>) -> Result<(), StoreError> {
         let rows = self.rows();
         self.write_tables_of(&self.quarantine)?;
-        for place in [Some(&*rows), target].into_iter().flatten() {
+        for place in [Some(&rows), target].into_iter().flatten() {
             self.write_tables_of(&place.cells)?;
             self.write_tables_of(&place.payloads)?;
+            self.compaction.written(place);
         }
         self.sync()
     }
@@ -230,9 +233,11 @@ impl Engine {
             .map_err(failed)?;
         let last_keyspace = current.map_or(0, |current| current.last());
         let applied = rows.applied()?;
+        let rows = Arc::new(rows);
         Ok(Self {
+            compaction: Compaction::start(database.clone(), &rows)?,
             database,
-            rows: RwLock::new(Arc::new(rows)),
+            rows: RwLock::new(rows),
             target: Mutex::default(),
             quarantine,
             memtables,

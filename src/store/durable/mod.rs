@@ -11,6 +11,7 @@
 
 mod buffered;
 mod catch_up;
+mod compaction;
 mod current;
 mod destroy;
 mod engine;
@@ -56,7 +57,7 @@ use self::{
     engine::Engine,
     folder::{Folders, State},
     rewrite::Upkeep,
-    rows::{APPLIED_KEY, Rows, RowsView},
+    rows::{APPLIED_KEY, RowsView},
     wal::Wal,
 };
 use super::{
@@ -261,15 +262,14 @@ impl CellStore for DurableStore {
         } = batch;
         let target = self.engine.target();
         let rows = self.engine.rows();
-        let places = Vec::from_iter([Some(&*rows), target.as_deref()].into_iter().flatten());
+        let places = Vec::from_iter([Some(&rows), target.as_ref()].into_iter().flatten());
+        self.engine.compaction.check(&rows)?;
         let mut engine_batch = self.batch(puts.len() + removes.len() + 1, Commit::Buffered);
         // The engine makes copies of its own.
         let (mut key_bytes, mut row) = (Vec::new(), Vec::new());
         let (mut cell_bytes, mut payload_bytes) = (0, 0);
-        for Rows {
-            cells, payloads, ..
-        } in &places
-        {
+        for rows in &places {
+            let (cells, payloads) = (&rows.cells, &rows.payloads);
             for Write { key, cell, version } in puts {
                 key_bytes.clear();
                 key.write_canonical(&mut key_bytes);
@@ -358,7 +358,7 @@ impl CellStore for DurableStore {
         let target = self.engine.target();
         let mut buffered = self.buffered.lock().unwrap_or_else(PoisonError::into_inner);
         self.wal.sync()?;
-        self.engine.write_tables(target.as_deref())?;
+        self.engine.write_tables(target.as_ref())?;
         *buffered = Buffered::default();
         drop(buffered);
         self.wal.empty(self.applied.load(Ordering::Relaxed))

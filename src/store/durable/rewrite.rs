@@ -245,6 +245,7 @@ impl DurableStore {
                 let rotated = keyspace.rotate_memtable();
                 rotated.map_err(new.failed("flush"))?;
             }
+            self.engine.compaction.written(new);
             Arc::clone(new)
         };
         for keyspace in [&new.cells, &new.payloads] {
@@ -302,7 +303,7 @@ fn read_or_miss<T>(read: fjall::Result<Option<T>>, rows: &Rows) -> Result<Option
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc};
 
     use super::*;
@@ -311,11 +312,11 @@ mod tests {
         store::{QuarantineStore as _, RowBatch, StoreTuning, Write},
     };
 
-    const CACHE: u64 = 4 << 20;
+    pub(in crate::store::durable) const CACHE: u64 = 4 << 20;
 
-    type Model = BTreeMap<CellKey, (Arc<Cell>, Version)>;
+    pub(in crate::store::durable) type Model = BTreeMap<CellKey, (Arc<Cell>, Version)>;
 
-    fn write(number: u32, time: u64, length: usize) -> Write {
+    pub(in crate::store::durable) fn write(number: u32, time: u64, length: usize) -> Write {
         let key = CellKey::own(key(&format!("k/{number:05}")));
         // Such as does not compress.
         let mut state = u64::from(number) << 32 | time | 1;
@@ -339,7 +340,11 @@ mod tests {
     }
 
     /// As a replica does when the watermark passes.
-    fn put(store: &DurableStore, model: &mut Model, writes: Vec<Write>) {
+    pub(in crate::store::durable) fn put(
+        store: &DurableStore,
+        model: &mut Model,
+        writes: Vec<Write>,
+    ) {
         let mut cells = writes.iter().map(|write| (&write.key, &*write.cell));
         let applied = Some(
             store
@@ -357,12 +362,12 @@ mod tests {
         store.apply(&batch).expect("applied");
     }
 
-    fn rewrite(store: &DurableStore, model: &Model) -> bool {
+    pub(in crate::store::durable) fn rewrite(store: &DurableStore, model: &Model) -> bool {
         let rewritten = store.rewrite(&mut |visit| model.keys().all(visit));
         rewritten.expect("rewritten")
     }
 
-    fn assert_holds(store: &DurableStore, model: &Model) {
+    pub(in crate::store::durable) fn assert_holds(store: &DurableStore, model: &Model) {
         let mut found = Vec::new();
         let mut visit = |key, row: crate::store::RowRead| {
             found.push((key, row.expect("whole")));
