@@ -112,7 +112,7 @@ SEEDS ?= 2100
 soak-power:
 	scripts/soak-power $(SEEDS)
 
-## Seeded faults, each of which its tests have to notice: about a minute for each.
+## Seeded faults, each of which its tests have to notice.
 mutants:
 	scripts/mutants
 

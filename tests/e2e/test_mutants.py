@@ -26,3 +26,24 @@ def test_every_seeded_fault_applies():
     layers = Counter(fault["layer"] for fault in faults)
     expected = {"wal", "store", "core", "mst", "merge", "proof", "sync", "backup", "config", "net"}
     assert layers.keys() == expected and len(faults) >= 60, layers
+
+
+def test_functions_with_faults_have_a_body_for_each():
+    source = """fn one(text: &'static str) -> u8 {
+    let brace = '}'; // and another: }
+    if text == "}" { 1 } else { 2 }
+}
+const fn two() -> u8 { 3 }
+fn three() -> impl Fn() -> u8 { || { 4 } }
+"""
+    faults = {
+        number: {"old": old, "new": new}
+        for number, (old, new) in enumerate([("{ 1 }", "{ 9 }"), ("{ 3 }", "{ 9 }"), ("4", "9"), ("2", "8")], 1)
+    }
+    text, numbers = _MUTANTS["together"](source, faults)
+    assert numbers == [1, 4], "neither a constant function nor one that hides its type"
+    assert text.count("fn one") == 1 and text.endswith(source[source.index("const fn") :])
+    bodies = text.split("=>")
+    assert len(bodies) == 1 + 3 and all("let brace" in body for body in bodies[1:])
+    assert "{ 9 } else { 2 }" in bodies[1] and "{ 1 } else { 8 }" in bodies[2]
+    assert "{ 1 } else { 2 }" in bodies[3]
