@@ -16,6 +16,7 @@ use zenoh::{
 use super::{
     dropped::{Dropped, count},
     mailbox::Mailbox,
+    parts::{Part, Parts},
     queryable::{self, Route},
     text::one_line,
 };
@@ -238,7 +239,7 @@ pub(super) const QUICKLY: Terms = Terms {
 /// The longest text of a peer that says why it does not answer.
 const MAX_REASON: usize = 1024;
 
-/// The only answer to a query, or why there is none. Of one that is longer than `max` no more is copied
+/// The answer to a query, joined of its parts, or why there is none. Of one that is longer than `max` no more is copied
 /// than shows that. The answer has the priority and the congestion control of the query.
 pub(super) async fn get(
     session: Session,
@@ -247,8 +248,8 @@ pub(super) async fn get(
     bytes: Vec<u8>,
     max: usize,
 ) -> Result<Vec<u8>, String> {
-    // Of one priority the link's queue holds back whoever comes after a message that waits. So what
-    // waits is a batch at the most, and only where nothing else gets through.
+    // Of one priority the link's queue holds back whoever comes after a message that waits. So each part
+    // that waits is a batch at the most, and only where nothing else gets through.
     let (priority, congestion_control) = match terms.precedence {
         Precedence::AfterClients => (Priority::DataLow, CongestionControl::Drop),
         Precedence::AmongClients => (Priority::Data, CongestionControl::Block),
@@ -262,15 +263,22 @@ pub(super) async fn get(
         .timeout(terms.timeout)
         .await
         .map_err(|error| error.to_string())?;
-    let reply = replies
-        .recv_async()
-        .await
-        .map_err(|_| "there was no answer".to_owned())?;
-    match reply.into_result() {
-        Ok(sample) => Ok(bounded(sample.payload(), max)),
-        Err(error) => {
-            let reason = bounded(error.payload(), MAX_REASON);
-            Err(one_line(&String::from_utf8_lossy(&reason)))
+    let mut parts = Parts::new(max);
+    loop {
+        let reply = replies.recv_async().await;
+        let reply = reply.map_err(|_| parts.missing().to_owned())?;
+        match reply.into_result() {
+            Ok(sample) => {
+                let part = sample.attachment().map(|part| bounded(part, Part::BYTES));
+                let bytes = bounded(sample.payload(), parts.room());
+                if let Some(whole) = parts.add(part.as_deref(), bytes)? {
+                    return Ok(whole);
+                }
+            }
+            Err(error) => {
+                let reason = bounded(error.payload(), MAX_REASON);
+                return Err(one_line(&String::from_utf8_lossy(&reason)));
+            }
         }
     }
 }

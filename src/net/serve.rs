@@ -3,10 +3,11 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use tokio::sync::{Semaphore, mpsc};
-use zenoh::{Wait, query::Query as ZQuery};
+use zenoh::{Wait, qos::CongestionControl, query::Query as ZQuery};
 
 use super::{
     links::{Asked, Kind, bounded},
+    parts::{Part, parts_of},
     replicator::Replicator,
 };
 use crate::{
@@ -49,7 +50,16 @@ pub(super) async fn serve(
 /// from others by its key.
 fn reply(name: &str, own: &str, query: &ZQuery, answer: Result<Answer, String>) {
     let sent = match answer {
-        Ok(Answer::Bytes(bytes)) => query.reply(own, bytes).wait(),
+        Ok(Answer::Bytes(bytes)) => match query.congestion_control() {
+            // It waits for room as long as it has to, and others' messages come between two parts.
+            CongestionControl::Block => parts_of(bytes.into()).try_for_each(|(part, bytes)| {
+                let reply = query.reply(own, bytes);
+                reply.attachment(part.map(Part::encode)).wait()
+            }),
+            // A message that may be dropped is, after a millisecond without room; but of a long one
+            // Zenoh cuts pieces itself, which wait for longer.
+            _ => query.reply(own, bytes).wait(),
+        },
         Ok(Answer::Nothing) => Ok(()),
         Err(error) => query.reply_err(error).wait(),
     };

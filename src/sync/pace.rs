@@ -5,7 +5,7 @@
 //! end. So the first messages fit in one batch of Zenoh's. As in TCP they double while answers are
 //! quick, grow little by little beyond half of the size at which one was lost, and are halved by a
 //! loss. On a link that clients keep full an answer waits for what is queued before it, however
-//! short it is: there one waits longer instead. The pace is the link's: it outlives pulls, and a peer that disappears and comes back has
+//! short it is: there one waits longer instead, and asks for more at a time. The pace is the link's: it outlives pulls, and a peer that disappears and comes back has
 //! the one that it had.
 
 use std::time::Duration;
@@ -14,6 +14,10 @@ use super::MESSAGE_BYTES;
 
 /// The first messages: with what Zenoh adds, one batch.
 const FIRST_MESSAGE: usize = 48 << 10;
+
+/// The longest messages among those of clients: on a link where each waits for seconds. An answer is cut
+/// into batches then, and clients' messages come between them.
+const MOST_AMONG_CLIENTS: usize = 8 * FIRST_MESSAGE;
 
 /// The smallest messages, over a link that is too slow for larger ones.
 const MIN_MESSAGE: usize = 4 << 10;
@@ -26,7 +30,10 @@ const STEP: usize = 16 << 10;
 const QUICK: Duration = Duration::from_millis(500);
 const SLOW: Duration = Duration::from_secs(2);
 
-/// How long an answer is waited for: at first, and at the most, on a link where answers take long.
+/// How long an answer is waited for: as long as there was none; then; and at the most, on a link where
+/// answers take long.
+const FIRST_TIMEOUT: Duration = Duration::from_secs(5);
+/// See [`FIRST_TIMEOUT`].
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -64,19 +71,18 @@ impl Default for Pace {
             threshold: MESSAGE_BYTES,
             terms: Terms {
                 precedence: Precedence::AfterClients,
-                timeout: REQUEST_TIMEOUT,
+                timeout: FIRST_TIMEOUT,
             },
         }
     }
 }
 
 impl Pace {
-    /// About the size of the next query, and of its answer. What goes among clients is no more than
-    /// a batch, since they wait for it.
+    /// About the size of the next query, and of its answer.
     pub(super) fn message_bytes(&self) -> usize {
         match self.terms.precedence {
             Precedence::AfterClients => self.message_bytes,
-            Precedence::AmongClients => self.message_bytes.min(FIRST_MESSAGE),
+            Precedence::AmongClients => self.message_bytes.min(MOST_AMONG_CLIENTS),
         }
     }
 
@@ -100,7 +106,7 @@ impl Pace {
         } else if self.terms.precedence == Precedence::AmongClients {
             // It waited for what clients had queued, and would have, were it shorter.
             if is_full {
-                self.message_bytes = (self.message_bytes * 2).min(FIRST_MESSAGE);
+                self.message_bytes = (self.message_bytes * 2).min(MOST_AMONG_CLIENTS);
             }
         } else if took >= SLOW {
             self.shrink();
@@ -114,7 +120,14 @@ impl Pace {
 
     /// There was no answer in time.
     pub(super) fn timed_out(&mut self) {
-        self.shrink();
+        match self.terms.precedence {
+            // It was too long, or clients never let it through: then it is for them to wait.
+            Precedence::AfterClients => {
+                self.message_bytes = self.message_bytes.min(FIRST_MESSAGE);
+                self.threshold = self.message_bytes;
+            }
+            Precedence::AmongClients => self.shrink(),
+        }
         self.terms.precedence = Precedence::AmongClients;
         self.terms.timeout = (self.terms.timeout * 2).min(MAX_TIMEOUT);
     }
@@ -179,11 +192,13 @@ mod tests {
         assert_eq!(pace.terms().precedence, Precedence::AfterClients);
         pace.timed_out();
         assert_eq!(pace.terms().precedence, Precedence::AmongClients);
-        assert!(pace.message_bytes() <= FIRST_MESSAGE, "clients wait for it");
+        assert_eq!(pace.message_bytes(), FIRST_MESSAGE, "clients wait for it");
         assert_eq!(pace.terms().timeout, 2 * REQUEST_TIMEOUT);
+        pace.timed_out();
+        assert_eq!(pace.message_bytes(), FIRST_MESSAGE / 2, "it was too long");
         // Behind what clients have queued it is slow at any size.
         (0..10).for_each(|_| pace.answered(pace.message_bytes(), 6 * SLOW));
-        assert_eq!(pace.message_bytes(), FIRST_MESSAGE);
+        assert_eq!(pace.message_bytes(), MOST_AMONG_CLIENTS);
         assert_eq!(pace.terms().precedence, Precedence::AmongClients);
         assert_eq!(pace.terms().timeout, 24 * SLOW);
         pace.answered(1, Duration::ZERO);
