@@ -14,7 +14,7 @@ use super::{
     replicator::Differences,
     replier::{Pieces, Replier},
     request::{BRIEF, DRY, MAX_ROLLBACK, Request},
-    status::{collection_json, damage_json, ntp64_text, scrub_json},
+    status::{collection_status, damage_status, ntp64_text, scrub_status, written},
     text::one_line,
     words::{Words, root, unknown_verb},
 };
@@ -141,7 +141,7 @@ impl Operator {
             }
             Request::Verify => self.verify(replier)?,
             Request::Scrub => match words.get("do") {
-                None => drop(replier.json(&scrub_json(self))),
+                None => drop(replier.json(&written(&scrub_status(self)))),
                 Some("pause") => self.pause_scrub(true, replier)?,
                 Some("resume") => self.pause_scrub(false, replier)?,
                 Some("now") => self.verify(replier)?,
@@ -155,13 +155,13 @@ impl Operator {
                 }
             },
             Request::Collect => match words.get("do") {
-                None => drop(replier.json(&collection_json(&admin.replica))),
+                None => drop(replier.json(&written(&collection_status(&admin.replica)))),
                 Some("now") => {
                     if admin.replica.collection().after.is_none() {
                         return Err(AdminError::CollectsNothing);
                     }
                     admin.replica.collect_now();
-                    replier.json(&collection_json(&admin.replica));
+                    replier.json(&written(&collection_status(&admin.replica)));
                 }
                 Some(other) => return Err(unknown_verb(other, "`now`")),
             },
@@ -245,7 +245,7 @@ impl Operator {
 
     fn pause_scrub(&self, paused: bool, replier: &Replier<'_>) -> Result<(), AdminError> {
         self.admin.scrubbing.pause(paused)?;
-        replier.json(&scrub_json(self));
+        replier.json(&written(&scrub_status(self)));
         Ok(())
     }
 
@@ -358,7 +358,7 @@ fn progress_json(operator: &Operator, progress: Progress, found: &[Damage]) -> V
     json!({
         "checked": progress.cells,
         "of": progress.of,
-        "damaged": found.iter().map(|damage| damage_json(operator, damage)).collect::<Vec<_>>(),
+        "damaged": found.iter().map(|damage| damage_status(operator, damage)).collect::<Vec<_>>(),
     })
 }
 

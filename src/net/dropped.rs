@@ -1,8 +1,9 @@
 //! Counts what came and was left alone, because too much came at a time.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use serde_json::{Value, json};
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use crate::metrics::DROPPED;
 
@@ -37,9 +38,10 @@ impl Dropped {
     }
 
     /// For the status.
-    pub(super) fn status(&self) -> Value {
+    pub(super) fn status(&self) -> BTreeMap<String, u64> {
         let counts = DROPPED.into_iter().zip(self.counts());
-        let counts = counts.map(|(kind, count)| (kind.to_owned(), json!(count)));
-        Value::Object(counts.collect())
+        counts
+            .map(|(kind, count)| (kind.to_owned(), count))
+            .collect()
     }
 }

@@ -42,7 +42,7 @@ const RELATIONS: [&str; 5] = ["isolated", "divergent", "unknown", "behind", "equ
 fn relation(replication: &Replication) -> (String, Tone) {
     let present = replication.peers.iter().filter(|peer| peer.present);
     let present: Vec<&Peer> = present.collect();
-    let equal = replication.equal_peers as usize;
+    let equal = replication.equal_peers.unwrap_or(0) as usize;
     let all = present.len() + equal;
     if all == 0 {
         return ("alone".to_owned(), Tone::Plain);
@@ -150,7 +150,7 @@ mod tests {
     fn the_worst_relation_is_told() {
         let of = |list: &[(&str, bool, &str)], equal_peers| Replication {
             peers: peers(list),
-            equal_peers,
+            equal_peers: Some(equal_peers),
             ..Replication::default()
         };
         let told = |list: &[(&str, bool, &str)]| relation(&of(list, 0)).0;

@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 use zenoh::key_expr::keyexpr;
+pub(crate) use zenoh_backend_mst::net::status::{
+    Peer, Replication, Scrub, StorageStatus as Status,
+};
 use zenoh_backend_mst::{
     cell::{Key, intersect},
-    net::Whereabouts,
     sync::{Group, ReplicaId, Token},
 };
 
@@ -15,123 +17,6 @@ use crate::{
     exit::{Error, of_zenoh},
     output::{safe, short},
 };
-
-/// Of the status of a storage what this tool looks at. What a router of another
-/// version does not say is as if it were nothing.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct Status {
-    /// In the router's configuration.
-    pub(crate) name: Option<String>,
-    /// As it was given: of the storage manager, or of the plugin.
-    pub(crate) configuration: Value,
-    /// Where it is.
-    pub(crate) router: Whereabouts,
-    pub(crate) root: String,
-    /// RFC 3339.
-    pub(crate) cut: String,
-    pub(crate) keys: u64,
-    pub(crate) cells: u64,
-    pub(crate) tombstones: u64,
-    pub(crate) disk_bytes: Option<u64>,
-    pub(crate) queues: Queues,
-    pub(crate) counters: Counters,
-    /// The last writes that were refused.
-    pub(crate) refused: Vec<Value>,
-    pub(crate) scrub: Option<Scrub>,
-    pub(crate) replication: Option<Replication>,
-    /// Where a store was moved that could not be opened.
-    pub(crate) recovered: Option<String>,
-    pub(crate) failure: Option<String>,
-}
-
-impl Status {
-    /// Whether the storage has nothing on disk.
-    pub(crate) fn is_in_memory(&self) -> bool {
-        let configuration = &self.configuration;
-        let options = configuration.get("volume").unwrap_or(configuration);
-        options.get("persistence").and_then(Value::as_str) == Some("memory")
-    }
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct Scrub {
-    pub(crate) state: String,
-    pub(crate) pass: Pass,
-    pub(crate) last_completed: Option<String>,
-    pub(crate) damaged_cells: u64,
-    pub(crate) repaired_cells: u64,
-    /// Cells that are damaged, and have not been had from another replica.
-    /// The first of them.
-    pub(crate) quarantined: Vec<Value>,
-    pub(crate) quarantined_cells: usize,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct Pass {
-    pub(crate) checked: u64,
-    pub(crate) of: u64,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct Queues {
-    pub(crate) uncommitted: u64,
-    pub(crate) uncommitted_bytes: u64,
-    pub(crate) unsettled: u64,
-}
-
-impl Queues {
-    /// Whether all that came is in the root, and on disk.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.uncommitted == 0 && self.unsettled == 0
-    }
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct Counters {
-    pub(crate) puts: u64,
-    pub(crate) deletes: u64,
-    pub(crate) gets: u64,
-    pub(crate) refused: u64,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct Replication {
-    pub(crate) session: Option<String>,
-    pub(crate) peers: Vec<Peer>,
-    /// In a brief status: those that are there and equal, and those beside them that are not listed.
-    pub(crate) equal_peers: u64,
-    pub(crate) more_peers: u64,
-    pub(crate) pulls: Pulls,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct Peer {
-    pub(crate) replica: String,
-    pub(crate) present: bool,
-    pub(crate) relation: String,
-    pub(crate) reason: Option<String>,
-    pub(crate) root: Option<String>,
-    pub(crate) cells: Option<u64>,
-    /// By how much its clock is ahead of that of the replica that says so.
-    pub(crate) clock_offset_ms: Option<i64>,
-    /// Cells that it has and the one that says so does not take.
-    pub(crate) refused_cells: u64,
-    pub(crate) since: String,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct Pulls {
-    pub(crate) failed: u64,
-    pub(crate) bytes_received: u64,
-}
 
 /// A replica that answers; or a storage that is not replicated.
 #[derive(Clone, Debug)]
@@ -167,7 +52,7 @@ impl Replica {
     }
 
     fn is_storage(&self, wanted: &str) -> bool {
-        self.base.group.key_expr == wanted || self.status.name.as_deref() == Some(wanted)
+        self.base.group.key_expr == wanted || self.status.name == wanted
     }
 
     fn is_replica(&self, wanted: &str) -> bool {
@@ -178,9 +63,9 @@ impl Replica {
     /// What it is for people to choose by.
     fn listed(&self) -> String {
         let storage = storage(&self.base.group);
-        match &self.status.name {
-            Some(name) => format!("{} of {storage}, `{}`", self.base.replica, safe(name)),
-            None => format!("{} of {storage}", self.base.replica),
+        match self.status.name.as_str() {
+            "" => format!("{} of {storage}", self.base.replica),
+            name => format!("{} of {storage}, `{}`", self.base.replica, safe(name)),
         }
     }
 }

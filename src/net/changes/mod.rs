@@ -17,7 +17,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::Notify;
 use zenoh::{
     Result as ZResult, Session, Wait,
@@ -31,7 +31,7 @@ use self::queue::{Changed, Queue};
 use crate::{
     cell::{Cell, CellKey, Key, Timestamp},
     merge::Form,
-    net::convert,
+    net::{convert, status::ChangeFeed},
     replica::{GetError, Lookup, Replica},
     sync::Group,
 };
@@ -98,14 +98,14 @@ impl Changes {
     }
 
     /// For the status.
-    pub(super) fn status(&self) -> Value {
+    pub(super) fn status(&self) -> ChangeFeed {
         let counts = self.counts();
-        json!({
-            "heard": self.is_heard(),
-            "queued": counts.queued,
-            "published": counts.published,
-            "dropped": counts.dropped,
-        })
+        ChangeFeed {
+            heard: self.is_heard(),
+            queued: counts.queued,
+            published: counts.published,
+            dropped: counts.dropped,
+        }
     }
 
     fn listens(&self, is_heard: bool) {

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 use serde_json::Value;
+use zenoh_backend_mst::net::status::Collection;
 
 use super::{Context, controls};
 use crate::{
@@ -13,17 +14,6 @@ use crate::{
 /// What is asked.
 const WHAT: &str = "control/collect";
 
-/// The state of a collection.
-#[derive(Debug, Deserialize)]
-struct State {
-    state: String,
-    floor: Option<String>,
-    collected_tombstones: u64,
-    collected_rules: u64,
-    refused_late: u64,
-    held_seconds: u64,
-}
-
 pub(super) fn run(context: &Context, args: &Collect) -> Result<Answer, Error> {
     let states = match args.action {
         CollectAction::Now => vec![controls::change(context, WHAT, "now")?],
@@ -34,7 +24,7 @@ pub(super) fn run(context: &Context, args: &Collect) -> Result<Answer, Error> {
 
 /// A state in words, whatever its form.
 fn text(state: &Value) -> String {
-    let Ok(state) = State::deserialize(state) else {
+    let Ok(state) = Collection::deserialize(state) else {
         return plain(state);
     };
     let mut text = safe(&state.state).to_string();

@@ -77,7 +77,7 @@ pub(super) fn document(storages: &[Storage]) -> Value {
                 "replica": row.replica,
                 "key_expr": storage.group.key_expr,
                 "strip_prefix": storage.group.strip_prefix,
-                "name": row.status.as_ref().and_then(|status| status.name.as_deref()),
+                "name": row.status.as_ref().map(|status| &status.name),
                 "present": row.is_present(),
                 "relation": row.relation,
                 "root": row.root,

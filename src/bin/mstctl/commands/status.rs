@@ -7,7 +7,7 @@ use zenoh_backend_mst::net::Whereabouts;
 use super::Context;
 use crate::{
     exit::{Answer, Error},
-    output::{Output, Tone, counted, note, plain, safe, short},
+    output::{Output, Tone, counted, note, safe, short},
     replicas::{Peer, Replica, Scrub, Status, storage},
 };
 
@@ -52,8 +52,10 @@ pub(super) fn run(context: &Context) -> Result<Answer, Error> {
 
 fn title(replica: &Replica) -> String {
     let storage = storage(&replica.base.group);
-    let name = replica.status.name.as_deref();
-    let name = name.map_or(String::new(), |name| format!("  `{}`", safe(name)));
+    let name = match replica.status.name.as_str() {
+        "" => String::new(),
+        name => format!("  `{}`", safe(name)),
+    };
     format!("{storage}{name}  {}", replica.base.replica)
 }
 
@@ -92,7 +94,8 @@ fn health(status: &Status) -> (String, Tone) {
 fn quarantined(status: &Status) -> usize {
     let scrub = status.scrub.as_ref();
     scrub.map_or(0, |scrub| {
-        scrub.quarantined_cells.max(scrub.quarantined.len())
+        let all = usize::try_from(scrub.quarantined_cells).unwrap_or(usize::MAX);
+        all.max(scrub.quarantined.len())
     })
 }
 
@@ -108,12 +111,21 @@ fn block(status: &Status, output: Output) -> String {
     ];
     let heads = std::iter::once("refused").chain(std::iter::repeat(""));
     let last = status.refused.iter().rev().take(MAX_SHOWN);
-    lines.extend(heads.zip(last.map(|refused| output.paint(Tone::Warn, &plain(refused)))));
+    let last = last.map(|refused| {
+        let text = format!("key {}, {}", safe(&refused.key), safe(&refused.reason));
+        output.paint(Tone::Warn, &format!("{text}, at {}", safe(&refused.at)))
+    });
+    lines.extend(heads.zip(last));
     if let Some(scrub) = &status.scrub {
         lines.push(("scrub", self::scrub(scrub)));
         let heads = std::iter::once("damaged").chain(std::iter::repeat(""));
         let shown = scrub.quarantined.iter().take(MAX_SHOWN);
-        lines.extend(heads.zip(shown.map(|cell| output.paint(Tone::Bad, &plain(cell)))));
+        let shown = shown.map(|cell| {
+            let key = cell.key.as_deref().map_or("none".to_owned(), safe);
+            let text = format!("key {key}, timestamp {}", safe(&cell.timestamp));
+            output.paint(Tone::Bad, &text)
+        });
+        lines.extend(heads.zip(shown));
         let all = quarantined(status);
         if all > MAX_SHOWN {
             let more = all - MAX_SHOWN;
@@ -127,7 +139,10 @@ fn block(status: &Status, output: Output) -> String {
         let session = replication.session.as_deref();
         lines.push(("session", session.unwrap_or("none yet").to_owned()));
         let heads = std::iter::once("peers").chain(std::iter::repeat(""));
-        match (replication.peers.len(), replication.equal_peers) {
+        match (
+            replication.peers.len(),
+            replication.equal_peers.unwrap_or(0),
+        ) {
             (0, 0) => lines.push(("peers", "none".to_owned())),
             (_, 0) => {}
             (_, equal) => lines.push(("peers", format!("{equal} equal"))),
@@ -187,10 +202,9 @@ pub(super) fn holds(status: &Status) -> String {
             "of them tombstones"
         )
     );
-    match status.disk_bytes {
-        Some(_) if status.is_in_memory() => holds.push_str(", in memory"),
-        Some(bytes) => holds.push_str(&format!(", {} on disk", HumanBytes(bytes))),
-        None => {}
+    match status.is_in_memory() {
+        true => holds.push_str(", in memory"),
+        false => holds.push_str(&format!(", {} on disk", HumanBytes(status.disk_bytes))),
     }
     holds
 }
@@ -326,7 +340,7 @@ mod tests {
     fn a_block_has_a_line_for_each_thing() {
         let status = status(json!({
             "router": { "zid": "f00", "name": "r1", "host": "robot-7" },
-            "refused": [{ "key": "k", "reason": "too far" }],
+            "refused": [{ "key": "k", "reason": "too far", "at": "then" }],
             "root": "ab", "cut": "c", "keys": 1234, "cells": 1250, "tombstones": 16,
             "disk_bytes": 67108864, "queues": { "uncommitted": 1, "unsettled": 2 },
             "scrub": {
@@ -349,7 +363,7 @@ mod tests {
   holds       1,234 keys, 1,250 cells, 16 of them tombstones, 64.00 MiB on disk
   queues      1 not on disk (0 B), 2 not settled
   since open  0 puts, 0 deletes, 0 gets, 0 refused
-  refused     key k, reason too far
+  refused     key k, too far, at then
   scrub       running, 5 of 1,250 cells, last completed t; 3 damaged, 2 of them repaired
   damaged     key k, timestamp 1/a
   session     none yet

@@ -87,7 +87,7 @@ fn status(output: Output, dir: &Path) -> Result<Answer, Error> {
         keys: loaded.keys,
         cells: loaded.entries.len() as u64,
         tombstones: loaded.tombstones,
-        disk_bytes: Some(store.disk_bytes()?),
+        disk_bytes: store.disk_bytes()?,
         ..Status::default()
     };
     let lost = loaded.quarantined.len();
