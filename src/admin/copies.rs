@@ -66,6 +66,8 @@ pub struct Restored {
     pub newest: u64,
     /// Of these, those that the storage does not take.
     pub rejected: u64,
+    /// Of these, those that are dropped since their lifetime is over.
+    pub dead: u64,
 }
 
 /// What a verification found.
@@ -235,6 +237,8 @@ impl Administration {
                     restored.newest += u64::from(outcome.is_newest);
                     if outcome.is_newest {
                         changed(&told, timestamp);
+                    } else {
+                        restored.dead += u64::from(self.is_dead(&told, timestamp));
                     }
                     if outcome.committed.is_some() {
                         // There is more on its way than may be.
@@ -265,18 +269,28 @@ impl Administration {
             let here = self.replica.newest_or_covering(key);
             here.is_none_or(|here| here < version.timestamp)
         };
-        let (mut newest, mut late) = (0, 0);
+        let (mut newest, mut late, mut dead) = (0, 0, 0);
         for (key, _, version) in admitted {
-            match self.replica.is_late(&key, &version) {
-                true => late += 1,
-                false => newest += u64::from(is_newest(&key, &version)),
+            if self.replica.is_late(&key, &version) {
+                late += 1;
+            } else if is_newest(&key, &version) {
+                newest += 1;
+            } else {
+                dead += u64::from(self.is_dead(&key, version.timestamp));
             }
         }
         Ok(Restored {
             cells,
             newest,
             rejected: rejected.total() + late,
+            dead,
         })
+    }
+
+    /// Whether what is stamped with this is not taken since its lifetime is over.
+    fn is_dead(&self, key: &CellKey, timestamp: Timestamp) -> bool {
+        let died = self.replica.died_until();
+        self.replica.lifetimes().dead(&key.key, died) >= Some(timestamp)
     }
 
     /// Compares every cell with what is on the disk, and then verifies the tree.

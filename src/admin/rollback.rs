@@ -32,6 +32,8 @@ pub struct RolledBack {
     pub deleted: u64,
     /// Keys that did not differ.
     pub kept: u64,
+    /// Keys whose value has died since, or is hidden by now, and which are left as they are.
+    pub dead: u64,
 }
 
 impl RolledBack {
@@ -39,6 +41,7 @@ impl RolledBack {
         self.restored += other.restored;
         self.deleted += other.deleted;
         self.kept += other.kept;
+        self.dead += other.dead;
     }
 }
 
@@ -61,9 +64,10 @@ impl Administration {
         changed: OnChange<'_>,
     ) -> Result<RolledBack, AdminError> {
         let mut done = RolledBack::default();
-        self.each_key(frame, &mut |key, cells| {
+        let dead = self.each_key(frame, &mut |key, cells| {
             self.make(key, cells, id, &mut done, changed)
         })?;
+        done.dead = dead;
         if done.restored + done.deleted > 0 {
             self.replica.sync()?;
         }
@@ -76,7 +80,7 @@ impl Administration {
     /// If a key does not belong to the storage, or a value cannot be read.
     pub fn preview_rollback(&self, frame: RollbackFrame) -> Result<RolledBack, AdminError> {
         let mut would = RolledBack::default();
-        self.each_key(frame, &mut |key, past| {
+        would.dead = self.each_key(frame, &mut |key, past| {
             let (was, is) = (value_of(past, Form::Json)?, self.current(key)?);
             match (self.is_alike(key, &was, &is), was.is_some()) {
                 (true, is_shown) => would.kept += u64::from(is_shown),
@@ -89,12 +93,12 @@ impl Administration {
     }
 
     /// Shows the keys of a frame, and those within its range that were not there, each with its cells
-    /// in the past.
+    /// in the past; and counts those of which nothing that they had lives on.
     fn each_key(
         &self,
         frame: RollbackFrame,
         visit: &mut dyn FnMut(&Key, &PastCells) -> Result<(), AdminError>,
-    ) -> Result<(), AdminError> {
+    ) -> Result<u64, AdminError> {
         let mut keys = frame.cells.iter().map(|(key, _)| key);
         if let Some(foreign) = keys.find(|key| !self.admission.includes(key)) {
             return Err(AdminError::Foreign {
@@ -128,7 +132,9 @@ impl Administration {
                 visit(key, &PastCells::new())?;
             }
         }
-        past.iter().try_for_each(|(key, cells)| visit(key, cells))
+        past.iter().try_for_each(|(key, cells)| visit(key, cells))?;
+        let dead = died.iter().filter(|key| !past.contains_key(*key));
+        Ok(dead.count() as u64)
     }
 
     /// Restores a key.

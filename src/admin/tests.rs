@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, time::Instant};
 use proptest::prelude::*;
 use serde_json::json;
 
+mod lives;
+
 use super::*;
 use crate::{
     backup::{BackupReader, RollbackFrame, verify},
@@ -581,7 +583,8 @@ fn a_rollback_gives_back_what_was_left_of_a_life() {
         RolledBack {
             restored: 3,
             deleted: 0,
-            kept: 1
+            kept: 1,
+            dead: 1
         }
     );
     let values = values(&admin);

@@ -206,6 +206,7 @@ impl Operator {
                     "cells": restored.cells,
                     "newest": restored.newest,
                     "rejected": restored.rejected,
+                    "dead": restored.dead,
                 }));
             }
             Request::Rollback => self.rollback(words, replier)?,
@@ -368,6 +369,7 @@ fn rolled_back_json(done: &RolledBack) -> Value {
         "restored": done.restored,
         "deleted": done.deleted,
         "kept": done.kept,
+        "dead": done.dead,
     })
 }
 

@@ -681,5 +681,5 @@ def test_a_frame_of_a_backup_can_be_gone_back_to(start, operate):
     assert router.client.get("demo/**") == {"demo/a": b"changed", "demo/c": b"new"}
     done = operator.ask("control/rollback", message)
 
-    assert done == {"keys": 3, "restored": 2, "deleted": 1, "kept": 0}
+    assert done == {"keys": 3, "restored": 2, "deleted": 1, "kept": 0, "dead": 0}
     assert router.client.get("demo/**") == {"demo/a": b"1", "demo/b": b"2"}

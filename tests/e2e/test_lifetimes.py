@@ -4,6 +4,8 @@ import json
 import re
 import time
 
+import pytest
+
 from client import timestamp
 from cluster import chain
 from polling import wait_until
@@ -190,6 +192,43 @@ def test_mstctl_says_what_is_left_and_what_would_go(start_router):
     would = mstctl("lifetimes", "demo/map/*=1m", router=router, check=0).text
     assert re.fullmatch(r"demo/map/\*: 1 of 2 keys would go at once, with 1 cells of \d+ B\n", would)
     assert len(client.get("demo/**")) == 3
+
+
+@pytest.mark.doors("plugin")
+def test_mstctl_knows_keys_by_their_whole_names_and_says_what_has_died(start_router, tmp_path):
+    """A storage that strips a prefix: patterns and keys are written as clients write them."""
+    stripped = {"lifetimes": {"demo/fleet/*/log": "1h"}, "strip_prefix": "demo/fleet"}
+    router = start_router({"demo": storage("demo/fleet/**", settle="50ms", **stripped)}, door="plugin")
+    client = router.client
+    client.put("demo/fleet/1/map", "old", timestamp=timestamp(-3600))
+    client.put("demo/fleet/2/map", "new")
+    client.put("demo/fleet/3/map", "hidden", encoding="text/plain;ttl=1s")
+    # Its life is over in some seconds.
+    client.put("demo/fleet/1/log", "dies", timestamp=timestamp(-3590))
+    client.put("demo/fleet/2/log", "lives", timestamp=timestamp(-60))
+    router.wait_until_settled("demo", cells=5)
+    backup = tmp_path / "then.backup"
+    mstctl("backup", backup, router=router, check=0)
+    would = mstctl("--json", "lifetimes", "demo/fleet/*/map=1m", "1/map=1m", router=router, check=0).lines()
+    assert [(one["keys"], one["gone"]) for one in would] == [(3, 1), (0, 0)]
+    wait_until(lambda: client.get("demo/fleet/3/map") == {}, "it is hidden")
+    listed = mstctl("keys", "--deleted", router=router, check=0).text.splitlines()
+    states = {line.split()[-1]: line.split()[2:-1] for line in listed[1:]}
+    assert states["demo/fleet/3/map"] == ["expired"], listed
+    assert states["demo/fleet/2/log"][1:] == ["left"] and states["demo/fleet/2/map"] == [], listed
+    hidden = mstctl("get", "demo/fleet/3/map", router=router, check=1)
+    assert "no value: its lifetime, or its `ttl`, was over at " in hidden.text
+    wait_for_gone(router, "demo/fleet/1/log")
+    router.wait_until_settled("demo", cells=4)
+    # What has died is in the backup, and does not come back.
+    again = mstctl("rollback", backup, "--yes", router=router, check=0).text
+    assert "2 left as they are: the lives of their values are over" in again, again
+    said = mstctl("--json", "restore", backup, router=router, check=0).json()
+    assert (said["cells"], said["newest"], said["rejected"], said["dead"]) == (5, 0, 0, 1), said
+    other = start_router({"demo": storage("demo/fleet/**", settle="50ms", **stripped)}, door="plugin")
+    said = mstctl("restore", backup, router=other, check=0).text
+    assert "1 cell was dropped, as the lifetime of the key was over" in said and "root" not in said, said
+    assert set(other.client.get("demo/**")) == set(client.get("demo/**"))
 
 
 def test_one_put_says_for_how_long_it_is_shown(start_router):

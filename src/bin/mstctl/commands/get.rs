@@ -1,13 +1,16 @@
 //! `mstctl get`
 
 use serde_json::{Value, json};
-use zenoh_backend_mst::hex;
+use zenoh_backend_mst::{hex, sync::Token};
 
-use super::Context;
+use super::{
+    Context,
+    keys::{Wanted, each, is_over},
+};
 use crate::{
     args::Get,
     cells,
-    connection::Request,
+    connection::{Connection, Request},
     exit::{Answer, Error},
     output::{Output, Tone, counted, is_terminal, note, safe, safe_lines, short, time},
 };
@@ -28,6 +31,8 @@ pub(super) struct Shown {
     pub(super) cells: Value,
     /// Of which replica the cells are, if of one.
     pub(super) from: Option<String>,
+    /// Until when it had a value, if it has none since its lifetime or its `ttl` is over.
+    pub(super) ended: Option<String>,
 }
 
 pub(super) fn run(context: &Context, args: &Get) -> Result<Answer, Error> {
@@ -43,23 +48,63 @@ pub(super) fn run(context: &Context, args: &Get) -> Result<Answer, Error> {
             .timestamp()
             .map(|timestamp| timestamp.get_time().as_u64()),
     });
+    let is_gone = value.is_none() && cells.as_array().is_some_and(|cells| !cells.is_empty());
+    let ended = match is_gone {
+        true => ended(&connection, &replica.base, &args.key)?,
+        false => None,
+    };
     let shown = Shown {
         key: args.key.clone(),
         value,
         cells,
         from: Some(replica.base.replica.to_string()),
+        ended,
     };
     show(context.output, &shown, args.value)
+}
+
+/// Until when a key had a value, if its lifetime or its `ttl` is over.
+fn ended(connection: &Connection, base: &Token, key: &str) -> Result<Option<String>, Error> {
+    // Others cannot be asked for.
+    if key.is_empty() || key.contains(';') {
+        return Ok(None);
+    }
+    let wanted = Wanted {
+        pattern: Some(key),
+        deleted: true,
+        limit: Some(1),
+        ..Wanted::default()
+    };
+    let mut ended = None;
+    each(connection, base, wanted, |listed| {
+        if listed["key"] == key && is_over(listed) {
+            ended = listed["expires"].as_str().map(str::to_owned);
+        }
+        Ok(())
+    })?;
+    Ok(ended)
 }
 
 /// Shows a key, or only the bytes of its value.
 pub(super) fn show(output: Output, shown: &Shown, only_value: bool) -> Result<Answer, Error> {
     match (&shown.value, only_value) {
         (Some(value), true) => output.bytes(&value.payload)?,
-        (None, true) => note(&format!("mstctl: `{}` has no value", safe(&shown.key))),
+        (None, true) => note(&format!(
+            "mstctl: `{}` has no value{}",
+            safe(&shown.key),
+            over(shown)
+        )),
         (_, false) => output.either(&document(shown), |output| text(shown, output))?,
     }
     Ok(Answer::of(shown.value.is_some()))
+}
+
+/// Why there is no value, if that is known.
+fn over(shown: &Shown) -> String {
+    let ended = shown.ended.as_deref().map(safe);
+    ended.map_or(String::new(), |ended| {
+        format!(": its lifetime, or its `ttl`, was over at {ended}")
+    })
 }
 
 fn document(shown: &Shown) -> Value {
@@ -77,6 +122,7 @@ fn document(shown: &Shown) -> Value {
     json!({
         "key": shown.key,
         "value": value,
+        "ended": shown.ended,
         "replica": shown.from,
         "cells": shown.cells,
     })
@@ -85,7 +131,10 @@ fn document(shown: &Shown) -> Value {
 fn text(shown: &Shown, output: Output) -> String {
     let key = output.paint(Tone::Strong, &safe(&shown.key));
     let mut text = match &shown.value {
-        None => format!("{key}  {}\n", output.paint(Tone::Warn, "no value")),
+        None => {
+            let said = format!("no value{}", over(shown));
+            format!("{key}  {}\n", output.paint(Tone::Warn, &said))
+        }
         Some(value) => {
             let at = value
                 .time
@@ -134,6 +183,7 @@ mod tests {
             }),
             cells: json!([{ "strategy": "lww", "timestamp": "0/1", "value": "x" }]),
             from: Some("0123456789".to_owned()),
+            ended: None,
         }
     }
 
@@ -169,5 +219,14 @@ mod tests {
             "{said}"
         );
         assert!(document(&missing)["value"].is_null());
+        let hidden = Shown {
+            value: None,
+            ended: Some("2026-11-24T04:44:34Z".to_owned()),
+            ..shown(b"")
+        };
+        let said = text(&hidden, Output::new(true));
+        let why = "no value: its lifetime, or its `ttl`, was over at 2026-11-24T04:44:34Z\n";
+        assert!(said.contains(why), "{said}");
+        assert_eq!(document(&hidden)["ended"], "2026-11-24T04:44:34Z");
     }
 }

@@ -153,6 +153,7 @@ fn row(key: &Value, output: Output) -> String {
     };
     let cells = key["cells"].as_u64().unwrap_or(1);
     let (state, tone) = match (key["deleted"] == true, key["rule"] == true) {
+        (true, _) if is_over(key) => ("expired".to_owned(), Tone::Dim),
         (true, _) => ("deleted".to_owned(), Tone::Dim),
         (false, true) => ("rule".to_owned(), Tone::Plain),
         (false, false) => (
@@ -163,6 +164,11 @@ fn row(key: &Value, output: Output) -> String {
     let name = key["key"].as_str().unwrap_or_default();
     let row = format!("{at:30}  {cells:>6}  {state:9}  {}", safe(name));
     output.paint(tone, &row)
+}
+
+/// Whether a listed key has no value since its lifetime, or its `ttl`, is over.
+pub(super) fn is_over(key: &Value) -> bool {
+    key["deleted"] == true && key["left_ms"] == 0
 }
 
 /// What is left of the life of a key, in the largest unit of which it has two or more.
@@ -250,6 +256,9 @@ mod tests {
             "1970-01-01T00:00:00.000000000Z      12             a/\\u{1b}b"
         );
         assert_eq!(row(&deleted, output).find("deleted"), Some(40));
+        let mut expired = deleted.clone();
+        expired["left_ms"] = json!(0);
+        assert_eq!(row(&expired, output).find("expired"), Some(40));
         let rule = listed("a/**", timestamp, 1, true);
         assert_eq!(row(&rule, output).find("rule       a/**"), Some(40));
     }

@@ -43,6 +43,7 @@ struct Restored {
     cells: Sum,
     newest: Sum,
     rejected: Sum,
+    dead: Sum,
     /// Whether the root is the backup's, where it has to be unless somebody else
     /// writes.
     is_verified: Option<bool>,
@@ -60,6 +61,7 @@ pub(super) fn run(context: &Context, args: &Restore) -> Result<Answer, Error> {
     let all = connection.replicas()?;
     let replica = target(context.choice(), all, &header, args.force_key_expr)?;
     let was_empty = replica.status.cells == 0 && replica.status.queues.is_empty();
+    let expired = replica.status.lifetimes.expired;
     let mut restored = Restored::default();
     let sent = send(&connection, &replica, args, &header, &mut restored);
     if sent.is_err() && !args.dry_run {
@@ -69,8 +71,10 @@ pub(super) fn run(context: &Context, args: &Restore) -> Result<Answer, Error> {
         ));
     }
     sent?;
-    if was_empty && restored.rejected.0 == 0 && !args.dry_run {
-        restored.is_verified = Some(wait_for_root(&connection, &replica, &header)?);
+    // What died is in the root of the backup, and in no other.
+    let is_whole = restored.rejected.0 == 0 && restored.dead.0 == 0;
+    if was_empty && is_whole && !args.dry_run {
+        restored.is_verified = wait_for_root(&connection, &replica, &header, expired)?;
     }
     said(context.output, &replica, &restored, args.dry_run)?;
     Ok(restored.answer())
@@ -169,28 +173,34 @@ fn send(
             restored.cells.add(answer, "cells");
             restored.newest.add(answer, "newest");
             restored.rejected.add(answer, "rejected");
+            restored.dead.add(answer, "dead");
             progress.set(restored.cells.0, Some(header.cells));
         },
     )
 }
 
-/// Whether the storage comes to have the backup's root.
+/// Whether the storage comes to have the backup's root. None if something died meanwhile, beside the
+/// number that had `expired` before.
 fn wait_for_root(
     connection: &Connection,
     replica: &Replica,
     header: &Header,
-) -> Result<bool, Error> {
+    expired: u64,
+) -> Result<Option<bool>, Error> {
     let wanted = header.root.to_string();
     let deadline = Instant::now() + SETTLE;
     let progress = Progress::new("settling");
     loop {
         let all = connection.replicas_within(connection.timeout)?;
         let mut now = all.iter().filter(|now| now.base == replica.base);
-        if now.any(|now| now.status.root == wanted) {
-            return Ok(true);
+        if now.clone().any(|now| now.status.root == wanted) {
+            return Ok(Some(true));
+        }
+        if now.any(|now| now.status.lifetimes.expired > expired) {
+            return Ok(None);
         }
         if Instant::now() > deadline {
-            return Ok(false);
+            return Ok(Some(false));
         }
         progress.set(0, None);
         std::thread::sleep(PAUSE);
@@ -202,6 +212,7 @@ fn said(output: Output, replica: &Replica, restored: &Restored, is_dry: bool) ->
         cells,
         newest,
         rejected,
+        dead,
         is_verified,
     } = restored;
     let document = json!({
@@ -209,6 +220,7 @@ fn said(output: Output, replica: &Replica, restored: &Restored, is_dry: bool) ->
         "cells": cells.0,
         "newest": newest.0,
         "rejected": rejected.0,
+        "dead": dead.0,
         "verified": is_verified,
         "dry_run": is_dry,
     });
@@ -228,6 +240,12 @@ fn said(output: Output, replica: &Replica, restored: &Restored, is_dry: bool) ->
                 counted(rejected.0, "was", "were")
             );
             lines.push(output.paint(Tone::Bad, &text));
+        }
+        if dead.0 > 0 {
+            lines.push(format!(
+                "{} dropped, as the lifetime of the key was over",
+                counted(dead.0, "cell was", "cells were")
+            ));
         }
         let verdict = match is_verified {
             Some(true) => Some((Tone::Good, "verified: its root is the backup's")),

@@ -33,6 +33,7 @@ struct RolledBack {
     restored: Sum,
     deleted: Sum,
     kept: Sum,
+    dead: Sum,
 }
 
 impl RolledBack {
@@ -40,6 +41,7 @@ impl RolledBack {
         self.restored.add(answer, "restored");
         self.deleted.add(answer, "deleted");
         self.kept.add(answer, "kept");
+        self.dead.add(answer, "dead");
     }
 }
 
@@ -146,11 +148,19 @@ fn said(output: Output, replica: &Replica, done: &RolledBack, is_dry: bool) -> R
         "restored": done.restored.0,
         "deleted": done.deleted.0,
         "kept": done.kept.0,
+        "dead": done.dead.0,
         "dry_run": is_dry,
     });
     output.either(&document, |output| {
+        let dead = match done.dead.0 {
+            0 => String::new(),
+            dead => format!(
+                ", {} left as they are: the lives of their values are over",
+                HumanCount(dead)
+            ),
+        };
         let text = format!(
-            "{}: {} put again, {} deleted, {} as they were",
+            "{}: {} put again, {} deleted, {} as they were{dead}",
             match is_dry {
                 true => "this would be a rollback of",
                 false => "rolled back",
@@ -170,11 +180,11 @@ mod tests {
     #[test]
     fn answers_add_up() {
         let mut done = RolledBack::default();
-        done.add(&json!({ "restored": 1, "deleted": 2, "kept": 3 }));
+        done.add(&json!({ "restored": 1, "deleted": 2, "kept": 3, "dead": 4 }));
         done.add(&json!({ "restored": 10, "kept": 30 }));
         assert_eq!(
-            (done.restored, done.deleted, done.kept),
-            (Sum(11), Sum(2), Sum(33))
+            (done.restored, done.deleted, done.kept, done.dead),
+            (Sum(11), Sum(2), Sum(33), Sum(4))
         );
     }
 }

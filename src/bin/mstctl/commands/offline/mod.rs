@@ -206,6 +206,7 @@ fn get(output: Output, dir: &Path, args: &Get) -> Result<Answer, Error> {
         value: value.as_deref().and_then(reading),
         cells: raw(&cells).as_ref().map_or(json!([]), json_of),
         from: None,
+        ended: None,
     };
     get::show(output, &shown, args.value)
 }
