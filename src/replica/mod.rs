@@ -85,6 +85,7 @@
 //! | `integrity` | what the tree says, compared with what the disk has |
 //! | `collection` | how far the collection is, for operators |
 //! | `state` | what all of them share |
+//! | `wrong_clock` | what is told of a clock that is behind |
 //! | `thread` | the threads that drive the core |
 
 mod apply;
@@ -103,6 +104,7 @@ mod tests;
 mod thread;
 mod tuning;
 mod write;
+mod wrong_clock;
 
 use std::{
     sync::{
@@ -379,6 +381,9 @@ impl Replica {
             refuses_writes: AtomicBool::new(false),
             _when_closed: Box::new(when_closed),
         });
+        let died = options.died_until.unwrap_or_default();
+        let what = "the time by which values have died here before";
+        shared.state.tell_if_behind(by_clock, died, what);
         if !damaged.is_empty() {
             shared
                 .state

@@ -60,6 +60,8 @@ pub(crate) struct State {
     told_ttl: AtomicBool,
     /// The same of writes that are older than what has been collected.
     told_late: AtomicU64,
+    /// The same of a clock that is behind.
+    pub(super) told_behind: AtomicU64,
     /// How far the collection is.
     pub(super) collection: Collection,
 }
@@ -104,6 +106,7 @@ impl State {
             told_dead: AtomicU64::new(0),
             told_ttl: AtomicBool::new(false),
             told_late: AtomicU64::new(0),
+            told_behind: AtomicU64::new(0),
             collection: Collection {
                 horizon: AtomicU64::new(floor),
                 ..Collection::default()
@@ -218,7 +221,7 @@ impl State {
     }
 
     /// Whether something is to be told now that is told once a minute, and was last at `told`.
-    fn is_to_be_told(&self, told: &AtomicU64) -> bool {
+    pub(super) fn is_to_be_told(&self, told: &AtomicU64) -> bool {
         let now = self.queue.now().as_secs() + TOLD_AT_MOST_EVERY;
         let last = told.load(Ordering::Relaxed);
         let is_due = last == 0 || last + TOLD_AT_MOST_EVERY <= now;
@@ -229,6 +232,7 @@ impl State {
     /// Another clock shows `theirs`, and the own one `own`: if they agree, what is dead by
     /// that time may go.
     pub(super) fn witness(&self, theirs: u64, own: u64) {
+        self.tell_if_behind(own, theirs, "that of another replica");
         let apart = theirs.abs_diff(own);
         if self.lifetimes.is_empty() || apart > ntp64_span(self.options.max_clock_drift) {
             return;

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import time
 
 import pytest
@@ -318,6 +319,45 @@ def test_a_restart_while_the_clock_is_wrong_kills_nothing(start_router, disturbe
     router.client.put("demo/log/new", "new")
     router.client.wait_for("demo/log/new", {"demo/log/new": b"new"})
     assert router.status("demo")["lifetimes"]["dead"] == 0
+
+
+def test_a_router_whose_clock_begins_in_1970_says_so(start_cluster, disturbed):
+    """So does the replica that drops what it has stamped; and nothing of the others is lost."""
+    since_1970 = int(time.time() * 1000) - 60_000
+    config = {"demo": storage("demo/**", settle="100ms", lifetimes={"demo/log/**": "1h"}, replication={"sync_interval": "1s"})}
+    cluster = start_cluster(chain(2), config)
+    right, robot = cluster.routers
+    right.client.put("demo/log/right", "right")
+    robot.client.wait_for("demo/log/right", {"demo/log/right": b"right"})
+    cluster.wait_until_equal("demo", cells=1)
+    robot.stop()
+    robot._environment |= disturbed(clock=-since_1970)
+    robot.start()
+    behind = robot.wait_for_log("storage 'demo': the clock is", "s behind the time by which values have died here before")
+    seconds = int(re.search(r"the clock is (\d+) s behind", behind)[1])
+    assert abs(seconds * 1000 - since_1970) < 120_000, behind
+    cluster.wait_until_linked()
+
+    def is_dropped():
+        # Until the robot has heard who subscribes.
+        robot.client.put("demo/log/robot", "of 1970")
+        return right.status("demo")["lifetimes"]["dead"] > 0
+
+    wait_until(is_dropped, "what is stamped in 1970 is dropped where the clock is right")
+    right.wait_for_log("WARN", "storage 'demo': dropped a write of", "log/robot", "is the clock of its writer right?")
+    assert set(right.client.get("demo/log/**")) == {"demo/log/right"}
+    # One that remembers nothing hears it of the other.
+    robot.stop()
+    shutil.rmtree(robot.data)
+    robot.start()
+    robot.wait_for_log("storage 'demo': the clock is", "s behind that of another replica: what is put here is stamped by it")
+    # Set right, it has what all have.
+    robot.stop()
+    robot._environment |= disturbed(clock=0)
+    robot.start()
+    cluster.wait_until_equal("demo", cells=1)
+    for router in cluster.routers:
+        assert set(router.client.get("demo/log/**")) == {"demo/log/right"}
 
 
 def test_a_rollback_neither_revives_nor_deletes_what_has_died(start_router, tmp_path):
