@@ -321,6 +321,46 @@ def test_a_restart_while_the_clock_is_wrong_kills_nothing(start_router, disturbe
     assert router.status("demo")["lifetimes"]["dead"] == 0
 
 
+@pytest.mark.doors("plugin")
+def test_a_wildcard_delete_beside_lifetimes_brings_nothing_back(start_cluster):
+    """What is deleted by a pattern is deleted for one that is away for longer than its keys live, be it
+    by the rule or since it is dead; and what lives on of both kinds stays."""
+    longer = storage(
+        "demo/**",
+        settle="100ms",
+        lifetimes={"demo/pose/**": "6s"},
+        replication={"sync_interval": "1s"},
+    )
+    cluster = start_cluster(chain(2), {"demo": longer})
+    here, there = cluster.routers
+    for number in range(10):
+        here.client.put(f"demo/pose/{number}", "old")
+        here.client.put(f"demo/map/{number}", "old")
+    here.client.put("demo/stays", "stays")
+    cluster.wait_until_equal("demo", keys=21)
+    cluster.end(1, "kill")
+    # Its own timestamp: the router that takes it does not stamp deletes.
+    here.client.delete("demo/*/*", timestamp=timestamp())
+    here.client.wait_for("demo/**", {"demo/stays": b"stays"})
+    here.client.put("demo/map/3", "new")
+    began = time.monotonic()
+    wait_until(lambda: time.monotonic() > began + 6.5, "longer than poses live")
+    # Of the dead nothing is left, of the others the rule hides what it covers.
+    here.client.put("demo/pose/3", "new")
+    new = {"demo/stays": b"stays", "demo/map/3": b"new", "demo/pose/3": b"new"}
+    here.client.wait_for("demo/**", new)
+    there.start()
+    cluster.wait_until_linked()
+    # The rule is a cell, too.
+    cluster.wait_until_equal("demo", keys=3, cells=4, wildcard_rules=1)
+    for router in cluster.routers:
+        router.client.wait_for("demo/**", new)
+    del new["demo/pose/3"]
+    for router in cluster.routers:
+        wait_until(lambda: router.client.get("demo/**") == new, "the pose has died, and nothing else")
+    cluster.wait_until_equal("demo", keys=2, cells=3, wildcard_rules=1)
+
+
 def test_a_router_whose_clock_begins_in_1970_says_so(start_cluster, disturbed):
     """So does the replica that drops what it has stamped; and nothing of the others is lost."""
     since_1970 = int(time.time() * 1000) - 60_000

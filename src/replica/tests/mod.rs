@@ -18,6 +18,8 @@ mod concurrency;
 mod failures;
 #[cfg(feature = "durable")]
 mod integrity;
+#[cfg(feature = "durable")]
+mod lifetimes;
 #[cfg(all(feature = "automerge", feature = "durable"))]
 mod merging;
 #[cfg(feature = "durable")]
