@@ -225,7 +225,13 @@ fn files_are_begun_and_removed_as_groups_are_applied() {
     }
     assert!(files(folder.path()).len() >= 4);
     assert!(wal.full_bytes_through(12) > wal.full_bytes_through(4));
-    wal.remove_through(4).expect("removed");
+    for applied in 1..=4 {
+        wal.remove_through(applied).expect("removed");
+        let mut found = Cells::new();
+        let mut visit = |key, cell| found.push((key, cell));
+        read(folder.path(), applied, applied, &mut visit).expect("no group is missing");
+        assert_eq!(found, groups[applied as usize..].concat());
+    }
     let left = files(folder.path()).len();
     assert!((2..=4).contains(&left), "{left} files");
     drop(wal);
@@ -236,8 +242,9 @@ fn files_are_begun_and_removed_as_groups_are_applied() {
     );
     let (found, wal) = open(folder.path(), 5).expect("opened");
     assert_eq!(found, groups[5..].concat());
+    let before = files(folder.path());
     wal.empty(11).expect("nothing to do");
-    assert!(files(folder.path()).len() > 1);
+    assert_eq!(files(folder.path()), before);
     wal.empty(12).expect("emptied");
     assert_eq!(files(folder.path()).len(), 1);
     drop(wal);
@@ -300,6 +307,9 @@ fn a_file_that_is_not_the_last_is_never_torn() {
         let error = open(folder.path(), 0).err().expect("damaged");
         assert!(error.is_damage(), "{error}");
     }
+    fs::write(first, &bytes[..bytes.len() - 1]).expect("written");
+    let error = open(folder.path(), 0).err().expect("damaged").to_string();
+    assert!(error.contains("in a file that was synced"), "{error}");
     fs::remove_file(first).expect("removed");
     assert!(open(folder.path(), 0).err().expect("damaged").is_damage());
 }
@@ -317,4 +327,55 @@ fn rows_may_know_of_groups_that_the_log_lost() {
     drop(wal);
     let (found, _) = open(folder.path(), 7).expect("opened");
     assert_eq!(found, group(8, &[5]));
+}
+
+/// A sector that is not there is a torn end only of what was not synced: the next group knows of the sync.
+#[test]
+fn a_missing_sector_of_the_last_group_that_was_synced_is_damage() {
+    let groups = [group(1, &[3]), group(2, &[2000]), group(3, &[4])];
+    let length = |groups: &[Cells]| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = make(folder.path(), groups, 0);
+        fs::metadata(file).expect("there").len() as usize
+    };
+    let start = length(&groups[..1]).next_multiple_of(512);
+    assert!(
+        start + 512 <= length(&groups[..2]),
+        "it is of that group alone"
+    );
+    for (synced, is_damage) in [(1, false), (2, true)] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = make(folder.path(), &groups, synced);
+        let mut bytes = fs::read(&file).expect("read");
+        bytes[start..start + 512].fill(0);
+        fs::write(&file, bytes).expect("written");
+        match open(folder.path(), 0) {
+            Ok((found, _)) => assert!(!is_damage && found == groups[0]),
+            Err(error) => assert!(is_damage && error.is_damage(), "{error}"),
+        }
+    }
+}
+
+/// It is not known what the file ends with.
+#[test]
+fn after_an_error_nothing_is_appended() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (_, wal) = open(folder.path(), 0).expect("a log");
+    let first = group(1, &[3]);
+    append(&wal, &first, Commit::Synced);
+    let read_only = File::open(&files(folder.path())[0]).expect("opened");
+    let sound = std::mem::replace(&mut wal.state().file, read_only);
+    let try_append = || {
+        let next = group(2, &[4]);
+        let mut cells = next.iter().map(|(key, cell)| (key, cell));
+        wal.append(&mut cells, Commit::Synced)
+            .map_err(|error| error.to_string())
+    };
+    let error = try_append().expect_err("it cannot be written");
+    assert!(!error.contains("failed before"), "{error}");
+    wal.state().file = sound;
+    let error = try_append().expect_err("what failed may be there");
+    assert!(error.contains("failed before"), "{error}");
+    let (found, _) = open(folder.path(), 0).expect("opened");
+    assert_eq!(found, first);
 }
