@@ -4,58 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value as Json};
 
-use crate::{Error, Stamp, error::refused};
-
-/// Arrays and objects within each other that an element may have.
-const MAX_DEPTH: usize = 64;
-
-/// A text that is equal for equal JSON values, as a set tells elements apart: 1 and 1.0 are one, 1 and
-/// true are two.
-///
-/// # Errors
-/// If it nests too deep.
-pub(crate) fn canonical(value: &Json) -> Result<String, Error> {
-    let mut text = String::new();
-    write(value, MAX_DEPTH, &mut text)?;
-    Ok(text)
-}
-
-fn write(value: &Json, depth: usize, text: &mut String) -> Result<(), Error> {
-    let is_container = value.is_array() || value.is_object();
-    if is_container && depth == 0 {
-        let reason = format!("an element nests more than {MAX_DEPTH} arrays and objects");
-        return Err(Error::Invalid(reason));
-    }
-    match value {
-        Json::Number(number) if number.is_f64() => {
-            let number = number.as_f64().unwrap_or_default();
-            // Whole ones without a point, as integers are; and there is one zero.
-            *text += &(number + 0.0).to_string();
-        }
-        Json::Array(items) => {
-            text.push('[');
-            for item in items {
-                write(item, depth - 1, text)?;
-                text.push(',');
-            }
-            text.push(']');
-        }
-        Json::Object(fields) => {
-            let mut fields: Vec<_> = fields.iter().collect();
-            fields.sort_by_key(|(name, _)| *name);
-            text.push('{');
-            for (name, value) in fields {
-                *text += &Json::from(name.as_str()).to_string();
-                text.push(':');
-                write(value, depth - 1, text)?;
-                text.push(',');
-            }
-            text.push('}');
-        }
-        other => *text += &other.to_string(),
-    }
-    Ok(())
-}
+use crate::{Error, Stamp, elements::canonical, error::refused};
 
 /// One cell of a key.
 #[derive(Clone, Debug, PartialEq)]
@@ -183,36 +132,6 @@ mod tests {
             part,
             payload: None,
         }
-    }
-
-    #[test]
-    fn equal_elements_have_one_text() {
-        let text = |value: Json| canonical(&value).expect("shallow");
-        for (a, b) in [
-            (json!(1), json!(1.0)),
-            (json!(0), json!(-0.0)),
-            (json!({ "a": 1, "b": [2.0] }), json!({ "b": [2], "a": 1.0 })),
-            (json!(1e20), json!(100_000_000_000_000_000_000.0)),
-        ] {
-            assert_eq!(text(a), text(b));
-        }
-        let different = [
-            json!(1),
-            json!(true),
-            json!("1"),
-            json!([1]),
-            json!([[1]]),
-            json!(null),
-            json!("a,"),
-            json!(["a", ""]),
-            json!({ "a": 1 }),
-            json!(0.1),
-            json!(u64::MAX),
-        ];
-        let texts: BTreeSet<_> = different.iter().cloned().map(text).collect();
-        assert_eq!(texts.len(), different.len());
-        let nested = |levels| (0..levels).fold(json!(1), |inner, _| json!([inner]));
-        assert!(canonical(&nested(64)).is_ok() && canonical(&nested(65)).is_err());
     }
 
     #[test]

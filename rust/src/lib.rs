@@ -27,7 +27,10 @@
 //! |---|---|
 //! | `store` | a storage, and its replicas, as a client sees them |
 //! | `values` | counters, sets, objects |
+//! | `document` | Automerge documents, with the feature `documents` |
 //! | `number` | exact decimal numbers |
+//! | `elements` | elements of sets, each with one text |
+//! | `limits` | what no storage takes |
 //! | `cells` | cells as storages show them, and whether a write is among them |
 //! | `verified` | what a proof and the payloads beside it say of a key |
 //! | `watch` | changes as a stream |
@@ -44,7 +47,11 @@
 #![forbid(unsafe_code)]
 
 mod cells;
+#[cfg(feature = "documents")]
+mod document;
+mod elements;
 mod error;
+mod limits;
 mod number;
 mod store;
 mod values;
@@ -53,12 +60,14 @@ mod waiting;
 mod watch;
 
 /// What the document shows compiles.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "documents"))]
 #[doc = include_str!("../../docs/client.md")]
 struct Document;
 
 pub use cells::{Cell, Write};
-pub use error::Error;
+#[cfg(feature = "documents")]
+pub use document::Document;
+pub use error::{Error, Unshown};
 pub use number::Number;
 pub use store::{Root, Store, Value, client_config};
 pub use values::{Counter, Object, Set};

@@ -57,34 +57,41 @@ impl Number {
         Ok(self)
     }
 
-    /// It in units of 10^-18; nothing if that does not fit.
-    fn units(&self) -> Option<i128> {
-        let (whole, fraction) = self.parts();
-        if fraction.len() > DIGITS {
-            return None;
-        }
-        let units = format!("{whole}{fraction:0<DIGITS$}")
-            .parse::<i128>()
-            .ok()?;
-        Some(if self.text.starts_with('-') {
-            -units
-        } else {
-            units
-        })
-    }
-
-    /// The exact sum.
-    ///
-    /// # Errors
-    /// If it has more digits than an `i128`.
+    /// The exact sum, with as many digits as it needs.
     pub(crate) fn sum(numbers: impl IntoIterator<Item = Self>) -> Result<Self, Error> {
-        let mut numbers = numbers.into_iter();
-        let sum = numbers.try_fold(0_i128, |sum, number| sum.checked_add(number.units()?));
-        let sum = sum.ok_or_else(|| Error::Invalid("the sum has too many digits".to_owned()))?;
-        let scale = 10_u128.pow(DIGITS as u32);
-        let (whole, fraction) = (sum.unsigned_abs() / scale, sum.unsigned_abs() % scale);
-        let sign = if sum < 0 { "-" } else { "" };
-        Self::parse(&format!("{sign}{whole}.{fraction:0DIGITS$}"))
+        let numbers: Vec<_> = numbers.into_iter().collect();
+        let longest = |part: fn(&Self) -> usize| numbers.iter().map(part).max().unwrap_or(0);
+        let whole = longest(|number| number.parts().0.len());
+        let fraction = longest(|number| number.parts().1.len());
+        // Of each place what the digits there come to, the last place first.
+        let mut places = vec![0_i64; whole + fraction];
+        for number in &numbers {
+            let (digits, after) = number.parts();
+            let sign = if number.text.starts_with('-') { -1 } else { 1 };
+            let from = fraction - after.len();
+            let digits = after.bytes().rev().chain(digits.bytes().rev());
+            for (place, digit) in places[from..].iter_mut().zip(digits) {
+                *place += sign * i64::from(digit - b'0');
+            }
+        }
+        let mut carry = 0;
+        for place in &mut places {
+            let total = *place + carry;
+            (*place, carry) = (total.rem_euclid(10), total.div_euclid(10));
+        }
+        // The carry has the sign: if it is less than nothing, what is below it counts the other way.
+        let sign = if carry < 0 { "-" } else { "" };
+        if carry < 0 {
+            let mut borrowed = 0;
+            for place in &mut places {
+                let total = borrowed - *place;
+                (*place, borrowed) = (total.rem_euclid(10), total.div_euclid(10));
+            }
+            carry = -carry + borrowed;
+        }
+        let digits: String = places.iter().rev().map(i64::to_string).collect();
+        let (before, after) = digits.split_at(whole);
+        Self::parse(&format!("{sign}{carry}{before}.{after}"))
     }
 }
 
@@ -110,21 +117,26 @@ impl TryFrom<&str> for Number {
     }
 }
 
-impl TryFrom<i64> for Number {
-    type Error = Error;
-
-    fn try_from(number: i64) -> Result<Self, Error> {
-        Self::parse(&number.to_string())
+impl From<&Number> for Number {
+    fn from(number: &Number) -> Self {
+        number.clone()
     }
 }
 
-impl TryFrom<i32> for Number {
-    type Error = Error;
-
-    fn try_from(number: i32) -> Result<Self, Error> {
-        i64::from(number).try_into()
-    }
+/// Integers are numbers of which each has its digits.
+macro_rules! from_integers {
+    ($($integer:ty),*) => {$(
+        impl From<$integer> for Number {
+            fn from(number: $integer) -> Self {
+                Self { text: number.to_string() }
+            }
+        }
+    )*};
 }
+
+from_integers!(
+    i8, i16, i32, i64, i128, isize, u8, u16, u32, u64, u128, usize
+);
 
 impl TryFrom<f64> for Number {
     type Error = Error;
@@ -182,11 +194,37 @@ mod tests {
 
     #[test]
     fn sums_are_exact() {
-        let sum = |numbers: &[&str]| Number::sum(numbers.iter().map(|text| number(text)));
-        assert_eq!(sum(&["0.1", "0.2"]).expect("a sum"), number("0.3"));
-        assert_eq!(sum(&[]).expect("a sum"), number("0"));
-        assert_eq!(sum(&["-5", "2.75"]).expect("a sum"), number("-2.25"));
-        let most = "9".repeat(18);
-        assert!(sum(&vec![most.as_str(); 1000]).is_err());
+        let sum = |numbers: &[&str]| {
+            let sum = Number::sum(numbers.iter().map(|text| number(text)));
+            sum.expect("a sum").to_string()
+        };
+        assert_eq!(sum(&["0.1", "0.2"]), "0.3");
+        assert_eq!(sum(&[]), "0");
+        assert_eq!(sum(&["-5", "2.75"]), "-2.25");
+        assert_eq!(sum(&["5", "-2.75", "-2.25"]), "0");
+        assert_eq!(sum(&["-0.5", "-99.5"]), "-100");
+        assert_eq!(sum(&["-1000", "0.001"]), "-999.999");
+        let nines = "9".repeat(18);
+        assert_eq!(sum(&vec![nines.as_str(); 1000]), format!("{}000", nines));
+        let long = format!("{}.{}", "7".repeat(60), "1".repeat(60));
+        assert_eq!(sum(&[&long, &format!("-{long}"), "1"]), "1");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn sums_are_those_of_integers(numbers: Vec<i64>) {
+            let expected: i128 = numbers.iter().copied().map(i128::from).sum();
+            let scaled = numbers.iter().map(|number| {
+                let sign = if *number < 0 { "-" } else { "" };
+                let digits = format!("{:021}", number.unsigned_abs());
+                self::number(&format!("{sign}{}.{}", &digits[..12], &digits[12..]))
+            });
+            let expected = {
+                let sign = if expected < 0 { "-" } else { "" };
+                let digits = format!("{:040}", expected.unsigned_abs());
+                self::number(&format!("{sign}{}.{}", &digits[..31], &digits[31..]))
+            };
+            proptest::prop_assert_eq!(Number::sum(scaled).expect("a sum"), expected);
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value as Json, json};
 
-use crate::{Error, Number, Stamp, Store, Write, cells::canonical, error::invalid};
+use crate::{Error, Number, Stamp, Store, Write, elements::canonical, error::invalid};
 
 const JSON: &str = "application/json";
 
@@ -32,8 +32,11 @@ impl Counter {
     ///
     /// # Errors
     /// If a storage would refuse the number, or none shows the addition in time.
-    pub fn add<N: TryInto<Number, Error = Error>>(&self, amount: N) -> Result<Write, Error> {
-        self.write(amount, None)
+    pub fn add<N: TryInto<Number>>(&self, amount: N) -> Result<Write, Error>
+    where
+        Error: From<N::Error>,
+    {
+        self.write(amount.try_into()?, None)
     }
 
     /// Adds to it. Safe to retry: with the stamp of a call that failed, or that was made before a crash,
@@ -41,20 +44,15 @@ impl Counter {
     ///
     /// # Errors
     /// If a storage would refuse the number, or none shows the addition in time.
-    pub fn add_at<N: TryInto<Number, Error = Error>>(
-        &self,
-        amount: N,
-        stamp: Stamp,
-    ) -> Result<Write, Error> {
-        self.write(amount, Some(stamp))
+    pub fn add_at<N: TryInto<Number>>(&self, amount: N, stamp: Stamp) -> Result<Write, Error>
+    where
+        Error: From<N::Error>,
+    {
+        self.write(amount.try_into()?, Some(stamp))
     }
 
-    fn write<N: TryInto<Number, Error = Error>>(
-        &self,
-        amount: N,
-        stamp: Option<Stamp>,
-    ) -> Result<Write, Error> {
-        let amount = amount.try_into()?.addable()?.to_string();
+    fn write(&self, amount: Number, stamp: Option<Stamp>) -> Result<Write, Error> {
+        let amount = amount.addable()?.to_string();
         let begun = self.store.begin(&self.key, stamp)?;
         let put = Some((amount.into_bytes(), "text/plain"));
         self.store.write(begun, put)
@@ -66,7 +64,7 @@ impl Counter {
     /// If it is not known in time, or the key has no number.
     pub fn value(&self) -> Result<Number, Error> {
         match self.store.get(&self.key)? {
-            None => Number::try_from(0),
+            None => Ok(Number::from(0)),
             Some(value) => value.text()?.parse(),
         }
     }
@@ -77,6 +75,14 @@ impl Counter {
     /// If no storage shows that in time.
     pub fn delete(&self) -> Result<Write, Error> {
         self.store.delete(&self.key)
+    }
+
+    /// Deletes what was added until a stamp; a retry is the same delete.
+    ///
+    /// # Errors
+    /// If no storage shows that in time.
+    pub fn delete_at(&self, stamp: Stamp) -> Result<Write, Error> {
+        self.store.delete_at(&self.key, stamp)
     }
 }
 
@@ -116,7 +122,7 @@ impl Set {
     /// Adds and removes elements in one write, with a stamp: a retry is the same write.
     ///
     /// # Errors
-    /// If an element is to be both, or nests too deep, or no storage shows the write in time.
+    /// If an element is to be both, or is none that a storage takes, or no storage shows the write in time.
     pub fn change_at(&self, add: &[Json], remove: &[Json], stamp: Stamp) -> Result<Write, Error> {
         self.write(add, remove, Some(stamp))
     }
@@ -162,6 +168,14 @@ impl Set {
     /// If no storage shows that in time.
     pub fn delete(&self) -> Result<Write, Error> {
         self.store.delete(&self.key)
+    }
+
+    /// Deletes what was put until a stamp; a retry is the same delete.
+    ///
+    /// # Errors
+    /// If no storage shows that in time.
+    pub fn delete_at(&self, stamp: Stamp) -> Result<Write, Error> {
+        self.store.delete_at(&self.key, stamp)
     }
 }
 
@@ -238,5 +252,13 @@ impl Object {
     /// If no storage shows that in time.
     pub fn delete(&self) -> Result<Write, Error> {
         self.store.delete(&self.key)
+    }
+
+    /// Deletes what was put until a stamp; a retry is the same delete.
+    ///
+    /// # Errors
+    /// If no storage shows that in time.
+    pub fn delete_at(&self, stamp: Stamp) -> Result<Write, Error> {
+        self.store.delete_at(&self.key, stamp)
     }
 }

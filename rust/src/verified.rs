@@ -1,8 +1,11 @@
 //! What a proof and the payloads beside it say of a key, all of it checked against a root.
 
-use zenoh::key_expr::OwnedKeyExpr;
+use zenoh::{
+    key_expr::OwnedKeyExpr,
+    time::{NTP64, TimestampId as ID},
+};
 use zenoh_backend_mst::{
-    cell::{Cell as StoredCell, CellSummary, Content, Key, Timestamp, Value},
+    cell::{Cell as StoredCell, CellSummary, Content, Key, Value},
     proof::{self, ProvenCell as Proven},
 };
 
@@ -16,8 +19,12 @@ const INCREMENT: u8 = 1;
 pub struct ProvenCell {
     /// What tells it from the other cells of the key; empty of the key's own.
     pub part: Vec<u8>,
-    /// When it was written, and by whom.
-    pub stamp: Timestamp,
+    /// When it was written, and by whose clock.
+    pub stamp: Stamp,
+    /// The number of the encoding; nothing of a tombstone.
+    pub encoding: Option<u16>,
+    /// That of the encoding, if it has one.
+    pub schema: Option<Vec<u8>>,
     /// Nothing of a tombstone.
     pub payload: Option<Vec<u8>>,
 }
@@ -51,7 +58,7 @@ impl Verified {
     /// The value of a counter; nothing if there is none.
     ///
     /// # Errors
-    /// If it is no counter, or the sum has more digits than an `i128`.
+    /// If it is no counter.
     pub fn sum(&self) -> Result<Option<Number>, Error> {
         let (own, others): (Vec<_>, Vec<_>) =
             self.cells.iter().partition(|cell| cell.part.is_empty());
@@ -87,7 +94,7 @@ pub(crate) fn verify(
     relative: Option<&str>,
     root: &Root,
     bytes: &[u8],
-    shown: impl Iterator<Item = Cell>,
+    shown: Vec<Cell>,
 ) -> Result<Verified, Error> {
     let stored = match relative {
         None => Key::from(None),
@@ -97,6 +104,7 @@ pub(crate) fn verify(
     let proven =
         proven.map_err(|error| Error::Invalid(format!("the proof does not hold: {error}")))?;
     let payloads: Vec<_> = shown
+        .into_iter()
         .filter_map(|cell| Some((cell.stamp, cell.payload?)))
         .collect();
     let cells = proven
@@ -112,13 +120,11 @@ pub(crate) fn verify(
 
 /// The cell with the payload that it is proven to have: other ones that are shown are no harm.
 fn with_payload(cell: &Proven, payloads: &[(Stamp, Vec<u8>)]) -> Result<ProvenCell, Error> {
-    let proven = |payload| {
-        Ok(ProvenCell {
-            part: cell.part.as_bytes().to_vec(),
-            stamp: cell.timestamp,
-            payload,
-        })
+    let Ok(id) = ID::try_from(&cell.timestamp.id) else {
+        return invalid(format!("nobody can write at {}", cell.timestamp));
     };
+    let stamp = Stamp::new(NTP64(cell.timestamp.time), id);
+    let part = cell.part.as_bytes().to_vec();
     let CellSummary::Value {
         encoding_id,
         schema,
@@ -126,7 +132,22 @@ fn with_payload(cell: &Proven, payloads: &[(Stamp, Vec<u8>)]) -> Result<ProvenCe
         ..
     } = &cell.content
     else {
-        return proven(None);
+        return Ok(ProvenCell {
+            part,
+            stamp,
+            encoding: None,
+            schema: None,
+            payload: None,
+        });
+    };
+    let proven = |payload| {
+        Ok(ProvenCell {
+            part,
+            stamp,
+            encoding: Some(*encoding_id),
+            schema: schema.as_deref().map(<[u8]>::to_vec),
+            payload: Some(payload),
+        })
     };
     let is_it = |payload: &[u8]| {
         cell.is_of(&StoredCell {
@@ -140,15 +161,12 @@ fn with_payload(cell: &Proven, payloads: &[(Stamp, Vec<u8>)]) -> Result<ProvenCe
         })
     };
     if is_it(&[]) {
-        return proven(Some(Vec::new()));
+        return proven(Vec::new());
     }
-    let of_stamp = payloads.iter().filter(|(stamp, _)| {
-        stamp.get_time().as_u64() == cell.timestamp.time
-            && stamp.get_id().to_le_bytes() == cell.timestamp.id
-    });
-    let mut payloads = of_stamp.map(|(_, payload)| payload);
-    match payloads.find(|payload| is_it(payload)) {
-        Some(payload) => proven(Some(payload.clone())),
+    // Only of the same stamp: a payload that many have is not hashed for each of them.
+    let mut of_stamp = payloads.iter().filter(|(of, _)| *of == stamp);
+    match of_stamp.find(|(_, payload)| is_it(payload)) {
+        Some((_, payload)) => proven(payload.clone()),
         None => invalid(format!(
             "the payload of the cell of {} is not shown",
             cell.timestamp

@@ -82,9 +82,13 @@ impl Watch {
     /// # Errors
     /// If what a storage tells cannot be read.
     pub fn next(&mut self, timeout: Duration) -> Result<Option<Change>, Error> {
-        let Ok((sample, from_feed)) = self.waiting.recv_timeout(timeout) else {
-            return Ok(None);
-        };
+        match self.waiting.recv_timeout(timeout) {
+            Ok((sample, from_feed)) => self.change(&sample, from_feed).map(Some),
+            Err(_) => Ok(None),
+        }
+    }
+
+    fn change(&mut self, sample: &Sample, from_feed: bool) -> Result<Change, Error> {
         let key = sample.key_expr().as_str();
         let unreadable = || refused(format!("{key} tells of no change"));
         let (key, by, origin) = match from_feed {
@@ -98,7 +102,7 @@ impl Watch {
             }
         };
         let stamp = sample.timestamp().copied();
-        Ok(Some(Change {
+        Ok(Change {
             payload: match sample.kind() {
                 SampleKind::Put => Some(sample.payload().to_bytes().into_owned()),
                 SampleKind::Delete => None,
@@ -109,13 +113,23 @@ impl Watch {
             stamp,
             by,
             origin,
-        }))
+        })
     }
 
     /// Changes that nobody read in time.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
+    }
+}
+
+/// Each waits for the next change, and the last ends with the session.
+impl Iterator for Watch {
+    type Item = Result<Change, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (sample, from_feed) = self.waiting.recv().ok()?;
+        Some(self.change(&sample, from_feed))
     }
 }
 

@@ -10,7 +10,7 @@ from client import timestamp
 from cluster import chain
 from conftest import REPOSITORY
 from polling import PATIENCE
-from test_client_kit import DEMO
+from test_client_kit import DEMO, stopped
 
 KIT = REPOSITORY / "target/release/examples/kit"
 
@@ -35,6 +35,37 @@ def test_writes_are_waited_for_at_all_replicas(start_cluster):
     cluster = start_cluster(chain(2), {"demo": DEMO})
     cluster.wait_until_linked()
     run("replicated", "2", *(router.endpoint for router in cluster.routers))
+
+
+@pytest.mark.doors("mixed")
+def test_a_router_that_does_not_answer_keeps_no_write_from_being_confirmed(start_router):
+    first = start_router({"demo": DEMO}, session="runtime")
+    second = start_router(
+        {"demo": DEMO}, session="runtime", connect=[first.endpoint], own_gets="demo/**"
+    )
+    run("replicated", "2", first.endpoint, second.endpoint)
+    with stopped(second):
+        run("hanging", first.endpoint)
+    second.client.wait_for("demo/b", {"demo/b": b"2"})
+    second.client.wait_for("demo/count/b", {"demo/count/b": b"1"})
+
+
+@pytest.mark.doors("plugin")
+def test_a_write_that_has_gone_is_told_from_one_that_nobody_answers(start_router):
+    fading = {**DEMO, "volume": {**DEMO["volume"], "lifetimes": {"demo/short/*": "1s"}}}
+    router = start_router({"demo": fading})
+    run("gone", router.endpoint)
+    kit = subprocess.Popen(
+        [KIT, "dead", router.endpoint], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert kit.stdout.readline() == "written\n"
+        router.kill()
+        told, _ = kit.communicate("killed\n", timeout=PATIENCE)
+        assert (told, kit.returncode) == ("done\n", 0)
+    finally:
+        kit.kill()
+        kit.wait()
 
 
 @pytest.mark.doors("mixed")

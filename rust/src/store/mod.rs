@@ -1,21 +1,18 @@
 //! A storage, and its replicas, as a client sees them.
 
 mod asking;
+mod confirming;
 mod replicas;
+mod writing;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Value as Json, json};
-use zenoh::{
-    Session, Wait, bytes::Encoding, key_expr::OwnedKeyExpr, qos::CongestionControl, sample::Sample,
-};
+use zenoh::{Session, key_expr::OwnedKeyExpr, sample::Sample};
 use zenoh_backend_mst::mst::RootHash;
 
 use crate::{
-    Error, Stamp, Write,
+    Error, Stamp,
     cells::{Cell, cells},
     error::{invalid, refused},
     waiting::first,
@@ -76,13 +73,6 @@ impl Value {
     }
 }
 
-/// A write that is not sent yet.
-pub(crate) struct Begun {
-    pub(crate) write: Write,
-    /// No storage can have it.
-    is_new: bool,
-}
-
 /// The storages with one key expression and `strip_prefix`, on the session of a client. Clones are the
 /// same.
 #[derive(Clone, Debug)]
@@ -132,124 +122,6 @@ impl Store {
         }
     }
 
-    /// A stamp for a write that may have to be repeated: keep it until the write is confirmed. It is
-    /// later than those before it, and than what was read.
-    ///
-    /// # Errors
-    /// If the session makes none any more.
-    pub fn stamp(&self) -> Result<Stamp, Error> {
-        match self.session.hlc() {
-            Some(clock) => Ok(clock.new_timestamp()),
-            None => invalid("the session makes no timestamps"),
-        }
-    }
-
-    /// Puts a value, and returns when a storage has taken it.
-    ///
-    /// # Errors
-    /// If no storage shows it in time.
-    pub fn put(
-        &self,
-        key: &str,
-        payload: impl Into<Vec<u8>>,
-        encoding: &str,
-    ) -> Result<Write, Error> {
-        self.write(self.begin(key, None)?, Some((payload.into(), encoding)))
-    }
-
-    /// Puts a value with a stamp. With one that was used before it is that write, which is sent again
-    /// only if no storage has it.
-    ///
-    /// # Errors
-    /// If no storage shows it in time.
-    pub fn put_at(
-        &self,
-        key: &str,
-        payload: impl Into<Vec<u8>>,
-        encoding: &str,
-        stamp: Stamp,
-    ) -> Result<Write, Error> {
-        self.write(
-            self.begin(key, Some(stamp))?,
-            Some((payload.into(), encoding)),
-        )
-    }
-
-    /// Deletes a key, and returns when a storage has taken that.
-    ///
-    /// # Errors
-    /// If no storage shows it in time.
-    pub fn delete(&self, key: &str) -> Result<Write, Error> {
-        self.write(self.begin(key, None)?, None)
-    }
-
-    /// Deletes a key with a stamp: what was written later stays.
-    ///
-    /// # Errors
-    /// If no storage shows it in time.
-    pub fn delete_at(&self, key: &str, stamp: Stamp) -> Result<Write, Error> {
-        self.write(self.begin(key, Some(stamp))?, None)
-    }
-
-    /// A write to one key, with a new stamp unless one is given.
-    pub(crate) fn begin(&self, key: &str, stamp: Option<Stamp>) -> Result<Begun, Error> {
-        if key.contains('*') {
-            return invalid(format!(
-                "{key} has a wildcard, and a write that is confirmed is of one key"
-            ));
-        }
-        let write = Write {
-            key: key.to_owned(),
-            stamp: stamp.map_or_else(|| self.stamp(), Ok)?,
-            elements: BTreeSet::new(),
-            fields: BTreeSet::new(),
-        };
-        let is_new = stamp.is_none();
-        Ok(Begun { write, is_new })
-    }
-
-    /// A put of this payload and encoding, or a delete: sent unless a storage has it, and confirmed.
-    pub(crate) fn write(&self, begun: Begun, put: Option<(Vec<u8>, &str)>) -> Result<Write, Error> {
-        let Begun { write, is_new } = begun;
-        if is_new || !self.was_taken(&write, self.timeout)? {
-            self.send(&write, put)?;
-        }
-        self.confirm(write)
-    }
-
-    fn send(&self, write: &Write, put: Option<(Vec<u8>, &str)>) -> Result<(), Error> {
-        match put {
-            Some((payload, encoding)) => self
-                .session
-                .put(&write.key, payload)
-                .encoding(Encoding::from(encoding))
-                .timestamp(write.stamp)
-                .congestion_control(CongestionControl::Block)
-                .wait()?,
-            None => self
-                .session
-                .delete(&write.key)
-                .timestamp(write.stamp)
-                .congestion_control(CongestionControl::Block)
-                .wait()?,
-        }
-        Ok(())
-    }
-
-    /// Returns when a storage shows that it has taken the write.
-    ///
-    /// # Errors
-    /// [`Error::Unconfirmed`] if none does in time.
-    pub fn confirm(&self, write: Write) -> Result<Write, Error> {
-        let taken = first(self.timeout, |left| {
-            Ok(self.was_taken(&write, left)?.then_some(()))
-        })?;
-        match taken {
-            Some(()) => Ok(write),
-            None => Err(Error::Unconfirmed(Box::new(write))),
-        }
-    }
-
     /// The value of a key; nothing if there is none.
     ///
     /// # Errors
@@ -267,11 +139,17 @@ impl Store {
         key: &str,
         mut until: impl FnMut(Option<&Value>) -> bool,
     ) -> Result<Option<Value>, Error> {
+        let mut last = None;
         let found = first(self.timeout, |left| {
-            let value = self.value(key, left)?;
-            Ok(until(value.as_ref()).then_some(value))
+            last = self.value(key, left)?;
+            Ok(until(last.as_ref()).then_some(()))
         })?;
-        found.ok_or_else(|| Error::NoAnswer(format!("{key} is not what was waited for")))
+        match found {
+            Some(()) => Ok(last),
+            None => Err(Error::NoAnswer(format!(
+                "{key} is not what was waited for; the last value was {last:?}"
+            ))),
+        }
     }
 
     /// The value of a key when it is at least as new as a stamp. A merged value can be as new and lack
@@ -317,20 +195,14 @@ impl Store {
     /// # Errors
     /// If they cannot be read.
     pub fn cells(&self, key: &str) -> Result<Vec<Vec<Cell>>, Error> {
-        self.raw(key, self.timeout)
-    }
-
-    fn was_taken(&self, write: &Write, timeout: Duration) -> Result<bool, Error> {
-        let value = self.value(&write.key, timeout)?;
-        if value.is_some_and(|value| value.stamp == write.stamp) {
-            return Ok(true);
-        }
-        let shown = self.raw(&write.key, timeout)?;
-        Ok(shown.iter().any(|cells| write.was_taken(cells)))
+        let samples = self.each(&format!("{key}?raw"), self.timeout, None)?;
+        samples
+            .map(|sample| cells(&sample?.payload().to_bytes()))
+            .collect()
     }
 
     fn value(&self, key: &str, timeout: Duration) -> Result<Option<Value>, Error> {
-        let samples = self.samples(key, timeout, None, false)?;
+        let samples = self.samples(key, timeout)?;
         samples
             .first()
             .map(|sample| self.as_value(sample))
@@ -338,20 +210,12 @@ impl Store {
     }
 
     fn all(&self, selector: &str, timeout: Duration) -> Result<BTreeMap<String, Value>, Error> {
-        let samples = self.samples(selector, timeout, None, false)?;
+        let samples = self.samples(selector, timeout)?;
         let values = samples.iter().map(|sample| {
             let value = self.as_value(sample)?;
             Ok((value.key.clone(), value))
         });
         values.collect()
-    }
-
-    fn raw(&self, key: &str, timeout: Duration) -> Result<Vec<Vec<Cell>>, Error> {
-        let samples = self.samples(&format!("{key}?raw"), timeout, None, true)?;
-        let shown = samples
-            .iter()
-            .map(|sample| cells(&sample.payload().to_bytes()));
-        shown.collect()
     }
 
     fn as_value(&self, sample: &Sample) -> Result<Value, Error> {
@@ -361,17 +225,32 @@ impl Store {
                 "{key}: the answer has no timestamp, so no storage gave it"
             )));
         };
-        // What is stamped from now on is later. Not if that is so far ahead that a router would not
-        // keep the stamp: then the clock does not take it.
-        if let Some(clock) = self.session.hlc() {
-            let _ = clock.update_with_timestamp(&stamp);
-        }
+        self.has_read(stamp);
         Ok(Value {
             key,
             payload: sample.payload().to_bytes().into_owned(),
             encoding: sample.encoding().to_string(),
             stamp,
         })
+    }
+    /// What is stamped from now on is later. Not if that is so far ahead that a router would not keep the
+    /// stamp: then the clock does not take it.
+    fn has_read(&self, stamp: Stamp) {
+        if let Some(clock) = self.session.hlc() {
+            let _ = clock.update_with_timestamp(&stamp);
+        }
+    }
+
+    /// A key without the `strip_prefix`; nothing if it is that itself.
+    fn relative<'a>(&self, key: &'a str) -> Result<Option<&'a str>, Error> {
+        let Some(prefix) = &self.strip_prefix else {
+            return Ok(Some(key));
+        };
+        match key.strip_prefix(prefix.as_str()) {
+            Some("") => Ok(None),
+            Some(rest) if rest.starts_with('/') => Ok(Some(&rest[1..])),
+            _ => invalid(format!("{key} is not within {prefix}")),
+        }
     }
 }
 

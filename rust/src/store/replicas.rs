@@ -3,18 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value as Json;
-use zenoh::{Wait, key_expr::KeyExpr, query::ConsolidationMode, time::NTP64};
+use zenoh::{Wait, key_expr::KeyExpr, query::ConsolidationMode};
 use zenoh_backend_mst::mst::RootHash;
 
 use super::{
     Root, Store,
-    asking::{field, json_of, replica_of, text_of},
+    asking::{cut_of, field, json_of, replica_of, text_of},
 };
 use crate::{
     Error, Verified, Watch, Write,
-    error::{invalid, refused},
+    error::refused,
     verified::verify,
-    waiting::first,
+    waiting::{first, share},
 };
 
 impl Store {
@@ -26,17 +26,23 @@ impl Store {
     pub fn replicated(&self, write: &Write, replicas: usize) -> Result<BTreeSet<String>, Error> {
         let mut holders = BTreeSet::new();
         let enough = first(self.timeout, |left| {
-            for (replica, shown) in self.cells_of_replicas(&write.key, "*", left)? {
-                if write.is_in(&shown) {
+            let left = share(left, self.timeout);
+            for shown in self.cells_of_replicas(&write.key, "*", left)? {
+                let (replica, cells) = shown?;
+                if write.is_in(&cells) {
                     holders.insert(replica);
                 }
+                // Who does not answer is not waited for.
+                if holders.len() >= replicas {
+                    return Ok(Some(()));
+                }
             }
-            Ok((holders.len() >= replicas).then_some(()))
+            Ok(None)
         })?;
         match enough {
             Some(()) => Ok(holders),
             None => Err(Error::NoAnswer(format!(
-                "of {replicas} replicas {} have {} at {}",
+                "of {replicas} replicas {} have {} at {}: {holders:?}",
                 holders.len(),
                 write.key,
                 write.stamp
@@ -52,16 +58,15 @@ impl Store {
         let over = first(self.timeout, |left| {
             let mut behind = BTreeSet::new();
             for status in self.statuses_within(left)? {
-                let cut = NTP64::parse_rfc3339(field(&status, "cut")?);
-                let cut = cut.map_err(|_| refused("a status has a cut that is no time"))?;
-                if cut <= *write.stamp.get_time() {
+                if cut_of(&status)? <= *write.stamp.get_time() {
                     return Ok(None);
                 }
                 behind.insert(field(&status, "identity")?.to_owned());
             }
             let is_any = !behind.is_empty();
-            for (replica, shown) in self.cells_of_replicas(&write.key, "*", left)? {
-                if write.is_in(&shown) {
+            for shown in self.cells_of_replicas(&write.key, "*", left)? {
+                let (replica, cells) = shown?;
+                if write.is_in(&cells) {
                     behind.remove(&replica);
                 }
             }
@@ -123,8 +128,10 @@ impl Store {
                 }
             };
             let replica = replica_of(&sample)?;
-            let shown = self.cells_of_replicas(key, &replica, self.timeout)?;
-            let shown = shown.into_iter().flat_map(|(_, cells)| cells);
+            let mut shown = Vec::new();
+            for cells in self.cells_of_replicas(key, &replica, self.timeout)? {
+                shown.extend(cells?.1);
+            }
             return verify(key, relative, root, &sample.payload().to_bytes(), shown);
         }
         let refusals = match refusals.is_empty() {
@@ -151,8 +158,8 @@ impl Store {
     pub fn nearest(&self) -> Result<String, Error> {
         for router in self.session.info().routers_zid().wait() {
             let selector = format!("@/{router}/router/status/plugins/*/storages/*");
-            for sample in self.samples(&selector, self.timeout, None, true)? {
-                let status = json_of(&sample)?;
+            for sample in self.each(&selector, self.timeout, None)? {
+                let status = json_of(&sample?)?;
                 let given = &status["configuration"];
                 let prefix = given["strip_prefix"].as_str();
                 if given["key_expr"] == *self.key_expr && prefix == self.strip_prefix.as_deref() {
@@ -175,17 +182,5 @@ impl Store {
         let key_expr = KeyExpr::autocanonize(key_expr.to_owned())?;
         let feed = format!("{}/{}/changes/{key_expr}", self.group, self.nearest()?);
         Watch::open(&self.session, &key_expr, &feed)
-    }
-
-    /// A key without the `strip_prefix`; nothing if it is that itself.
-    fn relative<'a>(&self, key: &'a str) -> Result<Option<&'a str>, Error> {
-        let Some(prefix) = &self.strip_prefix else {
-            return Ok(Some(key));
-        };
-        match key.strip_prefix(prefix.as_str()) {
-            Some("") => Ok(None),
-            Some(rest) if rest.starts_with('/') => Ok(Some(&rest[1..])),
-            _ => invalid(format!("{key} is not within {prefix}")),
-        }
     }
 }
