@@ -8,6 +8,7 @@ mod folder;
 mod levels;
 mod lifetimes;
 mod merge;
+mod nearest;
 mod operators;
 mod private;
 mod replication;
@@ -19,7 +20,9 @@ mod unstamped;
 
 use std::{
     collections::BTreeMap,
-    env, fmt,
+    env,
+    ffi::OsString,
+    fmt,
     ops::RangeInclusive,
     path::{Path, PathBuf},
     time::Duration,
@@ -47,6 +50,7 @@ use collect::CollectOptions;
 use folder::{is_read_only, may_create, parse_dir, refuse_foreign};
 use levels::shallow;
 use lifetimes::LifetimeOption;
+use nearest::hint;
 use replication::ReplicationOptions;
 use scrub::ScrubOptions;
 
@@ -62,7 +66,7 @@ pub const DEFAULT_ROOT: &str = "zenoh_backend_mst";
 #[non_exhaustive]
 pub enum ConfigError {
     /// An unknown option, or one with an impossible value.
-    #[error("option `{option}`: {reason}")]
+    #[error("option `{option}`: {reason}{}", hint(reason))]
     Option {
         /// The path of the option.
         option: String,
@@ -168,21 +172,40 @@ pub struct VolumeConfig {
     pub graceful_stop: bool,
 }
 
+/// The folder that contains the storages' folders, if no option says which.
+#[must_use]
+pub fn default_root(zenoh_home: &Path) -> PathBuf {
+    of_environment(env::var_os(ROOT_ENV)).unwrap_or_else(|| zenoh_home.join(DEFAULT_ROOT))
+}
+
+/// A variable that is empty is none: otherwise it would be the folder that the process was started in.
+fn of_environment(value: Option<OsString>) -> Option<PathBuf> {
+    value.filter(|value| !value.is_empty()).map(Into::into)
+}
+
+fn root_of(option: Option<PathBuf>, zenoh_home: &Path) -> Result<PathBuf, ConfigError> {
+    match option {
+        None => Ok(default_root(zenoh_home)),
+        Some(root) if root.as_os_str().is_empty() => Err(option_error(
+            "root",
+            "found \"\", allowed is the path of a folder",
+        )),
+        Some(root) => Ok(root),
+    }
+}
+
 impl VolumeConfig {
     /// Parses the options of the volume. The folder is the first of these that is set:
     /// `root`, the environment's [`ROOT_ENV`], [`DEFAULT_ROOT`] under `zenoh_home`.
     ///
     /// # Errors
-    /// If an option is unknown, of the wrong type, or nests too deep.
+    /// If an option is unknown, of the wrong type, or nests too deep, or `root` is empty.
     pub fn parse(options: Map<String, Value>, zenoh_home: &Path) -> Result<Self, ConfigError> {
         let options = private::revealed(options)?;
         let session_is_private = options.has("session");
         let options: VolumeOptions = options.parse()?;
-        let root = options
-            .root
-            .or_else(|| env::var_os(ROOT_ENV).map(Into::into));
         Ok(Self {
-            root: root.unwrap_or_else(|| zenoh_home.join(DEFAULT_ROOT)),
+            root: root_of(options.root, zenoh_home)?,
             session: options.session.unwrap_or_default(),
             session_is_private,
             graceful_stop: options.graceful_stop.unwrap_or(true),
@@ -647,5 +670,11 @@ mod tests {
         }
         assert!(parse(json!({ "rooot": "/data" })).is_err());
         assert!(parse(json!({ "root": 7 })).is_err());
+        assert!(parse(json!({ "root": "" })).is_err());
+        assert_eq!(of_environment(Some("/env".into())), Some("/env".into()));
+        assert_eq!(
+            (of_environment(Some("".into())), of_environment(None)),
+            (None, None)
+        );
     }
 }

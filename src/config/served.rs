@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    env,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -12,8 +11,7 @@ use serde_json::{Map, Value};
 use zenoh_keyexpr::{OwnedKeyExpr, keyexpr};
 
 use super::{
-    ConfigError, DEFAULT_ROOT, ROOT_ENV, Span, StorageConfig, levels::shallow, limits,
-    option_error, parse, within,
+    ConfigError, Span, StorageConfig, levels::shallow, limits, option_error, parse, root_of, within,
 };
 
 /// The options of a served storage that the storage manager has for a volume's.
@@ -133,10 +131,10 @@ pub struct PluginConfig {
 
 impl PluginConfig {
     /// Parses the options of the plugin. The folder is the first of these that is set:
-    /// `root`, the environment's [`ROOT_ENV`], [`DEFAULT_ROOT`] under `zenoh_home`.
+    /// `root`, or [`default_root`](super::default_root).
     ///
     /// # Errors
-    /// If an option is unknown or of the wrong type.
+    /// If an option is unknown or of the wrong type, or `root` is empty.
     pub fn parse(options: Map<String, Value>, zenoh_home: &Path) -> Result<Self, ConfigError> {
         // zenohd's own, such as `__path__`.
         let options = options.into_iter();
@@ -147,11 +145,8 @@ impl PluginConfig {
             let parsed = ServedConfig::parse(&name, options);
             (name, parsed)
         });
-        let root = options
-            .root
-            .or_else(|| env::var_os(ROOT_ENV).map(Into::into));
         Ok(Self {
-            root: root.unwrap_or_else(|| zenoh_home.join(DEFAULT_ROOT)),
+            root: root_of(options.root, zenoh_home)?,
             graceful_stop: options.graceful_stop.unwrap_or(true),
             storages: storages.collect(),
         })
@@ -243,5 +238,10 @@ mod tests {
             "{wrong}"
         );
         assert!(parse(json!({})).expect("valid").storages.is_empty());
+        let empty = parse(json!({ "root": "" })).expect_err("no folder");
+        assert_eq!(
+            empty.to_string(),
+            r#"option `root`: found "", allowed is the path of a folder"#
+        );
     }
 }

@@ -19,6 +19,8 @@ use zenoh::{
     Config, Session, Wait, config::WhatAmI, internal::runtime::DynamicRuntime, session::ZenohId,
 };
 
+use crate::config::VolumeConfig;
+
 /// How long to wait for the companion plugin, which may start after the storage manager.
 const COMPANION: Duration = Duration::from_secs(1);
 
@@ -116,6 +118,20 @@ impl Sessions {
             is_configured,
             session: OnceCell::new(),
             is_told: AtomicBool::new(false),
+        })
+    }
+
+    /// For the volume of this name, as it is configured.
+    ///
+    /// # Errors
+    /// If Zenoh rejects what the option `session` says: why, unless part of it is private.
+    pub fn of_volume(volume: &str, config: &VolumeConfig) -> zenoh::Result<Self> {
+        Self::new(volume, config.session.clone()).map_err(|error| match config.session_is_private {
+            // Zenoh's message may quote it.
+            true => "option `session`: Zenoh does not take it; part of it is in `private`, so what is wrong is \
+                     not shown"
+                .into(),
+            false => error,
         })
     }
 
@@ -223,6 +239,8 @@ impl Sessions {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -237,6 +255,33 @@ mod tests {
         let wrong = wrong.as_object().cloned().expect("an object");
         assert!(Sessions::new("mst", wrong).is_err());
         assert!(Sessions::new("mst", Map::new()).is_ok());
+    }
+
+    #[test]
+    fn what_zenoh_does_not_take_is_refused_and_no_secret_is_told() {
+        let refused = |options: Value| {
+            let options = options.as_object().cloned().expect("options");
+            let config = VolumeConfig::parse(options, Path::new("/")).expect("options of a volume");
+            let sessions = Sessions::of_volume("mst", &config);
+            sessions.err().map(|error| error.to_string())
+        };
+        let auth = json!({ "usrpwd": { "password": "secret" } });
+        let auth = json!({ "transport": { "auth": auth } });
+        assert_eq!(refused(json!({})), None);
+        assert_eq!(refused(json!({ "session": auth })), None);
+        assert_eq!(refused(json!({ "private": { "session": auth } })), None);
+        let told = refused(json!({ "session": { "mode": "clint" } })).expect("no mode");
+        assert!(
+            told.contains("option `session`") && told.contains("clint"),
+            "{told}"
+        );
+        let told =
+            refused(json!({ "session": auth, "private": { "session": { "mode": "secret" } } }));
+        let told = told.expect("no mode");
+        assert!(
+            told.contains("`private`") && !told.contains("secret"),
+            "{told}"
+        );
     }
 
     #[test]

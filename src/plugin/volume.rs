@@ -53,16 +53,8 @@ impl Plugin for MstVolume {
                 format!("volume '{name}': cannot handle SIGTERM and SIGINT: {error}")
             })?;
         }
-        let sessions = Sessions::new(name, config.session.clone()).map_err(|error| {
-            match config.session_is_private {
-                // Zenoh's message may quote it.
-                true => format!(
-                    "volume '{name}': option `session`: Zenoh does not take it; part of it is \
-                         in `private`, so what is wrong is not shown"
-                ),
-                false => format!("volume '{name}': {error}"),
-            }
-        })?;
+        let sessions = Sessions::of_volume(name, &config)
+            .map_err(|error| format!("volume '{name}': {error}"))?;
         let sessions = Arc::new(sessions);
         let routers = Arc::new(Routers::new(Arc::clone(&sessions)));
         Ok(Box::new(Self {

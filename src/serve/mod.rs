@@ -71,7 +71,7 @@ pub(crate) use stamps::Stamps;
 use self::{gets::Answers, keys::Prefix, puts::Intake};
 use crate::{
     cell::Key,
-    config::{DEFAULT_ROOT, ROOT_ENV, ServedConfig},
+    config::{ServedConfig, default_root},
     merge::Form,
     mst::RootHash,
     net::{Routers, Sessions, convert},
@@ -108,8 +108,7 @@ impl Builder {
         self
     }
 
-    /// The folder that has the storages' folders. If it is not given it is that of the
-    /// environment's [`ROOT_ENV`], or [`DEFAULT_ROOT`] in Zenoh's home.
+    /// The folder that has the storages' folders; if it is not given, that of [`default_root`].
     pub fn root(mut self, root: impl Into<PathBuf>) -> Self {
         self.root = Some(root.into());
         self
@@ -137,10 +136,7 @@ impl Builder {
         });
         let config = ServedConfig::parse(&name, Value::Object(self.options))
             .map_err(|error| format!("storage '{name}': {error}"))?;
-        let root = self
-            .root
-            .or_else(|| std::env::var_os(ROOT_ENV).map(Into::into));
-        let root = root.unwrap_or_else(|| zenoh_home().join(DEFAULT_ROOT));
+        let root = self.root.unwrap_or_else(|| default_root(zenoh_home()));
         Storage::open(config, root, session).await
     }
 }

@@ -93,7 +93,7 @@ fn served_storage() -> Value {
 
 /// Where the folders of the storages are, and what closes them.
 fn of_process() -> (Value, Value) {
-    let root = json!({ "type": "string", "description": "The folder that contains the storages' folders" });
+    let root = json!({ "type": "string", "minLength": 1, "description": "The folder that contains the storages' folders" });
     let stop = switch(
         true,
         "Whether SIGTERM and SIGINT close the storages before they end the process",

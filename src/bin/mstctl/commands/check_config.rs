@@ -6,10 +6,11 @@ use std::{
 };
 
 use serde_json::{Map, Value, json};
-use zenoh::{internal::zenoh_home, key_expr::OwnedKeyExpr};
+use zenoh::{Config, internal::zenoh_home, key_expr::OwnedKeyExpr};
 use zenoh_backend_mst::{
     config::{Persistence, PluginConfig, ServedConfig, StorageConfig, VolumeConfig},
     merge::MergeRules,
+    net::Sessions,
     plugin::VOLUME_NAME,
 };
 use zenoh_backend_traits::config as manager;
@@ -33,19 +34,45 @@ pub(super) fn run(
 ) -> Result<Answer, Error> {
     known(strategies)?;
     let config = read_configuration(file)?;
-    let plugins = config.get_json("plugins").ok();
-    let plugins = plugins.and_then(|text| serde_json::from_str(&text).ok());
-    let Some(Value::Object(plugins)) = plugins else {
-        return Err(Error::Place {
-            path: file.to_owned(),
-            problem: "`plugins` is no object".to_owned(),
-        });
-    };
-    let found = Checked::of(&plugins, zenoh_home());
+    let plugins = plugins_of(&config).ok_or_else(|| Error::Place {
+        path: file.to_owned(),
+        problem: "`plugins` is no object".to_owned(),
+    })?;
+    let mut found = Checked::of(&plugins, zenoh_home());
+    found.problems.extend(without_timestamps(&config));
     context
         .output
         .either(&found.document(file), |output| found.text(file, output))?;
     Ok(Answer::of(found.problems.is_empty()))
+}
+
+/// The plugins by their names, with what is `private` in their options: Zenoh leaves that out of what it shows.
+fn plugins_of(config: &Config) -> Option<Map<String, Value>> {
+    let shown = config.get_json("plugins").ok()?;
+    let shown: Map<String, Value> = serde_json::from_str(&shown).ok()?;
+    let plugins = shown.into_iter().map(|(name, shown)| {
+        let options = config.plugin(&name).cloned();
+        (name, options.unwrap_or(shown))
+    });
+    Some(plugins.collect())
+}
+
+/// Storages need the timestamps of the router's session, by which they know what is newer.
+fn without_timestamps(config: &Config) -> Option<String> {
+    let value = |key: &str| {
+        let text = config.get_json(key).ok()?;
+        serde_json::from_str::<Value>(&text).ok()
+    };
+    let mode = value("mode").and_then(|mode| mode.as_str().map(str::to_owned));
+    let mode = mode.unwrap_or_else(|| "router".to_owned());
+    let enabled = value("timestamping/enabled").unwrap_or_default();
+    let of_mode = enabled.get(&mode).unwrap_or(&enabled).as_bool();
+    let is_enabled = of_mode.unwrap_or(mode == "router");
+    (!is_enabled).then(|| {
+        format!(
+            "no storage is opened, as a {mode} makes no timestamps here: set `timestamping: {{ enabled: true }}`"
+        )
+    })
 }
 
 /// A storage of this backend, as it would be opened.
@@ -82,6 +109,16 @@ impl Found {
     }
 }
 
+/// Where a volume keeps its storages, if the router takes it.
+fn root_of(volume: &manager::VolumeConfig, home: &Path) -> Result<PathBuf, String> {
+    let config = VolumeConfig::parse((&volume.rest).into(), home);
+    let config = config.map_err(|error| error.to_string())?;
+    match Sessions::of_volume(&volume.name, &config) {
+        Ok(_) => Ok(config.root),
+        Err(error) => Err(of_zenoh(&error)),
+    }
+}
+
 /// What a configuration has, and what is wrong with it.
 #[derive(Debug, Default)]
 struct Checked {
@@ -99,11 +136,38 @@ impl Checked {
             checked.manager(options, home);
         }
         checked.shared();
+        checked.loading(plugins);
         if checked.storages.is_empty() && checked.problems.is_empty() {
-            let problem = "no storage of this backend is in it";
-            checked.problems.push(problem.to_owned());
+            let names: Vec<_> = plugins.keys().map(|name| format!("`{name}`")).collect();
+            let found = match names.is_empty() {
+                true => "no plugin".to_owned(),
+                false => names.join(", "),
+            };
+            checked.problems.push(format!(
+                "no storage of this backend is in it: those are of the plugins `{PLUGIN}` and `{MANAGER}`; found: {found}"
+            ));
         }
         checked
+    }
+
+    /// What Zenoh reads of each plugin: a router ends with a panic if it is of another type.
+    fn loading(&mut self, plugins: &Map<String, Value>) {
+        let is_path = |path: &Value| match path {
+            Value::Array(paths) => paths.iter().all(Value::is_string),
+            path => path.is_string(),
+        };
+        for (name, options) in plugins {
+            let wrong = |option: &str, is_right: &dyn Fn(&Value) -> bool, allowed: &str| {
+                let found = options.get(option).filter(|found| !is_right(found))?;
+                Some(format!(
+                    "plugin '{name}': option `{option}`: found {found}, allowed is {allowed}"
+                ))
+            };
+            self.problems
+                .extend(wrong("__required__", &Value::is_boolean, "true or false"));
+            self.problems
+                .extend(wrong("__path__", &is_path, "a path, or a list of paths"));
+        }
     }
 
     fn plugin(&mut self, options: &Value, home: &Path) {
@@ -173,14 +237,11 @@ impl Checked {
                 roots.insert(volume.name.as_str(), None);
                 continue;
             }
-            match VolumeConfig::parse((&volume.rest).into(), home) {
-                Ok(parsed) => _ = roots.insert(volume.name.as_str(), Some(parsed.root)),
-                Err(error) => {
-                    let problem = format!("volume '{}': {error}", volume.name);
-                    self.problems.push(problem);
-                    roots.insert(volume.name.as_str(), None);
-                }
-            }
+            let root = root_of(volume, home).map_err(|error| {
+                let problem = format!("volume '{}': {error}", volume.name);
+                self.problems.push(problem);
+            });
+            roots.insert(volume.name.as_str(), root.ok());
         }
         for storage in config.storages {
             match roots.get(storage.volume_id.as_str()) {
@@ -222,7 +283,7 @@ impl Checked {
         let mut keys = BTreeMap::new();
         for storage in &self.storages {
             let name = &storage.name;
-            let folder = storage.folder.as_ref();
+            let folder = storage.folder.as_deref();
             if let Some(other) = folder.and_then(|folder| folders.insert(folder, name)) {
                 self.problems.push(format!(
                     "storages '{other}' and '{name}' have the same folder; give each storage a `dir` of its own"
@@ -233,6 +294,17 @@ impl Checked {
             if let Some(other) = keys.insert(group, name) {
                 self.problems.push(format!(
                     "storages '{other}' and '{name}' have the same `key_expr` and `strip_prefix`"
+                ));
+            }
+        }
+        for (inner, name) in &folders {
+            let above = inner.ancestors().skip(1);
+            for (outer, other) in above.filter_map(|outer| folders.get_key_value(outer)) {
+                self.problems.push(format!(
+                    "storages '{other}' and '{name}' have folders that are one inside the other, {} and {}; \
+                     give each storage a `dir` of its own",
+                    outer.display(),
+                    inner.display()
                 ));
             }
         }
@@ -360,6 +432,14 @@ mod tests {
             ),
             "volume 'mst': option `rot`",
         );
+        // What the volume hands to Zenoh, which the router does when it starts.
+        one_problem(
+            volume(
+                json!({ "session": { "mode": "clint" } }),
+                json!({ "key_expr": "a/**", "volume": "mst" }),
+            ),
+            "volume 'mst': option `session`: ",
+        );
         one_problem(
             volume(
                 json!({}),
@@ -379,6 +459,111 @@ mod tests {
             "belongs into `volume`",
         );
         one_problem(volume(json!({}), json!({ "volume": "mst" })), "key_expr");
+    }
+
+    #[test]
+    fn what_is_private_is_looked_at_and_not_shown() {
+        let problems = |config: Value| {
+            let config = Config::from_json5(&config.to_string()).expect("a configuration of Zenoh");
+            let plugins = plugins_of(&config).expect("plugins");
+            Checked::of(&plugins, Path::new("/home")).problems
+        };
+        let volume = |volume: Value| {
+            let storages = json!({ "a": { "key_expr": "a/**", "volume": "mst" } });
+            let manager = json!({ "volumes": { "mst": volume }, "storages": storages });
+            problems(json!({ "plugins": { "storage_manager": manager } }))
+        };
+        assert_eq!(volume(json!({ "private": { "session": {} } })), [""; 0]);
+        for wrong in [
+            json!({ "private": "secret" }),
+            json!({ "private": { "session": "secret" } }),
+            json!({ "private": { "session": { "mode": "secret" } } }),
+        ] {
+            let problems = volume(wrong);
+            assert!(
+                problems.len() == 1
+                    && problems[0].contains("private")
+                    && !problems[0].contains("secret"),
+                "{problems:?}"
+            );
+        }
+        for (plugin, said) in [
+            (
+                json!({ "private": { "root": "/" } }),
+                "option `private`: unknown field",
+            ),
+            (
+                json!({ "storages": { "a": { "key_expr": "a/**", "private": { "dir": "x" } } } }),
+                "option `private`: it is not of this backend",
+            ),
+        ] {
+            let problems = problems(json!({ "plugins": { "mst": plugin } }));
+            assert!(
+                problems.len() == 1 && problems[0].contains(said),
+                "{problems:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_router_without_timestamps_opens_nothing() {
+        for (config, mode) in [
+            (json!({}), None),
+            (json!({ "mode": "peer" }), Some("peer")),
+            (
+                json!({ "mode": "peer", "timestamping": { "enabled": true } }),
+                None,
+            ),
+            (
+                json!({ "timestamping": { "enabled": false } }),
+                Some("router"),
+            ),
+            (
+                json!({ "timestamping": { "enabled": { "router": false, "peer": true } } }),
+                Some("router"),
+            ),
+            (
+                json!({ "mode": "peer", "timestamping": { "enabled": { "router": false, "peer": true } } }),
+                None,
+            ),
+            (
+                json!({ "mode": "peer", "timestamping": { "enabled": { "router": true } } }),
+                Some("peer"),
+            ),
+        ] {
+            let parsed = Config::from_json5(&config.to_string()).expect("a configuration of Zenoh");
+            let problem = without_timestamps(&parsed);
+            let said = mode.map(|mode| format!("as a {mode} makes no timestamps"));
+            match (&problem, &said) {
+                (None, None) => {}
+                (Some(problem), Some(said)) if problem.contains(said) => {}
+                _ => panic!("{config}: {problem:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_would_end_the_router_is_said_of_any_plugin() {
+        let plugin = json!({ "storages": { "a": { "key_expr": "a/**" } } });
+        for (name, options, said) in [
+            (
+                "rest",
+                json!({ "__required__": "yes" }),
+                "plugin 'rest': option `__required__`: found \"yes\"",
+            ),
+            (
+                "rest",
+                json!({ "__path__": 7 }),
+                "plugin 'rest': option `__path__`: found 7",
+            ),
+            ("rest", json!({ "__path__": ["a", 7] }), "`__path__`"),
+        ] {
+            one_problem(json!({ "mst": plugin, name: options }), said);
+        }
+        let rest = json!({ "__path__": ["a", "b"], "__required__": true });
+        let found = checked(json!({ "mst": plugin, "rest": rest }));
+        assert_eq!(found.problems, [""; 0]);
+        one_problem(json!({ "mts": plugin }), "found: `mts`");
     }
 
     #[test]
@@ -421,12 +606,21 @@ mod tests {
             both(json!({ "key_expr": "a/**" }), json!({ "key_expr": "a/**" })),
             "have the same `key_expr`",
         );
-        // In memory there is no folder.
-        let memory = json!({ "key_expr": "b/**", "dir": "a", "persistence": "memory" });
-        assert!(
-            checked(both(json!({ "key_expr": "a/**" }), memory))
-                .problems
-                .is_empty()
+        one_problem(
+            both(
+                json!({ "key_expr": "a/**", "dir": "x/y/z" }),
+                json!({ "key_expr": "b/**", "dir": "x" }),
+            ),
+            "storages 'b' and 'a' have folders that are one inside the other, /d/x and \
+             /d/x/y/z;",
         );
+        // In memory there is no folder, and names alone are no paths.
+        for other in [
+            json!({ "key_expr": "b/**", "dir": "a", "persistence": "memory" }),
+            json!({ "key_expr": "b/**", "dir": "ab" }),
+        ] {
+            let found = checked(both(json!({ "key_expr": "a/**" }), other));
+            assert_eq!(found.problems, [""; 0]);
+        }
     }
 }
