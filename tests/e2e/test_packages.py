@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import tarfile
+import time
 
 import pytest
 
@@ -114,7 +115,9 @@ def test_the_package_is_installed_started_upgraded_and_removed(packages, tmp_pat
             *arguments,
         )
 
+    begun = time.monotonic()
     dpkg("--install", packages[1])
+    installed = time.monotonic()
     for name in FILES:
         assert (root / name).is_file(), name
     configuration = root / "etc/zenoh-mst/router.json5"
@@ -130,14 +133,16 @@ def test_the_package_is_installed_started_upgraded_and_removed(packages, tmp_pat
     assert arguments == ["-c", "/etc/zenoh-mst/router.json5"]
     port = free_port()
     endpoint = f"tcp/127.0.0.1:{port}"
+    rest = f"127.0.0.1:{free_port()}"
     mstctl = (root / "usr/bin/mstctl", "-e", endpoint)
+    started = time.monotonic()
     with open(tmp_path / "log", "wb") as log:
         router = subprocess.Popen(
             [
                 root / program[1:],
                 "-c",
                 configuration,
-                *("-l", endpoint, "--rest-http-port", f"127.0.0.1:{free_port()}"),
+                *("-l", endpoint, "--rest-http-port", rest),
                 "--no-multicast-scouting",
             ],
             env={
@@ -156,6 +161,13 @@ def test_the_package_is_installed_started_upgraded_and_removed(packages, tmp_pat
             return done.returncode == 0 and "demo/**" in done.stdout
 
         wait_until(is_up, lambda: f"it is up\n{(tmp_path / 'log').read_text()}")
+        greeting = f"http://{rest}/demo/greeting"
+        run("curl", "-sS", "--fail", "-X", "PUT", "-H", "content-type: text/plain", "-d", "hello", greeting)
+        wait_until(lambda: run("curl", "-sS", f"{greeting}?_raw") == "hello", "it is stored")
+        # From the package to what a client reads: so long a newcomer waits.
+        took = installed - begun + time.monotonic() - started
+        print(f"from the package to the first get: {took:.1f} s")
+        assert took < 60
     finally:
         router.terminate()
         router.wait(PATIENCE)
