@@ -50,7 +50,7 @@ use collect::CollectOptions;
 use folder::{is_read_only, may_create, parse_dir, refuse_foreign};
 use levels::shallow;
 use lifetimes::LifetimeOption;
-use nearest::hint;
+use nearest::with_hint;
 use replication::ReplicationOptions;
 use scrub::ScrubOptions;
 
@@ -66,7 +66,7 @@ pub const DEFAULT_ROOT: &str = "zenoh_backend_mst";
 #[non_exhaustive]
 pub enum ConfigError {
     /// An unknown option, or one with an impossible value.
-    #[error("option `{option}`: {reason}{}", hint(reason))]
+    #[error("option `{option}`: {}", with_hint(reason))]
     Option {
         /// The path of the option.
         option: String,

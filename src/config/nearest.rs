@@ -3,9 +3,14 @@
 /// Names that are compared with are at most so long: of longer ones nobody knows how they are misspelt.
 const LONGEST: usize = 64;
 
+/// An error's reason, and what was meant.
+pub(super) fn with_hint(reason: &str) -> String {
+    format!("{reason}{}", hint(reason))
+}
+
 /// What to add to an error of an unknown name, which has the name and all allowed ones in backticks, as serde
 /// says it and as the merge rules do: the one that was meant, if it is plain which.
-pub(super) fn hint(reason: &str) -> String {
+fn hint(reason: &str) -> String {
     let is_of_names = reason.starts_with("unknown field")
         || reason.starts_with("unknown variant")
         || (reason.starts_with("found `") && reason.contains("`, allowed is one of `"));

@@ -265,7 +265,7 @@ mod tests {
             let sessions = Sessions::of_volume("mst", &config);
             sessions.err().map(|error| error.to_string())
         };
-        let auth = json!({ "usrpwd": { "password": "secret" } });
+        let auth = json!({ "usrpwd": { "user": "u", "password": "secret" } });
         let auth = json!({ "transport": { "auth": auth } });
         assert_eq!(refused(json!({})), None);
         assert_eq!(refused(json!({ "session": auth })), None);

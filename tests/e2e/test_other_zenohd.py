@@ -47,9 +47,9 @@ def start(programs, tmp_path):
         router.kill()
 
 
-@pytest.mark.parametrize("door", ["volume", "plugin"])
-def test_a_zenohd_as_it_is_released_loads_the_libraries_and_stores(start, door):
-    router = start("official", door=door)
+@pytest.mark.parametrize("served_by", ["volume", "plugin"])
+def test_a_zenohd_as_it_is_released_loads_the_libraries_and_stores(start, served_by):
+    router = start("official", door=served_by)
     written = {f"demo/{n}": b"%d" % n for n in range(100)}
     for key, payload in written.items():
         router.client.put(key, payload)
@@ -79,9 +79,9 @@ def test_its_wrong_options_are_an_error_and_no_abort(start):
     assert router.is_running and "panicked" not in router.log()
 
 
-@pytest.mark.parametrize("door", ["volume", "plugin"])
-def test_a_zenohd_of_other_features_says_so_in_a_line_and_goes_on(start, door):
-    router = start("features", door=door, expected=[])
+@pytest.mark.parametrize("served_by", ["volume", "plugin"])
+def test_a_zenohd_of_other_features_says_so_in_a_line_and_goes_on(start, served_by):
+    router = start("features", door=served_by, expected=[])
     line = router.wait_for_log("Plugin compatibility mismatch", "Incompatible Zenoh feature sets")
     assert re.search(r"libzenoh_plugin_\w+\.so: Plugin compatibility mismatch", line), line
     router.client.put("demo/a", "1")

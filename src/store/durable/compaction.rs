@@ -189,7 +189,9 @@ impl Worker {
             });
             #[cfg(test)]
             if written.is_empty() {
-                settled.drain(..).for_each(|done| drop(done.send(())));
+                for done in settled.drain(..) {
+                    let _ = done.send(());
+                }
             }
         }
     }
