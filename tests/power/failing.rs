@@ -173,7 +173,7 @@ impl Failing {
         let (promised, begun) = (ended.history.synced, ended.history.groups.len());
         if ended
             .history
-            .groups_of(&found.root, promised..=begun)
+            .groups_of(&found.root, promised..=begun, 0)
             .is_none()
         {
             return Err(format!("it does not hold {promised} to {begun} groups"));

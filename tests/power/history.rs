@@ -1,11 +1,14 @@
 //! What was written, in groups, and what a store must hold after some of them.
 
-use std::{collections::BTreeMap, ops::RangeInclusive};
+use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc};
 
 use zenoh_backend_mst::{
     cell::{CellKey, Part, Version},
+    merge::{Lifetimes, MergeRules},
     mst::{Mst, Resident, RootHash},
 };
+
+use super::workload::rules;
 
 /// The cells of a group of the log.
 pub type Group = Vec<(CellKey, Version)>;
@@ -39,9 +42,20 @@ impl Cells {
     }
 
     pub fn root(&self) -> RootHash {
+        root_of(self.0.iter().map(|(key, version)| (key.clone(), *version)))
+    }
+
+    /// What the root is when what is dead at this watermark has gone.
+    pub fn root_at(&self, lifetimes: &Lifetimes, watermark: u64) -> RootHash {
         let cells = self.0.iter().map(|(key, version)| (key.clone(), *version));
-        let Ok(root) = Mst::from_sorted(Resident::default(), cells).root();
-        root
+        root_of(cells.filter(|cell| !is_dead(lifetimes, cell, watermark)))
+    }
+
+    /// How many of them are dead at this watermark.
+    pub fn dead(&self, lifetimes: &Lifetimes, watermark: u64) -> usize {
+        let cells = self.0.iter().map(|(key, version)| (key.clone(), *version));
+        let dead = cells.filter(|cell| is_dead(lifetimes, cell, watermark));
+        dead.count()
     }
 
     /// Whether this cell is there, or one that won over it.
@@ -52,9 +66,24 @@ impl Cells {
     }
 }
 
+/// The root of cells that ascend by key.
+pub fn root_of(cells: impl Iterator<Item = (CellKey, Version)>) -> RootHash {
+    let Ok(root) = Mst::from_sorted(Resident::default(), cells).root();
+    root
+}
+
+/// Whether a cell is dead at a watermark.
+pub fn is_dead(lifetimes: &Lifetimes, (key, version): &(CellKey, Version), watermark: u64) -> bool {
+    lifetimes.dead(&key.key, watermark) >= Some(version.timestamp)
+}
+
 /// All groups that were appended, in order.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone)]
 pub struct History {
+    /// Of the replica that appends them.
+    pub rules: Arc<MergeRules>,
+    /// The time by which cells may have died before.
+    pub died: u64,
     /// What there was before.
     pub before: Group,
     pub groups: Vec<Group>,
@@ -75,20 +104,49 @@ impl History {
         self.roots.push(self.cells.root());
     }
 
-    /// After how many groups in this range this is the root.
-    pub fn groups_of(&self, root: &RootHash, range: RangeInclusive<usize>) -> Option<usize> {
-        range
-            .into_iter()
-            .find(|groups| self.roots[*groups] == *root)
+    /// After how many groups in this range this is the root, of what lives at the watermark.
+    pub fn groups_of(
+        &self,
+        root: &RootHash,
+        range: RangeInclusive<usize>,
+        watermark: u64,
+    ) -> Option<usize> {
+        let lifetimes = self.rules.lifetimes();
+        range.into_iter().find(|groups| match lifetimes.is_empty() {
+            true => self.roots[*groups] == *root,
+            false => self.cells_after(*groups).root_at(lifetimes, watermark) == *root,
+        })
+    }
+
+    /// The cells after so many groups.
+    pub fn cells_after(&self, groups: usize) -> Cells {
+        let mut cells = Cells::default();
+        cells.join(&self.before);
+        self.groups[..groups]
+            .iter()
+            .for_each(|group| cells.join(group));
+        cells
     }
 
     /// The history of a store that begins with these cells.
     pub fn after(cells: Group) -> Self {
-        let mut history = Self::default();
-        history.cells.join(&cells);
-        history.roots.push(history.cells.root());
-        history.before = cells;
-        history
+        Self::of(rules(), cells, 0)
+    }
+
+    /// The same, of one with rules of its own; its cells may have died up to a time.
+    pub fn of(rules: Arc<MergeRules>, before: Group, died: u64) -> Self {
+        let mut cells = Cells::default();
+        cells.join(&before);
+        Self {
+            rules,
+            died,
+            groups: Vec::new(),
+            written: Group::new(),
+            synced: 0,
+            roots: vec![cells.root()],
+            cells,
+            before,
+        }
     }
 
     /// Whether this is the root, at this cut, of what was written up to a group that was synced.
@@ -107,8 +165,9 @@ impl History {
         })
     }
 
-    /// Whether there is nothing but what was written or there before, and all of what was there before.
-    pub fn is_some_of(&self, found: &Group) -> Result<(), String> {
+    /// Whether there is nothing but what was written or there before, and all of what was there before
+    /// and lives at the watermark.
+    pub fn is_some_of(&self, found: &Group, watermark: u64) -> Result<(), String> {
         let written = || self.before.iter().chain(&self.written);
         let mut joined = Cells::default();
         joined.join(found);
@@ -118,10 +177,10 @@ impl History {
         if let Some((key, version)) = unknown {
             return Err(format!("{key:?} of {version:?} was never written"));
         }
-        let lost = self
-            .before
-            .iter()
-            .find(|(key, version)| !joined.has_heard_of(key, *version));
+        let lifetimes = self.rules.lifetimes();
+        let before = self.before.iter();
+        let mut before = before.filter(|cell| !is_dead(lifetimes, cell, watermark));
+        let lost = before.find(|(key, version)| !joined.has_heard_of(key, *version));
         match lost {
             Some((key, version)) => Err(format!("{key:?} of {version:?} was there before")),
             None => Ok(()),

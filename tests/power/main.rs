@@ -44,6 +44,9 @@ const PLAN: Plan = Plan {
     doubles: 3,
 };
 
+/// Those of stores in which most of what is written dies.
+const DEATHS: u64 = 6;
+
 /// Processes that are killed.
 const KILLED: u64 = 12;
 
@@ -70,7 +73,8 @@ fn main() {
     let args: Vec<String> = env::args().collect();
     let path = |index: usize| Path::new(&args[index]);
     match args.get(1).map(String::as_str) {
-        Some("--cuts") => cuts(path(2), number(&args[3]), number(&args[4])),
+        Some("--cuts") => cuts(path(2), number(&args[3]), number(&args[4]), false),
+        Some("--deaths") => cuts(path(2), number(&args[3]), number(&args[4]), true),
         Some("--rotation") => rotation(path(2), number(&args[3])),
         Some("--faults") => faults(path(2), number(&args[3]), number(&args[4])),
         Some("--killed") => killed(path(2), number(&args[3]), number(&args[4])),
@@ -93,15 +97,25 @@ fn variable(name: &str, otherwise: u64) -> u64 {
 }
 
 /// A worker: all images of so many seeds.
-fn cuts(folder: &Path, first: u64, seeds: u64) {
+fn cuts(folder: &Path, first: u64, seeds: u64, are_deaths: bool) {
     let cuts = PowerCuts {
         folder: folder.to_owned(),
         disk: Arc::new(Interposer::of_this_process()),
-        plan: PLAN,
+        plan: match are_deaths {
+            true => Plan {
+                steps: 3 * PLAN.steps,
+                ..PLAN
+            },
+            false => PLAN,
+        },
     };
     let (mut tried, mut failed) = (Tried::default(), 0);
     for seed in first..first + seeds {
-        match cuts.try_seed(seed) {
+        let result = match are_deaths {
+            true => cuts.try_deaths(seed),
+            false => cuts.try_seed(seed),
+        };
+        match result {
             Ok(more) => tried.add(more),
             Err(reason) => {
                 println!("FAILED: {reason}");
@@ -117,7 +131,11 @@ fn cuts(folder: &Path, first: u64, seeds: u64) {
             }
         }
     }
-    println!("power cuts: {tried:?}");
+    let what = match are_deaths {
+        true => "power cuts, while cells die",
+        false => "power cuts",
+    };
+    println!("{what}: {tried:?}");
     if failed > 0 {
         println!(
             "what there is of those that failed is in {}",
@@ -226,16 +244,21 @@ fn parent() {
             failed += usize::from(!child.wait().expect("it ends").success());
         }
     };
-    let share = |worker: u64| {
+    let share = |seeds: u64, worker: u64| {
         let begin = |worker: u64| first + seeds * worker / WORKERS;
         [begin(worker), begin(worker + 1) - begin(worker)]
     };
-    wait(
-        (0..WORKERS)
-            .map(|worker| spawn("cuts", worker, share(worker)))
-            .collect(),
-    );
-    println!("{:.1?}", start.elapsed());
+    let mut share_out = |what: &str, seeds: u64| {
+        let workers = 0..WORKERS;
+        wait(
+            workers
+                .map(|worker| spawn(what, worker, share(seeds, worker)))
+                .collect(),
+        );
+        println!("{:.1?}", start.elapsed());
+    };
+    share_out("cuts", seeds);
+    share_out("deaths", (seeds * DEATHS).div_ceil(SEEDS));
     wait(
         (0..FAULT_WORKERS)
             .map(|worker| spawn("faults", worker, [worker, first]))

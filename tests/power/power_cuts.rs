@@ -7,16 +7,16 @@ use std::{
 };
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use zenoh_backend_mst::{config::Durability, mst::RootHash};
+use zenoh_backend_mst::{config::Durability, merge::MergeRules, mst::RootHash};
 
 use super::{
-    check::{Found, Refused, open, open_or_salvage, salvage},
+    check::{Found, Opening, Refused, open},
     cut::{Loss, Playing},
     history::{Group, History},
     image::Image,
     interposer::Interposer,
     recording::{Op, Recording},
-    workload::{BEGUN, SYNCED, Writer},
+    workload::{BEGUN, CLOCK, SYNCED, Writer, fading_rules, rules},
 };
 
 /// The folder of the store, beside which salvage has its own.
@@ -27,6 +27,9 @@ const JOURNAL_BYTES: usize = 63_500_000;
 
 /// Steps after which it has.
 const MOST_STEPS: usize = 1_000;
+
+/// Of so many images at least one is of a moment in which something dies.
+const MOST_IMAGES_A_DEATH: usize = 10;
 
 /// How much of each.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +53,8 @@ pub struct Tried {
     pub refused: usize,
     pub groups: usize,
     pub calls: usize,
+    /// Images in which what had died was in part gone, and in part still there.
+    pub halfway: usize,
 }
 
 impl Tried {
@@ -59,6 +64,7 @@ impl Tried {
         self.refused += other.refused;
         self.groups += other.groups;
         self.calls += other.calls;
+        self.halfway += other.halfway;
     }
 }
 
@@ -75,18 +81,23 @@ struct Expected<'a> {
     is_ordered: bool,
     promised: usize,
     begun: usize,
+    opening: Opening,
 }
 
 impl Expected<'_> {
     fn compare(&self, root: &RootHash, cells: &Group) -> Result<(), String> {
-        self.history.is_some_of(cells)?;
+        let clock = self.opening.clock;
+        self.history.is_some_of(cells, clock)?;
         if !self.is_ordered {
             return Ok(());
         }
-        let found = self.history.groups_of(root, self.promised..=self.begun);
+        let found = self
+            .history
+            .groups_of(root, self.promised..=self.begun, clock);
         found.map(|_| ()).ok_or_else(|| {
             let (promised, begun) = (self.promised, self.begun);
-            match self.history.groups_of(root, 0..=self.history.groups.len()) {
+            let all = 0..=self.history.groups.len();
+            match self.history.groups_of(root, all, clock) {
                 Some(other) => {
                     format!("{other} groups are there: {promised} were promised, {begun} begun")
                 }
@@ -101,8 +112,22 @@ impl Expected<'_> {
 impl PowerCuts {
     /// Tries all images of a seed.
     pub fn try_seed(&self, seed: u64) -> Result<Tried, String> {
+        self.try_with(&rules(), seed)
+    }
+
+    /// Tries all images of a seed, of a store in which most cells die.
+    pub fn try_deaths(&self, seed: u64) -> Result<Tried, String> {
+        let tried = self.try_with(&fading_rules(), seed)?;
+        match tried.halfway * MOST_IMAGES_A_DEATH < tried.images {
+            true => Err(format!("seed {seed}: too little was dying: {tried:?}")),
+            false => Ok(tried),
+        }
+    }
+
+    fn try_with(&self, rules: &Arc<MergeRules>, seed: u64) -> Result<Tried, String> {
         let mut random = StdRng::seed_from_u64(seed);
-        let (mut image, mut history) = (Image::default(), History::after(Vec::new()));
+        let of_rules = |cells, died| History::of(Arc::clone(rules), cells, died);
+        let (mut image, mut history) = (Image::default(), of_rules(Group::new(), 0));
         let mut tried = Tried::default();
         for life in 0..self.plan.lives {
             let durability = match random.gen_range(0..5) {
@@ -117,8 +142,8 @@ impl PowerCuts {
             tried.calls += recording.ops.len();
             let is_ordered = durability != Durability::None;
             let last = self.try_images(&recording, &lived, is_ordered, &mut random, &mut tried);
-            let (last, cells) = last.map_err(of_life)?;
-            (image, history) = (last, History::after(cells));
+            let (last, cells, clock) = last.map_err(of_life)?;
+            (image, history) = (last, of_rules(cells, clock));
         }
         Ok(tried)
     }
@@ -182,7 +207,7 @@ impl PowerCuts {
         Ok((recording, lived))
     }
 
-    /// Returns one of the images, and what is in it.
+    /// Returns one of the images, what is in it, and the time by which cells may have died there.
     fn try_images(
         &self,
         recording: &Recording,
@@ -190,11 +215,11 @@ impl PowerCuts {
         is_ordered: bool,
         random: &mut StdRng,
         tried: &mut Tried,
-    ) -> Result<(Image, Group), String> {
+    ) -> Result<(Image, Group, u64), String> {
         let chosen = random.gen_range(0..self.plan.images);
         let mut kept = None;
         let mut playing = Playing::new(recording);
-        let (mut promised, mut begun) = (0, 0);
+        let (mut promised, mut begun, mut clock) = (0, 0, history.died);
         let mut at = 0;
         for number in 0..self.plan.images {
             // Evenly, and the last is the end.
@@ -207,6 +232,9 @@ impl PowerCuts {
                     };
                     begun = number(BEGUN).unwrap_or(begun);
                     promised = number(SYNCED).unwrap_or(promised);
+                    clock = text
+                        .strip_prefix(CLOCK)
+                        .map_or(clock, |time| time.parse().expect("a time"));
                 }
             }
             at = until;
@@ -218,6 +246,13 @@ impl PowerCuts {
                 is_ordered,
                 promised,
                 begun,
+                opening: Opening {
+                    rules: Arc::clone(&history.rules),
+                    clock: match history.rules.lifetimes().is_empty() {
+                        true => u64::MAX / 2,
+                        false => clock,
+                    },
+                },
             };
             let found = self.try_image(&image, loss, &expected, number, random, tried);
             let of_image = |reason| {
@@ -229,10 +264,13 @@ impl PowerCuts {
             };
             let found = found.map_err(of_image)?;
             if number >= chosen && kept.is_none() && loss != Loss::TornSector {
-                kept = Some((image, found));
+                kept = Some((image, found, clock));
             }
         }
-        Ok(kept.unwrap_or_else(|| (recording.before.clone(), history.before.clone())))
+        Ok(kept.unwrap_or_else(|| {
+            let before = recording.before.clone();
+            (before, history.before.clone(), history.died)
+        }))
     }
 
     fn try_image(
@@ -253,29 +291,40 @@ impl PowerCuts {
         if is_double {
             self.disk.record(&folder, &file);
         }
-        let found = match open(&store) {
+        let opening = &expected.opening;
+        let found = match opening.open(&store) {
             Err(Refused {
                 is_damage: true, ..
             }) if loss == Loss::TornSector => {
                 tried.refused += 1;
-                salvage(&store)
+                opening.salvage(&store)
             }
             found => found,
         };
         self.disk.stop();
-        let Found { root, cells } = found.map_err(|refused| refused.reason)?;
+        let Found {
+            root,
+            cells,
+            dead_rows,
+        } = found.map_err(|refused| refused.reason)?;
         expected.compare(&root, &cells)?;
+        let lifetimes = expected.history.rules.lifetimes();
+        if dead_rows > 0 && !lifetimes.is_empty() {
+            let promised = expected.history.cells_after(expected.promised);
+            let died = promised.dead(lifetimes, opening.clock);
+            tried.halfway += usize::from(died > dead_rows);
+        }
         if is_double {
             let recovery = Recording::read(&file, &folder, image.clone(), &inodes);
             let is_it = |again: &Found| again.root == root;
-            self.cut_recovery(&recovery, loss, &is_it, random, tried)?;
+            self.cut_recovery(opening, (&recovery, loss), &is_it, random, tried)?;
         }
-        self.again(&store, root)?;
+        self.again(opening, &store, root)?;
         if is_double && random.gen_bool(0.3) {
             let folder = self.fresh("image");
             let inodes = image.write(&folder);
             self.disk.record(&folder, &file);
-            let saved = salvage(&folder.join(STORE));
+            let saved = opening.salvage(&folder.join(STORE));
             self.disk.stop();
             let saved = saved.map_err(|refused| refused.reason)?;
             expected
@@ -288,15 +337,17 @@ impl PowerCuts {
                 true => again.root == saved.root,
                 false => expected.compare(&again.root, &again.cells).is_ok(),
             };
-            self.cut_recovery(&recovery, loss, &is_it, random, tried)
+            self.cut_recovery(opening, (&recovery, loss), &is_it, random, tried)
                 .map_err(|reason| format!("salvage: {reason}"))?;
         }
         Ok(cells)
     }
 
     /// A second opening finds the same.
-    fn again(&self, store: &Path, root: RootHash) -> Result<(), String> {
-        let again = open(store).map_err(|refused| format!("opened again: {}", refused.reason))?;
+    fn again(&self, opening: &Opening, store: &Path, root: RootHash) -> Result<(), String> {
+        let again = opening
+            .open(store)
+            .map_err(|refused| format!("opened again: {}", refused.reason))?;
         match again.root == root {
             true => Ok(()),
             false => Err("the root is another when it is opened again".to_owned()),
@@ -306,8 +357,8 @@ impl PowerCuts {
     /// A recovery that is cut off, too, ends as the first when it is tried again.
     fn cut_recovery(
         &self,
-        recovery: &Recording,
-        first: Loss,
+        opening: &Opening,
+        (recovery, first): (&Recording, Loss),
         is_it: &dyn Fn(&Found) -> bool,
         random: &mut StdRng,
         tried: &mut Tried,
@@ -329,8 +380,8 @@ impl PowerCuts {
                 |op| matches!(op, Op::MakeFolder { path } if path != STORE && !path.contains('/')),
             );
             let found = match is_torn || is_salvage {
-                true => open_or_salvage(&store),
-                false => open(&store),
+                true => opening.open_or_salvage(&store),
+                false => opening.open(&store),
             };
             let of_cut = |reason: String| {
                 self.keep("recovery", recovery, at);

@@ -12,10 +12,11 @@ use std::{
 
 use bytes::Bytes;
 use rand::{Rng, rngs::StdRng};
+use serde_json::json;
 use zenoh_backend_mst::{
     cell::{Cell, CellKey, Content, Key, Timestamp, Value, Version},
-    config::{Durability, MergeConfig},
-    merge::MergeRules,
+    config::{Durability, MergeConfig, StorageConfig},
+    merge::{Lifetimes, MergeRules},
     replica::{BUCKET, Options, Replica, Tuning},
     store::{
         CellStore, Commit, DurableStore, KeyWalk, QuarantineStore, RowBatch, RowHead, StoreError,
@@ -40,9 +41,10 @@ pub const SMALL: StoreTuning = StoreTuning {
     slack: 64 << 10,
 };
 
-/// Marks of a recording: so many groups are being appended, or were, and are synced.
+/// Marks of a recording: so many groups are being appended, or were, and are synced; and the clock shows a time.
 pub const BEGUN: &str = "begun ";
 pub const SYNCED: &str = "synced ";
+pub const CLOCK: &str = "clock ";
 
 /// The store, and a history of its log.
 struct Told {
@@ -138,6 +140,10 @@ impl QuarantineStore for Told {
 
 /// Counters, sets and objects among keys of which the last writer wins.
 pub fn rules() -> Arc<MergeRules> {
+    Arc::new(merge_rules())
+}
+
+fn merge_rules() -> MergeRules {
     let rule = |keys: &str, strategy: &str| {
         let keys = OwnedKeyExpr::new(keys).expect("a key expression");
         (keys, strategy.into())
@@ -151,7 +157,17 @@ pub fn rules() -> Arc<MergeRules> {
         ..MergeConfig::default()
     };
     let all = keyexpr::new("power/**").expect("a key expression");
-    Arc::new(MergeRules::new(&config, all, None).expect("the rules"))
+    MergeRules::new(&config, all, None).expect("the rules")
+}
+
+/// The same, and all but objects live for as long as it takes to write some hundred cells.
+pub fn fading_rules() -> Arc<MergeRules> {
+    let lives = json!({ "power/last/*": "2s", "power/count/*": "2s", "power/set/*": "3s" });
+    let config = StorageConfig::parse("power", json!({ "lifetimes": lives })).expect("valid");
+    let all = keyexpr::new("power/**").expect("a key expression");
+    let lifetimes = Lifetimes::new(&config.lifetimes, all, None).expect("they match");
+    let rules = merge_rules().with_lifetimes(lifetimes);
+    Arc::new(rules.expect("they may fade"))
 }
 
 fn options(durability: Durability) -> Options {
@@ -184,10 +200,36 @@ fn tuning() -> Tuning {
 pub struct Writer {
     pub replica: Replica,
     pub history: Arc<Mutex<History>>,
-    clock: Arc<AtomicU64>,
+    clock: Clock,
     /// The number of the next write, by which it is stamped.
     next: u64,
+    /// Of so many keys the last writer wins.
+    keys: u32,
     durability: Durability,
+}
+
+/// The clock of a replica, which only goes ahead. If what it shows makes a difference to what there must be,
+/// the recording has it.
+#[derive(Clone)]
+struct Clock {
+    time: Arc<AtomicU64>,
+    disk: Option<Arc<Interposer>>,
+}
+
+impl Clock {
+    fn get(&self) -> u64 {
+        self.time.load(Ordering::SeqCst)
+    }
+
+    /// Told before it is so: nothing has died by a time that the recording has not.
+    fn set(&self, time: u64) {
+        if let Some(disk) = &self.disk
+            && self.get() / BUCKET != time / BUCKET
+        {
+            disk.mark(&format!("{CLOCK}{time}"));
+        }
+        self.time.store(time, Ordering::SeqCst);
+    }
 }
 
 impl Writer {
@@ -199,21 +241,30 @@ impl Writer {
     ) -> Result<Self, String> {
         let before = history.before.iter();
         let latest = before.map(|(_, version)| version.timestamp.time).max();
+        let latest = latest.max(Some(history.died).filter(|died| *died > 0));
         let next = latest.map_or(1, |latest| clock_steps(latest) + 40);
+        let rules = Arc::clone(&history.rules);
         let history = Arc::new(Mutex::new(history));
         let store = Told {
             store: DurableStore::open_tuned(folder, CACHE, SMALL).map_err(|e| e.to_string())?,
             history: Arc::clone(&history),
             disk: Arc::clone(disk),
         };
-        let clock = Arc::new(AtomicU64::new(time_of(next)));
-        let told = Arc::clone(&clock);
+        let is_fading = !rules.lifetimes().is_empty();
+        // Of few keys nothing gets old.
+        let keys = if is_fading { 40 } else { 6 };
+        let clock = Clock {
+            time: Arc::default(),
+            disk: is_fading.then(|| Arc::clone(disk)),
+        };
+        clock.set(time_of(next));
+        let told = clock.clone();
         let replica = Replica::open_tuned(
             "power",
             Box::new(store),
             options(durability),
-            rules(),
-            Arc::new(move || told.load(Ordering::SeqCst)),
+            rules,
+            Arc::new(move || told.get()),
             (),
             tuning(),
         );
@@ -222,6 +273,7 @@ impl Writer {
             history,
             clock,
             next,
+            keys,
             durability,
         })
     }
@@ -234,8 +286,8 @@ impl Writer {
     pub fn write(&mut self, random: &mut StdRng) -> Result<(Key, Cell), String> {
         let number = self.next;
         self.next += 1;
-        let (key, cell) = any_write(number, random);
-        self.clock.store(time_of(number), Ordering::SeqCst);
+        let (key, cell) = any_write(number, self.keys, random);
+        self.clock.set(time_of(number));
         let cells = versions_of(&key, &cell);
         self.history().written.extend(cells);
         let put = self.replica.put(key.clone(), cell.clone());
@@ -287,7 +339,7 @@ impl Writer {
     /// Some time passes.
     fn pass(&mut self, buckets: u64) {
         self.next += 20 * buckets;
-        self.clock.store(time_of(self.next), Ordering::SeqCst);
+        self.clock.set(time_of(self.next));
     }
 
     /// Has all that was written come to its rows.
@@ -317,7 +369,7 @@ impl Writer {
                 written += payload.len();
                 let number = self.next;
                 self.next += 1;
-                self.clock.store(time_of(number), Ordering::SeqCst);
+                self.clock.set(time_of(number));
                 let name = OwnedKeyExpr::new(format!("power/last/{key}"));
                 let value = Value {
                     encoding_id: 0,
@@ -349,7 +401,7 @@ impl Writer {
         let checkpoint = thread::scope(|scope| {
             let checkpoint = scope.spawn(|| replica.checkpoint());
             while !checkpoint.is_finished() {
-                clock.fetch_add(BUCKET / 4, Ordering::SeqCst);
+                clock.set(clock.get() + BUCKET / 4);
                 thread::sleep(Duration::from_micros(200));
             }
             checkpoint.join().expect("no panic")
@@ -360,8 +412,13 @@ impl Writer {
             true
         });
         is_read.map_err(|error| error.to_string())?;
-        assert_eq!(checkpoint.root(), self.history().cells.root());
-        let passed = clock_steps(self.clock.load(Ordering::SeqCst));
+        let root = {
+            let history = self.history();
+            let lifetimes = history.rules.lifetimes();
+            history.cells.root_at(lifetimes, checkpoint.cut)
+        };
+        assert_eq!(checkpoint.root(), root);
+        let passed = clock_steps(self.clock.get());
         self.next = self.next.max(passed);
         Ok(())
     }
@@ -442,8 +499,8 @@ fn clock_steps(time: u64) -> u64 {
     (time - 1_000 * BUCKET) / (BUCKET / 20) + 1
 }
 
-fn any_write(number: u64, random: &mut StdRng) -> (Key, Cell) {
-    let key = random.gen_range(0..6);
+fn any_write(number: u64, keys: u32, random: &mut StdRng) -> (Key, Cell) {
+    let key = random.gen_range(0..keys);
     let kind = random.gen_range(0..10);
     let (name, payload): (_, Option<Vec<u8>>) = match kind {
         0 => (
