@@ -62,7 +62,7 @@ mod watch;
 /// What the document shows compiles.
 #[cfg(all(doctest, feature = "documents"))]
 #[doc = include_str!("../../docs/client.md")]
-struct Document;
+struct Documentation;
 
 pub use cells::{Cell, Write};
 #[cfg(feature = "documents")]
