@@ -30,11 +30,11 @@ const STEP: usize = 16 << 10;
 const QUICK: Duration = Duration::from_millis(500);
 const SLOW: Duration = Duration::from_secs(2);
 
-/// How long an answer is waited for: as long as there was none; then; and at the most, on a link where
-/// answers take long.
+/// How long an answer is waited for as long as there was none.
 const FIRST_TIMEOUT: Duration = Duration::from_secs(5);
-/// See [`FIRST_TIMEOUT`].
+/// How long an answer is waited for, where they come soon.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// The same at the most, on a link where answers take long.
 const MAX_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Whether a query and its answer go before or after what clients write.

@@ -263,7 +263,7 @@ def test_a_field_that_is_removed_starts_anew(client):
     )
     client.wait_for("object/removed", {"object/removed": b'{"hours":2}'})
     # An older increment, that comes late, was removed, too.
-    client.put("object/removed", '{"hours": 7}', timestamp=timestamp(-99.5))
+    client.put("object/removed", '{"hours": 7}', timestamp=timestamp(-110))
     client.put("object/removed", '{"hours": 1}')
     client.wait_for("object/removed", {"object/removed": b'{"hours":3}'})
 
