@@ -1,9 +1,9 @@
 //! A replica, as the state machine reads it.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use crate::{
-    cell::{CellKey, Timestamp, Version, ntp64_span},
+    cell::{CellKey, Timestamp},
     mst::RootHash,
     replica::{Change, Comparison, Replica, Span, Tree},
     sync::{Joins, View},
@@ -52,11 +52,6 @@ impl View for ReplicaView {
 
     fn newest(&self, key: &CellKey) -> Option<Timestamp> {
         self.replica.newest_or_covering(key)
-    }
-
-    fn pending(&self, ahead: Duration, most: usize) -> Vec<(CellKey, Version)> {
-        let cut = self.replica.cut().saturating_add(ntp64_span(ahead));
-        self.replica.pending_below(cut, most)
     }
 
     fn witness(&self, clock: u64) {

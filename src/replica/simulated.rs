@@ -432,10 +432,6 @@ impl SimulatedReplica {
         self.state.newest_or_covering(key)
     }
 
-    pub(crate) fn pending_below(&self, time: u64, most: usize) -> Vec<(CellKey, Version)> {
-        self.state.queue.pending_below(time, most)
-    }
-
     /// As when another replica's clock shows `theirs`, and the own one `clock`.
     pub(crate) fn lifetimes(&self) -> &Lifetimes {
         &self.state.lifetimes

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     MESSAGE_BYTES,
-    delta::{DeltaQuery, MAX_HELD},
+    delta::DeltaQuery,
     identity::ReplicaId,
     interface::Context,
     machine::Machine,
@@ -22,10 +22,6 @@ const MAX_SPREAD: Duration = Duration::from_millis(500);
 /// Cells that are not taken and that a delta query names, at the most: to compare the trees costs less
 /// than to name more each time.
 const MAX_REFUSED_IN_DELTA: usize = 128;
-
-/// How far beyond the own cut what is pending may be settled at a peer whose clock shows the same, when a
-/// query comes there.
-const AHEAD: Duration = Duration::from_millis(250);
 
 /// Whether a peer has something to pull.
 pub(super) fn is_candidate(peer: &Peer) -> bool {
@@ -52,14 +48,7 @@ impl Machine {
         // Other digests find what these missed by chance.
         let salted = Salted::new(salt, *WIDTHS.start() << peer.failures.min(1));
         let beside = self.refused.beside(&context.view.tree(), &id);
-        // What the peer has settled may be pending here, most of all if its clock is ahead.
-        let ahead = peer.clock_offset_ms.unwrap_or_default().max(0);
-        let ahead = Duration::from_millis(ahead.unsigned_abs()) + AHEAD;
-        let pending = context.view.pending(ahead, MAX_HELD);
-        let known = pending.iter().map(|(_, version)| *version);
-        let known: Vec<_> = self.refused.versions(&id).copied().chain(known).collect();
-        let pull = Pull::new(id, salted, peer.pace.message_bytes());
-        let pull = pull.beside(beside).with_pending(pending);
+        let pull = Pull::new(id, salted, peer.pace.message_bytes()).beside(beside);
         let is_much_refused = self.refused.count(&id) > MAX_REFUSED_IN_DELTA;
         if peer.is_walk_due || is_much_refused || context.view.tree().is_empty() {
             return pull;
@@ -70,7 +59,8 @@ impl Machine {
         let latest = context.view.latest().map(|(span, _)| span.root);
         let of_others = self.peers.iter().filter_map(|(_, peer)| peer.common);
         let roots = latest.into_iter().chain(peer.common).chain(of_others);
-        let delta = DeltaQuery::new(roots, known.iter(), context.view, salted);
+        let refused = self.refused.versions(&id);
+        let delta = DeltaQuery::new(roots, refused, context.view, salted);
         pull.with_delta(delta.map(|delta| DeltaQuery {
             max_bytes: peer.pace.message_bytes() as u32,
             ..delta

@@ -48,10 +48,10 @@ pub struct DeltaQuery {
 
 impl DeltaQuery {
     /// A query that names those of `candidates` since which not too much has changed
-    /// at the own side; nothing if there is none. Those `known` beside need not be sent either.
+    /// at the own side; nothing if there is none. Those `refused` need not be sent either.
     pub(super) fn new<'a>(
         candidates: impl Iterator<Item = RootHash>,
-        known: impl Iterator<Item = &'a Version>,
+        refused: impl Iterator<Item = &'a Version>,
         view: &dyn View,
         salted: Salted,
     ) -> Option<Self> {
@@ -83,7 +83,7 @@ impl DeltaQuery {
         });
         let held: BTreeSet<Short> = versions
             .map(|entry| entry.version().digest)
-            .chain(known.map(|version| version.digest))
+            .chain(refused.map(|version| version.digest))
             .take(MAX_HELD)
             .map(|digest| salted.short(&digest.0))
             .collect();

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::{pull::Ask, *};
 use crate::{
-    cell::{Cell, CellKey, Content, Key, Timestamp, Value, Version, ntp64_span},
+    cell::{Cell, CellKey, Content, Key, Timestamp, Value, Version},
     hex::encode as hex,
     mst::RootHash,
     replica::{Change, Comparison, Now, ReplicaError, SimulatedReplica, Snapshot, Span, Tree},
@@ -85,10 +85,10 @@ impl Side {
     }
 
     fn query(&self, roots: &[RootHash]) -> Option<DeltaQuery> {
-        let pending = self.pending(Duration::MAX, MAX_HELD);
+        let refused = std::iter::empty();
         DeltaQuery::new(
             roots.iter().copied(),
-            pending.iter().map(|(_, version)| version),
+            refused,
             self,
             Salted::new(*b"saltsalt", 4),
         )
@@ -99,8 +99,7 @@ impl Side {
     fn pull(&mut self, peer: &Self, roots: &[RootHash]) -> (usize, usize, bool) {
         let salted = Salted::new(*b"saltsalt", 4);
         let mut pull = pull::Pull::new(ReplicaId([1; 16]), salted, MESSAGE_BYTES)
-            .with_delta(self.query(roots))
-            .with_pending(self.pending(Duration::MAX, MAX_HELD));
+            .with_delta(self.query(roots));
         let (mut cells, mut queries, mut assembly) = (0, 0, None);
         let now = Duration::ZERO;
         loop {
@@ -133,10 +132,6 @@ impl Side {
 
 impl View for Side {
     fn witness(&self, _: u64) {}
-    fn pending(&self, ahead: Duration, most: usize) -> Vec<(CellKey, Version)> {
-        let cut = self.replica.cut(self.now).saturating_add(ntp64_span(ahead));
-        self.replica.pending_below(cut, most)
-    }
     fn tree(&self) -> Tree {
         self.replica.tree()
     }
@@ -220,51 +215,6 @@ fn what_the_asker_has_is_not_sent() {
     assert_eq!(own.root(), theirs.root());
 }
 
-/// A replica whose clock is ahead settles first what both have got.
-#[test]
-fn what_is_pending_here_and_settled_there_is_not_sent() {
-    for is_known in [true, false] {
-        let (mut own, mut theirs, root) = equal(1000);
-        for side in [&mut own, &mut theirs] {
-            side.now = START + 10 * SECOND;
-            let id = std::mem::replace(&mut side.id, 3);
-            side.write([5, 7, 2000], "of both");
-            side.write([8], "");
-            side.id = id;
-        }
-        theirs.settle();
-        // What it is overwritten with here is not there yet, or came before.
-        own.now += SECOND;
-        own.write([7], "mine");
-        let late = own.now;
-        own.now = START + 9 * SECOND;
-        own.write([5], "of before");
-        own.now = late;
-        let times = |most| {
-            let pending = own.pending(Duration::MAX, most);
-            let mut times: Vec<_> = pending
-                .iter()
-                .map(|(_, version)| version.timestamp.time)
-                .collect();
-            times.sort_unstable();
-            times
-        };
-        assert_eq!(times(100).len(), 6);
-        assert_eq!(times(2), times(100)[..2], "the earliest");
-        let roots = [root];
-        let roots = if is_known { &roots[..] } else { &[] };
-        let (cells, _, is_delta) = own.pull(&theirs, roots);
-        assert_eq!((cells, is_delta), (0, is_known));
-        // What is not pending comes.
-        theirs.write([9], "theirs");
-        theirs.settle();
-        own.now += SECOND;
-        own.write([6], "mine");
-        let (cells, _, is_delta) = own.pull(&theirs, roots);
-        assert_eq!((cells, is_delta), (1, is_known));
-    }
-}
-
 #[test]
 fn a_root_that_the_other_did_not_have_leads_to_a_comparison_of_the_trees() {
     let (mut own, mut theirs, root) = equal(1000);
@@ -320,9 +270,6 @@ struct Counted<'a>(&'a Side, std::cell::Cell<u32>);
 
 impl View for Counted<'_> {
     fn witness(&self, _: u64) {}
-    fn pending(&self, ahead: Duration, most: usize) -> Vec<(CellKey, Version)> {
-        self.0.pending(ahead, most)
-    }
     fn tree(&self) -> Tree {
         View::tree(self.0)
     }

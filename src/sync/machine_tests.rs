@@ -25,9 +25,6 @@ pub(super) struct Stub {
 }
 
 impl View for Stub {
-    fn pending(&self, _: Duration, _: usize) -> Vec<(CellKey, Version)> {
-        Vec::new()
-    }
     fn witness(&self, _: u64) {}
     fn tree(&self) -> Tree {
         self.tree.clone()

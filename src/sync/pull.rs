@@ -23,9 +23,9 @@ use super::{
     wire::MessageError,
 };
 use crate::{
-    cell::{CellKey, Part, Timestamp, Version},
+    cell::{CellKey, Part, Timestamp},
     merge::fields_around,
-    replica::{Tree, TreeEntry},
+    replica::Tree,
 };
 
 /// Wanted cells after which they are fetched before the walk goes on: as many as fill a
@@ -96,13 +96,9 @@ pub(super) struct Pull {
     /// Cells to be fetched in pieces.
     large: Vec<Notice>,
     asked: Option<Asked>,
-    /// The own tree, with what of the peer is not taken in it, and what is not settled here, if there is
-    /// any: it is compared in the place of the own.
+    /// The own tree, with what of the peer is not taken in it, if there is any: it is compared in the
+    /// place of the own.
     beside: Option<Tree>,
-    /// Whether there is something that the peer has and this replica does not take.
-    is_refusing: bool,
-    /// What is not settled here, until it is in `beside`, ascending.
-    pending: Vec<(CellKey, TreeEntry)>,
     /// Cells that were received and not rejected.
     pub(super) received: u64,
 }
@@ -121,8 +117,6 @@ impl Pull {
             large: Vec::new(),
             asked: None,
             beside: None,
-            is_refusing: false,
-            pending: Vec::new(),
             received: 0,
         }
     }
@@ -156,30 +150,14 @@ impl Pull {
         self.large.push(notice);
     }
 
-    /// Compares this tree, if there is one, in the place of the own: it has in it what this replica does
-    /// not take.
+    /// Compares this tree, if there is one, in the place of the own.
     pub(super) fn beside(self, beside: Option<Tree>) -> Self {
-        Self {
-            is_refusing: beside.is_some(),
-            beside,
-            ..self
-        }
-    }
-
-    /// Takes these cells, which are not settled, ascending, for a part of the own tree: of each the newest.
-    pub(super) fn with_pending(self, pending: Vec<(CellKey, Version)>) -> Self {
-        let of_one_cell = pending.chunk_by(|(a, _), (b, _)| a == b);
-        let newest = of_one_cell.filter_map(<[_]>::last);
-        let newest = newest.map(|(key, version)| (key.clone(), (*version).into()));
-        Self {
-            pending: newest.collect(),
-            ..self
-        }
+        Self { beside, ..self }
     }
 
     /// Whether there is something that the peer has and this replica does not take.
-    pub(super) fn is_refusing(&self) -> bool {
-        self.is_refusing
+    pub(super) fn is_beside(&self) -> bool {
+        self.beside.is_some()
     }
 
     /// Asks for a delta before it compares the trees.
@@ -246,14 +224,6 @@ impl Pull {
 
     /// The next digest query, if there are open ranges.
     pub(super) fn ask_digests(&mut self, tree: &Tree) -> Option<Vec<u8>> {
-        let pending = std::mem::take(&mut self.pending);
-        // One that holds nothing asks for everything.
-        if !pending.is_empty() && !tree.is_empty() {
-            let beside = self.beside.get_or_insert_with(|| tree.clone());
-            let Ok(()) = beside.put_sorted(&pending, |_, held, new| {
-                held.is_none_or(|held| held.version() < new.version())
-            });
-        }
         let beside = self.beside.clone();
         let tree = beside.as_ref().unwrap_or(tree);
         let room = self.message_bytes;
@@ -390,7 +360,7 @@ impl Pull {
             }
         })?;
         if self.beside.is_some() {
-            // What is not taken, or not settled, is not had.
+            // What is not taken is not had.
             for want in &mut found.wants {
                 if let Want::Key(key, have) = want {
                     *have = time_of(own, key);

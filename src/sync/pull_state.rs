@@ -45,7 +45,7 @@ impl Going {
             found_nothing: self.is_wide
                 && !self.pull.is_delta
                 && self.pull.received == 0
-                && !self.pull.is_refusing()
+                && !self.pull.is_beside()
                 && self.rejected == Rejections::default(),
             deadline: now + JOINING,
         }

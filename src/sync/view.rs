@@ -1,9 +1,7 @@
 //! What the state machine sees of its replica.
 
-use std::time::Duration;
-
 use crate::{
-    cell::{CellKey, Timestamp, Version},
+    cell::{CellKey, Timestamp},
     mst::RootHash,
     replica::{Change, Comparison, Span, Tree},
 };
@@ -20,9 +18,6 @@ pub trait View {
     fn latest(&self) -> Option<(Span, u64)>;
     /// The timestamp of the newest cell of a key, settled or not.
     fn newest(&self, key: &CellKey) -> Option<Timestamp>;
-    /// The versions of cells that are not settled, and that will be when the own cut has come `ahead` of
-    /// where it is, ascending, and of a cell perhaps several: no more than `most`, the earliest first.
-    fn pending(&self, ahead: Duration, most: usize) -> Vec<(CellKey, Version)>;
     /// The clock of another replica shows this: a witness of what time it is.
     fn witness(&self, clock: u64);
     /// The watermark by which what is dead has left the tree, and is not taken: 0 if nothing dies.

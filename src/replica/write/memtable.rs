@@ -7,7 +7,6 @@ use std::{
     sync::Arc,
 };
 
-use super::overwritten::Overwritten;
 use crate::{
     cell::{Cell, CellKey, Key, Part, Timestamp, Version},
     merge::shown_until,
@@ -74,7 +73,6 @@ pub(in crate::replica) struct Memtable {
     // Writers and readers wait while one looks here, so it has to be fast; and nobody can
     // prepare keys that collide.
     cells: HashMap<CellKey, Pending, ahash::RandomState>,
-    overwritten: Overwritten,
     /// Cells of which two different writes bear one timestamp, with the version of the one that is
     /// pending.
     tied: HashMap<CellKey, Version>,
@@ -159,7 +157,6 @@ impl Memtable {
             Entry::Occupied(mut pending) => {
                 let other = &pending.get().cell;
                 if other.timestamp > cell.timestamp {
-                    self.overwritten.push(key, Arc::clone(cell));
                     return Offered::Lost;
                 }
                 if other.timestamp == cell.timestamp {
@@ -173,9 +170,7 @@ impl Memtable {
                     self.tied.remove(key);
                 }
                 self.bytes -= bytes_of(key, other);
-                let Pending { cell, group } = pending.insert(new);
-                self.overwritten.push(key, cell);
-                Offered::Newer(group)
+                Offered::Newer(pending.insert(new).group)
             }
         };
         self.bytes += bytes;
@@ -252,7 +247,6 @@ impl Memtable {
         if self.cells.is_empty() {
             // A burst may have made it large.
             self.cells.shrink_to(4096);
-            self.overwritten.clear();
         }
         forgotten
     }
@@ -327,14 +321,6 @@ impl Memtable {
         max: usize,
     ) -> Option<Vec<(Part, Arc<Cell>)>> {
         self.change_log(key, |merging| merging.drain_log(reader, max))?
-    }
-
-    /// What [was overwritten](Overwritten) and has a time from the watermark on.
-    pub(in crate::replica) fn overwritten(
-        &self,
-        watermark: u64,
-    ) -> impl Iterator<Item = (&CellKey, &Arc<Cell>)> {
-        self.overwritten.from(watermark)
     }
 
     pub(in crate::replica) fn iter(&self) -> impl Iterator<Item = (&CellKey, &Arc<Cell>)> {

@@ -7,8 +7,6 @@ mod deleting;
 pub(in crate::replica) mod group;
 pub(in crate::replica) mod hand_over;
 pub(in crate::replica) mod memtable;
-mod overwritten;
-mod pending;
 mod puts;
 pub(in crate::replica) mod queue;
 pub(in crate::replica) mod refusals;

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use super::{super::*, liars::Lie};
 use crate::{
-    cell::{CellKey, Key, Timestamp, Version, ntp64_span},
+    cell::{CellKey, Key, Timestamp, Version},
     config::Durability,
     mst::RootHash,
     replica::{
@@ -90,10 +90,6 @@ impl View for NodeView<'_> {
     }
     fn newest(&self, key: &CellKey) -> Option<Timestamp> {
         self.0.newest(key)
-    }
-    fn pending(&self, ahead: Duration, most: usize) -> Vec<(CellKey, Version)> {
-        let cut = self.0.cut(self.1).saturating_add(ntp64_span(ahead));
-        self.0.pending_below(cut, most)
     }
     fn witness(&self, clock: u64) {
         self.0.witness(clock, self.1);
