@@ -72,9 +72,6 @@ impl View for Divergent {
     fn newest(&self, _: &CellKey) -> Option<Timestamp> {
         None
     }
-    fn pending(&self, _: Duration, _: usize) -> Vec<(CellKey, Version)> {
-        Vec::new()
-    }
     /// There is no history: the trees have to be compared.
     fn changes_since(&self, _: &RootHash, _: u64) -> Option<Vec<Change>> {
         None

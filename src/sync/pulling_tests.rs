@@ -209,7 +209,8 @@ fn over_a_slow_link_messages_become_shorter_until_they_get_through() {
     }
     let kib = |size: &u32| size >> 10;
     let sizes: Vec<_> = sizes.iter().map(kib).collect();
-    assert_eq!(sizes, [48, 24, 12, 12]);
+    // The first that is lost may have been dropped for what clients write: that goes again, among it.
+    assert_eq!(sizes, [48, 48, 24, 12, 12]);
 }
 
 #[test]
