@@ -289,8 +289,8 @@ impl Administration {
 
     /// Whether what is stamped with this is not taken since its lifetime is over.
     fn is_dead(&self, key: &CellKey, timestamp: Timestamp) -> bool {
-        let died = self.replica.died_until();
-        self.replica.lifetimes().dead(&key.key, died) >= Some(timestamp)
+        let (lifetimes, died) = (self.replica.lifetimes(), self.replica.died_until());
+        lifetimes.is_dead(&key.key, timestamp, died)
     }
 
     /// Compares every cell with what is on the disk, and then verifies the tree.

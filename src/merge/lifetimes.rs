@@ -240,6 +240,12 @@ impl Lifetimes {
     pub fn dead(&self, key: &Key, cut: u64) -> Option<Timestamp> {
         self.of(key)?.dead(cut)
     }
+
+    /// Whether what is stamped with this is not in the tree of a key at this watermark.
+    #[must_use]
+    pub fn is_dead(&self, key: &Key, timestamp: Timestamp, cut: u64) -> bool {
+        self.dead(key, cut) >= Some(timestamp)
+    }
 }
 
 #[cfg(test)]

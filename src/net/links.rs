@@ -239,8 +239,8 @@ pub(super) const QUICKLY: Terms = Terms {
 /// The longest text of a peer that says why it does not answer.
 const MAX_REASON: usize = 1024;
 
-/// The answer to a query, joined of its parts, or why there is none. Of one that is longer than `max` no more is copied
-/// than shows that. The answer has the priority and the congestion control of the query.
+/// The answer to a query, joined of its parts, or why there is none. Of one that is longer than `max` no
+/// more is copied than shows that. The answer has the priority and the congestion control of the query.
 pub(super) async fn get(
     session: Session,
     key_expr: String,

@@ -5,8 +5,8 @@
 //! end. So the first messages fit in one batch of Zenoh's. As in TCP they double while answers are
 //! quick, grow little by little beyond half of the size at which one was lost, and are halved by a
 //! loss. On a link that clients keep full an answer waits for what is queued before it, however
-//! short it is: there one waits longer instead, and asks for more at a time. The pace is the link's: it outlives pulls, and a peer that disappears and comes back has
-//! the one that it had.
+//! short it is: there one waits longer instead, and asks for more at a time. The pace is the link's: it
+//! outlives pulls, and a peer that disappears and comes back has the one that it had.
 
 use std::time::Duration;
 

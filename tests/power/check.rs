@@ -37,6 +37,9 @@ pub struct Refused {
     pub is_damage: bool,
 }
 
+/// A clock of which no write is ahead.
+pub const LATEST: u64 = u64::MAX / 2;
+
 /// By which rules, and at which time, a store is opened.
 #[derive(Clone)]
 pub struct Opening {
@@ -48,7 +51,7 @@ pub struct Opening {
 pub fn open(folder: &Path) -> Result<Found, Refused> {
     let opening = Opening {
         rules: rules(),
-        clock: u64::MAX / 2,
+        clock: LATEST,
     };
     opening.open(folder)
 }

@@ -74,7 +74,7 @@ pub fn root_of(cells: impl Iterator<Item = (CellKey, Version)>) -> RootHash {
 
 /// Whether a cell is dead at a watermark.
 pub fn is_dead(lifetimes: &Lifetimes, (key, version): &(CellKey, Version), watermark: u64) -> bool {
-    lifetimes.dead(&key.key, watermark) >= Some(version.timestamp)
+    lifetimes.is_dead(&key.key, version.timestamp, watermark)
 }
 
 /// All groups that were appended, in order.
@@ -112,9 +112,18 @@ impl History {
         watermark: u64,
     ) -> Option<usize> {
         let lifetimes = self.rules.lifetimes();
-        range.into_iter().find(|groups| match lifetimes.is_empty() {
-            true => self.roots[*groups] == *root,
-            false => self.cells_after(*groups).root_at(lifetimes, watermark) == *root,
+        if lifetimes.is_empty() {
+            return range
+                .into_iter()
+                .find(|groups| self.roots[*groups] == *root);
+        }
+        let first = *range.start();
+        let mut cells = self.cells_after(first);
+        range.into_iter().find(|groups| {
+            if *groups > first {
+                cells.join(&self.groups[*groups - 1]);
+            }
+            cells.root_at(lifetimes, watermark) == *root
         })
     }
 

@@ -10,7 +10,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use zenoh_backend_mst::{config::Durability, merge::MergeRules, mst::RootHash};
 
 use super::{
-    check::{Found, Opening, Refused, open},
+    check::{Found, LATEST, Opening, Refused, open},
     cut::{Loss, Playing},
     history::{Group, History},
     image::Image,
@@ -242,7 +242,7 @@ impl PowerCuts {
                 opening: Opening {
                     rules: Arc::clone(&history.rules),
                     clock: match history.rules.lifetimes().is_empty() {
-                        true => u64::MAX / 2,
+                        true => LATEST,
                         false => clock,
                     },
                 },

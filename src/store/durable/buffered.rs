@@ -31,15 +31,11 @@ impl DurableStore {
         cell_bytes: usize,
         payload_bytes: usize,
     ) -> Result<(), StoreError> {
-        let keyspaces = || {
-            let of = |rows: &&Arc<Rows>| [rows.cells.clone(), rows.payloads.clone()];
-            places.iter().flat_map(of)
-        };
         let mut buffered = self.buffered.lock().unwrap_or_else(PoisonError::into_inner);
         buffered.cells += cell_bytes as u64;
         buffered.payloads += payload_bytes as u64;
         if let Some(applied) = buffered.flushing
-            && keyspaces().all(|keyspace| keyspace.sealed_memtable_count() == 0)
+            && !places.iter().any(|rows| rows.is_being_written())
         {
             buffered.flushing = None;
             self.wal.remove_through(applied)?;

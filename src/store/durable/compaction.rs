@@ -7,7 +7,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
         mpsc::{self, Receiver, RecvTimeoutError, Sender},
     },
@@ -48,16 +48,13 @@ enum Message {
 #[derive(Default)]
 struct State {
     is_closing: AtomicBool,
-    /// Whether there is an error; so that writers need no lock.
-    has_failed: AtomicBool,
-    /// Why the last merge failed.
+    /// Why the last merge failed, if it did.
     error: Mutex<Option<StoreError>>,
 }
 
 impl State {
-    fn set_error(&self, error: Option<StoreError>) {
-        self.has_failed.store(error.is_some(), Ordering::Relaxed);
-        *self.error.lock().unwrap_or_else(PoisonError::into_inner) = error;
+    fn error(&self) -> MutexGuard<'_, Option<StoreError>> {
+        self.error.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -104,16 +101,13 @@ impl Compaction {
     /// # Errors
     /// Why it fails.
     pub(super) fn check(&self, rows: &Rows) -> Result<(), StoreError> {
-        if !self.state.has_failed.load(Ordering::Relaxed) {
-            return Ok(());
-        }
         let mut keyspaces = [&rows.cells, &rows.payloads].into_iter();
-        if !keyspaces.any(|keyspace| keyspace.tree.l0_run_count() >= MOST_UNMERGED) {
-            return Ok(());
+        let mut is_full =
+            || keyspaces.any(|keyspace| keyspace.tree.l0_run_count() >= MOST_UNMERGED);
+        match self.state.error().take_if(|_| is_full()) {
+            Some(error) => Err(error),
+            None => Ok(()),
         }
-        let error = self.state.error.lock();
-        let error = error.unwrap_or_else(PoisonError::into_inner).take();
-        error.map_or(Ok(()), Err)
     }
 
     /// Waits until all is merged that is to be.
@@ -149,11 +143,6 @@ fn shape(keyspace: &Keyspace) -> Shape {
     )
 }
 
-/// Whether some of the tables are not written yet.
-fn is_being_written(rows: &Rows) -> bool {
-    rows.cells.sealed_memtable_count() + rows.payloads.sealed_memtable_count() > 0
-}
-
 struct Worker {
     database: Database,
     state: Arc<State>,
@@ -181,11 +170,11 @@ impl Worker {
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             written.retain(|rows| {
-                let is_written = !is_being_written(rows);
-                if is_written {
+                let is_being_written = rows.is_being_written();
+                if !is_being_written {
                     self.merge(rows);
                 }
-                !is_written
+                is_being_written
             });
             #[cfg(test)]
             if written.is_empty() {
@@ -212,7 +201,7 @@ impl Worker {
                 if let Err(error) = merged {
                     let error = rows.failed("merge tables of")(error.into());
                     tracing::warn!("{error}");
-                    self.state.set_error(Some(error));
+                    *self.state.error() = Some(error);
                     return;
                 }
                 if shape(keyspace) == before {
@@ -220,7 +209,7 @@ impl Worker {
                 }
             }
         }
-        self.state.set_error(None);
+        *self.state.error() = None;
     }
 }
 
@@ -254,19 +243,22 @@ mod tests {
         [&rows.cells, &rows.payloads].map(|keyspace| keyspace.tree.l0_run_count())
     }
 
-    /// Changes a byte in the middle of each table of a keyspace.
-    fn damage(keyspace: &Keyspace) {
-        let tables = keyspace.path().join("tables");
+    /// A store in which a byte in the middle of each table of cells is another, and what it should hold.
+    fn damaged(folder: &Path) -> (DurableStore, Model) {
+        // So small a cache has no block of it.
+        let store = DurableStore::open(folder, CACHE).expect("opened");
+        let mut model = Model::new();
+        put_often(&store, &mut model, 1..3);
+        store.engine.compaction.settle();
+        let tables = store.engine.rows().cells.path().join("tables");
         for table in fs::read_dir(&tables).expect("a folder") {
-            damage_file(&table.expect("an entry").path());
+            let path = table.expect("an entry").path();
+            let mut bytes = fs::read(&path).expect("read");
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            fs::write(path, bytes).expect("written");
         }
-    }
-
-    fn damage_file(path: &Path) {
-        let mut bytes = fs::read(path).expect("read");
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 1;
-        fs::write(path, bytes).expect("written");
+        (store, model)
     }
 
     #[test]
@@ -296,13 +288,8 @@ mod tests {
     #[test]
     fn a_bad_block_that_a_merge_meets_stops_nothing() {
         let folder = tempfile::tempdir().expect("a folder");
-        // So small a cache has no block of it.
-        let store = DurableStore::open(folder.path(), CACHE).expect("opened");
-        let mut model = Model::new();
-        put_often(&store, &mut model, 1..3);
-        store.engine.compaction.settle();
+        let (store, mut model) = damaged(folder.path());
         let rows = store.engine.rows();
-        damage(&rows.cells);
         assert!(!rows.is_damaged.load(Ordering::Relaxed));
         put_often(&store, &mut model, 3..9);
         store.engine.compaction.settle();
@@ -324,11 +311,7 @@ mod tests {
     #[test]
     fn where_merges_fail_for_long_a_write_says_so() {
         let folder = tempfile::tempdir().expect("a folder");
-        let store = DurableStore::open(folder.path(), CACHE).expect("opened");
-        let mut model = Model::new();
-        put_often(&store, &mut model, 1..3);
-        store.engine.compaction.settle();
-        damage(&store.engine.rows().cells);
+        let (store, mut model) = damaged(folder.path());
         let rows = store.engine.rows();
         let mut times = 3..30;
         let error = loop {

@@ -200,8 +200,7 @@ impl DurableStore {
     #[cfg(test)]
     pub(super) fn wait_for_tables(&self) {
         let rows = self.engine.rows();
-        let (cells, payloads) = (&rows.cells, &rows.payloads);
-        while cells.sealed_memtable_count() + payloads.sealed_memtable_count() > 0 {
+        while rows.is_being_written() {
             std::thread::yield_now();
         }
     }

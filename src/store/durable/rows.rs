@@ -33,6 +33,11 @@ pub(super) struct Rows {
 }
 
 impl Rows {
+    /// Whether tables of theirs are being written.
+    pub(super) fn is_being_written(&self) -> bool {
+        self.cells.sealed_memtable_count() + self.payloads.sealed_memtable_count() > 0
+    }
+
     pub(super) fn failed(&self, action: &'static str) -> impl Fn(fjall::Error) -> StoreError + '_ {
         move |error| match error {
             fjall::Error::Poisoned => StoreError::Stopped {

@@ -62,9 +62,8 @@ pub(in crate::sync) fn answer(
 ) -> Result<Vec<u8>, MessageError> {
     let salted = &{ query.salted };
     let watermark = query.watermark;
-    let is_dead = |key: &CellKey, held: &TreeEntry| {
-        lifetimes.dead(&key.key, watermark) >= Some(held.timestamp())
-    };
+    let is_dead =
+        |key: &CellKey, held: &TreeEntry| lifetimes.is_dead(&key.key, held.timestamp(), watermark);
     let mut writer = DigestReplyWriter::new(*salted);
     while let Some((range, theirs)) = query.next()? {
         if let Some(own) = Part::new(tree, &Place::Anywhere, range.bounds(), &theirs, salted) {

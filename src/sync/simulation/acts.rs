@@ -199,8 +199,9 @@ impl World {
             let version = Version::of(&key, &cell);
             assert!(self.written.contains(&version), "nobody wrote it");
             let replica = &self.nodes[node].replica;
-            let dead = replica.lifetimes().dead(&key.key, replica.died_until());
-            self.dead_pulled += u64::from(dead >= Some(cell.timestamp));
+            let (lifetimes, died) = (replica.lifetimes(), replica.died_until());
+            let is_dead = lifetimes.is_dead(&key.key, cell.timestamp, died);
+            self.dead_pulled += u64::from(is_dead);
             let (is_newest, waits) = self.offer(node, vec![(key, cell)]);
             useful += u64::from(is_newest);
             committed = waits.or(committed);
