@@ -1,6 +1,9 @@
 //! Compares the options in the documents with the code: names, defaults and bounds.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use serde_json::{Map, Value, json};
 

@@ -11,7 +11,8 @@ use serde_json::{Map, Value};
 use zenoh_keyexpr::{OwnedKeyExpr, keyexpr};
 
 use super::{
-    ConfigError, Span, StorageConfig, levels::shallow, limits, option_error, parse, root_of, within,
+    ConfigError, Span, StorageConfig, levels::shallow, limits, option_error, parse,
+    volume::root_of, within,
 };
 
 /// The options of a served storage that the storage manager has for a volume's.
