@@ -349,12 +349,14 @@ impl Core {
             state.counters.collected_rules.add_many(rules.len());
             state.queue.rules_collected(&rules);
         }
+        let keys = batch.done.into_iter().map(|(key, _)| key);
+        state.roots_mut().joined(keys);
         if joined.died > 0 {
             state.counters.expired.add_many(joined.died);
             state.tell_dead(&joined.dead);
+            let tree = state.current_tree();
+            state.roots_mut().died(&tree);
         }
-        let keys = batch.done.into_iter().map(|(key, _)| key);
-        state.roots_mut().joined(keys);
         self.applied_at = now.monotonic;
         self.applied = batch.committed;
         self.apply = match batch.is_root_due {

@@ -7,13 +7,16 @@ use crate::cell::CellKey;
 /// Changes that are remembered.
 const MAX_CHANGES: usize = 65_536;
 
+/// Changes that are kept beside two for each cell of the tree, before those of other cells are left out.
+const SLACK: usize = 1024;
+
 /// A change of a cell: which it is, counted from 1, and of which cell.
 pub type Change = (u64, CellKey);
 
 /// The last changes of a tree.
 ///
 /// Invariant: `log` ascends, and has the last change of each cell that changed
-/// after `forgotten`. Of a cell that changes again and again the earlier changes
+/// after `forgotten` and is in the tree. Of a cell that changes again and again the earlier changes
 /// are left out when room is needed: so it is not how much is written that makes it
 /// forget, but how many different cells are.
 #[derive(Clone, Debug, Default)]
@@ -55,6 +58,22 @@ impl ChangeLog {
             }
         }
         self.log = kept;
+    }
+
+    /// Cells left the tree, which has `cells` now: if most of what is remembered may be of such, only
+    /// the last change of each cell that `is_there` is kept, so that what dies after a while does not
+    /// fill the memory. Nobody asks for what is not there. Amortized O(1) for each change.
+    pub(in crate::replica) fn left(&mut self, cells: usize, is_there: impl Fn(&CellKey) -> bool) {
+        if self.log.len() <= 2 * cells + SLACK {
+            return;
+        }
+        let hasher = ahash::RandomState::new();
+        let mut seen = HashSet::with_capacity_and_hasher(cells.min(self.log.len()), hasher);
+        let last = self.log.iter().rev();
+        let kept = last.filter(|(_, key)| is_there(key) && seen.insert(key));
+        let mut kept: Vec<Change> = kept.cloned().collect();
+        kept.reverse();
+        self.log = kept.into();
     }
 
     /// The last change.
@@ -101,6 +120,23 @@ mod tests {
         changes.add((0..1_000_000).map(|number| key(number % 1000)));
         assert!(changes.log.len() <= MAX_CHANGES);
         assert_eq!(after(&changes, 0), Some((0..=1000).map(key).collect()));
+    }
+
+    #[test]
+    fn what_has_left_the_tree_is_not_remembered() {
+        let mut changes = ChangeLog::default();
+        for end in (100..50_000_u32).step_by(100) {
+            changes.add((end - 100..end).map(key));
+            changes.add([7_777_777].map(key).into_iter());
+            let live = (end.saturating_sub(1000)..end).chain([7_777_777]);
+            let live: HashSet<CellKey> = live.map(key).collect();
+            changes.left(live.len(), |key| live.contains(key));
+            assert!(changes.log.len() <= 2 * live.len() + SLACK);
+            let known = after(&changes, 0).expect("nothing is forgotten");
+            assert!(live.is_subset(&known));
+            let newest = after(&changes, changes.last() - 101).expect("nothing is forgotten");
+            assert_eq!(newest.len(), 101);
+        }
     }
 
     #[test]

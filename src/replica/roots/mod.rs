@@ -19,7 +19,11 @@ pub(in crate::replica) mod change_log;
 
 use change_log::{Change, ChangeLog};
 
-use crate::{cell::CellKey, mst::RootHash, replica::BUCKET};
+use crate::{
+    cell::CellKey,
+    mst::RootHash,
+    replica::{BUCKET, Tree},
+};
 
 /// Spans that are remembered: at one a second, a quarter of an hour.
 const MAX_SPANS: usize = 1024;
@@ -161,7 +165,17 @@ impl RootHistory {
         }
     }
 
-    /// The cells that have changed since the tree had `root`, each with the number of
+    /// Cells have died. What changed of those that are not in the tree is of no use to anybody.
+    pub(crate) fn died(&mut self, tree: &Tree) {
+        if let Some(changes) = &mut self.changes {
+            changes.left(tree.len(), |key| {
+                let Ok(held) = tree.get(key);
+                held.is_some()
+            });
+        }
+    }
+
+    /// The cells of the tree that have changed since it had `root`, each with the number of
     /// its last change, ascending; and of these those after the change `after`. Nothing
     /// if the tree did not have that root, or it is too long ago. O(changes since).
     #[must_use]
