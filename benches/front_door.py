@@ -29,7 +29,7 @@ from harness import (
     starting,
 )
 
-from client import Client
+from client import Client, timestamp
 from cluster import Cluster, chain
 from polling import wait_until
 from router import storage
@@ -192,7 +192,10 @@ def is_stopped(pid):
 
 
 def wildcard_delete(options, system):
-    """One delete of many keys, at a replica whose link is cut, and at another after it is healed."""
+    """One delete of many keys, at a replica whose link is cut, and at another after it is healed.
+
+    The client stamps it, so it is one cell. What no client stamped is done to each key that is known.
+    """
     config = system.config
     config = {**config, "volume": {**config["volume"], "replication": {}}}
     with starting(options.programs) as start:
@@ -203,7 +206,13 @@ def wildcard_delete(options, system):
 
             def fill_both():
                 fill(near, options.keys)
-                wait_until(lambda: far.client.get(last), lambda: "all are there")
+                wait_until(
+                    lambda: far.client.get(last), lambda: "the last key is there", timeout=PATIENCE
+                )
+                cluster.wait_until_equal("bench", timeout=PATIENCE, keys=options.keys)
+
+            def delete():
+                near.client.delete("bench/g/**", timestamp=timestamp())
 
             def heal():
                 cluster.heal()
@@ -211,7 +220,7 @@ def wildcard_delete(options, system):
 
             fill_both()
             cluster.cut()
-            near.client.delete("bench/g/**")
+            delete()
             link = cluster.link(0, 1)
             before = link.bytes
             heal()
@@ -220,7 +229,7 @@ def wildcard_delete(options, system):
             yield from Others(near).figures("idle")
             cluster.cut()
             others = Others(near)
-            near.client.delete("bench/g/**")
+            delete()
             yield from others.figures("meanwhile")
             others = Others(far)
             heal()

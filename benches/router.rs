@@ -21,8 +21,10 @@ use zenoh::{Config, Session, Wait, qos::CongestionControl, sample::Locality};
 const VALUE: usize = 100;
 const RUNS: usize = 5;
 const GETS: u32 = 3_000;
-/// Of the keys, one in so many matches the wildcard get.
-const GROUPS: u32 = 100;
+/// Keys that match a wildcard get, about.
+const MATCHING: u32 = 1_000;
+/// Wildcard gets of which the median is taken, each of other keys.
+const WILDCARD_GETS: u32 = 5;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Router {
@@ -153,8 +155,13 @@ impl Router {
     }
 }
 
-fn key(number: u32) -> String {
-    format!("bench/{}/{number}", number % GROUPS)
+/// The keys are in so many groups, each of which a wildcard get asks for.
+fn groups(keys: u32) -> u32 {
+    keys.div_ceil(MATCHING).max(WILDCARD_GETS)
+}
+
+fn key(number: u32, keys: u32) -> String {
+    format!("bench/{}/{number}", number % groups(keys))
 }
 
 fn get(session: &Session, selector: &str) -> usize {
@@ -207,7 +214,7 @@ fn measure(volume: &str, keys: u32, figures: &mut Figures) {
     let put_all = |value: u8| {
         let start = Instant::now();
         for number in 0..keys {
-            put(&session, &key(number), value);
+            put(&session, &key(number, keys), value);
         }
         // Samples are processed in order: when the last is there, all are.
         let last = format!("bench/last/{value}");
@@ -227,7 +234,7 @@ fn measure(volume: &str, keys: u32, figures: &mut Figures) {
     let latencies = (0..GETS).map(|i| {
         let start = Instant::now();
         assert_eq!(
-            get(&session, &key(i * 7919 % keys)),
+            get(&session, &key(i * 7919 % keys, keys)),
             1,
             "{volume}: not stored"
         );
@@ -235,10 +242,10 @@ fn measure(volume: &str, keys: u32, figures: &mut Figures) {
     });
     figures.gets.push(median(latencies.collect()));
     router.wait_until_idle();
-    let wildcard = (0..5).map(|i| {
+    let wildcard = (0..WILDCARD_GETS).map(|i| {
         let start = Instant::now();
         let found = get(&session, &format!("bench/{i}/**"));
-        assert_eq!(found as u32, keys.div_ceil(GROUPS), "{volume}");
+        assert_eq!(found as u32, (keys - i).div_ceil(groups(keys)), "{volume}");
         start.elapsed()
     });
     figures.wildcard.push(median(wildcard.collect()));
