@@ -5,8 +5,9 @@
 //! end. So the first messages fit in one batch of Zenoh's. As in TCP they double while answers are
 //! quick, grow little by little beyond half of the size at which one was lost, and are halved by a
 //! loss. On a link that clients keep full an answer waits for what is queued before it, however
-//! short it is: there one waits longer instead, and asks for more at a time. The pace is the link's: it
-//! outlives pulls, and a peer that disappears and comes back has the one that it had.
+//! short it is: there one waits longer instead, and asks for more at a time. Two answers of different sizes
+//! tell the one from the other: what waits for others takes as long when it is shorter. The pace is the
+//! link's: it outlives pulls, and a peer that disappears and comes back has the one that it had.
 
 use std::time::Duration;
 
@@ -62,6 +63,8 @@ pub(super) struct Pace {
     /// Up to here messages double.
     threshold: usize,
     terms: Terms,
+    /// The last slow answer that was as long as asked for, and how long it took.
+    slow: Option<(usize, Duration)>,
 }
 
 impl Default for Pace {
@@ -73,6 +76,7 @@ impl Default for Pace {
                 precedence: Precedence::AfterClients,
                 timeout: FIRST_TIMEOUT,
             },
+            slow: None,
         }
     }
 }
@@ -96,6 +100,7 @@ impl Pace {
         self.terms.timeout = (took * 4).clamp(REQUEST_TIMEOUT, MAX_TIMEOUT);
         // What is not full says nothing of larger ones.
         let is_full = bytes >= self.message_bytes() / 2;
+        let before = self.slow.take();
         if took < QUICK {
             self.terms.precedence = Precedence::AfterClients;
             if is_full {
@@ -109,7 +114,17 @@ impl Pace {
                 self.message_bytes = (self.message_bytes * 2).min(MOST_AMONG_CLIENTS);
             }
         } else if took >= SLOW {
-            self.shrink();
+            let this = Some((bytes, took)).filter(|_| is_full);
+            if before
+                .zip(this)
+                .is_some_and(|(before, this)| waits_for_others(before, this))
+            {
+                self.terms.precedence = Precedence::AmongClients;
+                self.message_bytes = MOST_AMONG_CLIENTS;
+            } else {
+                self.slow = this.or(before);
+                self.shrink();
+            }
         }
     }
 
@@ -136,6 +151,17 @@ impl Pace {
         self.message_bytes = (self.message_bytes() / 2).max(MIN_MESSAGE);
         self.threshold = self.message_bytes;
     }
+}
+
+/// Whether of two answers, each of so many bytes, the shorter one took nearly as long as the longer one: what
+/// made them wait was not their own length.
+fn waits_for_others(one: (usize, Duration), other: (usize, Duration)) -> bool {
+    let (shorter, longer) = match one.0 < other.0 {
+        true => (one, other),
+        false => (other, one),
+    };
+    let is_much_shorter = 3 * shorter.0 <= 2 * longer.0;
+    is_much_shorter && shorter.1 * 6 >= longer.1 * 5
 }
 
 #[cfg(test)]
@@ -181,6 +207,30 @@ mod tests {
         let half = (MESSAGE_BYTES / 2 + STEP) / 4;
         assert_eq!(pace.message_bytes(), half);
         assert_eq!(quick(&mut pace), half + STEP);
+    }
+
+    #[test]
+    fn what_waits_for_others_however_short_it_is_goes_among_them_and_is_long() {
+        let mut pace = Pace::default();
+        pace.answered(FIRST_MESSAGE, Duration::from_secs(4));
+        assert_eq!(pace.message_bytes(), FIRST_MESSAGE / 2);
+        pace.answered(100, Duration::from_secs(9));
+        let quarter = FIRST_MESSAGE / 4;
+        assert_eq!(
+            pace.message_bytes(),
+            quarter,
+            "it was not as long as asked for"
+        );
+        pace.answered(quarter, Duration::from_secs(9));
+        assert_eq!(pace.terms().precedence, Precedence::AmongClients);
+        assert_eq!(pace.message_bytes(), MOST_AMONG_CLIENTS);
+        // And on a link that is slow, and nobody else's.
+        let mut pace = Pace::default();
+        for bytes in [FIRST_MESSAGE, FIRST_MESSAGE / 2] {
+            pace.answered(bytes, Duration::from_micros(100 * bytes as u64));
+        }
+        assert_eq!(pace.terms().precedence, Precedence::AfterClients);
+        assert_eq!(pace.message_bytes(), FIRST_MESSAGE / 4);
     }
 
     #[test]
