@@ -370,7 +370,8 @@ def test_a_router_whose_clock_begins_in_1970_says_so(start_cluster, disturbed):
     right.client.put("demo/log/right", "right")
     robot.client.wait_for("demo/log/right", {"demo/log/right": b"right"})
     cluster.wait_until_equal("demo", cells=1)
-    robot.stop()
+    # Routers that are back at once are told of nobody: nothing would come, whatever the clock shows.
+    cluster.end(1)
     robot._environment |= disturbed(clock=-since_1970)
     robot.start()
     behind = robot.wait_for_log("storage 'demo': the clock is", "s behind the time by which values have died here before")
@@ -387,10 +388,18 @@ def test_a_router_whose_clock_begins_in_1970_says_so(start_cluster, disturbed):
     right.wait_for_log("WARN", "storage 'demo': dropped a write of", "log/robot", "is the clock of its writer right?")
     assert set(right.client.get("demo/log/**")) == {"demo/log/right"}
     # One that remembers nothing hears it of the other.
-    robot.stop()
+    cluster.end(1)
     shutil.rmtree(robot.data)
     robot.start()
     robot.wait_for_log("storage 'demo': the clock is", "s behind that of another replica: what is put here is stamped by it")
+    # Set right, it has what all have.
+    cluster.end(1)
+    robot._environment |= disturbed(clock=0)
+    robot.start()
+    cluster.wait_until_linked()
+    cluster.wait_until_equal("demo", cells=1)
+    for router in cluster.routers:
+        assert set(router.client.get("demo/log/**")) == {"demo/log/right"}
 
 
 def test_a_rollback_neither_revives_nor_deletes_what_has_died(start_router, tmp_path):
