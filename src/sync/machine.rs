@@ -282,6 +282,11 @@ impl Machine {
             return;
         }
         self.status.heard += 1;
+        if self.foreign.get(&from).is_some_and(|peer| peer.present) {
+            // It was on its way when the token changed.
+            return;
+        }
+        self.foreign.remove(&from);
         let own = self.own_root(context);
         let stale = context.about(self.settings.sync_interval * 3);
         let Some(peer) = self.peers.entry(from, context.now, context.wall) else {

@@ -515,6 +515,32 @@ fn replicas_that_merge_or_are_named_otherwise_are_isolated() {
     assert_eq!(run.machine.status().peers.len(), 1);
 }
 
+/// A replica that is upgraded, and put back: what it said before comes after its token, or before it.
+#[test]
+fn what_is_on_its_way_while_a_token_changes_makes_no_second_replica() {
+    let mut run = Run::with_peer();
+    let newer = || Token {
+        protocol: PROTOCOL + 1,
+        ..of_group(PEER)
+    };
+    let check = |run: &Run, relation| {
+        assert_eq!(run.machine.status().peers.len(), 1);
+        assert_eq!(run.relation(), relation);
+    };
+    run.hear(1);
+    run.handle(Event::Gone(of_group(PEER)));
+    run.handle(Event::Appeared(newer()));
+    check(&run, Relation::Isolated);
+    run.hear(1);
+    check(&run, Relation::Isolated);
+    run.handle(Event::Gone(newer()));
+    check(&run, Relation::Isolated);
+    run.hear(0);
+    check(&run, Relation::Unknown);
+    run.handle(Event::Appeared(of_group(PEER)));
+    check(&run, Relation::Equal);
+}
+
 #[test]
 fn of_two_with_one_identity_the_younger_takes_another() {
     let with = |started| Announcement {
