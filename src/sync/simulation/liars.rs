@@ -308,7 +308,7 @@ fn among_liars(lie: Lie, seed: u64) -> u64 {
 
 #[test]
 fn simulated_liars_are_not_believed() {
-    let seeds = from_environment("MST_SIM_SEEDS").unwrap_or(6);
+    let seeds = from_environment("MST_SIM_SEEDS").unwrap_or(50);
     for lie in LIES {
         let lies: u64 = (0..seeds).map(|seed| among_liars(lie, seed)).sum();
         assert!(lies > 0, "{lie:?} was never told");

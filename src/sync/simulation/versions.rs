@@ -70,7 +70,7 @@ fn upgraded(seed: u64) {
 
 #[test]
 fn simulated_versions_of_the_protocol_keep_apart_and_are_upgraded() {
-    for seed in 0..from_environment("MST_SIM_SEEDS").unwrap_or(20) {
+    for seed in 0..from_environment("MST_SIM_SEEDS").unwrap_or(200) {
         upgraded(seed);
     }
 }
