@@ -166,7 +166,8 @@ impl Machine {
                 self.is_known_once(&id);
             }
             Event::Gone(token) if self.is_own(&token) => {
-                self.own_token_gone(context.now);
+                // A double has given the name up, and routers take the one token for the other.
+                self.declare_soon(context.now);
             }
             Event::Gone(token) => {
                 let peer = match token.group == self.settings.group && token.protocol == PROTOCOL {
@@ -197,6 +198,7 @@ impl Machine {
                 for (_, peer) in self.peers.iter_mut() {
                     peer.failures = 0;
                     peer.unanswered = 0;
+                    peer.only_answers = 0;
                     peer.not_before = Duration::ZERO;
                     peer.ask_root_at = context.now;
                 }
@@ -238,6 +240,7 @@ impl Machine {
         peer.looks = 0;
         peer.failures = 0;
         peer.unanswered = 0;
+        peer.only_answers = 0;
         peer.is_retried = false;
         peer.not_before = Duration::ZERO;
         peer.ask_root_at = context.now + silence;
@@ -292,7 +295,7 @@ impl Machine {
         let Some(peer) = self.peers.entry(from, context.now, context.wall) else {
             return;
         };
-        peer.unanswered = 0;
+        let is_mute = peer.is_mute();
         peer.ask_root_at = context.now + stale;
         if peer.is_to_be_looked_for() {
             let pause = look_after(self.looks).min(self.settings.sync_interval);
@@ -315,6 +318,9 @@ impl Machine {
                 peer.since = context.wall;
                 actions.push(Action::Report(Report::Isolated(from, isolation)));
             }
+        }
+        if is_mute {
+            self.declare_soon(context.now);
         }
     }
 

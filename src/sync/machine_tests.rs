@@ -847,6 +847,51 @@ fn what_a_double_undeclares_is_declared_again_but_not_again_and_again() {
     assert!(declares(&mut run, 3600, &forged) <= 9);
 }
 
+/// Zenoh does not tell a router that was away for a moment what its neighbours have declared: it answers, but
+/// neither are its announcements heard, nor does it find whom to pull from.
+#[test]
+fn for_one_that_only_answers_all_is_declared_again_but_not_again_and_again() {
+    // For so many seconds, of a peer that announces itself so often by itself, and answers. An operator has it
+    // asked each five seconds, or nobody does.
+    let declares = |seconds: u64, announces: u64, is_asked: bool| {
+        let mut run = Run::with_peer();
+        let mut count = 0;
+        for second in 1..seconds {
+            run.now = Duration::from_secs(second);
+            let event = match is_asked && second % 5 == 0 {
+                true => Event::SyncNow,
+                false => Event::Tick,
+            };
+            let mut actions = run.handle(event);
+            if actions.contains(&Action::AskRoot(PEER)) || second % announces == 0 {
+                actions.extend(run.hear(0));
+            }
+            let again = actions.contains(&Action::DeclareAgain);
+            count += u64::from(again);
+            if again {
+                // Nothing has come of it.
+                run.handle(Event::TokensMissed);
+                run.handle(Event::Appeared(of_group(PEER)));
+            }
+        }
+        count
+    };
+    let never = u64::MAX;
+    assert_eq!(declares(120, never, false), 1, "within four intervals");
+    assert_eq!(declares(120, never, true), 0, "it was asked too often");
+    assert_eq!(declares(3600, 30, false), 0);
+    assert_eq!(declares(3600, 30, true), 0);
+    let again = declares(86_400, never, false);
+    assert!((5..=40).contains(&again), "{again} times in a day");
+    // One whose token is not there does not know this one, or is gone.
+    let mut run = Run::new();
+    for _ in 0..100 {
+        run.now += Duration::from_secs(30);
+        assert!(!run.handle(Event::SyncNow).contains(&Action::DeclareAgain));
+        assert!(!run.hear(0).contains(&Action::DeclareAgain));
+    }
+}
+
 #[test]
 fn who_has_been_gone_for_a_day_is_forgotten() {
     let mut run = Run::with_peer();

@@ -17,11 +17,27 @@ use super::{
 /// it has taken another.
 const RENAMING: Duration = Duration::from_secs(1);
 
+/// How often in a row a replica is heard only because it was asked, until all is declared again. Between two
+/// times it had three sync intervals to announce itself.
+const MUTE_AFTER: u32 = 2;
+
 impl Peer {
     /// It is heard: whether its token is not there, and is to be looked for.
     pub(super) fn is_to_be_looked_for(&mut self) -> bool {
         self.is_heard_without_token = !self.present && self.looks < MAX_LOOKS;
         self.is_heard_without_token
+    }
+
+    /// It is heard: whether it answers, but nothing comes that it announces. Its router knows nothing of
+    /// what this replica has declared, as Zenoh does not tell a router that was away for a moment; so it does
+    /// not pull from here either.
+    pub(super) fn is_mute(&mut self) -> bool {
+        let is_answer = std::mem::take(&mut self.unanswered) > 0;
+        self.only_answers = match is_answer && self.present {
+            true => self.only_answers.saturating_add(1),
+            false => 0,
+        };
+        self.only_answers >= MUTE_AFTER
     }
 }
 
@@ -52,9 +68,8 @@ impl Machine {
         is_of_group && token.replica == self.settings.replica
     }
 
-    /// Its own token is gone: a double has given the name up, and routers take the one token for the
-    /// other.
-    pub(super) fn own_token_gone(&mut self, now: Duration) {
+    /// What it has declared is not known where it has to be.
+    pub(super) fn declare_soon(&mut self, now: Duration) {
         let at = (now + GREETING).max(self.declarations.not_before);
         self.declare_at = Some(self.declare_at.map_or(at, |known| known.min(at)));
     }

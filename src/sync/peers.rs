@@ -175,6 +175,8 @@ pub(super) struct Peer {
     pub(super) ask_root_at: Duration,
     /// Unanswered queries of its root.
     pub(super) unanswered: u32,
+    /// How often in a row it was heard because it was asked: what it announces does not come.
+    pub(super) only_answers: u32,
     /// Consecutive pulls that failed, or that brought nothing.
     pub(super) failures: u32,
     /// Backoff: the earliest time for a pull.
@@ -213,6 +215,7 @@ impl Peer {
             last_equal: None,
             ask_root_at: Duration::MAX,
             unanswered: 0,
+            only_answers: 0,
             failures: 0,
             not_before: Duration::ZERO,
             is_retried: false,
