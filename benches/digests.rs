@@ -115,6 +115,7 @@ fn ours(own: &Tree, theirs: &Tree, seed: u64) -> Cost {
         fingerprint,
         sync_interval: Duration::from_secs(30),
         max_clock_drift: Duration::from_secs(10),
+        members: None,
     };
     let mut machine = Machine::new(settings, &mut context);
     let token = Token {
@@ -125,6 +126,7 @@ fn ours(own: &Tree, theirs: &Tree, seed: u64) -> Cost {
     machine.handle(Event::Appeared(token), &mut context);
     let Ok(root) = theirs.root();
     let announcement = Announcement {
+        stand: None,
         fingerprint,
         incarnation,
         clock: 0,

@@ -5,6 +5,7 @@ use std::{collections::VecDeque, io::Read};
 use super::{BackupError, BackupReader, END_PLACE, cell_check, check, read_restore_frame};
 use crate::{
     cell::{Cell, CellKey, Key, Version},
+    collection::cells::is_of_members,
     sync::{CELL_OVERHEAD, CellsWriter, MessageError, Received, cells_block},
     wildcard::WildcardRules,
 };
@@ -163,7 +164,9 @@ impl<R: Read> RollbackFrames<R> {
         while !self.is_over && self.bytes < PIECE_BYTES {
             match self.reader.next_frame()? {
                 None => self.is_over = true,
-                Some(cells) => {
+                Some(mut cells) => {
+                    // Who is a member is no matter of the past.
+                    cells.retain(|(key, _)| !is_of_members(&key.key));
                     let bytes = cells.iter().map(|(key, cell)| bytes_of(key, cell));
                     self.bytes += bytes.sum::<usize>();
                     self.cells.extend(cells);

@@ -17,6 +17,9 @@ pub const MAX_KEY_BYTES: usize = 60_000;
 /// for each chunk: one key of 29,000 chunks overflows the stack of a thread, and takes the router down.
 pub const MAX_KEY_CHUNKS: usize = 4096;
 
+/// The beginning of keys by which members of a group know each other.
+pub(crate) const MEMBERS: &str = "@mst.member/";
+
 const NONE: u8 = 0;
 const SOME: u8 = 1;
 /// Ends a key: below every byte that can follow it in a longer one.
@@ -52,6 +55,20 @@ impl Key {
     #[must_use]
     pub fn is_pattern(&self) -> bool {
         self.as_str().is_some_and(|key| key.contains('*'))
+    }
+
+    /// Whether it is no key of clients: a pattern, of a rule; or one by which
+    /// [members](crate::collection::cells) of a group know each other. O(length).
+    #[must_use]
+    pub fn is_internal(&self) -> bool {
+        let text = self.as_str();
+        text.is_some_and(|key| key.contains('*') || key.starts_with(MEMBERS))
+    }
+
+    /// Whether it is a key by which members of a group know each other. O(1).
+    #[must_use]
+    pub fn is_member_key(&self) -> bool {
+        self.as_str().is_some_and(|key| key.starts_with(MEMBERS))
     }
 
     /// The key with a storage's prefix before it, as clients write it; nothing if there is none.

@@ -51,6 +51,12 @@ impl FloorPace {
         }
     }
 
+    /// The step of the grid.
+    #[must_use]
+    pub fn grid(&self) -> u64 {
+        self.grid
+    }
+
     /// Where the floor is by the clock, and by the watermark, alone.
     #[must_use]
     pub fn candidate(&self, clock: u64, watermark: u64) -> u64 {

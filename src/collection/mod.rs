@@ -12,8 +12,10 @@
 
 pub mod adoption;
 pub mod catching;
+pub mod cells;
 pub mod evidence;
 pub mod floor;
 pub mod gate;
+pub mod kept;
 pub mod lineage;
 pub mod members;

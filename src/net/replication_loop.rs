@@ -171,7 +171,12 @@ impl Replicator {
                 let terms = self.core().machine.terms(&replica);
                 links.ask(request, replica, query, terms, bytes);
             }
-            Action::Join(from, cells) => self.join(from, cells, roots).await,
+            Action::Join(from, cells) => self.join(from, cells, None, roots).await,
+            Action::JoinAt(horizon, from, cells) => {
+                self.join(from, cells, Some(horizon), roots).await;
+            }
+            Action::Write(cells) => self.write_of_members(cells),
+            Action::Order(order) => self.replica.order(order),
             Action::TakeNewIdentity => {
                 self.take_new_identity();
                 return Some(End::DeclareAgain);
@@ -184,16 +189,37 @@ impl Replicator {
     }
 
     /// Joins a peer's cells, no faster than they can be committed.
-    async fn join(&self, from: ReplicaId, cells: Vec<(CellKey, Cell)>, roots: &Notify) {
+    /// Writes what members of the group have to know of each other.
+    fn write_of_members(&self, cells: Vec<(CellKey, Cell)>) {
+        for (key, cell) in cells {
+            // If the replica has failed, that is in the log and in the status.
+            if let Err(error) = self.replica.merge(key, cell) {
+                let name = &self.name;
+                tracing::warn!("storage '{name}': a cell of its members was not written: {error}");
+            }
+        }
+    }
+
+    async fn join(
+        &self,
+        from: ReplicaId,
+        cells: Vec<(CellKey, Cell)>,
+        asked: Option<u64>,
+        roots: &Notify,
+    ) {
         let from: Arc<str> = from.to_string().into();
         let (count, mut useful) = (cells.len() as u64, 0);
         let (mut waits, mut refused) = (None, None);
         for (key, cell) in cells {
             let (told, timestamp) = (key.clone(), cell.timestamp);
-            match self.replica.merge(key, cell) {
+            let merged = match asked {
+                Some(horizon) => self.replica.merge_asked(key, cell, horizon),
+                None => self.replica.merge(key, cell),
+            };
+            match merged {
                 Ok(outcome) => {
                     useful += u64::from(outcome.is_newest);
-                    if outcome.is_newest {
+                    if outcome.is_newest && !told.key.is_member_key() {
                         self.changes.tell(&told, timestamp, Way::Repair, &from);
                     }
                     waits = outcome.committed.or(waits);

@@ -26,7 +26,7 @@ use crate::{
     store::StoreError,
     sync::{
         AtHand, Context, Fingerprint, Forgotten, Group, Incarnation, MAX_MESSAGE, Machine,
-        PROTOCOL, ReplicaId, Settings, Token, Walk, Want,
+        MemberSettings, PROTOCOL, ReplicaId, Settings, Token, Walk, Want,
     },
 };
 
@@ -46,6 +46,8 @@ pub struct Replication {
     pub folder: Option<PathBuf>,
     /// Tells the time.
     pub clock: Clock,
+    /// If the group collects.
+    pub members: Option<MemberSettings>,
 }
 
 /// The state machine, and its view of the replica.
@@ -98,6 +100,7 @@ impl Replicator {
             max_clock_drift,
             folder,
             clock,
+            members,
         } = replication;
         let identity = identity::load(&name, folder.as_deref())?;
         let settings = Settings {
@@ -110,6 +113,7 @@ impl Replicator {
             fingerprint: Fingerprint::of(&rules),
             sync_interval: config.sync_interval,
             max_clock_drift,
+            members,
         };
         let view = ReplicaView::new(Arc::clone(&replica));
         let epoch = Instant::now();

@@ -14,7 +14,10 @@ use crate::{
     cell::{CellKey, Key, Timestamp, Version},
     mst::RootHash,
     replica::{Change, ReplicaError, Snapshot},
-    sync::{AtHand, MAX_QUERY, RespondError, Source, answer_digests, answer_entries},
+    sync::{
+        Asked as AskedAt, AtHand, MAX_QUERY, RespondError, Source, admit_query, answer_digests_to,
+        answer_entries, is_lineage_query, lineage_reply,
+    },
 };
 
 /// Queries that are answered at a time.
@@ -80,17 +83,33 @@ impl Replicator {
     fn answer(&self, kind: Kind, query: &ZQuery) -> Result<Answer, RespondError> {
         let payload = || {
             let payload = query.payload();
-            payload.map_or_else(Vec::new, |payload| bounded(payload, MAX_QUERY))
+            payload.map_or_else(Vec::new, |payload| {
+                bounded(payload, MAX_QUERY + AskedAt::BYTES)
+            })
         };
         let answer = match kind {
             Kind::Digest => {
                 self.served.digest_queries.fetch_add(1, Ordering::Relaxed);
+                let payload = payload();
+                let (is_mirror, query) = self.admit(&payload)?;
                 let tree = self.replica.snapshot()?.tree;
-                Answer::Bytes(answer_digests(&tree, self.replica.lifetimes(), &payload())?)
+                let lifetimes = self.replica.lifetimes();
+                let answer = answer_digests_to(&tree, lifetimes, query, is_mirror)?;
+                self.admit(&payload)?;
+                Answer::Bytes(answer)
             }
             Kind::Entries => {
                 self.served.entries_queries.fetch_add(1, Ordering::Relaxed);
-                Answer::Bytes(answer_entries(self, &payload(), self.compression)?)
+                let payload = payload();
+                if is_lineage_query(&payload)
+                    && let Some(own) = self.replica.member_state()
+                {
+                    return Ok(Answer::Bytes(lineage_reply(&own.kept)));
+                }
+                let (_, query) = self.admit(&payload)?;
+                let answer = answer_entries(self, query, self.compression)?;
+                self.admit(&payload)?;
+                Answer::Bytes(answer)
             }
             Kind::Root => self.announcement().map_or(Answer::Nothing, Answer::Bytes),
         };
@@ -102,11 +121,18 @@ impl Replicator {
     }
 
     /// Why a query is not answered, in words; counted, and in the log.
+    /// Whether a query is for the horizon that is: the query itself, and whether the asker catches up.
+    fn admit<'a>(&self, query: &'a [u8]) -> Result<(bool, &'a [u8]), RespondError> {
+        admit_query(self.replica.member_state().as_ref(), query)
+    }
+
     fn said(&self, error: &RespondError) -> String {
         let name = &self.name;
         let malformed = match error {
             RespondError::Query(_) => self.served.malformed.fetch_add(1, Ordering::Relaxed) + 1,
             RespondError::Store(_) | RespondError::Replica(_) => 1,
+            // It passes when both have the same horizon.
+            RespondError::Horizon => return error.to_string(),
         };
         // Anyone can ask nonsense, as fast as they like.
         if malformed.is_power_of_two() {

@@ -43,6 +43,7 @@ impl Told {
                 self.level_of(*peer, &[Cause::Isolation(hash(isolation))])
             }
             Report::Rejected(peer, rejections) => self.level_of(*peer, &causes(rejections)),
+            Report::TooMuchAside { .. } => Level::ERROR,
             Report::Pulled { cells: 0, .. } => Level::DEBUG,
             Report::Pulled { .. } => Level::INFO,
             Report::SameIdentity { .. }

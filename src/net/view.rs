@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use crate::{
-    cell::{CellKey, Timestamp},
+    cell::{CellKey, Key, Timestamp, Version},
+    collection::{evidence::Evidence, kept::MemberId},
     mst::RootHash,
-    replica::{Change, Comparison, Replica, Span, Tree},
+    replica::{Change, Comparison, Life, MemberState, Replica, Span, Tree},
     sync::{Joins, View},
 };
 
@@ -68,6 +69,42 @@ impl View for ReplicaView {
 
     fn joined(&self) -> u64 {
         self.joins.covered_by(self.replica.roots().covered())
+    }
+
+    fn member_state(&self) -> Option<MemberState> {
+        self.replica.member_state()
+    }
+
+    fn floor_of(&self, root: &RootHash) -> u64 {
+        self.replica.roots().floor_of(root)
+    }
+
+    fn change_of(&self, root: &RootHash) -> Option<u64> {
+        self.replica.roots().change_of(root)
+    }
+
+    fn hear(&self, member: MemberId, life: Life, root: &RootHash, floor: u64) {
+        self.replica.hear(member, life, root, floor);
+    }
+
+    fn met(&self, member: MemberId, life: Life) {
+        self.replica.met(member, life);
+    }
+
+    fn evidence(&self, read: &mut dyn FnMut(&Evidence<MemberId, Life>)) {
+        read(self.replica.roots().evidence());
+    }
+
+    fn collected(&self, horizon: u64) -> Tree {
+        self.replica.collected(horizon)
+    }
+
+    fn delete_rules(&self) -> Vec<(CellKey, Version)> {
+        self.replica.delete_rules()
+    }
+
+    fn has_lifetime(&self, key: &Key) -> bool {
+        self.replica.lifetimes().of(key).is_some()
     }
 
     fn useful(&self) -> u64 {

@@ -74,6 +74,8 @@ counters! {
     collected_tombstones,
     /// Delete rules that were collected.
     collected_rules,
+    /// Cells that were set aside, as the other replicas do not have them.
+    set_aside,
     /// Groups that were committed to the store.
     commits,
     /// Cells in these groups.

@@ -120,7 +120,9 @@ pub use apply::{
     tree::Tree,
     watermark::{BUCKET, cut_at},
 };
-pub use collection::{CollectionProgress, CollectionState};
+pub use collection::{
+    Adoption, CollectionProgress, CollectionState, Discarded, MemberState, Order,
+};
 pub use counters::{Counters, Counts};
 pub use error::{Failure, GetError, OpenError, Refusal, ReplicaError};
 pub use integrity::{Damage, Scrubbed};
@@ -129,7 +131,7 @@ pub use read::{
     listing::{Keys, Listing},
     snapshot::Snapshot,
 };
-pub use roots::{Comparison, RootHistory, RootInfo, Span, change_log::Change};
+pub use roots::{Comparison, Life, RootHistory, RootInfo, Span, change_log::Change};
 #[cfg(test)]
 pub(crate) use simulated::{Image, Lost, Medium, SimulatedReplica, check_promised, ideal};
 pub(crate) use tuning::Now;
@@ -349,7 +351,7 @@ impl Replica {
         if !leftovers.is_empty() {
             store.apply(&leftovers)?;
         }
-        let floor = store.floor()?;
+        let kept = store.collection()?;
         let disk_bytes = store.disk_bytes()?;
         // Readers find the values of rules in memory.
         let (mut puts, mut damaged) = (Vec::new(), Vec::new());
@@ -369,7 +371,7 @@ impl Replica {
                 tree,
                 puts,
                 quarantined,
-                floor,
+                kept,
             )),
             clock,
             store,

@@ -4,7 +4,7 @@
 mod disk;
 mod image;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use disk::Disk;
 pub(crate) use disk::{Medium, ideal};
@@ -12,18 +12,21 @@ pub(crate) use image::{Image, Lost, check_promised};
 use image::{Promised, load};
 
 use super::{
-    Counts, Now, Options, ReplicaError, RootHistory, RootInfo, Snapshot, Tree, Tuning,
+    Counts, MemberState, Now, Options, Order, ReplicaError, RootHistory, RootInfo, Snapshot, Tree,
+    Tuning,
     apply::{loader::Built, watermark::cut_at},
     core::{Core, Task},
     state::State,
     write::{
         acks::{CommitTracker, Committed},
         group::Group,
-        queue::Taken,
+        queue::{Fence, Taken},
+        request::Request,
     },
 };
 use crate::{
     cell::{Cell, CellKey, Timestamp, Version},
+    collection::kept::Kept,
     config::Durability,
     merge::Lifetimes,
     store::{
@@ -38,6 +41,14 @@ struct Io<T> {
     what: T,
     until: Duration,
     verdict: Verdict,
+}
+
+/// What the writer hears of it.
+fn made(verdict: Verdict) -> Result<(), StoreError> {
+    match verdict {
+        Verdict::Done => Ok(()),
+        Verdict::Lost | Verdict::Kept => Err(StoreError::Made),
+    }
 }
 
 /// A group that is being appended.
@@ -116,7 +127,28 @@ impl SimulatedReplica {
         lifetimes: &Arc<Lifetimes>,
         now: Now,
     ) -> Self {
-        Self::open_collecting(image, settle, durability, medium, lifetimes, None, now)
+        Self::open_as(
+            image,
+            settle,
+            durability,
+            medium,
+            lifetimes,
+            (None, true),
+            now,
+        )
+    }
+
+    /// As [`open`](Self::open), of one of several replicas that collect what is so old.
+    pub(crate) fn open_member(
+        image: Image,
+        settle: Duration,
+        durability: Durability,
+        medium: Medium,
+        after: Duration,
+        now: Now,
+    ) -> Self {
+        let (none, collects) = (Arc::default(), (Some(after), true));
+        Self::open_as(image, settle, durability, medium, &none, collects, now)
     }
 
     /// As [`open`](Self::open); it collects what is so old.
@@ -127,6 +159,20 @@ impl SimulatedReplica {
         medium: Medium,
         lifetimes: &Arc<Lifetimes>,
         collect_after: Option<Duration>,
+        now: Now,
+    ) -> Self {
+        let collects = (collect_after, false);
+        Self::open_as(image, settle, durability, medium, lifetimes, collects, now)
+    }
+
+    /// With when it collects, and whether it is one of several.
+    fn open_as(
+        image: Image,
+        settle: Duration,
+        durability: Durability,
+        medium: Medium,
+        lifetimes: &Arc<Lifetimes>,
+        (collect_after, is_member): (Option<Duration>, bool),
         now: Now,
     ) -> Self {
         let Image {
@@ -148,7 +194,11 @@ impl SimulatedReplica {
         let put_rules = put_rules.collect();
         let latest = disk.rows.values().map(|cell| cell.timestamp.time).max();
         let latest = latest.unwrap_or(0);
-        check_promised(&disk.rows, &promised, lifetimes, died, disk.floor);
+        match is_member && collect_after.is_some() {
+            // What members let go of is judged by all of them together.
+            true => {}
+            false => check_promised(&disk.rows, &promised, lifetimes, died, disk.kept.floor),
+        }
         for (dead, _) in tree.begin(
             Arc::clone(lifetimes),
             cut_at(now.clock, settle),
@@ -163,7 +213,7 @@ impl SimulatedReplica {
             sync_every: Duration::from_millis(100),
             settle,
             max_clock_drift: Duration::from_secs(10),
-            keep_changes: true,
+            keep_changes: is_member,
             collect_after,
             died_until: None,
         };
@@ -174,7 +224,7 @@ impl SimulatedReplica {
             tree,
             put_rules,
             Vec::new(),
-            disk.floor,
+            disk.kept.clone(),
         );
         let state = Arc::new(state);
         Self {
@@ -212,6 +262,14 @@ impl SimulatedReplica {
     /// Writes or joins cells, all or none; whether one is the newest of its key, and what is to be
     /// awaited before it is acknowledged.
     pub(crate) fn offer_all(&mut self, cells: Vec<(CellKey, Cell)>) -> (bool, Option<Committed>) {
+        self.offer_fenced(cells, Fence::Floor)
+    }
+
+    fn offer_fenced(
+        &mut self,
+        cells: Vec<(CellKey, Cell)>,
+        fence: Fence,
+    ) -> (bool, Option<Committed>) {
         let offers = cells.into_iter();
         let offers = offers.map(|(key, cell)| (key, Arc::new(cell), None));
         let State {
@@ -222,7 +280,7 @@ impl SimulatedReplica {
             ..
         } = &*self.state;
         let patience = options.patience();
-        let taken = queue.offer(offers.collect(), true, patience, self.now.monotonic, tree);
+        let taken = queue.offer(offers.collect(), fence, patience, self.now.monotonic, tree);
         let outcome = match taken {
             Taken::Closed | Taken::Outdated | Taken::Late { .. } => (false, None),
             Taken::Yes {
@@ -282,17 +340,32 @@ impl SimulatedReplica {
                     self.wake_at = until;
                     return self.wake_for_io();
                 }
-                Task::KeepFloor(floor) => {
-                    let (_, verdict) = (self.medium)();
+                Task::Keep(kept) => {
+                    let verdict = self.medium.as_mut()().1;
                     if verdict != Verdict::Lost {
-                        self.disk.floor = floor;
+                        self.disk.sync();
+                        self.disk.kept = kept.clone();
                     }
-                    let kept = match verdict {
-                        Verdict::Done => Ok(()),
-                        Verdict::Lost | Verdict::Kept => Err(StoreError::Made),
-                    };
-                    self.core.floor_kept(floor, kept);
+                    let result = made(verdict);
+                    self.core.collection_kept(kept, result, self.now);
+                    self.has_root = true;
                 }
+                Task::SetAside(cells) => {
+                    let verdict = self.medium.as_mut()().1;
+                    let mut keys = Vec::new();
+                    for cell in cells {
+                        let row = self.disk.rows.get(&cell.key).map(Arc::clone);
+                        let row = row.expect("what is in the tree has a row");
+                        if cell.is_aside && verdict != Verdict::Lost {
+                            self.disk
+                                .aside
+                                .insert(cell.version, (cell.key.clone(), row));
+                        }
+                        keys.push(cell.key);
+                    }
+                    self.core.set_aside(made(verdict).map(|()| keys));
+                }
+                Task::Refold(_) => self.has_root = true,
                 Task::Checkpoint(_) | Task::Mend(_) => panic!("nobody asks for that"),
                 Task::End => {
                     assert!(self.state.end().is_some(), "it is never closed");
@@ -419,6 +492,50 @@ impl SimulatedReplica {
         self.state.roots()
     }
 
+    /// As the state machine has it.
+    pub(crate) fn order(&mut self, order: Order) {
+        self.state.queue.request(Request::Order(order));
+        self.run();
+    }
+
+    /// What is kept of its collection.
+    pub(crate) fn kept(&self) -> Kept {
+        self.state.collection.kept().clone()
+    }
+
+    /// How the members' state machine sees it.
+    pub(crate) fn standing(&self) -> Option<MemberState> {
+        MemberState::of(&self.state)
+    }
+
+    pub(crate) fn roots_mut(&self) -> std::sync::RwLockWriteGuard<'_, RootHistory> {
+        self.state.roots_mut()
+    }
+
+    /// The tree as it would be if it were collected.
+    pub(crate) fn collected(&self, horizon: u64) -> Tree {
+        self.state.applied().collected(horizon)
+    }
+
+    pub(crate) fn delete_rules(&self) -> Vec<(CellKey, Version)> {
+        self.state.applied().delete_rule_cells()
+    }
+
+    /// What was set aside.
+    pub(crate) fn aside(&self) -> &BTreeMap<Version, (CellKey, Arc<Cell>)> {
+        &self.disk.aside
+    }
+
+    /// Joins a cell that another replica sent, which was asked when this was the horizon.
+    pub(crate) fn join(
+        &mut self,
+        key: CellKey,
+        cell: Cell,
+        horizon: u64,
+    ) -> (bool, Option<Committed>) {
+        self.offer_fenced(vec![(key, cell)], Fence::Horizon(horizon))
+    }
+
     /// As when something was found damaged.
     pub(crate) fn lose_roots(&self) {
         self.state.roots_mut().lost();
@@ -454,7 +571,7 @@ impl SimulatedReplica {
     pub(crate) fn floor(&self) -> u64 {
         let floor = self.state.queue.floor();
         assert!(
-            floor <= self.disk.floor,
+            floor <= self.disk.kept.floor,
             "a promise that a crash would break"
         );
         floor

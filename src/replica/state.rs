@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     cell::{Cell, CellKey, Key, Part, Timestamp, Version, ntp64_span},
+    collection::kept::Kept,
     merge::Lifetimes,
 };
 
@@ -69,11 +70,24 @@ pub(crate) struct State {
 /// How far the collection of a storage is, for the status.
 #[derive(Debug, Default)]
 pub(super) struct Collection {
+    /// What is on the disk.
+    kept: RwLock<Kept>,
     /// What is stamped below it and collectable leaves the tree, or has left it.
     pub(super) horizon: AtomicU64,
     pub(super) phase: AtomicU8,
     /// By how much the floor is behind the clock, as that leapt.
     pub(super) held: AtomicU64,
+}
+
+impl Collection {
+    pub(super) fn kept(&self) -> RwLockReadGuard<'_, Kept> {
+        self.kept.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// This is on the disk.
+    pub(super) fn keep(&self, kept: Kept) {
+        *self.kept.write().unwrap_or_else(PoisonError::into_inner) = kept;
+    }
 }
 
 impl State {
@@ -84,7 +98,7 @@ impl State {
         tree: AppliedTree,
         put_rules: Vec<(CellKey, Arc<Cell>)>,
         quarantined: Vec<(CellKey, Version)>,
-        floor: u64,
+        kept: Kept,
     ) -> Self {
         // The commit itself takes time: begun at half of the interval, it is over by the end of it,
         // unless the disk is slow; then writers wait. And what is not committed holds the watermark
@@ -93,7 +107,7 @@ impl State {
         let mut rules = tree.delete_rules();
         put_rules.iter().for_each(|(key, put)| rules.join(key, put));
         let queue = WriteQueue::new(tuning, linger, tree.cut(), tree.merged_keys(), rules);
-        queue.raise_floor(floor);
+        queue.raise_floor(kept.floor);
         Self {
             name: name.to_owned(),
             options,
@@ -108,7 +122,11 @@ impl State {
             told_late: AtomicU64::new(0),
             told_behind: AtomicU64::new(0),
             collection: Collection {
-                horizon: AtomicU64::new(floor),
+                horizon: AtomicU64::new(match options.keep_changes {
+                    true => kept.horizon,
+                    false => kept.floor,
+                }),
+                kept: RwLock::new(kept),
                 ..Collection::default()
             },
             roots: RwLock::new(RootHistory::new(tree.publish(), options.keep_changes)),

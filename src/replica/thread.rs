@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    Damage, Failure, Now, Shared,
+    Damage, Discarded, Failure, Now, Shared,
     core::{Core, Task},
     write::group::Group,
 };
@@ -126,9 +126,17 @@ impl Driver {
                 Task::Mend(cells) => cells
                     .into_iter()
                     .for_each(|(key, version)| self.mend(key, version)),
-                Task::KeepFloor(floor) => {
-                    let kept = self.shared.store.set_floor(floor);
-                    self.core.floor_kept(floor, kept);
+                Task::Keep(kept) => {
+                    let result = self.shared.store.keep_collection(&kept);
+                    let now = self.now();
+                    self.core.collection_kept(kept, result, now);
+                    self.shared.tell();
+                }
+                Task::SetAside(cells) => self.set_aside(cells),
+                Task::Refold(cells) => {
+                    let folds = &self.shared.folds;
+                    cells.iter().for_each(|cell| folds.forget(&cell.key));
+                    self.shared.tell();
                 }
                 Task::Again => {}
                 Task::Wait(until, may_commit) => self.shared.state.queue.wait(until, may_commit),
@@ -184,6 +192,45 @@ impl Driver {
         let stored = store.apply(rows);
         let now = self.now();
         self.core.stored(stored, now, &|cells| store.cache(cells));
+    }
+
+    /// Sets cells aside that are to leave the tree. One that cannot be read stays, and is looked at.
+    fn set_aside(&mut self, cells: Vec<Discarded>) {
+        let (mut may_go, mut aside) = (Vec::with_capacity(cells.len()), Vec::new());
+        let mut damaged = Vec::new();
+        for Discarded {
+            key,
+            version,
+            is_aside,
+        } in cells
+        {
+            match self.shared.store.read(&key, version) {
+                _ if !is_aside => may_go.push(key),
+                Ok(Some(cell)) if Version::of(&key, &cell) == version => {
+                    may_go.push(key.clone());
+                    aside.push((key, cell));
+                }
+                Ok(_) => damaged.push((key, version)),
+                Err(error) if error.is_damage() => damaged.push((key, version)),
+                Err(error) => return self.core.set_aside(Err(error)),
+            }
+        }
+        let state = &self.shared.state;
+        if !aside.is_empty() {
+            if let Err(error) = self.shared.store.set_aside(&aside) {
+                return self.core.set_aside(Err(error));
+            }
+            state.counters.set_aside.add_many(aside.len());
+            let (name, cells) = (&state.name, aside.len());
+            tracing::error!(
+                "storage '{name}': set {cells} cells aside, which the other replicas do not have: see \
+                 `mstctl aside list`"
+            );
+        }
+        for (key, version) in damaged {
+            self.mend(key, version);
+        }
+        self.core.set_aside(Ok(may_go));
     }
 
     /// Looks at a cell that is said to be damaged, and mends it if it is.

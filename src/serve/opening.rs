@@ -126,6 +126,8 @@ impl Opening {
                 max_clock_drift: options.max_clock_drift,
                 folder: folder.clone(),
                 clock: system_clock(),
+                // No configuration has replicas collect yet.
+                members: None,
             };
             let made = Replicator::new(Arc::clone(&replica), replication)?;
             replicator = Some(Arc::new(made));

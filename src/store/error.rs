@@ -145,6 +145,17 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
+    /// What is to be set aside has nowhere to be kept.
+    #[error("a storage in memory keeps nothing aside")]
+    NothingAside,
+    /// What was set aside is damaged.
+    #[error("{path} is damaged in line {line}: what it says there was set aside cannot be read")]
+    Aside {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+    },
     /// A row is not what a row is.
     #[error("a row in {path} is damaged, at key {key}: {source}")]
     Row {

@@ -9,7 +9,10 @@ use super::{
     CellStore, Commit, KeyWalk, QuarantineStore, RowBatch, RowHead, Store, StoreError, StoreView,
     Versioned,
 };
-use crate::cell::{Cell, CellKey, Version};
+use crate::{
+    cell::{Cell, CellKey, Version},
+    collection::kept::Kept,
+};
 
 /// What becomes of a write: of a group of the log, or of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,12 +137,24 @@ impl<S: Store> CellStore for FaultyStore<S> {
         self.inner.rewrite(walk)
     }
 
-    fn floor(&self) -> Result<u64, StoreError> {
-        self.inner.floor()
+    fn collection(&self) -> Result<Kept, StoreError> {
+        self.inner.collection()
     }
 
-    fn set_floor(&self, floor: u64) -> Result<(), StoreError> {
-        self.judged((), || self.inner.set_floor(floor))
+    fn keep_collection(&self, kept: &Kept) -> Result<(), StoreError> {
+        self.judged((), || self.inner.keep_collection(kept))
+    }
+
+    fn set_aside(&self, cells: &[(CellKey, Arc<Cell>)]) -> Result<(), StoreError> {
+        self.judged((), || self.inner.set_aside(cells))
+    }
+
+    fn aside(&self, visit: &mut dyn FnMut(CellKey, Cell)) -> Result<(), StoreError> {
+        self.inner.aside(visit)
+    }
+
+    fn drop_aside(&self) -> Result<(), StoreError> {
+        self.judged((), || self.inner.drop_aside())
     }
 
     fn view(&self) -> Box<dyn StoreView> {

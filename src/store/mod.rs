@@ -31,7 +31,10 @@ pub use durable::{
 pub use error::StoreError;
 pub use memory::MemoryStore;
 
-use crate::cell::{Cell, CellKey, Key, Part, Version};
+use crate::{
+    cell::{Cell, CellKey, Key, Part, Version},
+    collection::kept::Kept,
+};
 
 /// Payloads of more bytes than this have rows of their own.
 const INLINE_LIMIT: usize = 1024;
@@ -216,20 +219,46 @@ pub trait CellStore: Send + Sync {
         Ok(false)
     }
 
-    /// The floor of the storage's [collection](crate::collection): 0 if there never was one. Blocks on
-    /// disk.
+    /// What is kept of the storage's [collection](crate::collection): nothing if it never was kept.
+    /// Blocks on disk.
     ///
     /// # Errors
     /// If the disk cannot be read, or what it has is damaged.
-    fn floor(&self) -> Result<u64, StoreError> {
-        Ok(0)
+    fn collection(&self) -> Result<Kept, StoreError> {
+        Ok(Kept::default())
     }
 
-    /// Keeps a new floor, which is on the disk when it returns. Blocks on disk.
+    /// Keeps this of the collection: it is on the disk when it returns, with all that was applied
+    /// before. Blocks on disk.
     ///
     /// # Errors
     /// If the disk cannot be written.
-    fn set_floor(&self, _floor: u64) -> Result<(), StoreError> {
+    fn keep_collection(&self, _kept: &Kept) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Sets cells aside that are about to leave the rows, for an operator to look at: they are on the
+    /// disk when it returns. Blocks on disk.
+    ///
+    /// # Errors
+    /// If the disk cannot be written.
+    fn set_aside(&self, _cells: &[(CellKey, Arc<Cell>)]) -> Result<(), StoreError> {
+        Err(StoreError::NothingAside)
+    }
+
+    /// Shows what was set aside, in no order; some of it perhaps more than once. Blocks on disk.
+    ///
+    /// # Errors
+    /// If the disk cannot be read.
+    fn aside(&self, _visit: &mut dyn FnMut(CellKey, Cell)) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Forgets all that was set aside. Blocks on disk.
+    ///
+    /// # Errors
+    /// If the disk cannot be written.
+    fn drop_aside(&self) -> Result<(), StoreError> {
         Ok(())
     }
 

@@ -9,7 +9,10 @@ use std::{
 use super::{
     CellStore, Commit, QuarantineStore, RowBatch, RowHead, RowRead, StoreError, StoreView,
 };
-use crate::cell::{Cell, CellKey, Key, Part, Version};
+use crate::{
+    cell::{Cell, CellKey, Key, Part, Version},
+    collection::kept::Kept as Collected,
+};
 
 /// Rows, which a view shares until they change.
 pub(crate) type Rows = BTreeMap<CellKey, Arc<Cell>>;
@@ -18,7 +21,7 @@ pub(crate) type Rows = BTreeMap<CellKey, Arc<Cell>>;
 struct Kept {
     rows: Arc<Rows>,
     groups: u64,
-    floor: u64,
+    collection: Collected,
 }
 
 /// Keeps cells in memory, and forgets them when it is dropped.
@@ -96,12 +99,12 @@ impl CellStore for ModelStore {
         Ok(())
     }
 
-    fn floor(&self) -> Result<u64, StoreError> {
-        Ok(self.kept().floor)
+    fn collection(&self) -> Result<Collected, StoreError> {
+        Ok(self.kept().collection.clone())
     }
 
-    fn set_floor(&self, floor: u64) -> Result<(), StoreError> {
-        self.kept().floor = floor;
+    fn keep_collection(&self, kept: &Collected) -> Result<(), StoreError> {
+        self.kept().collection = kept.clone();
         Ok(())
     }
 

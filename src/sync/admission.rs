@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     cell::{Cell, CellKey, MAX_KEY_BYTES, Timestamp, Version, intersect, ntp64_span},
+    collection::cells::{self, is_of_members},
     merge,
     replica::MAX_VALUE_BYTES,
     wildcard,
@@ -20,9 +21,20 @@ pub struct Admission {
     key_expr: Option<OwnedKeyExpr>,
     group: Group,
     max_clock_drift: Duration,
+    /// Whether cells are taken by which members of a group know each other.
+    is_of_members: bool,
 }
 
 impl Admission {
+    /// Takes cells by which members of a group know each other, too.
+    #[must_use]
+    pub fn of_members(self, is_of_members: bool) -> Self {
+        Self {
+            is_of_members,
+            ..self
+        }
+    }
+
     /// The conditions of the storage with this group's keys.
     #[must_use]
     pub fn new(group: &Group, max_clock_drift: Duration) -> Self {
@@ -30,6 +42,7 @@ impl Admission {
             key_expr: OwnedKeyExpr::try_from(group.key_expr.as_str()).ok(),
             group: group.clone(),
             max_clock_drift,
+            is_of_members: false,
         }
     }
 
@@ -152,6 +165,10 @@ impl Admission {
     /// keys in common with it.
     #[must_use]
     pub fn includes(&self, key: &CellKey) -> bool {
+        if is_of_members(&key.key) {
+            // Each storage that collects has them, whatever its keys are.
+            return self.is_of_members;
+        }
         let Some(storage) = &self.key_expr else {
             return false;
         };
@@ -164,6 +181,9 @@ impl Admission {
 
 /// Whether a strategy writes such a cell, or, if its key is a pattern, a rule is.
 fn is_of_a_strategy(key: &CellKey, cell: &Cell) -> bool {
+    if is_of_members(&key.key) {
+        return cells::is_sound(key, cell);
+    }
     match key.key.is_pattern() {
         true => wildcard::check(key, cell).is_ok(),
         false => merge::check(&key.part, cell).is_ok(),

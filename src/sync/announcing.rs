@@ -21,6 +21,7 @@ impl Machine {
             return;
         };
         self.announced = Some((context.now, announcement.span.root));
+        self.announced_stand = announcement.stand;
         self.status.announced += 1;
         actions.push(Action::Announce(announcement.encode()));
     }
@@ -32,14 +33,19 @@ impl Machine {
         Some(announcement.encode())
     }
 
-    fn own_announcement(&self, view: &dyn View, wall: u64) -> Option<Announcement> {
+    pub(super) fn own_announcement(&self, view: &dyn View, wall: u64) -> Option<Announcement> {
         let (span, cells) = view.latest()?;
-        Some(Announcement {
+        let announcement = Announcement {
             fingerprint: self.settings.fingerprint,
             incarnation: self.settings.incarnation,
             clock: wall,
             span,
             cells,
+            stand: None,
+        };
+        Some(Announcement {
+            stand: self.own_stand(view, &announcement),
+            ..announcement
         })
     }
 }

@@ -25,7 +25,7 @@ const MAX_REFUSED_IN_DELTA: usize = 128;
 
 /// Whether a peer has something to pull.
 pub(super) fn is_candidate(peer: &Peer) -> bool {
-    peer.relation == Relation::Divergent
+    peer.relation == Relation::Divergent && peer.is_source()
 }
 
 impl Machine {

@@ -135,12 +135,20 @@ pub enum Differing {
     Fragment(usize, Fragment),
     /// Something else in this gap, and no room to say what.
     Later(usize),
+    /// To one that catches up: no cell at this entry.
+    Gone(usize),
+    /// To one that catches up: nothing in this gap, in which the asker has something.
+    Empty(usize),
 }
 
 const ENTRY: usize = 0;
 const ALL: usize = 1;
 const FRAGMENT: usize = 2;
 const LATER: usize = 3;
+/// Of an entry.
+const GONE: usize = 1;
+/// Of a gap.
+const EMPTY: usize = 0;
 
 impl Differing {
     /// Numbers gaps and entries together, in their order.
@@ -150,6 +158,8 @@ impl Differing {
             Self::All(index) => (index * 2, ALL),
             Self::Fragment(index, _) => (index * 2, FRAGMENT),
             Self::Later(index) => (index * 2, LATER),
+            Self::Gone(index) => (index * 2 + 1, GONE),
+            Self::Empty(index) => (index * 2, EMPTY),
         }
     }
 }
@@ -177,6 +187,8 @@ pub(super) fn read_reply(
             let (is_entry, half) = (index % 2 == 1, index / 2);
             let differing = match (number & 3, is_entry) {
                 (ENTRY, true) if half < fragment.entries.len() => Differing::Entry(half),
+                (GONE, true) if half < fragment.entries.len() => Differing::Gone(half),
+                (EMPTY, false) if fragment.gaps[half].is_some() => Differing::Empty(half),
                 (ALL, false) if fragment.gaps[half].is_none() => Differing::All(half),
                 (FRAGMENT, false) => {
                     let theirs = Fragment::read(salted, &mut reader)?;

@@ -4,12 +4,16 @@ use std::time::Duration;
 
 use super::{
     identity::{Fingerprint, Group, Incarnation, ReplicaId, Token},
+    members::{MemberSettings, Waits},
     peers::PeerStatus,
     rejections::Rejections,
     report::Report,
     view::View,
 };
-use crate::cell::{Cell, CellKey};
+use crate::{
+    cell::{Cell, CellKey},
+    replica::Order,
+};
 
 /// The settings of a machine.
 #[derive(Clone, Debug)]
@@ -26,6 +30,8 @@ pub struct Settings {
     pub sync_interval: Duration,
     /// How far ahead of the clock a timestamp may be.
     pub max_clock_drift: Duration,
+    /// If the group collects.
+    pub members: Option<MemberSettings>,
 }
 
 /// The time, and other inputs of each call.
@@ -95,6 +101,13 @@ pub enum Action {
     /// Join these cells, which this replica sent. When they are part of the root, [`View::joined`] has to count
     /// them, and [`Event::Root`] has to follow.
     Join(ReplicaId, Vec<(CellKey, Cell)>),
+    /// As [`Join`](Self::Join), where replicas collect: what this replica sent when it was asked at
+    /// this horizon.
+    JoinAt(u64, ReplicaId, Vec<(CellKey, Cell)>),
+    /// Write these cells, which say something of members.
+    Write(Vec<(CellKey, Cell)>),
+    /// Have the replica do this. [`Event::Root`] has to follow when it is done.
+    Order(Order),
     /// An older replica has this identity: take a new one, and make a new machine.
     TakeNewIdentity,
     /// A replica with this identity has given it up: declare again what that undeclared,
@@ -133,4 +146,8 @@ pub struct Status {
     pub heard: u64,
     /// Rejections.
     pub rejected: Rejections,
+    /// Why the horizon does not rise, if it does not.
+    pub waits: Waits,
+    /// Whether catching up has stopped, since it would set aside too much.
+    pub is_stopped: bool,
 }

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use super::{
     admission::Admission,
-    announcement::Announcement,
-    identity::{PROTOCOL, ReplicaId, Token},
+    announcement::{Announcement, Stand},
+    identity::{Incarnation, PROTOCOL, ReplicaId, Token},
     interface::{Action, Context, Event, Settings, Status},
     known::Peers,
+    members::Members,
     pauses::{Doubling, look_after},
     peers::{Isolation, OwnRoot, PeerStatus, Relation},
     pieces::Assembly,
@@ -53,6 +54,10 @@ pub struct Machine {
     /// When to announce next; when the last announcement was, and of which root.
     pub(super) announce_at: Duration,
     pub(super) announced: Option<(Duration, RootHash)>,
+    /// What was said then of the collection.
+    pub(super) announced_stand: Option<Stand>,
+    /// What is known of the members, if the group collects.
+    pub(super) members: Members,
     /// The latest root of the replica, and since when it has it.
     own_root: Option<(Duration, RootHash)>,
     /// New names, and declarations of what a double undeclared, and how they follow each other.
@@ -78,7 +83,8 @@ impl Machine {
     #[must_use]
     pub fn new(settings: Settings, context: &mut Context<'_>) -> Self {
         Self {
-            admission: Admission::new(&settings.group, settings.max_clock_drift),
+            admission: Admission::new(&settings.group, settings.max_clock_drift)
+                .of_members(settings.members.is_some()),
             settings,
             peers: Peers::default(),
             foreign: Peers::default(),
@@ -89,6 +95,8 @@ impl Machine {
             joined: 0,
             announce_at: context.now,
             announced: None,
+            announced_stand: None,
+            members: Members::default(),
             own_root: None,
             renames: Doubling::default(),
             declarations: Doubling::default(),
@@ -135,6 +143,13 @@ impl Machine {
                     ..peer.status(*id)
                 })
                 .collect(),
+            waits: self
+                .members
+                .waits
+                .iter()
+                .map(|(why, at)| (*why, *at))
+                .collect(),
+            is_stopped: self.members.is_stopped,
             ..self.status.clone()
         }
     }
@@ -159,6 +174,7 @@ impl Machine {
     /// Handles an event.
     pub fn handle(&mut self, event: Event, context: &mut Context<'_>) -> Vec<Action> {
         let mut actions = Vec::new();
+        self.look_at_standing(context, &mut actions);
         match event {
             Event::Appeared(token) => {
                 let id = token.replica;
@@ -188,7 +204,7 @@ impl Machine {
                 self.compare_all(context);
                 let root = context.view.latest().map(|(span, _)| span.root);
                 if let (Some(root), Some((at, announced))) = (root, self.announced)
-                    && root != announced
+                    && (root != announced || self.has_new_stand(context))
                 {
                     self.announce_at = self.announce_at.min(at + ANNOUNCE_EVERY);
                 }
@@ -308,8 +324,17 @@ impl Machine {
         peer.heard(announcement, context.now, context.wall);
         let (theirs, ours) = (announcement.fingerprint, self.settings.fingerprint);
         if theirs == ours {
-            peer.isolation = None;
+            if !matches!(peer.isolation, Some(Isolation::Horizon(_))) {
+                peer.isolation = None;
+            }
             context.view.witness(announcement.clock);
+            let Incarnation { started, nonce } = announcement.incarnation;
+            context.view.met(from.0, (started, nonce));
+            self.take_stance(from, context, actions);
+            let Some(peer) = self.peers.get_mut(&from) else {
+                return;
+            };
+            peer.hear_again(context.now);
             peer.compare(&own, context.view, context.now, context.wall);
         } else {
             peer.relation = Relation::Isolated;
@@ -322,6 +347,12 @@ impl Machine {
         if is_mute {
             self.declare_soon(context.now);
         }
+    }
+
+    /// Whether it is other than was announced how far the own collection is.
+    fn has_new_stand(&self, context: &Context<'_>) -> bool {
+        let own = self.own_announcement(context.view, context.wall);
+        own.is_some_and(|own| own.stand != self.announced_stand)
     }
 
     pub(super) fn compare_all(&mut self, context: &mut Context<'_>) {
@@ -380,6 +411,7 @@ impl Machine {
             }
         }
         actions.extend(asks.into_iter().map(Action::AskRoot));
+        self.collect(context, actions);
         self.go_on_pulling(context, actions);
     }
 }

@@ -82,6 +82,7 @@ fn token(group: Group, replica: ReplicaId) -> Token {
 
 pub(super) fn announcement(root: u8) -> Announcement {
     Announcement {
+        stand: None,
         fingerprint: Fingerprint::of("lww"),
         incarnation: Incarnation {
             started: 5,
@@ -103,6 +104,7 @@ pub(super) struct Run {
 impl Run {
     fn new() -> Self {
         let settings = Settings {
+            members: None,
             replica: OWN,
             incarnation: Incarnation {
                 started: 5,

@@ -23,6 +23,8 @@
 //! | `admission` | checks the cells of others |
 //! | `refused` | remembers what was not taken |
 //! | `machine` | announcements, and the relations of peers |
+//! | `members`, `catching` | collection: who is a member, when a horizon is adopted, who catches up |
+//! | `mirror`, `lineages`, `asked` | what a replica that catches up finds, and what queries say of horizons |
 //! | `known` | remembers replicas, and forgets them |
 //! | `naming` | handles doubles, and replicas whose token is not there |
 //! | `choosing` | chooses the peer to pull from |
@@ -41,6 +43,8 @@
 mod admission;
 mod announcement;
 mod announcing;
+mod asked;
+mod catching;
 mod cells;
 mod choosing;
 mod compare;
@@ -52,7 +56,10 @@ mod identity;
 mod interface;
 mod joins;
 mod known;
+mod lineages;
 mod machine;
+mod members;
+mod mirror;
 mod naming;
 mod pace;
 mod pauses;
@@ -86,7 +93,8 @@ mod tests;
 mod watermark_tests;
 
 pub use admission::Admission;
-pub use announcement::Announcement;
+pub use announcement::{Announcement, Stand};
+pub use asked::Asked;
 pub(crate) use cells::{CELL_OVERHEAD, CellsWriter, cells_block, read_cells_block};
 pub use cells::{CHECK_BYTES, Received};
 pub use delta::{DeltaQuery, DeltaReply, MAX_HELD, MAX_ROOTS, Progress};
@@ -99,13 +107,17 @@ pub use identity::{
 pub use interface::{Action, Context, Event, Query, Settings, Status};
 pub use joins::Joins;
 pub use known::Forgotten;
+pub use lineages::{is_lineage_query, lineage_reply, read_lineage, standing_of};
 pub use machine::Machine;
+pub use members::{MemberSettings, Waits};
 pub use pace::{Precedence, REQUEST_TIMEOUT, Terms};
 pub use peers::{Isolation, PeerStatus, Relation};
 pub use pieces::{AtHand, Notice, PieceQuery, PieceReply};
 pub use rejections::Rejections;
 pub use report::Report;
-pub use respond::{RespondError, Source, answer_digests, answer_entries};
+pub use respond::{
+    RespondError, Source, admit_query, answer_digests, answer_digests_to, answer_entries,
+};
 pub use salted::{Salted, Short, WIDTHS};
 pub use view::View;
 pub use walk::Walk;

@@ -4,8 +4,16 @@ use std::{collections::VecDeque, time::Duration};
 
 use thiserror::Error;
 
-use super::{Fingerprint, announcement::Announcement, identity::ReplicaId, pace::Pace, view::View};
+use super::{
+    Fingerprint,
+    announcement::{Announcement, Stand},
+    catching::Stance,
+    identity::ReplicaId,
+    pace::Pace,
+    view::View,
+};
 use crate::{
+    collection::{catching::Apart, kept::MemberId, lineage::Lineage},
     mst::RootHash,
     replica::{Comparison, Span},
 };
@@ -37,6 +45,9 @@ pub enum Isolation {
     /// It holds the same keys with another prefix.
     #[error("its strip_prefix {} is not ours", .0.as_deref().map_or("(none)".to_owned(), |prefix| format!("'{prefix}'")))]
     StripPrefix(Option<String>),
+    /// Its horizon cannot be ours.
+    #[error("{0}: neither lets go of anything for the other; `mstctl members` says more")]
+    Horizon(Apart),
     /// It speaks another version of the protocol.
     #[error("it speaks protocol {0}, we speak {ours}", ours = super::PROTOCOL)]
     Protocol(u8),
@@ -53,6 +64,8 @@ pub enum Relation {
     Behind,
     /// It may hold what this one does not.
     Divergent,
+    /// One of both has to catch up with the other's horizon.
+    OtherHorizon,
     /// They exchange no data.
     Isolated,
 }
@@ -66,6 +79,7 @@ impl Relation {
             Self::Equal => "equal",
             Self::Behind => "behind",
             Self::Divergent => "divergent",
+            Self::OtherHorizon => "other_horizon",
             Self::Isolated => "isolated",
         }
     }
@@ -196,6 +210,9 @@ pub(super) struct Peer {
     pub(super) cut_short: u32,
     /// The pace of pulls from it.
     pub(super) pace: Pace,
+    /// What its horizon is to the own; and the lineage that it told last.
+    pub(super) stance: Stance,
+    pub(super) lineage: Option<Lineage<MemberId>>,
 }
 
 impl Peer {
@@ -225,6 +242,49 @@ impl Peer {
             last_turn: None,
             cut_short: 0,
             pace: Pace::default(),
+            stance: Stance::Same,
+            lineage: None,
+        }
+    }
+
+    /// How far its collection is, as it announced last.
+    pub(super) fn stand(&self) -> Option<Stand> {
+        self.announced?.stand
+    }
+
+    /// Whether it may be pulled from.
+    pub(super) fn is_source(&self) -> bool {
+        self.stand().is_none_or(|stand| stand.is_source)
+    }
+
+    /// What it announced last, if that is evidence.
+    pub(super) fn evidence(&self) -> Option<(Stand, Announcement)> {
+        let announced = self.announced?;
+        let stand = announced.stand.filter(|stand| stand.is_source)?;
+        let is_same = self.stance == Stance::Same && self.isolation.is_none();
+        is_same.then_some((stand, announced))
+    }
+
+    /// The own horizon is another than it was: what is known of roots means nothing any more.
+    pub(super) fn forget_roots(&mut self) {
+        self.heard.clear();
+        self.common = None;
+        self.included = None;
+        self.is_walk_due = false;
+        self.failures = 0;
+        self.not_before = Duration::ZERO;
+        if self.isolation.is_none() {
+            self.relation = Relation::Unknown;
+        }
+        self.compare_at = None;
+    }
+
+    /// What it announced last is compared once more.
+    pub(super) fn hear_again(&mut self, now: Duration) {
+        let is_same = self.stance == Stance::Same;
+        if let (Some(announced), true) = (self.announced, is_same && self.heard.is_empty()) {
+            let span = announced.span;
+            self.heard.push_back(Heard { span, at: now });
         }
     }
 
@@ -247,6 +307,13 @@ impl Peer {
 
     pub(super) fn heard(&mut self, announcement: Announcement, now: Duration, wall: u64) {
         self.absent_since = now;
+        let standing = |announced: &Announcement| announced.stand.map(|stand| stand.standing);
+        if self
+            .announced
+            .is_some_and(|before| standing(&before) != standing(&announcement))
+        {
+            self.forget_roots();
+        }
         self.announced = Some(announcement);
         self.clock_offset_ms = Some(milliseconds_between(announcement.clock, wall));
         let span = announcement.span;
@@ -268,7 +335,8 @@ impl Peer {
     /// stands until a newer root is known not to have it; and which root both have had.
     pub(super) fn compare(&mut self, own: &OwnRoot, view: &dyn View, now: Duration, wall: u64) {
         let newest = self.heard.back().map(|heard| heard.span);
-        let Some(newest) = newest.filter(|_| self.present && self.isolation.is_none()) else {
+        let is_same = self.present && self.isolation.is_none() && self.stance == Stance::Same;
+        let Some(newest) = newest.filter(|_| is_same) else {
             return;
         };
         // Since when the newest root, and perhaps some before it, cannot be compared.

@@ -10,6 +10,7 @@ mod piece;
 use std::{collections::VecDeque, time::Duration};
 
 use super::{
+    asked::Asked as AskedAt,
     cells::{CELL_OVERHEAD, Received},
     compare::{self, Found, Place, first_fragment, fragment},
     delta::{DeltaQuery, DeltaReply, Progress},
@@ -17,13 +18,16 @@ use super::{
     entries::{EntriesReply, Want, encode_wants},
     fragment::{Fragment, Range},
     identity::ReplicaId,
+    lineages::{lineage_query, read_lineage},
     max_answer,
+    mirror::Mirror,
     pieces::{Assembly, MAX_NOTICES, Notice},
     salted::Salted,
     wire::MessageError,
 };
 use crate::{
     cell::{CellKey, Part, Timestamp},
+    collection::{kept::MemberId, lineage::Lineage},
     merge::fields_around,
     replica::Tree,
 };
@@ -41,6 +45,8 @@ enum Asked {
     Entries(usize),
     /// A piece of the value that is being put together, of no more than so many bytes.
     Piece(usize),
+    /// The lineage.
+    Lineage,
 }
 
 /// What an answer brought.
@@ -54,6 +60,8 @@ pub(super) struct Brought {
     pub(super) whole: Option<Notice>,
     /// Bytes of the answer, unpacked, about.
     pub(super) bytes: usize,
+    /// The peer's horizon and lineage, if that was asked.
+    pub(super) lineage: Option<(u64, Lineage<MemberId>)>,
 }
 
 impl Brought {
@@ -66,6 +74,7 @@ impl Brought {
             cells,
             notices,
             whole: None,
+            lineage: None,
         }
     }
 }
@@ -99,6 +108,12 @@ pub(super) struct Pull {
     /// The own tree, with what of the peer is not taken in it, if there is any: it is compared in the
     /// place of the own.
     beside: Option<Tree>,
+    /// At what horizon the peer is to answer, if it collects.
+    pub(super) asked_at: Option<AskedAt>,
+    /// What is found of the own cells, if this is a repair by which the replica catches up.
+    pub(super) mirror: Option<Mirror>,
+    /// Whether the lineage is still to be asked for.
+    asks_lineage: bool,
     /// Cells that were received and not rejected.
     pub(super) received: u64,
 }
@@ -117,6 +132,9 @@ impl Pull {
             large: Vec::new(),
             asked: None,
             beside: None,
+            asked_at: None,
+            mirror: None,
+            asks_lineage: false,
             received: 0,
         }
     }
@@ -160,6 +178,28 @@ impl Pull {
         self.beside.is_some()
     }
 
+    /// Only asks for the lineage.
+    pub(super) fn of_lineage(self) -> Self {
+        Self {
+            open: Vec::new(),
+            asks_lineage: true,
+            ..self
+        }
+    }
+
+    /// Is to be answered at this horizon.
+    pub(super) fn at(self, asked_at: Option<AskedAt>) -> Self {
+        Self { asked_at, ..self }
+    }
+
+    /// Also finds what the peer does not have.
+    pub(super) fn mirroring(self, mirror: Mirror) -> Self {
+        Self {
+            mirror: Some(mirror),
+            ..self
+        }
+    }
+
     /// Asks for a delta before it compares the trees.
     pub(super) fn with_delta(self, delta: Option<DeltaQuery>) -> Self {
         Self { delta, ..self }
@@ -174,6 +214,10 @@ impl Pull {
         assembly: &mut Option<Assembly>,
         now: Duration,
     ) -> Ask {
+        if std::mem::take(&mut self.asks_lineage) {
+            self.asked = Some(Asked::Lineage);
+            return Ask::Entries(lineage_query());
+        }
         if self.large.len() >= MAX_NOTICES
             && let Some(query) = self.ask_piece(tree, newest, assembly, now)
         {
@@ -195,8 +239,10 @@ impl Pull {
             let piece = self.ask_piece(tree, newest, assembly, now);
             return piece.map_or(Ask::Nothing, Ask::Entries);
         }
-        // A cell that came another way meanwhile need not be sent again.
-        for want in &mut self.wants {
+        // A cell that came another way meanwhile need not be sent again. Who catches up may have to let
+        // go of what covers one.
+        let is_mirror = self.mirror.is_some();
+        for want in self.wants.iter_mut().filter(|_| !is_mirror) {
             if let Want::Key(key, have) = want {
                 let pending = newest(key).map(|timestamp| timestamp.time);
                 if pending > *have {
@@ -275,6 +321,11 @@ impl Pull {
         }
         match self.asked.take() {
             None => Ok(Brought::default()),
+            Some(Asked::Lineage) => {
+                let mut brought = Brought::new(bytes, Vec::new(), Vec::new());
+                brought.lineage = Some(read_lineage(bytes)?);
+                Ok(brought)
+            }
             Some(Asked::Piece(max_bytes)) => self.add_piece(bytes, max_bytes, assembly, now),
             Some(Asked::Delta) => {
                 let Some(mut delta) = self.delta.take() else {
@@ -349,6 +400,13 @@ impl Pull {
                     found.wants.push(Want::Key(key.clone(), have));
                 }
                 Differing::All(place) => found.wants.push(Want::All(fragment.gap(range, place))),
+                Differing::Gone(place) => {
+                    let (key, _) = &fragment.entries[place];
+                    if let Some(mirror) = &mut self.mirror {
+                        mirror.see(key, tree);
+                    }
+                }
+                Differing::Empty(place) => found.own.push(fragment.gap(range, place)),
                 Differing::Later(place) => {
                     let gap = fragment.gap(range, place);
                     found.open.push((gap, places[at].clone()));
@@ -360,12 +418,19 @@ impl Pull {
             }
         })?;
         if self.beside.is_some() {
-            // What is not taken is not had.
+            // What is not taken is not had; nor is what is let go of for what the peer has.
+            let least = self.mirror.as_ref().map_or(0, |mirror| mirror.horizon);
             for want in &mut found.wants {
                 if let Want::Key(key, have) = want {
-                    *have = time_of(own, key);
+                    *have = time_of(own, key).filter(|time| *time >= least);
                 }
             }
+        }
+        if let Some(mirror) = &mut self.mirror {
+            found
+                .own
+                .iter()
+                .for_each(|range| mirror.see_all(range, tree));
         }
         self.wants.extend(found.wants);
         self.open.extend(found.open.into_iter().rev());

@@ -3,19 +3,20 @@
 use std::time::Duration;
 
 use super::{
+    asked::Asked,
     choosing::is_candidate,
     identity::ReplicaId,
     interface::{Action, Context, Query},
     machine::Machine,
     pace::{Pace, Terms},
     peers::Included,
-    pull::{Ask, Brought},
+    pull::{Ask, Brought, Pull},
     pull_state::{Going, Joining, State},
     refused::Refusal,
     rejections::Rejections,
     report::Report,
 };
-use crate::cell::CellKey;
+use crate::{cell::CellKey, mst::RootHash};
 
 /// Backoff: the first pause after a pull that failed or brought nothing; it doubles. Also
 /// the pause after a pull that brought something, unless the peer announces another root
@@ -50,8 +51,9 @@ impl Machine {
         match &self.state {
             State::Idle => {
                 let candidates = self.peers.present().filter(|(_, peer)| is_candidate(peer));
-                let soonest = candidates.map(|(_, peer)| peer.not_before).min()?;
-                Some(soonest.max(self.pull_at.unwrap_or_default()))
+                let soonest = candidates.map(|(_, peer)| peer.not_before).min();
+                let soonest = soonest.map(|soonest| soonest.max(self.pull_at.unwrap_or_default()));
+                soonest.into_iter().chain(self.catching_due()).min()
             }
             State::Pulling(going) => Some(going.deadline),
             State::Joining(joining) => Some(joining.deadline),
@@ -80,7 +82,7 @@ impl Machine {
     }
 
     fn begin_pull(&mut self, context: &mut Context<'_>, actions: &mut Vec<Action>) {
-        if !self.is_idle() {
+        if !self.is_idle() || self.catch_up(context, actions) {
             return;
         }
         let Some((peer, root)) = self.choose_peer(context) else {
@@ -102,7 +104,23 @@ impl Machine {
             self.status.started += u64::from(!peer.is_retried);
         }
         let salt = (context.random)().to_be_bytes();
-        let (pull, useful) = (self.pull_from(peer, salt, context), context.view.useful());
+        let asked_at = self.members.standing.map(|standing| Asked {
+            standing,
+            is_mirror: false,
+        });
+        let pull = self.pull_from(peer, salt, context).at(asked_at);
+        self.begin(pull, root, context, actions);
+    }
+
+    /// Begins a pull.
+    pub(super) fn begin(
+        &mut self,
+        pull: Pull,
+        root: RootHash,
+        context: &mut Context<'_>,
+        actions: &mut Vec<Action>,
+    ) {
+        let (peer, useful) = (pull.peer, context.view.useful());
         let going = Going {
             pull,
             began: context.now,
@@ -134,6 +152,7 @@ impl Machine {
         let cut_short = self.peers.get(&going.pull.peer).map_or(0, |p| p.cut_short);
         let turn = TURN * 2u32.saturating_pow(cut_short.min(MAX_CUT_SHORT));
         if context.now >= going.began + turn
+            && going.pull.mirror.is_none()
             && self.are_others_ready(going.pull.peer, going.root, context.now)
         {
             if let Some(peer) = self.peers.get_mut(&going.pull.peer) {
@@ -156,8 +175,15 @@ impl Machine {
                 if let Some(peer) = self.peers.get_mut(&going.pull.peer) {
                     peer.cut_short = 0;
                 }
+                if going.pull.mirror.is_some() {
+                    return self.end_pass(going, context, actions);
+                }
                 return self.finish(going, context, actions);
             }
+        };
+        let bytes = match &going.pull.asked_at {
+            Some(asked) => asked.wrap(&bytes),
+            None => bytes,
         };
         self.requests += 1;
         self.status.bytes_sent += bytes.len() as u64;
@@ -200,6 +226,7 @@ impl Machine {
             notices,
             whole,
             bytes: unpacked,
+            lineage,
         } = match answer {
             Ok(brought) => brought,
             Err(error) => {
@@ -218,6 +245,9 @@ impl Machine {
         let State::Pulling(mut going) = std::mem::replace(&mut self.state, State::Idle) else {
             return;
         };
+        if let Some((_, lineage)) = lineage {
+            return self.heard_lineage(going.pull.peer, lineage, context, actions);
+        }
         let (peer, rejected) = (going.pull.peer, &mut going.rejected);
         let mut refused = Vec::new();
         if !notices.is_empty() {
@@ -251,9 +281,18 @@ impl Machine {
             self.joined += cells.len() as u64;
             going.useless_answers += 1;
             going.rejected_answers += 1;
+            if let Some(mirror) = &mut going.pull.mirror {
+                for (key, cell) in &cells {
+                    self.see_lacked(mirror, key, cell.timestamp, context);
+                }
+            }
             if !cells.is_empty() {
                 going.rejected_answers = 0;
-                actions.push(Action::Join(going.pull.peer, cells));
+                let horizon = self.members.standing.map(|standing| standing.horizon);
+                actions.push(match horizon {
+                    Some(horizon) => Action::JoinAt(horizon, going.pull.peer, cells),
+                    None => Action::Join(going.pull.peer, cells),
+                });
             }
         }
         for refusal in refused {
@@ -381,7 +420,7 @@ impl Machine {
 
     /// Counts and reports what a finished pull rejected, even if it failed, as that may
     /// be why.
-    fn count_rejected(&mut self, going: &Going, actions: &mut Vec<Action>) {
+    pub(super) fn count_rejected(&mut self, going: &Going, actions: &mut Vec<Action>) {
         if going.rejected != Rejections::default() {
             self.status.rejected.add(&going.rejected);
             let report = Report::Rejected(going.pull.peer, going.rejected);

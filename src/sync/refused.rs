@@ -81,6 +81,11 @@ pub(super) struct Refused {
 }
 
 impl Refused {
+    /// Nothing was refused.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
     /// A cell of a peer was rejected.
     pub(super) fn add(&mut self, peer: ReplicaId, refusal: Refusal, now: Duration) {
         let bytes = Refusal::bytes(&refusal.key);

@@ -24,6 +24,14 @@ pub enum Report {
     Malformed(ReplicaId, MessageError),
     /// Cells were rejected.
     Rejected(ReplicaId, Rejections),
+    /// Catching up with a replica has stopped: so many cells that it does not have would have to be set
+    /// aside.
+    TooMuchAside {
+        /// The replica.
+        peer: ReplicaId,
+        /// How many.
+        cells: u64,
+    },
     /// A pull failed.
     Failed(ReplicaId, String),
     /// A pull is complete.
@@ -73,6 +81,11 @@ impl fmt::Display for Report {
                      {too_large} too large, {strategy} that no strategy here writes"
                 )
             }
+            Self::TooMuchAside { peer, cells } => write!(
+                f,
+                "it does not catch up with the horizon of replica {peer}: {cells} cells that the other \
+                 does not have would have to be set aside, which is more than happens by itself"
+            ),
             Self::Failed(peer, error) => write!(f, "a pull from replica {peer} failed: {error}"),
             Self::Pulled { peer, cells } => {
                 let s = if *cells == 1 { "" } else { "s" };

@@ -10,11 +10,13 @@ use thiserror::Error;
 
 use super::{
     MAX_CELLS, MAX_QUERY, MESSAGE_BYTES,
+    asked::Asked,
     cells::{CELL_OVERHEAD, CHECK_BYTES, CellsWriter},
     compare,
     delta::{DeltaQuery, Progress, delta_reply},
     digests::DigestQueryReader,
     entries::{EntriesQuery, Want, entries_reply},
+    lineages::standing_of,
     pieces::{AtHand, MAX_NOTICES, Notice, PieceQuery, PieceReply, piece},
     wire::{MessageError, kind},
 };
@@ -22,7 +24,7 @@ use crate::{
     cell::{Cell, CellKey, Key, Timestamp, Version},
     merge::Lifetimes,
     mst::RootHash,
-    replica::{Change, ReplicaError, Snapshot, Tree, TreeEntry},
+    replica::{Change, MemberState, ReplicaError, Snapshot, Tree, TreeEntry},
     store::StoreError,
 };
 
@@ -54,6 +56,9 @@ pub enum RespondError {
     /// It cannot be read.
     #[error("the query cannot be read: {0}")]
     Query(#[from] MessageError),
+    /// It is for another horizon.
+    #[error("the query is for another horizon than that of this replica")]
+    Horizon,
     /// The store cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -84,10 +89,53 @@ pub fn answer_digests(
     lifetimes: &Lifetimes,
     query: &[u8],
 ) -> Result<Vec<u8>, MessageError> {
+    let is_mirror = false;
+    answer_digests_to(tree, lifetimes, query, is_mirror)
+}
+
+/// As [`answer_digests`]; to one that catches up, as `is_mirror` says, also where the asker has
+/// something and `tree` nothing.
+///
+/// # Errors
+/// If the query cannot be read.
+pub fn answer_digests_to(
+    tree: &Tree,
+    lifetimes: &Lifetimes,
+    query: &[u8],
+    is_mirror: bool,
+) -> Result<Vec<u8>, MessageError> {
     check_length(query)?;
     let query = DigestQueryReader::open(query)?;
     let room = room(query.max_bytes);
-    compare::answer(tree, lifetimes, query, room)
+    compare::answer(tree, lifetimes, query, room, is_mirror)
+}
+
+/// Looks what a query says of the horizon, if the answerer collects, and returns whether the asker
+/// catches up, and the query itself. To be called before a query is answered, and once more with the
+/// answer, as a horizon may be adopted meanwhile.
+///
+/// Without a horizon only digests are told, to operators who look for differences.
+///
+/// # Errors
+/// If the query cannot be read, or it is not for the horizon that is, or what is there is no
+/// horizon's yet.
+pub fn admit_query<'a>(
+    own: Option<&MemberState>,
+    query: &'a [u8],
+) -> Result<(bool, &'a [u8]), RespondError> {
+    let (asked, query) = Asked::open(query)?;
+    match (own, asked) {
+        (None, None) => Ok((false, query)),
+        (Some(_), None) if query.get(1) == Some(&kind::DIGEST_QUERY) => Ok((false, query)),
+        (Some(own), Some(asked))
+            if !own.is_busy
+                && !own.kept.is_catching
+                && standing_of(&own.kept).admits(&asked.standing) =>
+        {
+            Ok((asked.is_mirror, query))
+        }
+        _ => Err(RespondError::Horizon),
+    }
 }
 
 /// Answers a query of cells: of those that the tree names, the store gives each.

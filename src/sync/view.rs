@@ -1,9 +1,10 @@
 //! What the state machine sees of its replica.
 
 use crate::{
-    cell::{CellKey, Timestamp},
+    cell::{CellKey, Key, Timestamp, Version},
+    collection::{evidence::Evidence, kept::MemberId},
     mst::RootHash,
-    replica::{Change, Comparison, Span, Tree},
+    replica::{Change, Comparison, Life, MemberState, Span, Tree},
 };
 
 /// A machine's view of its replica.
@@ -26,6 +27,36 @@ pub trait View {
     }
     /// As [`RootHistory::changes_since`](crate::replica::RootHistory::changes_since).
     fn changes_since(&self, root: &RootHash, after: u64) -> Option<Vec<Change>>;
+    /// How the replica's collection is, if it collects.
+    fn member_state(&self) -> Option<MemberState> {
+        None
+    }
+    /// As [`RootHistory::floor_of`](crate::replica::RootHistory::floor_of).
+    fn floor_of(&self, _: &RootHash) -> u64 {
+        0
+    }
+    /// As [`RootHistory::change_of`](crate::replica::RootHistory::change_of).
+    fn change_of(&self, _: &RootHash) -> Option<u64> {
+        None
+    }
+    /// As [`RootHistory::hear`](crate::replica::RootHistory::hear).
+    fn hear(&self, _: MemberId, _: Life, _: &RootHash, _floor: u64) {}
+    /// As [`RootHistory::met`](crate::replica::RootHistory::met).
+    fn met(&self, _: MemberId, _: Life) {}
+    /// Shows what members have shown.
+    fn evidence(&self, _read: &mut dyn FnMut(&Evidence<MemberId, Life>)) {}
+    /// The tree as it would be if it were collected at a horizon.
+    fn collected(&self, _horizon: u64) -> Tree {
+        self.tree()
+    }
+    /// The delete rules in the tree.
+    fn delete_rules(&self) -> Vec<(CellKey, Version)> {
+        Vec::new()
+    }
+    /// Whether cells of a key are kept for a time.
+    fn has_lifetime(&self, _: &Key) -> bool {
+        false
+    }
     /// How many of the cells that the machine joined are part of the root, or need not be
     /// because there are newer ones, or their time has not come.
     fn joined(&self) -> u64;

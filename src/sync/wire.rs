@@ -74,6 +74,9 @@ pub(super) mod kind {
     pub(in crate::sync) const DELTA_REPLY: u8 = 7;
     pub(in crate::sync) const PIECE_QUERY: u8 = 8;
     pub(in crate::sync) const PIECE_REPLY: u8 = 9;
+    pub(in crate::sync) const ASKED: u8 = 10;
+    pub(in crate::sync) const LINEAGE_QUERY: u8 = 11;
+    pub(in crate::sync) const LINEAGE_REPLY: u8 = 12;
 }
 
 /// Checks the first two bytes of a message.

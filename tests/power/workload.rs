@@ -15,6 +15,7 @@ use rand::{Rng, rngs::StdRng};
 use serde_json::json;
 use zenoh_backend_mst::{
     cell::{Cell, CellKey, Content, Key, Timestamp, Value, Version},
+    collection::kept::Kept,
     config::{Durability, MergeConfig, StorageConfig},
     merge::{Lifetimes, MergeRules},
     replica::{BUCKET, Options, Replica, Tuning},
@@ -115,12 +116,24 @@ impl CellStore for Told {
         self.store.rewrite(walk)
     }
 
-    fn floor(&self) -> Result<u64, StoreError> {
-        self.store.floor()
+    fn collection(&self) -> Result<Kept, StoreError> {
+        self.store.collection()
     }
 
-    fn set_floor(&self, floor: u64) -> Result<(), StoreError> {
-        self.store.set_floor(floor)
+    fn keep_collection(&self, kept: &Kept) -> Result<(), StoreError> {
+        self.store.keep_collection(kept)
+    }
+
+    fn set_aside(&self, cells: &[(CellKey, Arc<Cell>)]) -> Result<(), StoreError> {
+        self.store.set_aside(cells)
+    }
+
+    fn aside(&self, visit: &mut dyn FnMut(CellKey, Cell)) -> Result<(), StoreError> {
+        self.store.aside(visit)
+    }
+
+    fn drop_aside(&self) -> Result<(), StoreError> {
+        self.store.drop_aside()
     }
 
     fn view(&self) -> Box<dyn StoreView> {

@@ -7,8 +7,12 @@
 
 use std::ops::Bound;
 
-use super::{entry::TreeEntry, joined::Joined, tree::AppliedTree};
-use crate::cell::CellKey;
+use super::{
+    entry::TreeEntry,
+    joined::Joined,
+    tree::{AppliedTree, Tree},
+};
+use crate::cell::{CellKey, Version};
 
 /// What was found of a tree, or of some of it.
 #[derive(Debug, Default)]
@@ -94,9 +98,32 @@ impl AppliedTree {
                     .push((key.clone(), removed.timestamp()));
                 joined.collect(key, &removed);
             }
-        } else if let Some((removed, _)) = self.remove(&key) {
-            joined.collected_tombstones += 1;
+        } else if let Some((removed, was_last)) = self.remove(&key) {
+            joined.collected_tombstones += usize::from(removed.is_tombstone());
+            if was_last {
+                joined.unmerged.push(key.key.clone());
+            }
             joined.collect(key, &removed);
         }
+    }
+
+    /// The delete rules.
+    pub(in crate::replica) fn delete_rule_cells(&self) -> Vec<(CellKey, Version)> {
+        let keys = self.rules.iter().map(|(key, ..)| key);
+        let cells = keys.filter_map(|key| {
+            let version = self.get(&key)?.version();
+            Some((key, version))
+        });
+        cells.collect()
+    }
+
+    /// The tree as it would be if all had left it that is collectable below a horizon. O(n).
+    pub(in crate::replica) fn collected(&self, horizon: u64) -> Tree {
+        let mut tree = self.tree.clone();
+        let garbage = self.garbage(None, horizon, usize::MAX, usize::MAX);
+        for key in &garbage.found {
+            let Ok(_) = tree.remove(key);
+        }
+        tree
     }
 }

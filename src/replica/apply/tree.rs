@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::{dying::Deaths, entry::TreeEntry, joined::Joined};
 use crate::{
     cell::{Cell, CellKey, Key, Timestamp, Version},
+    collection::cells::{first as first_of_members, is_of_members},
     merge::{fields_around, is_of_field},
     mst::{Mst, Resident},
     replica::RootInfo,
@@ -350,6 +351,16 @@ impl AppliedTree {
         is_all
     }
 
+    /// Cells by which members of a group know each other: they are no keys of clients.
+    fn members_cells(&self) -> usize {
+        let Ok(cells) = self.tree.range(first_of_members()..);
+        let keys = cells.map(|entry| {
+            let Ok((key, _)) = entry;
+            &key.key
+        });
+        keys.take_while(|key| is_of_members(key)).count()
+    }
+
     /// Makes the root. O(changed nodes) since the last time.
     pub(in crate::replica) fn publish(&self) -> RootInfo {
         let Ok(root) = self.tree.root();
@@ -363,7 +374,8 @@ impl AppliedTree {
             root,
             // A key with cells beside its own has a value, since none of them is
             // covered.
-            keys: self.own_values - self.own_values_with_parts + self.parts.len(),
+            keys: self.own_values - self.own_values_with_parts + self.parts.len()
+                - self.members_cells(),
             cells: self.tree.len(),
             tombstones: self.tombstones,
         }

@@ -350,7 +350,8 @@ impl Core {
             state.queue.rules_collected(&rules);
         }
         let keys = batch.done.into_iter().map(|(key, _)| key);
-        state.roots_mut().joined(keys);
+        let earliest = joined.earliest.filter(|_| !batch.is_collection);
+        state.roots_mut().joined(keys, earliest);
         if joined.died > 0 {
             state.counters.expired.add_many(joined.died);
             state.tell_dead(&joined.dead);

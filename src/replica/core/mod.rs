@@ -37,7 +37,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use self::{batch::Batch, collecting::Collecting};
 use super::{
-    Failure, Now,
+    Discarded, Failure, Now,
     apply::{buckets::PendingBuckets, death_pace::DeathPace, watermark::cut_above},
     state::State,
     write::{
@@ -49,6 +49,7 @@ use super::{
 };
 use crate::{
     cell::{CellKey, Version},
+    collection::kept::Kept,
     store::{RowBatch, StoreError, Versioned},
 };
 
@@ -68,8 +69,13 @@ pub(crate) enum Task {
     Checkpoint(Receiver),
     /// Look at cells that are said to be damaged.
     Mend(Vec<(CellKey, Version)>),
-    /// Have the store keep this floor, and call [`Core::floor_kept`].
-    KeepFloor(u64),
+    /// Have the store keep this, call [`Core::collection_kept`], and tell whoever wants to know.
+    Keep(Kept),
+    /// Have the store set those of these cells aside that are to be, and call [`Core::set_aside`] with
+    /// the keys of all that may go: those that cannot be read stay.
+    SetAside(Vec<Discarded>),
+    /// Forget what was folded of these cells' keys: some of their cells have gone.
+    Refold(Vec<CellKey>),
     /// Ask again: something was done that took a bounded time.
     Again,
     /// Wait for the queue, or until then; for updates only if they may be committed.
@@ -286,6 +292,10 @@ impl Core {
                 return Some(Task::Again);
             }
             Some(Request::Mend(cells)) => return Some(Task::Mend(cells)),
+            Some(Request::Order(order)) => {
+                self.ordered(order);
+                return Some(Task::Again);
+            }
             Some(Request::Collect) => {
                 self.collect_now(now);
                 return Some(Task::Again);

@@ -15,7 +15,7 @@ use crate::{
         BUCKET, Options, TreeEntry, Tuning,
         apply::{loader::Loader, tree::AppliedTree},
         tests::{cell, cell_key, root_of},
-        write::queue::Taken,
+        write::queue::{Fence, Taken},
     },
 };
 
@@ -65,7 +65,7 @@ impl Driver {
             empty_tree(),
             Vec::new(),
             Vec::new(),
-            0,
+            Kept::default(),
         ));
         Self {
             core: Core::new(Arc::clone(&state), has_rows),
@@ -88,7 +88,13 @@ impl Driver {
     fn offer(&mut self, (number, cell): (u8, Cell)) {
         let offers = smallvec![(cell_key(number), Arc::new(cell.clone()), None)];
         let (queue, tree): (_, &RwLock<AppliedTree>) = (&self.state.queue, &self.state.tree);
-        let taken = queue.offer(offers, true, Duration::MAX, self.now.monotonic, tree);
+        let taken = queue.offer(
+            offers,
+            Fence::Floor,
+            Duration::MAX,
+            self.now.monotonic,
+            tree,
+        );
         match taken {
             Taken::Closed => panic!("it is not closed"),
             // What the tree has already.
@@ -102,7 +108,13 @@ impl Driver {
     fn write(&self, key: CellKey, cell: Cell) {
         let (queue, tree): (_, &RwLock<AppliedTree>) = (&self.state.queue, &self.state.tree);
         let offers = smallvec![(key, Arc::new(cell), None)];
-        let taken = queue.offer(offers, true, Duration::MAX, self.now.monotonic, tree);
+        let taken = queue.offer(
+            offers,
+            Fence::Floor,
+            Duration::MAX,
+            self.now.monotonic,
+            tree,
+        );
         assert!(matches!(taken, Taken::Yes { .. }));
         queue.request_commit();
     }
@@ -163,7 +175,12 @@ impl Driver {
                 Task::Tell { .. } => self.told += 1,
                 Task::Again => {}
                 Task::Wait(..) => return true,
-                Task::Checkpoint(_) | Task::Mend(_) | Task::KeepFloor(_) | Task::End => {
+                Task::Checkpoint(_)
+                | Task::Mend(_)
+                | Task::Keep(_)
+                | Task::SetAside(_)
+                | Task::Refold(_)
+                | Task::End => {
                     panic!("nobody asks for that")
                 }
             }
@@ -325,7 +342,7 @@ fn when_there_is_no_room_the_watermark_goes_on() {
         empty_tree(),
         Vec::new(),
         Vec::new(),
-        0,
+        Kept::default(),
     );
     driver.state = Arc::new(state);
     driver.core = Core::new(Arc::clone(&driver.state), true);

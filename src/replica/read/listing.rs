@@ -100,7 +100,7 @@ impl Listing {
         let within = cells.take_while(|(cell, _)| self.keys.has(&cell.key));
         // A key's own cell comes first, so where one is the key is another.
         let mut of_key: Option<(&Key, KeyLiveness)> = None;
-        let within = within.filter(|(cell, _)| !cell.key.is_pattern());
+        let within = within.filter(|(cell, _)| !cell.key.is_internal());
         for (CellKey { key, part }, held) in within {
             let (timestamp, until) = (held.timestamp(), TreeEntry::shown_until(held));
             if let Some(timestamps) = self.pending.get_mut(key) {

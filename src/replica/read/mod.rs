@@ -232,7 +232,7 @@ impl Replica {
         let Ok(cells) = tree.range((from, Bound::Unbounded));
         for entry in cells {
             let Ok((key, _)) = entry;
-            if key.key.is_pattern() {
+            if key.key.is_internal() {
                 continue;
             }
             if is_within(&key.key) {
@@ -296,7 +296,7 @@ impl Replica {
             }
         };
         let Ok(()) = tree.for_each(|CellKey { key, part }, held| {
-            if key.is_pattern() {
+            if key.is_internal() {
                 return;
             }
             let (timestamp, until) = (held.timestamp(), held.shown_until());
@@ -370,7 +370,7 @@ impl Shared {
             .list()
             .into_iter()
             .map(|(key, _)| key.key)
-            .filter(|key| !key.is_pattern());
+            .filter(|key| !key.is_internal());
         keys.filter_map(|key| Some((key.clone(), self.missing(&key)?)))
             .collect()
     }

@@ -21,9 +21,22 @@ use change_log::{Change, ChangeLog};
 
 use crate::{
     cell::CellKey,
+    collection::{evidence::Evidence, kept::MemberId},
     mst::RootHash,
     replica::{BUCKET, Tree},
 };
+
+/// The life of a member: its incarnation.
+pub type Life = (u64, u32);
+
+/// What is remembered of a root.
+#[derive(Clone, Copy, Debug)]
+struct Past {
+    /// The last change before it was made.
+    change: u64,
+    /// All that a client will ever have had taken here below this is in the tree of the root.
+    floor: u64,
+}
 
 /// Spans that are remembered: at one a second, a quarter of an hour.
 const MAX_SPANS: usize = 1024;
@@ -82,8 +95,8 @@ pub struct RootHistory {
     is_current: bool,
     /// All roots that are remembered, in the order in which they came.
     past: VecDeque<RootHash>,
-    /// After which change each of them was made.
-    is_past: HashMap<RootHash, u64>,
+    /// What is known of each of them.
+    is_past: HashMap<RootHash, Past>,
     /// What has changed, if anybody will ask.
     changes: Option<ChangeLog>,
     /// The cut at which something is to settle that has not, if anything is.
@@ -91,6 +104,12 @@ pub struct RootHistory {
     /// The last update that the current root covers, or that is pending since its
     /// time has not come.
     covered: u64,
+    /// The floor below which all that was taken is in the tree.
+    drained: u64,
+    /// What members have shown since the last adoption; and the grid of what is joined, by which that
+    /// is judged: 0 if nobody will ask.
+    evidence: Evidence<MemberId, Life>,
+    grid: u64,
 }
 
 impl RootHistory {
@@ -106,9 +125,17 @@ impl RootHistory {
             changes: keep_changes.then(ChangeLog::default),
             next_cut: None,
             covered: 0,
+            drained: 0,
+            evidence: Evidence::default(),
+            grid: 0,
         };
         roots.made(published);
         roots
+    }
+
+    /// From now on it is remembered what members show, by times of this grid.
+    pub(crate) fn keep_evidence(&mut self, grid: u64) {
+        self.grid = grid;
     }
 
     /// A root was made.
@@ -127,7 +154,8 @@ impl RootHistory {
         // A tree that only grows does not come back to a root that it had. One of which cells die may: all
         // that it had since has died.
         let change = self.changes.as_ref().map_or(0, ChangeLog::last);
-        if self.is_past.insert(root, change).is_none() {
+        let floor = self.drained;
+        if self.is_past.insert(root, Past { change, floor }).is_none() {
             self.past.push_back(root);
         }
         while self.spans.len() > MAX_SPANS {
@@ -158,11 +186,71 @@ impl RootHistory {
         }
     }
 
-    /// These cells have been joined into the tree, before the next root is made.
-    pub(crate) fn joined(&mut self, keys: impl Iterator<Item = CellKey>) {
+    /// These cells have been joined into the tree, before the next root is made; the earliest of them
+    /// that changed it, if any did, with this time.
+    pub(crate) fn joined(&mut self, keys: impl Iterator<Item = CellKey>, earliest: Option<u64>) {
         if let Some(changes) = &mut self.changes {
             changes.add(keys);
         }
+        if let Some(earliest) = earliest.filter(|_| self.grid > 0) {
+            // Of one step of the grid one is remembered, so that they reach far back.
+            let earliest = earliest / self.grid * self.grid;
+            self.evidence.joined(self.last_change(), earliest);
+        }
+    }
+
+    fn last_change(&self) -> u64 {
+        self.changes.as_ref().map_or(0, ChangeLog::last)
+    }
+
+    /// All that was taken of clients below this floor is in the tree, and nothing more is taken.
+    pub(crate) fn drained(&mut self, floor: u64) {
+        self.drained = self.drained.max(floor);
+        // If the tree is as it was when the root was made, that root has it.
+        if self.is_current
+            && let Some(past) = self.is_past.get_mut(&self.published.root)
+        {
+            past.floor = self.drained;
+        }
+    }
+
+    /// The floor below which all that was taken is in the tree as it is, and nothing more is taken.
+    #[must_use]
+    pub fn drained_floor(&self) -> u64 {
+        self.drained
+    }
+
+    /// The floor below which all that was taken is in the tree of a root, and nothing more is taken: 0
+    /// if that is not known of this root.
+    #[must_use]
+    pub fn floor_of(&self, root: &RootHash) -> u64 {
+        self.is_past.get(root).map_or(0, |past| past.floor)
+    }
+
+    /// The last change before a root was made, if the tree has or had it.
+    #[must_use]
+    pub fn change_of(&self, root: &RootHash) -> Option<u64> {
+        self.is_past.get(root).map(|past| past.change)
+    }
+
+    /// A member at the same horizon announced a root, and that it takes nothing below this floor that
+    /// is not in it.
+    pub fn hear(&mut self, member: MemberId, life: Life, root: &RootHash, floor: u64) {
+        self.evidence.met(member, life);
+        if let Some(change) = self.change_of(root).filter(|_| floor > 0) {
+            self.evidence.hear(member, life, floor, change);
+        }
+    }
+
+    /// A member was heard in this life, whatever it said.
+    pub fn met(&mut self, member: MemberId, life: Life) {
+        self.evidence.met(member, life);
+    }
+
+    /// What members have shown since the last adoption.
+    #[must_use]
+    pub fn evidence(&self) -> &Evidence<MemberId, Life> {
+        &self.evidence
     }
 
     /// Cells have died. What changed of those that are not in the tree is of no use to anybody.
@@ -180,8 +268,8 @@ impl RootHistory {
     /// if the tree did not have that root, or it is too long ago. O(changes since).
     #[must_use]
     pub fn changes_since(&self, root: &RootHash, after: u64) -> Option<Vec<Change>> {
-        let since = self.is_past.get(root)?;
-        let changes = self.changes.as_ref()?.after(after.max(*since))?;
+        let since = self.change_of(root)?;
+        let changes = self.changes.as_ref()?.after(after.max(since))?;
         let mut last: HashMap<&CellKey, u64> = HashMap::new();
         last.extend(changes.map(|(change, key)| (key, *change)));
         let mut changes: Vec<Change> = last
@@ -192,13 +280,14 @@ impl RootHistory {
         Some(changes)
     }
 
-    /// Something was lost: what was held with the roots so far is not held any
-    /// more, so a peer that shows one of them may have what is missing.
+    /// Something was lost, or a horizon was adopted: what was held with the roots so far is not held
+    /// any more, so a peer that shows one of them may have what is missing.
     pub(crate) fn lost(&mut self) {
         self.is_current = false;
         self.spans.clear();
         self.past.clear();
         self.is_past.clear();
+        self.evidence.clear();
     }
 
     pub(crate) fn set_next_cut(&mut self, next_cut: Option<u64>) {

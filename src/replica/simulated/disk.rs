@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
     cell::{Cell, CellKey, Version},
+    collection::kept::Kept,
     replica::write::group::Group,
     store::{
         Commit, RowBatch,
@@ -36,8 +37,10 @@ pub(super) struct Disk {
     undo: Vec<Undo>,
     /// The last group that is in rows.
     applied: u64,
-    /// The floor that is kept.
-    pub(super) floor: u64,
+    /// What is kept of the collection.
+    pub(super) kept: Kept,
+    /// What was set aside.
+    pub(super) aside: BTreeMap<Version, (CellKey, Arc<Cell>)>,
 }
 
 /// The rows that there were, or that there were none, and the last group that was in rows.
@@ -70,6 +73,11 @@ impl Disk {
     }
 
     /// Batches of rows that a crash may take back.
+    /// Nothing that was appended before is lost.
+    pub(super) fn sync(&mut self) {
+        self.synced = self.groups;
+    }
+
     pub(super) fn unsynced_batches(&self) -> usize {
         self.undo.len()
     }

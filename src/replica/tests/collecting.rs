@@ -23,6 +23,7 @@ fn try_open(
 ) -> Replica {
     let options = Options {
         collect_after,
+        keep_changes: false,
         ..options(Durability::Interval)
     };
     let rules = Arc::new(MergeRules::lww());

@@ -33,7 +33,7 @@ use super::{
     apply::{buckets::PendingBuckets, loader::Loader},
     write::{
         group::Update,
-        queue::{Taken, WriteQueue},
+        queue::{Fence, Taken, WriteQueue},
     },
     *,
 };
@@ -459,7 +459,7 @@ fn different_writes_of_one_timestamp_have_one_winner_whenever_they_come() {
     let tree = parking_lot::RwLock::new(Loader::new().finish().tree);
     let offer = |cell: &Cell| {
         let offers = smallvec![(cell_key(1), Arc::new(cell.clone()), None)];
-        match queue.offer(offers, true, Duration::MAX, Duration::ZERO, &tree) {
+        match queue.offer(offers, Fence::Floor, Duration::MAX, Duration::ZERO, &tree) {
             Taken::Yes { is_newest, .. } => is_newest,
             _ => panic!("not taken"),
         }

@@ -9,6 +9,7 @@
 
 use smallvec::smallvec;
 
+use super::queue::Fence;
 use crate::{
     cell::{Cell, CellKey, Key, Timestamp},
     replica::{Outcome, Replica, ReplicaError, Shared},
@@ -67,7 +68,7 @@ impl Replica {
         let tombstone = (CellKey::own(key), Cell::tombstone(timestamp).into(), None);
         self.write(
             smallvec![tombstone],
-            true,
+            Fence::Floor,
             &self.shared.state.counters.deletes,
         )
     }

@@ -7,7 +7,7 @@ use zenoh_keyexpr::OwnedKeyExpr;
 
 use super::{
     acks::CommitTracker,
-    queue::Taken,
+    queue::{Fence, Taken},
     state::{Offer, Offers},
 };
 use crate::{
@@ -44,13 +44,17 @@ impl Replica {
         if shared.rules.is_lww() {
             let key = CellKey::own(key);
             self.check_and_note(&key, &cell)?;
-            return self.write(smallvec![(key, Arc::new(cell), None)], true, counter);
+            return self.write(
+                smallvec![(key, Arc::new(cell), None)],
+                Fence::Floor,
+                counter,
+            );
         }
         let cells = self.cells_of(key.clone(), cell);
         let cells = cells.map_err(|refusal| self.refused(&key, timestamp, refusal))?;
         let offered = cells.into_iter();
         let offered = offered.map(|(key, cell)| (key, Arc::new(cell), None));
-        self.write(offered.collect(), true, counter)
+        self.write(offered.collect(), Fence::Floor, counter)
     }
 
     /// Puts a value to all keys that a pattern matches, or deletes them, known or not, by a
@@ -79,7 +83,8 @@ impl Replica {
             false => &shared.state.counters.deletes,
         };
         let offer = (key, Arc::new(cell), None);
-        self.write(smallvec![offer], true, counter).map(Some)
+        self.write(smallvec![offer], Fence::Floor, counter)
+            .map(Some)
     }
 
     /// The cells that a put writes, each of which may be written.
@@ -104,7 +109,7 @@ impl Replica {
     pub(super) fn write(
         &self,
         offers: Offers,
-        is_fenced: bool,
+        fence: Fence,
         counter: &Counter,
     ) -> Result<Outcome, ReplicaError> {
         if self.shared.refuses_writes.load(Ordering::Relaxed)
@@ -124,10 +129,7 @@ impl Replica {
                 .map(|(key, cell, _)| (key.key.clone(), cell.timestamp)),
         };
         let (is_newest, committed, is_full) =
-            match state
-                .queue
-                .offer(offers, is_fenced, patience, now, &state.tree)
-            {
+            match state.queue.offer(offers, fence, patience, now, &state.tree) {
                 Taken::Closed => {
                     state.commits.check()?;
                     return Err(ReplicaError::Closed);
@@ -174,7 +176,21 @@ impl Replica {
     /// # Errors
     /// As of [`put`](Self::put).
     pub fn merge(&self, key: CellKey, cell: Cell) -> Result<Outcome, ReplicaError> {
-        self.join((key, Arc::new(cell), None), false)
+        self.join((key, Arc::new(cell), None), Fence::Open)
+    }
+
+    /// As [`merge`](Self::merge), of a cell that another replica sent when it was asked at this
+    /// horizon. If that is not the horizon any more nothing is written.
+    ///
+    /// # Errors
+    /// As of [`put`](Self::put).
+    pub fn merge_asked(
+        &self,
+        key: CellKey,
+        cell: Cell,
+        horizon: u64,
+    ) -> Result<Outcome, ReplicaError> {
+        self.join((key, Arc::new(cell), None), Fence::Horizon(horizon))
     }
 
     /// As [`merge`](Self::merge), of a cell that was hashed before: this is what came of
@@ -188,14 +204,14 @@ impl Replica {
         cell: Cell,
         version: Version,
     ) -> Result<Outcome, ReplicaError> {
-        self.join((key, Arc::new(cell), Some(Box::new(version))), false)
+        self.join((key, Arc::new(cell), Some(Box::new(version))), Fence::Open)
     }
 
-    fn join(&self, offered: Offer, is_fenced: bool) -> Result<Outcome, ReplicaError> {
+    fn join(&self, offered: Offer, fence: Fence) -> Result<Outcome, ReplicaError> {
         let (key, cell, _) = &offered;
         self.check_and_note(key, cell)?;
         let merged = &self.shared.state.counters.merged;
-        self.write(smallvec![offered], is_fenced, merged)
+        self.write(smallvec![offered], fence, merged)
     }
 
     /// Joins a cell of a backup: as [`merge_hashed`](Self::merge_hashed), unless it is
@@ -209,8 +225,11 @@ impl Replica {
         cell: Cell,
         version: Version,
     ) -> Result<Outcome, ReplicaError> {
-        let is_fenced = !self.is_accounted_for(&key, &version);
-        self.join((key, Arc::new(cell), Some(Box::new(version))), is_fenced)
+        let fence = match self.is_accounted_for(&key, &version) {
+            true => Fence::Open,
+            false => Fence::Floor,
+        };
+        self.join((key, Arc::new(cell), Some(Box::new(version))), fence)
     }
 
     /// Whether a cell of a backup is stamped below the floor, and so is not restored: it may have been

@@ -35,11 +35,22 @@ use crate::{
     wildcard::WildcardRules,
 };
 
+/// What a write has to pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::replica) enum Fence {
+    /// Nothing.
+    Open,
+    /// It is a client's: it must not be below the floor.
+    Floor,
+    /// Another replica sent it, which was asked when this was the horizon: it has to be that still.
+    Horizon(u64),
+}
+
 /// What came of a write that was offered.
 pub(in crate::replica) enum Taken {
     /// No updates are taken any more.
     Closed,
-    /// The tree has later ones.
+    /// The tree has later ones; or it was asked for at another horizon.
     Outdated,
     /// It is stamped below the floor.
     Late {
@@ -102,6 +113,7 @@ impl WriteQueue {
                 sequence: 0,
                 watermark,
                 floor: 0,
+                horizon: 0,
                 forgotten: 0,
                 requests: Vec::new(),
                 commit_now: false,
@@ -126,13 +138,13 @@ impl WriteQueue {
         self.started.elapsed()
     }
 
-    /// Takes the cells of a write, all or none; if it is fenced, none below the floor. The writer is to wait for the commit if the oldest
+    /// Takes the cells of a write, all or none, if they pass the fence. The writer is to wait for the commit if the oldest
     /// update that is not committed came `patience` ago: so those that are acknowledged and not
     /// committed never span more than that. If it is zero the commit is not put off.
     pub(in crate::replica) fn offer(
         &self,
         offers: Offers,
-        is_fenced: bool,
+        fence: Fence,
         patience: Duration,
         now: Duration,
         tree: &RwLock<AppliedTree>,
@@ -146,10 +158,15 @@ impl WriteQueue {
             }
             // The floor does not rise between this and the taking: the lock is let go of only to come
             // back here.
+            if let Fence::Horizon(asked) = fence
+                && asked != state.horizon
+            {
+                return Taken::Outdated;
+            }
             let floor = state.floor;
             let is_late = |(_, cell, _): &&Offer| cell.timestamp.time < floor;
             if floor > 0
-                && is_fenced
+                && fence == Fence::Floor
                 && let Some((key, cell, _)) = offers.iter().find(is_late)
             {
                 let (key, timestamp) = (key.key.clone(), cell.timestamp);
@@ -233,6 +250,14 @@ impl WriteQueue {
         state.sequence
     }
 
+    /// What was asked for at another horizon is not taken from now on. Returns the number of the last
+    /// update that was taken before.
+    pub(in crate::replica) fn set_horizon(&self, horizon: u64) -> u64 {
+        let mut state = self.state();
+        state.horizon = horizon;
+        state.sequence
+    }
+
     /// Whether a key has cells beside its own; and its newest own one that is pending.
     pub(in crate::replica) fn look_up(&self, key: &CellKey) -> (bool, Option<Arc<Cell>>) {
         let state = self.state();
@@ -269,7 +294,7 @@ impl WriteQueue {
     ) -> HashMap<Key, KeyLiveness, ahash::RandomState> {
         let state = self.state();
         let mut keys = HashMap::<_, KeyLiveness, _>::default();
-        let is_wanted = |key: &Key| is_wanted(key) && !key.is_pattern();
+        let is_wanted = |key: &Key| is_wanted(key) && !key.is_internal();
         for (key, cell) in state.memtable.iter().filter(|(key, _)| is_wanted(&key.key)) {
             let liveness = keys.entry(key.key.clone()).or_default();
             liveness.see(&key.part, cell.timestamp, shown_until(cell));

@@ -4,7 +4,7 @@ use std::sync::mpsc;
 
 use crate::{
     cell::{CellKey, Version},
-    replica::{ReplicaError, Snapshot},
+    replica::{Order, ReplicaError, Snapshot},
 };
 
 /// Where a snapshot is sent to.
@@ -18,6 +18,8 @@ pub(in crate::replica) enum Request {
     Mend(Vec<(CellKey, Version)>),
     /// To collect what may be, by the clock as it is.
     Collect,
+    /// A change of the collection of replicas.
+    Order(Order),
     /// To say that all before this is done.
     #[cfg(test)]
     Answer(mpsc::SyncSender<()>),

@@ -43,6 +43,8 @@ pub(super) struct State {
     pub(super) watermark: u64,
     /// What clients stamped with an earlier time is not taken.
     pub(super) floor: u64,
+    /// The horizon: what other replicas sent when it was another is not taken.
+    pub(super) horizon: u64,
     /// Batches of which something was forgotten: what was looked up in the tree before may have
     /// changed since, and nothing here tells.
     pub(super) forgotten: u64,

@@ -3,7 +3,7 @@
 use std::{fs, io, path::Path};
 
 use super::{
-    SNAPSHOTS, Sidecar, StoreError,
+    SNAPSHOTS, Sidecar, StoreError, aside,
     folder::{self, Folders, io_error, sync_parent},
 };
 
@@ -28,6 +28,7 @@ pub fn destroy(dir: &Path) -> Result<bool, StoreError> {
     for sidecar in Sidecar::ALL {
         sidecar.remove(dir)?;
     }
+    aside::remove(dir)?;
     folder::end_destroying(dir)?;
     match fs::remove_dir(dir) {
         Ok(()) => {

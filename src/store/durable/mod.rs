@@ -9,6 +9,7 @@
 //! engine's own journal is not needed for anything: whatever a loss of power left of it, the log has
 //! the rest.
 
+mod aside;
 mod buffered;
 mod catch_up;
 mod compaction;
@@ -16,8 +17,8 @@ mod current;
 mod destroy;
 mod engine;
 mod failure;
-mod floor;
 mod folder;
+mod kept;
 mod layout;
 mod mirror;
 mod owner;
@@ -66,6 +67,7 @@ use super::{
 };
 use crate::{
     cell::{Cell, CellKey, Row, Version},
+    collection::kept::Kept,
     mst::TreeKey,
 };
 
@@ -363,12 +365,26 @@ impl CellStore for DurableStore {
         self.wal.empty(self.applied.load(Ordering::Relaxed))
     }
 
-    fn floor(&self) -> Result<u64, StoreError> {
-        floor::read(&self.engine.current().path)
+    fn collection(&self) -> Result<Kept, StoreError> {
+        kept::read(&self.engine.current().path)
     }
 
-    fn set_floor(&self, floor: u64) -> Result<(), StoreError> {
-        floor::write(&self.engine.current().path, floor)
+    fn keep_collection(&self, kept: &Kept) -> Result<(), StoreError> {
+        // What it says of rows has to hold after a loss of power.
+        self.wal.sync()?;
+        kept::write(&self.engine.current().path, kept)
+    }
+
+    fn set_aside(&self, cells: &[(CellKey, Arc<Cell>)]) -> Result<(), StoreError> {
+        aside::append(&self.engine.current().path, cells)
+    }
+
+    fn aside(&self, visit: &mut dyn FnMut(CellKey, Cell)) -> Result<(), StoreError> {
+        aside::read(&self.engine.current().path, visit)
+    }
+
+    fn drop_aside(&self) -> Result<(), StoreError> {
+        aside::remove(&self.engine.current().path)
     }
 
     fn view(&self) -> Box<dyn StoreView> {

@@ -144,7 +144,7 @@ fn save(path: &Path, to: &Path, from: &Path, cache_size: u64) -> Result<Saved, S
     if let Some(owner) = Owner::read(path)? {
         owner.write(&saving)?;
     }
-    match super::floor::copy(path, &saving) {
+    match super::kept::copy(path, &saving) {
         Err(error @ StoreError::Floor { .. }) => {
             tracing::warn!("saving what can be read of a store: {error}");
         }

@@ -50,7 +50,8 @@ fn are_dead(
 }
 
 /// Answers a digest query: where `tree` has something that the asker lacks, and that is not dead at its
-/// watermark. In about `max_bytes`; what does not fit is left for later.
+/// watermark. In about `max_bytes`; what does not fit is left for later. To one that catches up, as
+/// `is_mirror` says, also where the asker has something and `tree` nothing.
 ///
 /// # Errors
 /// If the query cannot be read.
@@ -59,6 +60,7 @@ pub(in crate::sync) fn answer(
     lifetimes: &Lifetimes,
     mut query: DigestQueryReader<'_>,
     max_bytes: usize,
+    is_mirror: bool,
 ) -> Result<Vec<u8>, MessageError> {
     let salted = &{ query.salted };
     let watermark = query.watermark;
@@ -82,37 +84,59 @@ pub(in crate::sync) fn answer(
                         }
                         None => own.run(&gap).map(|_| Differing::All(place)),
                         Some(_) if own.short(&gap) == told => None,
-                        Some(_) => own.run(&gap).map(|run| {
-                            let room = max_bytes.saturating_sub(writer.len());
-                            match room > 0 && writer.key_text() < MAX_KEY_TEXT_SENT {
-                                false => Differing::Later(place),
-                                true => {
-                                    let fragment = fragment(tree, &run, salted, room);
-                                    Differing::Fragment(place, fragment)
-                                }
+                        Some(_) => match own.run(&gap) {
+                            None => is_mirror.then_some(Differing::Empty(place)),
+                            Some(run) => {
+                                let room = max_bytes.saturating_sub(writer.len());
+                                Some(match room > 0 && writer.key_text() < MAX_KEY_TEXT_SENT {
+                                    false => Differing::Later(place),
+                                    true => {
+                                        let fragment = fragment(tree, &run, salted, room);
+                                        Differing::Fragment(place, fragment)
+                                    }
+                                })
                             }
-                        }),
+                        },
                     };
                     differing
                         .iter()
                         .for_each(|differing| writer.push(differing));
                 }
-                if let Some((key, told)) = theirs.entries.get(place)
-                    && let Other::Differs(held) = own.other(key, *told, found)
-                    && !is_dead(key, held)
-                {
-                    writer.push(&Differing::Entry(place));
+                if let Some((key, told)) = theirs.entries.get(place) {
+                    match own.other(key, *told, found) {
+                        Other::Differs(held) if !is_dead(key, held) => {
+                            writer.push(&Differing::Entry(place));
+                        }
+                        Other::Missing if is_mirror => writer.push(&Differing::Gone(place)),
+                        _ => {}
+                    }
                 }
             }
+        } else if is_mirror {
+            say_nothing_is_there(&theirs, &mut writer);
         }
         writer.end();
     }
     Ok(writer.finish())
 }
 
+/// All that the asker has in a range is missing.
+fn say_nothing_is_there(theirs: &Fragment, writer: &mut DigestReplyWriter) {
+    for (place, told) in theirs.gaps.iter().enumerate() {
+        if place < theirs.known_gaps() && told.is_some() {
+            writer.push(&Differing::Empty(place));
+        }
+        if place < theirs.entries.len() {
+            writer.push(&Differing::Gone(place));
+        }
+    }
+}
+
 /// What a peer has and the own tree lacks, as far as is known.
 #[derive(Debug, Default)]
 pub(in crate::sync) struct Found {
+    /// Ranges in which the peer has nothing, and the own tree something.
+    pub(in crate::sync) own: Vec<Range>,
     /// Wanted cells, ascending.
     pub(in crate::sync) wants: Vec<Want>,
     /// Ranges to look into.
@@ -135,6 +159,8 @@ pub(in crate::sync) fn look(
         let all = || Range::of(theirs.gap_bounds(bounds, place));
         if place == theirs.known_gaps() {
             found.open.push((all(), Place::Anywhere));
+        } else if theirs.gaps[place].is_none() && own.run(&gap).is_some() {
+            found.own.push(all());
         } else if let Some(told) = theirs.gaps[place] {
             match own.short(&gap) {
                 Some(here) if here == told => {}

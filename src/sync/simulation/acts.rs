@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     cell::{Cell, CellKey, Timestamp, Version, ntp64_span},
-    replica::Committed,
+    replica::{Committed, Order},
 };
 
 impl World {
@@ -185,7 +185,23 @@ impl World {
                     }
                 }
             }
-            Action::Join(_, cells) => self.join(node, cells),
+            Action::Join(_, cells) => self.join(node, cells, None),
+            Action::JoinAt(horizon, _, cells) => self.join(node, cells, Some(horizon)),
+            Action::Write(cells) => {
+                for (key, cell) in cells {
+                    self.written.insert(Version::of(&key, &cell));
+                    self.latest = self.latest.max(cell.timestamp.time);
+                    self.update(node, key, cell);
+                }
+            }
+            Action::Order(order) => {
+                let now = at(self.wall(node), self.now);
+                let this = &mut self.nodes[node];
+                this.has_root |= this.replica.settle(now);
+                this.catch_ups += u64::from(order == Order::Catch);
+                this.replica.order(order);
+                this.has_root |= this.replica.settle(now);
+            }
             Action::TakeNewIdentity => self.take_new_identity(node),
             Action::DeclareAgain => self.declare_again(node),
             Action::LookAtTokens => self.nodes[node].has_missed_tokens = true,
@@ -193,7 +209,7 @@ impl World {
         }
     }
 
-    fn join(&mut self, node: usize, cells: Vec<(CellKey, Cell)>) {
+    fn join(&mut self, node: usize, cells: Vec<(CellKey, Cell)>, asked: Option<u64>) {
         let (count, mut useful, mut committed) = (cells.len() as u64, 0, None);
         for (key, cell) in cells {
             let version = Version::of(&key, &cell);
@@ -202,7 +218,10 @@ impl World {
             let (lifetimes, died) = (replica.lifetimes(), replica.died_until());
             let is_dead = lifetimes.is_dead(&key.key, cell.timestamp, died);
             self.dead_pulled += u64::from(is_dead);
-            let (is_newest, waits) = self.offer(node, vec![(key, cell)]);
+            let (is_newest, waits) = match asked {
+                Some(horizon) => self.nodes[node].replica.join(key, cell, horizon),
+                None => self.offer(node, vec![(key, cell)]),
+            };
             useful += u64::from(is_newest);
             committed = waits.or(committed);
         }
@@ -218,7 +237,10 @@ impl World {
     pub(super) fn new_settings(&mut self, node: usize) -> Settings {
         let (wall, nonce) = (self.wall(node), self.rng.next_u32());
         let name = self.nodes[node].identity;
-        settings(name, wall, nonce, self.scenario.sync_interval)
+        Settings {
+            members: self.scenario.members(),
+            ..settings(name, wall, nonce, self.scenario.sync_interval)
+        }
     }
 
     fn take_new_identity(&mut self, node: usize) {
@@ -265,10 +287,17 @@ impl World {
     ) -> Result<Vec<u8>, String> {
         let this = &self.nodes[node];
         let view = NodeView(&this.replica, self.wall(node), &this.joins);
+        let own = view.member_state();
+        if let Some(own) = own.as_ref().filter(|_| is_lineage_query(bytes)) {
+            return Ok(lineage_reply(&own.kept));
+        }
+        let admitted = admit_query(own.as_ref(), bytes);
+        let (is_mirror, bytes) = admitted.map_err(|error| error.to_string())?;
         match query {
             Query::Digest => {
                 let snapshot = view.0.snapshot().map_err(|error| error.to_string())?;
-                let answer = answer_digests(&snapshot.tree, view.0.lifetimes(), bytes);
+                let (tree, lifetimes) = (&snapshot.tree, view.0.lifetimes());
+                let answer = answer_digests_to(tree, lifetimes, bytes, is_mirror);
                 answer.map_err(|error| error.to_string())
             }
             Query::Entries => answer_entries(&view, bytes, true).map_err(|error| error.to_string()),

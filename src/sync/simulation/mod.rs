@@ -13,6 +13,7 @@
 //! | `clocks` | clocks that differ, on a group at rest |
 //! | `refusals` | what a replica does not take |
 //! | `rounds` | how many round trips a repair takes |
+//! | `members` | groups that collect |
 //! | `liars`, `takeovers` | answerers that lie, and that die |
 //! | `mixes` | registers and sets under mixes of faults, and what clients were told |
 //! | `one_way` | links of one direction, for good |
@@ -27,6 +28,7 @@ mod faults;
 mod happening;
 mod kinds;
 mod liars;
+mod members;
 mod mixes;
 mod model;
 mod network;

@@ -5,11 +5,12 @@ use std::{collections::VecDeque, time::Duration};
 use super::{super::*, liars::Lie};
 use crate::{
     cell::{CellKey, Key, Timestamp, Version},
+    collection::{evidence::Evidence, kept::MemberId},
     config::Durability,
     mst::RootHash,
     replica::{
-        Change, Committed, Comparison, Image, Now, ReplicaError, SimulatedReplica, Snapshot, Span,
-        Tree,
+        Change, Committed, Comparison, Image, Life, MemberState, Now, ReplicaError,
+        SimulatedReplica, Snapshot, Span, Tree,
     },
 };
 
@@ -55,6 +56,8 @@ pub(super) struct Node {
     /// What is wrong with its answers, and how often it was.
     pub(super) lie: Option<Lie>,
     pub(super) lies: u64,
+    /// Times that it let go of cells to catch up.
+    pub(super) catch_ups: u64,
     /// Of the protocol, above the first that there is.
     pub(super) version: u8,
     /// When it is driven on.
@@ -105,6 +108,30 @@ impl View for NodeView<'_> {
     }
     fn useful(&self) -> u64 {
         self.2.useful()
+    }
+    fn member_state(&self) -> Option<MemberState> {
+        self.0.standing()
+    }
+    fn floor_of(&self, root: &RootHash) -> u64 {
+        self.0.roots().floor_of(root)
+    }
+    fn change_of(&self, root: &RootHash) -> Option<u64> {
+        self.0.roots().change_of(root)
+    }
+    fn hear(&self, member: MemberId, life: Life, root: &RootHash, floor: u64) {
+        self.0.roots_mut().hear(member, life, root, floor);
+    }
+    fn met(&self, member: MemberId, life: Life) {
+        self.0.roots_mut().met(member, life);
+    }
+    fn evidence(&self, read: &mut dyn FnMut(&Evidence<MemberId, Life>)) {
+        read(self.0.roots().evidence());
+    }
+    fn collected(&self, horizon: u64) -> Tree {
+        self.0.collected(horizon)
+    }
+    fn delete_rules(&self) -> Vec<(CellKey, Version)> {
+        self.0.delete_rules()
     }
 }
 
@@ -163,5 +190,6 @@ pub(super) fn settings(
         fingerprint: Fingerprint::of("lww"),
         sync_interval,
         max_clock_drift: DRIFT,
+        members: None,
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rand::{Rng, rngs::StdRng};
 
-use super::node::SETTLE;
+use super::{super::*, node::SETTLE};
 
 /// What goes wrong beside lost, late and repeated messages, cut links, crashes, and clocks that are
 /// off.
@@ -57,6 +57,8 @@ pub(super) struct Scenario {
     pub(super) has_copies: bool,
     /// Whether some keys have a lifetime.
     pub(super) has_lifetimes: bool,
+    /// If the replicas collect: what is so old; and how long a member may be silent.
+    pub(super) collects: Option<(Duration, Duration)>,
 }
 
 /// What clocks do.
@@ -221,7 +223,14 @@ impl Scenario {
             },
             has_copies: false,
             has_lifetimes: false,
+            collects: None,
         }
+    }
+
+    /// What the members of the group have in common, if they collect.
+    pub(super) fn members(&self) -> Option<MemberSettings> {
+        let (_, max_absence) = self.collects?;
+        Some(MemberSettings { max_absence })
     }
 
     /// Whether a write may be lost that a client was not promised, or with a folder.

@@ -120,6 +120,9 @@ impl World {
         let durability = self.nodes[node].durability;
         let (medium, lifetimes) = (self.medium(), Arc::clone(&self.merging.lifetimes));
         let settle = self.scenario.settle;
+        if let Some((after, _)) = self.scenario.collects {
+            return SimulatedReplica::open_member(image, settle, durability, medium, after, now);
+        }
         SimulatedReplica::open(image, settle, durability, medium, &lifetimes, now)
     }
 
@@ -266,7 +269,10 @@ impl World {
 fn node_of_nothing(node: usize, scenario: &Scenario, rng: &mut StdRng) -> Node {
     let replica = SimulatedReplica::new(SETTLE, at(START, 0));
     let joins = Joins::default();
-    let settings = settings(id(node), START, 0, scenario.sync_interval);
+    let settings = Settings {
+        members: scenario.members(),
+        ..settings(id(node), START, 0, scenario.sync_interval)
+    };
     let mut random = || rng.next_u64();
     let mut context = Context {
         now: Duration::ZERO,
@@ -296,6 +302,7 @@ fn node_of_nothing(node: usize, scenario: &Scenario, rng: &mut StdRng) -> Node {
         sent: 0,
         lie: None,
         lies: 0,
+        catch_ups: 0,
         version: 0,
         wakes: u64::MAX,
     }

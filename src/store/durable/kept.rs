@@ -1,42 +1,29 @@
-//! The floor of a store's [collection](crate::collection), beside its data: a line of JSON.
-//!
-//! It is a promise, so it is on the disk before anything relies on it. Without the file there never
-//! was one. A file that is damaged is no reason to take it for that: what was deleted could come back.
+//! What is kept of a store's [collection](crate::collection), beside its data: a line of JSON.
 
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
-
 use super::{Sidecar, StoreError};
+use crate::collection::kept::Kept;
 
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Line {
-    /// NTP64.
-    floor: u64,
-}
-
-pub(super) fn read(dir: &Path) -> Result<u64, StoreError> {
+pub(super) fn read(dir: &Path) -> Result<Kept, StoreError> {
     let Some(line) = Sidecar::Collection.read(dir)? else {
-        return Ok(0);
+        return Ok(Kept::default());
     };
-    let line: Result<Line, _> = serde_json::from_str(&line);
-    line.map(|line| line.floor).map_err(|_| StoreError::Floor {
+    Kept::of_line(&line).ok_or_else(|| StoreError::Floor {
         path: dir.join(Sidecar::Collection.name()),
     })
 }
 
-pub(super) fn write(dir: &Path, floor: u64) -> Result<(), StoreError> {
-    // A number and its name: there is nothing that could not be written.
-    let line = serde_json::to_string(&Line { floor }).unwrap_or_default();
-    Sidecar::Collection.write(dir, &line)
+pub(super) fn write(dir: &Path, kept: &Kept) -> Result<(), StoreError> {
+    Sidecar::Collection.write(dir, &kept.to_line())
 }
 
-/// A store that was saved from another takes nothing that the other would not have taken.
+/// As [`write`] of what is read, if anything is kept.
 pub(super) fn copy(from: &Path, to: &Path) -> Result<(), StoreError> {
-    match read(from)? {
-        0 => Ok(()),
-        floor => write(to, floor),
+    let kept = read(from)?;
+    match kept == Kept::default() {
+        true => Ok(()),
+        false => write(to, &kept),
     }
 }
 
@@ -50,15 +37,19 @@ mod tests {
     fn the_bytes_of_a_floor_do_not_change() {
         let folder = tempfile::tempdir().expect("a folder");
         let dir = folder.path();
-        assert_eq!(read(dir).expect("read"), 0);
+        assert_eq!(read(dir).expect("read"), Kept::default());
         for (floor, bytes) in [
             (1 << 32, "{\"floor\":4294967296}\n"),
             (u64::MAX, "{\"floor\":18446744073709551615}\n"),
         ] {
-            write(dir, floor).expect("written");
+            let kept = Kept {
+                floor,
+                ..Kept::default()
+            };
+            write(dir, &kept).expect("written");
             let file = dir.join("COLLECTION");
             assert_eq!(fs::read_to_string(file).expect("read"), bytes);
-            assert_eq!(read(dir).expect("read"), floor);
+            assert_eq!(read(dir).expect("read"), kept);
         }
     }
 
