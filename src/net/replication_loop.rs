@@ -188,7 +188,6 @@ impl Replicator {
         None
     }
 
-    /// Joins a peer's cells, no faster than they can be committed.
     /// Writes what members of the group have to know of each other.
     fn write_of_members(&self, cells: Vec<(CellKey, Cell)>) {
         for (key, cell) in cells {
@@ -200,6 +199,8 @@ impl Replicator {
         }
     }
 
+    /// Joins a peer's cells, no faster than they can be committed; of a group that collects, those that
+    /// were `asked` for at the horizon that is.
     async fn join(
         &self,
         from: ReplicaId,

@@ -120,12 +120,12 @@ impl Replicator {
         Ok(answer)
     }
 
-    /// Why a query is not answered, in words; counted, and in the log.
     /// Whether a query is for the horizon that is: the query itself, and whether the asker catches up.
     fn admit<'a>(&self, query: &'a [u8]) -> Result<(bool, &'a [u8]), RespondError> {
         admit_query(self.replica.member_state().as_ref(), query)
     }
 
+    /// Why a query is not answered, in words; counted, and in the log.
     fn said(&self, error: &RespondError) -> String {
         let name = &self.name;
         let malformed = match error {

@@ -223,8 +223,8 @@ impl Driver {
             state.counters.set_aside.add_many(aside.len());
             let (name, cells) = (&state.name, aside.len());
             tracing::error!(
-                "storage '{name}': set {cells} cells aside, which the other replicas do not have: see \
-                 `mstctl aside list`"
+                "storage '{name}': set {cells} cells aside, which the other replicas do not have: they \
+                 are in the file ASIDE of its folder"
             );
         }
         for (key, version) in damaged {

@@ -138,8 +138,8 @@ impl WriteQueue {
         self.started.elapsed()
     }
 
-    /// Takes the cells of a write, all or none, if they pass the fence. The writer is to wait for the commit if the oldest
-    /// update that is not committed came `patience` ago: so those that are acknowledged and not
+    /// Takes the cells of a write, all or none, if they pass the fence. The writer is to wait for the commit
+    /// if the oldest update that is not committed came `patience` ago: so those that are acknowledged and not
     /// committed never span more than that. If it is zero the commit is not put off.
     pub(in crate::replica) fn offer(
         &self,
