@@ -79,7 +79,7 @@ impl Core {
         ((has_applied || is_awaited) && is_behind).then(|| self.begin_batch(cut, false, now))
     }
 
-    fn begin_batch(&mut self, cut: u64, is_root_due: bool, now: Now) -> Task {
+    pub(super) fn begin_batch(&mut self, cut: u64, is_root_due: bool, now: Now) -> Task {
         let first = self.buckets.next_cut().into_iter().chain(self.next_death);
         let first = first.min().unwrap_or(cut);
         let late_before = self.buckets.watermark();

@@ -161,6 +161,12 @@ impl Core {
         match std::mem::replace(&mut collecting.phase, Phase::Idle) {
             Phase::Idle => {
                 if let Some(order) = collecting.orders.pop_front() {
+                    if let Order::Raise(floor) = order
+                        && let Some(passing) = self.pass(floor, now)
+                    {
+                        collecting.orders.push_front(order);
+                        return Some(passing);
+                    }
                     return Some(self.begin_order(collecting, order));
                 }
                 if self.is_left(collecting) {
@@ -169,6 +175,13 @@ impl Core {
                     return Some(Task::Again);
                 }
                 let below = self.may_rise_to(collecting, now)?;
+                if let Some(passing) = self.pass(below, now) {
+                    return Some(passing);
+                }
+                if below > self.buckets.watermark() {
+                    // What is due is applied first.
+                    return None;
+                }
                 let from = self.state.applied().garbage_from();
                 self.state.applied_mut().forget_garbage();
                 collecting.phase = Phase::Looking(Walk {
@@ -250,11 +263,19 @@ impl Core {
         };
         let Collecting { pace, kept, .. } = collecting;
         pace.look(now.clock, now.monotonic);
-        let watermark = self.buckets.watermark();
-        let below = pace.floor(now.clock, watermark, now.monotonic);
-        let held = pace.candidate(now.clock, watermark).saturating_sub(below);
+        let cut = self.due_cut(now);
+        let below = pace.floor(now.clock, cut, now.monotonic);
+        let held = pace.candidate(now.clock, cut).saturating_sub(below);
         self.state.set_held_floor(held);
         (below > kept.floor && below > from).then_some(below)
+    }
+
+    /// Has the watermark pass a floor that the clock has passed: where nothing is written it stands still.
+    /// Nothing if it has passed it, or may not yet, or if something is due, which comes first.
+    fn pass(&mut self, floor: u64, now: Now) -> Option<Task> {
+        let cut = self.due_cut(now);
+        let is_between = self.buckets.watermark() < floor && floor <= cut;
+        (is_between && !self.is_apply_due(now)).then(|| self.begin_batch(cut, false, now))
     }
 
     /// One step of a walk: what it found, and the walk, if it goes on.

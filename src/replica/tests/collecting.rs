@@ -134,6 +134,24 @@ fn what_is_deleted_leaves_no_trace_and_does_not_come_back() {
     }
 }
 
+/// The watermark, above which no floor rises, stands still where nothing is applied.
+#[test]
+fn what_was_deleted_last_goes_though_nothing_is_written_any_more() {
+    for folder in stores() {
+        let clock = ManualClock::at(seconds(1000));
+        let replica = try_open(store_in(folder.as_ref()), &clock, Some(AFTER));
+        assert!(put(&replica, 1, seconds(1000), Some(1)).expect("taken"));
+        assert!(put(&replica, 1, seconds(1001), None).expect("taken"));
+        clock.set(seconds(1003));
+        settle(&replica);
+        wait_until(&replica, || replica.published().tombstones == 1);
+        clock.set(seconds(1100));
+        replica.collect_now();
+        wait_until(&replica, || replica.published().tombstones == 0);
+        assert!(is_late(put(&replica, 1, seconds(1000), Some(2))));
+    }
+}
+
 #[test]
 fn where_nothing_is_deleted_or_collected_all_is_taken() {
     for (after, value) in [(Some(AFTER), Some(1)), (None, None)] {

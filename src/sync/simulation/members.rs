@@ -292,7 +292,6 @@ fn run(kind: Kind, members: Members, seeds: u64) {
     assert!(one.is_some() || (all.horizons > 0 && all.collected > 0));
 }
 
-/// The first of them alone: seed 45 does not converge, and the reason is not known yet.
 #[test]
 fn simulated_members_network_stay() {
     run(Kind::Network, Members::Stay, 40);
