@@ -165,7 +165,7 @@ impl<R: Read> RollbackFrames<R> {
             match self.reader.next_frame()? {
                 None => self.is_over = true,
                 Some(mut cells) => {
-                    // Who is a member is no matter of the past.
+                    // A rollback leaves the members of the group as they are.
                     cells.retain(|(key, _)| !is_of_members(&key.key));
                     let bytes = cells.iter().map(|(key, cell)| bytes_of(key, cell));
                     self.bytes += bytes.sum::<usize>();

@@ -17,8 +17,8 @@ pub const MAX_KEY_BYTES: usize = 60_000;
 /// for each chunk: one key of 29,000 chunks overflows the stack of a thread, and takes the router down.
 pub const MAX_KEY_CHUNKS: usize = 4096;
 
-/// The beginning of keys by which members of a group know each other.
-pub(crate) const MEMBERS: &str = "@mst.member/";
+/// The first chunk of keys by which members of a group know each other.
+pub(crate) const MEMBERS: &str = "@mst.member";
 
 const NONE: u8 = 0;
 const SOME: u8 = 1;
@@ -61,14 +61,14 @@ impl Key {
     /// [members](crate::collection::cells) of a group know each other. O(length).
     #[must_use]
     pub fn is_internal(&self) -> bool {
-        let text = self.as_str();
-        text.is_some_and(|key| key.contains('*') || key.starts_with(MEMBERS))
+        self.is_pattern() || self.is_member_key()
     }
 
     /// Whether it is a key by which members of a group know each other. O(1).
     #[must_use]
     pub fn is_member_key(&self) -> bool {
-        self.as_str().is_some_and(|key| key.starts_with(MEMBERS))
+        let text = self.as_str().and_then(|key| key.strip_prefix(MEMBERS));
+        text.is_some_and(|rest| rest.starts_with('/'))
     }
 
     /// The key with a storage's prefix before it, as clients write it; nothing if there is none.

@@ -51,6 +51,7 @@ use bytes::Bytes;
 
 pub use digest::{CellDigest, CellSummary, cell_digest};
 pub(crate) use digest::{digest_of_summary, read_summary, write_summary};
+pub(crate) use key::MEMBERS;
 pub use key::{CellKey, Key, MAX_KEY_BYTES, MAX_KEY_CHUNKS, Part};
 pub(crate) use key::{END as KEY_END, read_text, write_text};
 pub use logged::{read_logged, write_logged};

@@ -22,12 +22,9 @@ use super::{
     members::{Evicted, Presence, Record},
 };
 use crate::{
-    cell::{Cell, CellKey, Content, Key, Timestamp, Value},
+    cell::{Cell, CellKey, Content, Key, MEMBERS, Timestamp, Value},
     hex,
 };
-
-/// The first chunk of their keys.
-pub const FIRST_CHUNK: &str = "@mst.member";
 
 /// What a cell says of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,7 +46,7 @@ pub fn is_of_members(key: &Key) -> bool {
 /// Before the first such key.
 #[must_use]
 pub fn first() -> CellKey {
-    CellKey::own(OwnedKeyExpr::try_from(FIRST_CHUNK).ok().into())
+    CellKey::own(OwnedKeyExpr::try_from(MEMBERS).ok().into())
 }
 
 /// The key of the cell that says this of a member.
@@ -57,10 +54,10 @@ pub fn first() -> CellKey {
 pub fn key_of(told: Told, id: &MemberId) -> CellKey {
     let id = hex::encode(id);
     let text = match told {
-        Told::Joined => format!("{FIRST_CHUNK}/joined/{id}"),
-        Told::Present => format!("{FIRST_CHUNK}/present/{id}"),
-        Told::Evicted(Eviction::Lapsed) => format!("{FIRST_CHUNK}/evicted/{id}/lapsed"),
-        Told::Evicted(Eviction::Forced) => format!("{FIRST_CHUNK}/evicted/{id}/forced"),
+        Told::Joined => format!("{MEMBERS}/joined/{id}"),
+        Told::Present => format!("{MEMBERS}/present/{id}"),
+        Told::Evicted(Eviction::Lapsed) => format!("{MEMBERS}/evicted/{id}/lapsed"),
+        Told::Evicted(Eviction::Forced) => format!("{MEMBERS}/evicted/{id}/forced"),
     };
     CellKey::own(OwnedKeyExpr::try_from(text).ok().into())
 }
@@ -68,7 +65,7 @@ pub fn key_of(told: Told, id: &MemberId) -> CellKey {
 /// What the cell of a key says, and of which member.
 #[must_use]
 pub fn read_key(key: &CellKey) -> Option<(Told, MemberId)> {
-    let text = key.key.as_str()?.strip_prefix(FIRST_CHUNK)?;
+    let text = key.key.as_str()?.strip_prefix(MEMBERS)?;
     let mut chunks = text.split('/').skip(1);
     let (what, id, how) = (chunks.next()?, chunks.next()?, chunks.next());
     let told = match (what, how) {
@@ -145,7 +142,7 @@ mod tests {
 
     #[test]
     fn keys_read_back_and_have_one_form() {
-        assert_eq!(FIRST_CHUNK, "@mst.member");
+        assert_eq!(MEMBERS, "@mst.member");
         for told in ALL {
             let key = key_of(told, &[0xab; 16]);
             assert_eq!(read_key(&key), Some((told, [0xab; 16])));

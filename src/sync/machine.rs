@@ -351,6 +351,9 @@ impl Machine {
 
     /// Whether it is other than was announced how far the own collection is.
     fn has_new_stand(&self, context: &Context<'_>) -> bool {
+        if self.settings.members.is_none() {
+            return false;
+        }
         let own = self.own_announcement(context.view, context.wall);
         own.is_some_and(|own| own.stand != self.announced_stand)
     }

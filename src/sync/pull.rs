@@ -388,7 +388,10 @@ impl Pull {
         places: &[Place],
         reply: &[u8],
     ) -> Result<(), MessageError> {
-        let mut found = Found::default();
+        let mut found = Found {
+            own: self.mirror.is_some().then(Vec::new),
+            ..Found::default()
+        };
         let own = tree;
         let tree = self.beside.as_ref().unwrap_or(own);
         read_reply(reply, &self.salted, asked, |at, differing| {
@@ -406,7 +409,10 @@ impl Pull {
                         mirror.see(key, tree);
                     }
                 }
-                Differing::Empty(place) => found.own.push(fragment.gap(range, place)),
+                Differing::Empty(place) => {
+                    let ranges = found.own.iter_mut();
+                    ranges.for_each(|ranges| ranges.push(fragment.gap(range, place)));
+                }
                 Differing::Later(place) => {
                     let gap = fragment.gap(range, place);
                     found.open.push((gap, places[at].clone()));
@@ -426,11 +432,8 @@ impl Pull {
                 }
             }
         }
-        if let Some(mirror) = &mut self.mirror {
-            found
-                .own
-                .iter()
-                .for_each(|range| mirror.see_all(range, tree));
+        if let Some((mirror, ranges)) = self.mirror.as_mut().zip(found.own) {
+            ranges.iter().for_each(|range| mirror.see_all(range, tree));
         }
         self.wants.extend(found.wants);
         self.open.extend(found.open.into_iter().rev());

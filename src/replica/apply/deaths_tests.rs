@@ -175,7 +175,7 @@ proptest! {
                     prop_assert_eq!(&rows_of(replica), &cells);
                 }
             }
-            // What came late has made the roots of later cuts void; the next may not be made yet.
+            // A late update voids the roots of later cuts, and the replica may not have made the next one yet.
             let spans = [0, 1].map(|index| {
                 let cut = replicas[index].snapshot().expect("sound").cut;
                 replicas[index].roots().latest(cut)

@@ -179,7 +179,7 @@ impl Core {
                     return Some(passing);
                 }
                 if below > self.buckets.watermark() {
-                    // What is due is applied first.
+                    // The core applies first what is due.
                     return None;
                 }
                 let from = self.state.applied().garbage_from();
@@ -214,7 +214,7 @@ impl Core {
                 let floor = collecting.kept.floor;
                 if collecting.is_member {
                     self.state.roots_mut().drained(floor);
-                    // What says so is heard.
+                    // The state machine of the group announces it.
                     return Some(Task::Tell { is_made: false });
                 }
                 self.state.applied_mut().forget_garbage();

@@ -86,16 +86,7 @@ impl Driver {
     }
 
     fn offer(&mut self, (number, cell): (u8, Cell)) {
-        let offers = smallvec![(cell_key(number), Arc::new(cell.clone()), None)];
-        let (queue, tree): (_, &RwLock<AppliedTree>) = (&self.state.queue, &self.state.tree);
-        let taken = queue.offer(
-            offers,
-            Fence::Floor,
-            Duration::MAX,
-            self.now.monotonic,
-            tree,
-        );
-        match taken {
+        match self.take(cell_key(number), cell.clone()) {
             Taken::Closed => panic!("it is not closed"),
             // What the tree has already.
             Taken::Late { .. } => panic!("there is no floor"),
@@ -106,17 +97,21 @@ impl Driver {
 
     /// Offers a cell that is taken, and asks for its commit.
     fn write(&self, key: CellKey, cell: Cell) {
+        let taken = self.take(key, cell);
+        assert!(matches!(taken, Taken::Yes { .. }));
+        self.state.queue.request_commit();
+    }
+
+    fn take(&self, key: CellKey, cell: Cell) -> Taken {
         let (queue, tree): (_, &RwLock<AppliedTree>) = (&self.state.queue, &self.state.tree);
         let offers = smallvec![(key, Arc::new(cell), None)];
-        let taken = queue.offer(
+        queue.offer(
             offers,
             Fence::Floor,
             Duration::MAX,
             self.now.monotonic,
             tree,
-        );
-        assert!(matches!(taken, Taken::Yes { .. }));
-        queue.request_commit();
+        )
     }
 
     /// Has so many parts of a set applied, when the clock says 110 buckets.

@@ -42,38 +42,36 @@ impl ChangeLog {
 
     /// Leaves half of it free, or more.
     fn make_room(&mut self) {
-        let log = std::mem::take(&mut self.log);
-        // Nobody can prepare keys that collide.
-        let hasher = ahash::RandomState::new();
-        let mut seen = HashSet::with_capacity_and_hasher(MAX_CHANGES / 2, hasher);
-        let mut kept = VecDeque::with_capacity(MAX_CHANGES + 1);
-        for change in log.iter().rev() {
-            let (number, key) = change;
-            if kept.len() >= MAX_CHANGES / 2 {
-                self.forgotten = *number;
-                break;
-            }
-            if seen.insert(key) {
-                kept.push_front(change.clone());
-            }
-        }
-        self.log = kept;
+        self.keep(MAX_CHANGES / 2, |_| true);
     }
 
     /// Cells left the tree, which has `cells` now: if most of what is remembered may be of such, only
     /// the last change of each cell that `is_there` is kept, so that what dies after a while does not
     /// fill the memory. Nobody asks for what is not there. Amortized O(1) for each change.
     pub(in crate::replica) fn left(&mut self, cells: usize, is_there: impl Fn(&CellKey) -> bool) {
-        if self.log.len() <= 2 * cells + SLACK {
-            return;
+        if self.log.len() > 2 * cells + SLACK {
+            self.keep(usize::MAX, is_there);
         }
-        let hasher = ahash::RandomState::new();
-        let mut seen = HashSet::with_capacity_and_hasher(cells.min(self.log.len()), hasher);
-        let last = self.log.iter().rev();
-        let kept = last.filter(|(_, key)| is_there(key) && seen.insert(key));
-        let mut kept: Vec<Change> = kept.cloned().collect();
-        kept.reverse();
-        self.log = kept.into();
+    }
+
+    /// Keeps the last change of each cell that `is_wanted`, and of these the `most` latest; what was
+    /// before is forgotten.
+    fn keep(&mut self, most: usize, is_wanted: impl Fn(&CellKey) -> bool) {
+        let log = std::mem::take(&mut self.log);
+        // Nobody can prepare keys that collide.
+        let mut seen = HashSet::with_hasher(ahash::RandomState::new());
+        let mut kept = VecDeque::new();
+        for change in log.iter().rev() {
+            let (number, key) = change;
+            if kept.len() >= most {
+                self.forgotten = *number;
+                break;
+            }
+            if is_wanted(key) && seen.insert(key) {
+                kept.push_front(change.clone());
+            }
+        }
+        self.log = kept;
     }
 
     /// The last change.

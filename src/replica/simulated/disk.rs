@@ -72,12 +72,12 @@ impl Disk {
         }
     }
 
-    /// Batches of rows that a crash may take back.
     /// Nothing that was appended before is lost.
     pub(super) fn sync(&mut self) {
         self.synced = self.groups;
     }
 
+    /// Batches of rows that a crash may take back.
     pub(super) fn unsynced_batches(&self) -> usize {
         self.undo.len()
     }

@@ -135,8 +135,8 @@ fn say_nothing_is_there(theirs: &Fragment, writer: &mut DigestReplyWriter) {
 /// What a peer has and the own tree lacks, as far as is known.
 #[derive(Debug, Default)]
 pub(in crate::sync) struct Found {
-    /// Ranges in which the peer has nothing, and the own tree something.
-    pub(in crate::sync) own: Vec<Range>,
+    /// Ranges in which the peer has nothing, and the own tree something, if anybody asks for them.
+    pub(in crate::sync) own: Option<Vec<Range>>,
     /// Wanted cells, ascending.
     pub(in crate::sync) wants: Vec<Want>,
     /// Ranges to look into.
@@ -159,8 +159,11 @@ pub(in crate::sync) fn look(
         let all = || Range::of(theirs.gap_bounds(bounds, place));
         if place == theirs.known_gaps() {
             found.open.push((all(), Place::Anywhere));
-        } else if theirs.gaps[place].is_none() && own.run(&gap).is_some() {
-            found.own.push(all());
+        } else if let Some(ranges) = &mut found.own
+            && theirs.gaps[place].is_none()
+            && own.run(&gap).is_some()
+        {
+            ranges.push(all());
         } else if let Some(told) = theirs.gaps[place] {
             match own.short(&gap) {
                 Some(here) if here == told => {}

@@ -17,11 +17,8 @@ use super::{
     world::World,
 };
 
-fn simulate(kind: Kind, seed: u64, has_lifetimes: bool) {
-    let scenario = Scenario {
-        has_lifetimes,
-        ..Scenario::draw(kind, &mut StdRng::seed_from_u64(seed))
-    };
+/// A world in which the faults of a scenario have happened.
+pub(super) fn after_faults(seed: u64, scenario: Scenario) -> World {
     let mut world = World::new(seed, scenario);
     world.begin();
     let faults = world.scenario.faults.as_millis() as u64;
@@ -32,6 +29,15 @@ fn simulate(kind: Kind, seed: u64, has_lifetimes: bool) {
     }
     world.run(faults, |_| false);
     world.end_faults();
+    world
+}
+
+fn simulate(kind: Kind, seed: u64, has_lifetimes: bool) {
+    let scenario = Scenario {
+        has_lifetimes,
+        ..Scenario::draw(kind, &mut StdRng::seed_from_u64(seed))
+    };
+    let mut world = after_faults(seed, scenario);
     if world.scenario.is_cut_at_last {
         world.cut_all();
     }

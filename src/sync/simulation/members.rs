@@ -14,7 +14,7 @@ use std::{
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use super::{
-    kinds::{from_environment, limit_of},
+    kinds::{after_faults, from_environment, limit_of},
     scenario::{Kind, Scenario},
     world::World,
 };
@@ -60,15 +60,7 @@ fn scenario(kind: Kind, members: Members, seed: u64) -> Scenario {
 }
 
 fn simulate(kind: Kind, members: Members, seed: u64) -> Seen {
-    let mut world = World::new(seed, scenario(kind, members, seed));
-    world.begin();
-    let faults = world.scenario.faults.as_millis() as u64;
-    for number in 0..world.scenario.keys {
-        let node = world.draw_node();
-        world.write(node, number, false);
-    }
-    world.run(faults, |_| false);
-    world.end_faults();
+    let mut world = after_faults(seed, scenario(kind, members, seed));
     let end = world.all_is_past();
     world.run(end, |_| false);
     world.heal();
